@@ -1,0 +1,22 @@
+//! Finds libkqueue, where `--cfg kevio_backend="kqueue"` asks for it on Linux. Does nothing in any other build.
+
+use std::env;
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=KQUEUE_LIB_DIR");
+    let is = |name, value: &str| env::var(name).is_ok_and(|found| found == value);
+    if !is("CARGO_CFG_KEVIO_BACKEND", "kqueue") || !is("CARGO_CFG_TARGET_OS", "linux") {
+        return;
+    }
+    if let Some(directory) = env::var("KQUEUE_LIB_DIR").ok().or_else(pkg_config) {
+        println!("cargo:rustc-link-search=native={directory}");
+    }
+}
+
+fn pkg_config() -> Option<String> {
+    let output = Command::new("pkg-config").args(["--variable=libdir", "libkqueue"]).output().ok()?;
+    let directory = String::from_utf8(output.stdout).ok()?;
+    Some(directory.trim().to_owned()).filter(|directory| output.status.success() && !directory.is_empty())
+}

@@ -1,0 +1,327 @@
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::AsRawFd;
+
+use crate::event::Source;
+use crate::poll::Registry;
+use crate::sys::{self, Direction, Engine, Origin, Tie};
+use crate::{Interest, Token};
+
+/// Any descriptor as a [`Source`], with a memory of its registration.
+///
+/// It wraps a value that has a descriptor (a `std` socket, a `socket2::Socket`, an `OwnedFd`), and the sockets and
+/// pipes of this crate are made of it. Unlike a [`SourceFd`](crate::unix::SourceFd) it knows whether, and with whom,
+/// it is registered, and tells the backend of each operation.
+///
+/// All I/O goes through [`do_io`](IoSource::do_io): on poll(2) that is what makes the next event come. The wrapped
+/// value should be non-blocking. Dropping it closes the descriptor, if the value owns one, and so ends the
+/// registration.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+///
+/// use kevio::unix::IoSource;
+/// use kevio::{Events, Interest, Poll, Token};
+///
+/// let (mut ours, mut theirs) = UnixStream::pair()?;
+/// ours.set_nonblocking(true)?;
+/// let mut source = IoSource::new(ours);
+///
+/// let mut poll = Poll::new()?;
+/// poll.registry().register(&mut source, Token(1), Interest::READABLE)?;
+/// theirs.write_all(b"hello")?;
+///
+/// let mut events = Events::with_capacity(8);
+/// poll.poll(&mut events, None)?;
+/// assert!(events.iter().any(|event| event.token() == Token(1) && event.is_readable()));
+///
+/// let mut buffer = [0; 16];
+/// assert_eq!(source.do_io(|mut stream| stream.read(&mut buffer))?, 5);
+/// # std::io::Result::Ok(())
+/// ```
+pub struct IoSource<T> {
+    // Before `inner`: it has to let go of a descriptor that is still open.
+    tie: Option<<sys::Selector as Engine>::Tie>,
+    /// The number of the `Poll` it is registered with; 0 if with none.
+    poll: u32,
+    inner: T,
+}
+
+impl<T> IoSource<T> {
+    /// Wraps `inner`, which is not registered yet.
+    pub fn new(inner: T) -> IoSource<T> {
+        IoSource { tie: None, poll: 0, inner }
+    }
+
+    /// Does an operation on the wrapped value and returns its result.
+    ///
+    /// The operation may read or write or do both. Whatever it returns, readiness that is there after it will be
+    /// reported.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation, untouched.
+    pub fn do_io<F, R>(&self, operation: F) -> io::Result<R>
+    where
+        F: FnOnce(&T) -> io::Result<R>,
+    {
+        self.done(Direction::Either, operation(&self.inner))
+    }
+
+    /// As [`do_io`](IoSource::do_io), for an operation that has the descriptor already.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation, untouched.
+    pub fn try_io<F, R>(&self, operation: F) -> io::Result<R>
+    where
+        F: FnOnce() -> io::Result<R>,
+    {
+        self.do_io(|_| operation())
+    }
+
+    pub(crate) fn read_io<R>(&self, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
+        self.done(Direction::Read, operation(&self.inner))
+    }
+
+    pub(crate) fn write_io<R>(&self, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
+        self.done(Direction::Write, operation(&self.inner))
+    }
+
+    fn done<R>(&self, direction: Direction, result: io::Result<R>) -> io::Result<R> {
+        if let Some(tie) = &self.tie {
+            tie.rearm(direction);
+        }
+        result
+    }
+
+    /// The wrapped value. It stays registered, as a descriptor whose operations cannot be seen.
+    pub fn into_inner(mut self) -> T {
+        if let Some(tie) = self.tie.take() {
+            tie.release();
+        }
+        self.inner
+    }
+}
+
+impl<T: AsRawFd> IoSource<T> {
+    pub(crate) fn register_as(
+        &mut self,
+        origin: Origin,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        if registry.knows(self.poll).unwrap_or(true) {
+            return Err(sys::already_exists());
+        }
+        self.tie = Some(registry.selector().register(self.inner.as_raw_fd(), token, interests, origin)?);
+        self.poll = registry.id();
+        Ok(())
+    }
+}
+
+impl<T: AsRawFd> Source for IoSource<T> {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.register_as(Origin::Wrapped, registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        if !registry.knows(self.poll)? {
+            return Err(sys::not_found());
+        }
+        registry.selector().reregister(self.inner.as_raw_fd(), token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.poll != registry.id() {
+            return Err(sys::not_found());
+        }
+        self.poll = 0;
+        let result = registry.selector().deregister(self.inner.as_raw_fd());
+        self.tie = None;
+        result
+    }
+}
+
+/// Operations that may block, or that end what was ready, go through [`do_io`](IoSource::do_io) instead.
+impl<T> Deref for IoSource<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+/// As [`Deref`].
+impl<T> DerefMut for IoSource<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+/// As the wrapped value.
+impl<T: std::fmt::Debug> std::fmt::Debug for IoSource<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// Writes, for a type that is an `IoSource` named `inner`, what holds no decision: `Source`, `Debug`, and the ways
+/// from and to descriptors.
+#[cfg(any(feature = "net", feature = "os-ext"))]
+macro_rules! io_source {
+    ($name:ident, $inner:ty) => {
+        impl crate::event::Source for $name {
+            fn register(
+                &mut self,
+                registry: &crate::Registry,
+                token: crate::Token,
+                interests: crate::Interest,
+            ) -> std::io::Result<()> {
+                self.inner.register_as(crate::sys::Origin::Own, registry, token, interests)
+            }
+
+            fn reregister(
+                &mut self,
+                registry: &crate::Registry,
+                token: crate::Token,
+                interests: crate::Interest,
+            ) -> std::io::Result<()> {
+                self.inner.reregister(registry, token, interests)
+            }
+
+            fn deregister(&mut self, registry: &crate::Registry) -> std::io::Result<()> {
+                self.inner.deregister(registry)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.inner.fmt(f)
+            }
+        }
+
+        impl std::os::fd::AsFd for $name {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                std::os::fd::AsFd::as_fd(&*self.inner)
+            }
+        }
+
+        impl std::os::fd::AsRawFd for $name {
+            fn as_raw_fd(&self) -> std::os::fd::RawFd {
+                std::os::fd::AsRawFd::as_raw_fd(&*self.inner)
+            }
+        }
+
+        impl std::os::fd::IntoRawFd for $name {
+            fn into_raw_fd(self) -> std::os::fd::RawFd {
+                std::os::fd::IntoRawFd::into_raw_fd(self.inner.into_inner())
+            }
+        }
+
+        impl std::os::fd::FromRawFd for $name {
+            /// # Safety
+            ///
+            /// The descriptor must be open, of this kind, and owned by nobody else.
+            unsafe fn from_raw_fd(fd: std::os::fd::RawFd) -> $name {
+                // SAFETY: the caller's promise.
+                unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) }.into()
+            }
+        }
+
+        impl From<$name> for std::os::fd::OwnedFd {
+            fn from(source: $name) -> std::os::fd::OwnedFd {
+                source.inner.into_inner().into()
+            }
+        }
+
+        /// The descriptor should be non-blocking, and is not made so.
+        impl From<std::os::fd::OwnedFd> for $name {
+            fn from(fd: std::os::fd::OwnedFd) -> $name {
+                $name { inner: crate::io_source::IoSource::new(fd.into()) }
+            }
+        }
+    };
+}
+
+/// As `io_source`, for a type of the standard library's.
+#[cfg(feature = "net")]
+macro_rules! io_source_std {
+    ($name:ident, $inner:ty) => {
+        crate::io_source::io_source!($name, $inner);
+
+        impl $name {
+            #[doc = concat!("Takes over a [`", stringify!($inner), "`], which should be non-blocking, and is not made so.")]
+            pub fn from_std(inner: $inner) -> $name {
+                $name { inner: crate::io_source::IoSource::new(inner) }
+            }
+        }
+
+        /// It stays non-blocking.
+        impl From<$name> for $inner {
+            fn from(source: $name) -> $inner {
+                source.inner.into_inner()
+            }
+        }
+    };
+}
+
+/// Writes `Read` for a type that is an `IoSource` named `inner`, and for references to it.
+#[cfg(any(feature = "net", feature = "os-ext"))]
+macro_rules! io_source_read {
+    ($($reader:ty),+) => {$(
+        impl std::io::Read for $reader {
+            fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+                self.inner.read_io(|mut inner| inner.read(buf))
+            }
+
+            fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+                self.inner.read_io(|mut inner| inner.read_vectored(bufs))
+            }
+        }
+    )+};
+}
+
+/// Writes `Write` for a type that is an `IoSource` named `inner`, and for references to it.
+#[cfg(any(feature = "net", feature = "os-ext"))]
+macro_rules! io_source_write {
+    ($($writer:ty),+) => {$(
+        impl std::io::Write for $writer {
+            fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+                self.inner.write_io(|mut inner| inner.write(buf))
+            }
+
+            fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
+                self.inner.write_io(|mut inner| inner.write_vectored(bufs))
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                self.inner.write_io(|mut inner| inner.flush())
+            }
+        }
+    )+};
+}
+
+/// Writes methods that only call the wrapped value's of the same name, which is one system call.
+#[cfg(feature = "net")]
+macro_rules! forward {
+    ($($(#[$doc:meta])+ $method:ident($($argument:ident: $type:ty),*) -> $result:ty, $call:literal;)+) => {$(
+        $(#[$doc])+
+        ///
+        /// # Errors
+        ///
+        #[doc = concat!("Those of ", $call, ".")]
+        pub fn $method(&self, $($argument: $type),*) -> std::io::Result<$result> {
+            self.inner.$method($($argument),*)
+        }
+    )+};
+}
+
+#[cfg(feature = "net")]
+pub(crate) use {forward, io_source_std};
+#[cfg(any(feature = "net", feature = "os-ext"))]
+pub(crate) use {io_source, io_source_read, io_source_write};

@@ -1,0 +1,60 @@
+//! What fstat(2) tells of a descriptor.
+#![allow(dead_code)] // epoll finds out for itself.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+
+use super::call::check;
+
+/// Which open file a number stood for, to see later whether it still does.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+fn stat(fd: RawFd) -> io::Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the kernel writes one `stat`, and there is room for it.
+    check(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, so it is written.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// Refuses what epoll refuses: a regular file or a directory is always ready, so waiting for it means nothing.
+pub(super) fn refuse(fd: RawFd) -> io::Result<()> {
+    identify(fd).map(drop)
+}
+
+/// As `refuse`; and the identity of what is not refused, if it has one of its own: the anonymous files of Linux
+/// (eventfd, timerfd, epoll, …) share one inode, whose mode has no type.
+pub(super) fn identify(fd: RawFd) -> io::Result<Option<Identity>> {
+    let stat = stat(fd)?;
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG | libc::S_IFDIR => Err(io::Error::from_raw_os_error(libc::EPERM)),
+        0 => Ok(None),
+        _ => Ok(Some(Identity { device: stat.st_dev as u64, inode: stat.st_ino as u64 })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn files_are_refused_and_sockets_told_apart() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(refuse(file.as_raw_fd()).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        let directory = std::fs::File::open("/").unwrap();
+        assert_eq!(refuse(directory.as_raw_fd()).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(refuse(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
+
+        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let copy = a.try_clone().unwrap();
+        let identity = |fd: &dyn AsRawFd| identify(fd.as_raw_fd()).unwrap().unwrap();
+        assert_eq!(identity(&a), identity(&copy));
+        assert_ne!(identity(&a), identity(&b));
+    }
+}

@@ -1,0 +1,258 @@
+//! The contract of a backend, the backends, and the one place that names operating systems.
+//!
+//! # What a backend must do
+//!
+//! A backend is one file with one type that implements [`Engine`]. Everything above it (`Poll`, the sockets, the
+//! wakers) is written once, against this page. The compiler says what a new backend lacks; the cases in `tests.rs`,
+//! which run for every engine that the host compiles, say what it gets wrong.
+//!
+//! **Who calls.** Any thread may call anything at any time, also while one thread is inside `select`; only `select`
+//! has a single caller (`Poll::poll` takes `&mut self`). Changes take effect at once for a `select` under way.
+//!
+//! **Edges.** A readiness is reported once, when it begins, and again when there is more of it. Registering and
+//! reregistering report what is true already. An engine may report too much, never too little. One that is
+//! level-triggered by nature masks what it has reported; the [`Tie`] of a source tells it of every operation, and for
+//! a descriptor whose operations cannot be seen ([`Origin::Bare`]) it has to look for itself.
+//!
+//! **Truth.** End of file, hang-up and errors make a record readable or writable, whatever else they set.
+//!
+//! **Tokens** are any `usize` and come back as they went in.
+//!
+//! **Registrations** end with `deregister`, or when the descriptor is closed. After `deregister` returned, no later
+//! `select` may return that token (programs free what it points to). One that fails leaves nothing behind. An interest
+//! that cannot be armed is `Unsupported`.
+//!
+//! **Errors** are the same in every build profile: `AlreadyExists`, `NotFound`, `EPERM` for a regular file or a
+//! directory, `EBADF` for a closed or negative descriptor, `EINVAL` for the engine's own. Others are the kernel's,
+//! untouched; a `select` that a signal ended is `Interrupted`.
+//!
+//! **Waits** are never longer than [`LONGEST_WAIT`], which every kernel accepts, and never cut short: what is finer
+//! than the kernel's unit is rounded up.
+//!
+//! **Nothing is allocated** by a `select` once its buffers have grown to the number of registrations.
+
+use std::os::fd::RawFd;
+use std::time::Duration;
+use std::{fmt, io};
+
+use crate::{Interest, Token};
+
+pub(crate) mod call;
+mod file;
+pub(crate) mod pipe;
+mod revents;
+mod self_pipe;
+#[cfg(feature = "net")]
+pub(crate) mod socket;
+
+/// A kernel's way to wait for many things. The module's page says what each function owes its caller.
+pub(crate) trait Engine: Sized + Send + Sync + 'static {
+    const BACKEND: Backend;
+
+    /// One event as the kernel writes it.
+    type Event: Record;
+    /// What a source keeps while it is registered, and drops when it goes.
+    type Tie: Tie;
+    /// What `wake` needs.
+    type Waker: Send + Sync;
+
+    /// A close-on-exec queue.
+    fn new() -> io::Result<Self>;
+
+    /// Waits for events and fills `events` with at most its capacity, which is never 0. `None` waits for ever.
+    fn select(&self, events: &mut Vec<Self::Event>, timeout: Option<Duration>) -> io::Result<()>;
+
+    fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Self::Tie>;
+    fn reregister(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()>;
+    fn deregister(&self, fd: RawFd) -> io::Result<()>;
+
+    /// A waker makes readable records with its token. Any number may exist.
+    fn add_waker(&self, token: Token) -> io::Result<Self::Waker>;
+    /// Makes a record for this waker, in the `select` under way or in the next one. Safe in any thread; several calls
+    /// before a `select` may make one record.
+    fn wake(&self, waker: &Self::Waker) -> io::Result<()>;
+    fn remove_waker(&self, waker: &Self::Waker);
+}
+
+/// The questions that a kernel's record answers. What each means is told at `crate::event::Event`.
+pub(crate) trait Record: Clone + fmt::Debug {
+    fn token(&self) -> Token;
+    fn is_readable(&self) -> bool;
+    fn is_writable(&self) -> bool;
+    fn is_error(&self) -> bool;
+    fn is_read_closed(&self) -> bool;
+    fn is_write_closed(&self) -> bool;
+    fn is_priority(&self) -> bool;
+    fn is_aio(&self) -> bool {
+        false
+    }
+    fn is_lio(&self) -> bool {
+        false
+    }
+}
+
+/// What ties a registered source to a level-triggered engine; for the others it is `()`.
+///
+/// Dropping a tie ends its registration, if that has not ended yet: the descriptor is about to be closed.
+pub(crate) trait Tie: Send + Sync {
+    /// An operation in `direction` has been done.
+    fn rearm(&self, direction: Direction);
+    /// The descriptor leaves its source and lives on, registered: from here on its operations cannot be seen.
+    fn release(self);
+}
+
+impl Tie for () {
+    #[inline(always)]
+    fn rearm(&self, _: Direction) {}
+    fn release(self) {}
+}
+
+/// Which side of a descriptor an operation used.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+    Either,
+}
+
+/// What is known of a descriptor that is being registered.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A socket or pipe of ours: it can be waited for, and a `Tie` tells of its operations.
+    Own,
+    /// Any descriptor in an `IoSource`: it may be a file; a `Tie` tells of its operations.
+    Wrapped,
+    /// A number and nothing else: it may be a file, and its operations cannot be seen.
+    Bare,
+}
+
+/// Which of the kernel's ways to wait kevio was built on; see [`BACKEND`](crate::BACKEND).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// kqueue(2): Apple systems, the BSDs, and Linux with libkqueue.
+    Kqueue,
+    /// epoll(7): Linux, Android, illumos, Redox.
+    Epoll,
+    /// poll(2): every other Unix.
+    Poll,
+}
+
+impl Backend {
+    /// `"kqueue"`, `"epoll"` or `"poll"`, as in `--cfg kevio_backend="…"`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Backend::Kqueue => "kqueue",
+            Backend::Epoll => "epoll",
+            Backend::Poll => "poll",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The longest that an engine is asked to wait; `Poll` asks again when it has passed.
+///
+/// A day: macOS up to 10.14 refuses more than 100 000 000 s and later ones more than `i32::MAX` s; DragonFly overflows
+/// and returns at once; epoll_wait(2) and poll(2) count milliseconds in an `i32`, 24.8 days.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(crate) fn already_exists() -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, "I/O source already registered with a `Registry`")
+}
+
+pub(crate) fn not_found() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "I/O source not registered with `Registry`")
+}
+
+fn unsupported() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "this backend cannot wait for such an interest")
+}
+
+/// Compiles the chosen engine as `Selector`, and for the tests every other one that the host has.
+macro_rules! choose {
+    (descriptor if $descriptor:meta; $($module:ident::$engine:ident if $chosen:meta, tested if $host:meta;)+) => {
+        $(
+            #[cfg(any($chosen, all(test, $host)))]
+            mod $module;
+
+            /// The engine that kevio is built on.
+            #[cfg($chosen)]
+            pub(crate) type Selector = $module::$engine;
+        )+
+
+        /// Compiles an item where the queue is a descriptor, which poll(2)'s is not.
+        #[cfg($descriptor)]
+        macro_rules! queue_has_descriptor {
+            ($item:item) => { $item };
+        }
+        #[cfg(not($descriptor))]
+        macro_rules! queue_has_descriptor {
+            ($item:item) => {};
+        }
+    };
+}
+
+/// Which systems have what: a new one is a word here. The rest of this macro is the rule of choice.
+macro_rules! systems {
+    (kqueue: $kqueue:meta, epoll: $epoll:meta, eventfd: $eventfd:meta) => {
+        choose! {
+            descriptor if any(
+                kevio_backend = "kqueue",
+                kevio_backend = "epoll",
+                all(any($kqueue, $epoll), not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll)))
+            );
+            kqueue::Kqueue if any(
+                kevio_backend = "kqueue",
+                all(
+                    $kqueue,
+                    not(any(kevio_backend = "epoll", kevio_backend = "poll", mio_unsupported_force_poll_poll))
+                )
+            ), tested if $kqueue;
+            epoll::Epoll if any(
+                kevio_backend = "epoll",
+                all(
+                    $epoll,
+                    not(any(kevio_backend = "kqueue", kevio_backend = "poll", mio_unsupported_force_poll_poll))
+                )
+            ), tested if $epoll;
+            poll::PollSet if any(
+                kevio_backend = "poll",
+                all(
+                    any(mio_unsupported_force_poll_poll, not(any($kqueue, $epoll))),
+                    not(any(kevio_backend = "kqueue", kevio_backend = "epoll"))
+                )
+            ), tested if unix;
+        }
+
+        #[cfg(all($eventfd, any(test, not(mio_unsupported_force_waker_pipe))))]
+        mod eventfd;
+        #[cfg(all($eventfd, not(mio_unsupported_force_waker_pipe)))]
+        #[allow(unused_imports)] // kqueue has something better.
+        use self::eventfd::EventFd as Notify;
+        #[cfg(not(all($eventfd, not(mio_unsupported_force_waker_pipe))))]
+        #[allow(unused_imports)] // kqueue has something better.
+        use self::self_pipe::SelfPipe as Notify;
+    };
+}
+
+systems! {
+    kqueue: any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd"
+    ),
+    epoll: any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "redox"),
+    eventfd: any(target_os = "linux", target_os = "android", target_os = "illumos")
+}
+
+pub(crate) use queue_has_descriptor;
+
+pub(crate) type RawEvent = <Selector as Engine>::Event;

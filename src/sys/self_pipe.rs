@@ -1,0 +1,65 @@
+//! A wake-up for one descriptor where there is no eventfd: a pipe to oneself.
+#![allow(dead_code)] // Most systems have something better.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+
+use super::pipe::pipe;
+
+/// Readable while there is a byte in it.
+#[derive(Debug)]
+pub(crate) struct SelfPipe {
+    reader: File,
+    writer: File,
+}
+
+impl SelfPipe {
+    pub(super) fn new() -> io::Result<SelfPipe> {
+        let [reader, writer] = pipe()?.map(File::from);
+        Ok(SelfPipe { reader, writer })
+    }
+
+    /// Makes it readable; for an edge-triggered waiter each call is a new edge.
+    pub(super) fn signal(&self) -> io::Result<()> {
+        // illumos reports an edge only when the pipe was empty (illumos.org/issues/13436).
+        if cfg!(target_os = "illumos") {
+            self.drain();
+        }
+        loop {
+            match (&self.writer).write(&[1]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Full of wakes that nobody had to drain.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.drain(),
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    /// Makes it unreadable.
+    pub(super) fn drain(&self) {
+        let mut scrap = [0; 512];
+        while matches!((&self.reader).read(&mut scrap), Ok(n) if n > 0) {}
+    }
+}
+
+impl AsRawFd for SelfPipe {
+    fn as_raw_fd(&self) -> RawFd {
+        self.reader.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_pipe_is_signalled_again() {
+        let pipe = SelfPipe::new().unwrap();
+        while (&pipe.writer).write(&[0; 4096]).is_ok() {}
+        pipe.signal().unwrap();
+        let mut byte = [0; 2];
+        assert_eq!((&pipe.reader).read(&mut byte).unwrap(), 1);
+        pipe.drain();
+    }
+}

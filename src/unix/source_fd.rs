@@ -1,0 +1,59 @@
+use std::io;
+use std::os::fd::RawFd;
+
+use crate::event::Source;
+use crate::sys::{Engine, Origin};
+use crate::{Interest, Registry, Token};
+
+/// A descriptor as a [`Source`]: the number, and nothing else.
+///
+/// It does not own the descriptor, and remembers nothing of the registration: deregister before closing. Closing does
+/// end the registration, but on epoll not if another descriptor or process shares the open file. The descriptor should
+/// be non-blocking. Prefer an [`IoSource`](crate::unix::IoSource) where the descriptor has a type.
+///
+/// # Platform notes
+///
+/// poll(2) cannot see the operations on a bare descriptor. Readiness that was reported is reported again when a look
+/// finds that it was used up: at the next poll, or within 64 ms if another thread uses it up while one is waiting.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::Write;
+/// use std::os::fd::AsRawFd;
+/// use std::os::unix::net::UnixStream;
+///
+/// use kevio::unix::SourceFd;
+/// use kevio::{Events, Interest, Poll, Token};
+///
+/// let (ours, mut theirs) = UnixStream::pair()?;
+/// ours.set_nonblocking(true)?;
+///
+/// let mut poll = Poll::new()?;
+/// poll.registry().register(&mut SourceFd(&ours.as_raw_fd()), Token(3), Interest::READABLE)?;
+/// theirs.write_all(b"!")?;
+///
+/// let mut events = Events::with_capacity(8);
+/// poll.poll(&mut events, None)?;
+/// assert!(events.iter().any(|event| event.token() == Token(3) && event.is_readable()));
+/// poll.registry().deregister(&mut SourceFd(&ours.as_raw_fd()))?;
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug)]
+pub struct SourceFd<'a>(pub &'a RawFd);
+
+impl Source for SourceFd<'_> {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        let tie = registry.selector().register(*self.0, token, interests, Origin::Bare)?;
+        crate::sys::Tie::release(tie);
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        registry.selector().reregister(*self.0, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.selector().deregister(*self.0)
+    }
+}

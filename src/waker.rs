@@ -1,0 +1,129 @@
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::poll::{Registry, Shared};
+use crate::sys::{self, Engine};
+use crate::Token;
+
+/// Wakes a [`Poll`](crate::Poll) from any thread.
+///
+/// [`wake`](Waker::wake) makes the poll under way, or the next one, return with a readable event that carries the
+/// waker's token. Any number of wakes before that make at least one event, and after the event none is left. A poll
+/// may have any number of wakers, each with its token. Once a waker is dropped it makes no more events.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::thread;
+///
+/// use kevio::{Events, Poll, Token, Waker};
+///
+/// const WAKE: Token = Token(7);
+///
+/// let mut poll = Poll::new()?;
+/// let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+/// let handle = thread::spawn(move || waker.wake());
+///
+/// let mut events = Events::with_capacity(8);
+/// poll.poll(&mut events, None)?;
+/// assert!(events.iter().any(|event| event.token() == WAKE && event.is_readable()));
+/// handle.join().unwrap()?;
+/// # std::io::Result::Ok(())
+/// ```
+pub struct Waker {
+    shared: Arc<Shared>,
+    waker: <sys::Selector as Engine>::Waker,
+    awake: Arc<AtomicBool>,
+}
+
+impl Waker {
+    /// A waker of the [`Poll`](crate::Poll) that `registry` belongs to.
+    ///
+    /// # Errors
+    ///
+    /// Those of making a descriptor, where it needs one: eventfd(2) or pipe(2); kqueue's `EVFILT_USER` needs none.
+    pub fn new(registry: &Registry, token: Token) -> io::Result<Waker> {
+        let shared = Arc::clone(registry.shared());
+        let waker = shared.selector().add_waker(token)?;
+        let awake = shared.wakers().add();
+        Ok(Waker { shared, waker, awake })
+    }
+
+    /// Makes the poll under way, or the next one, return. May be called in any thread.
+    ///
+    /// If the poll has been woken already and has not returned since, this costs no system call.
+    ///
+    /// # Errors
+    ///
+    /// Those of kevent(2) or write(2); none are known to occur.
+    pub fn wake(&self) -> io::Result<()> {
+        // Release what the caller has written before: the poll that clears the flag acquires it.
+        if self.awake.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.shared.wakers().any.store(true, Ordering::Release);
+        let result = self.shared.selector().wake(&self.waker);
+        if result.is_err() {
+            self.awake.store(false, Ordering::Release);
+        }
+        result
+    }
+}
+
+impl Drop for Waker {
+    fn drop(&mut self) {
+        self.shared.wakers().remove(&self.awake);
+        self.shared.selector().remove_waker(&self.waker);
+    }
+}
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waker").finish_non_exhaustive()
+    }
+}
+
+/// Which wakers of a poll have been woken since it last returned.
+///
+/// A waker that finds its flag set leaves the system call to whoever set it. No wake is lost, because the flags are
+/// cleared after the kernel's wait has returned and before the program sees its events. Take a wake that finds its
+/// flag set. Whoever set it makes its call to the kernel before or after that wait returned. If after, the event comes
+/// in a later poll. If before, and the event is not among those returned, likewise. If it is, the program sees it
+/// after the flag was cleared, and so after this wake; and what was written before the wake is seen too, for the
+/// clearing swap reads what the waker's swap wrote.
+#[derive(Debug, Default)]
+pub(crate) struct Wakers {
+    /// Whether there may be a flag to clear. All that a poll without wakes looks at.
+    any: AtomicBool,
+    flags: Mutex<Vec<Arc<AtomicBool>>>,
+}
+
+impl Wakers {
+    fn with_flags<T>(&self, f: impl FnOnce(&mut Vec<Arc<AtomicBool>>) -> T) -> T {
+        f(&mut self.flags.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self) -> Arc<AtomicBool> {
+        let flag = Arc::new(AtomicBool::new(false));
+        self.with_flags(|flags| flags.push(Arc::clone(&flag)));
+        flag
+    }
+
+    fn remove(&self, flag: &Arc<AtomicBool>) {
+        self.with_flags(|flags| flags.retain(|other| !Arc::ptr_eq(flag, other)));
+    }
+
+    /// The kernel's wait has returned.
+    #[inline]
+    pub(crate) fn rest(&self) {
+        if self.any.load(Ordering::Acquire) && self.any.swap(false, Ordering::AcqRel) {
+            self.with_flags(|flags| {
+                for flag in flags {
+                    flag.swap(false, Ordering::AcqRel);
+                }
+            });
+        }
+    }
+}
