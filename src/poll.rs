@@ -218,10 +218,7 @@ impl Registry {
         if poll == live::NONE || !live::contains(poll) {
             return Ok(false);
         }
-        Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "I/O source already registered with a different `Registry`",
-        ))
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "I/O source already registered with a different `Registry`"))
     }
 }
 

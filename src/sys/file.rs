@@ -38,6 +38,14 @@ pub(super) fn identify(fd: RawFd) -> io::Result<Option<Identity>> {
     }
 }
 
+/// How many bytes can be read (FIONREAD); `None` of what does not know.
+pub(super) fn unread(fd: RawFd) -> Option<i32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one `int`.
+    let result = unsafe { libc::ioctl(fd, libc::FIONREAD as _, &mut bytes) };
+    (result == 0).then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

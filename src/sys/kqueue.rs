@@ -55,11 +55,12 @@ impl Changes {
     }
 
     fn add(&mut self, fd: RawFd, token: Token, interest: Interest) {
-        if interest.is_readable() {
-            self.push(Kevent::add(fd as usize, READ, 0, token));
-        }
+        // The write filter first: libkqueue forgets what it needs to see a half-close when that comes second.
         if interest.is_writable() {
             self.push(Kevent::add(fd as usize, WRITE, 0, token));
+        }
+        if interest.is_readable() {
+            self.push(Kevent::add(fd as usize, READ, 0, token));
         }
         if let (true, Some((filter, note))) = (interest.is_priority(), EXCEPT) {
             self.push(Kevent::add(fd as usize, filter, note, token));

@@ -44,6 +44,8 @@ mod revents;
 mod self_pipe;
 #[cfg(feature = "net")]
 pub(crate) mod socket;
+#[cfg(test)]
+mod tests;
 
 /// A kernel's way to wait for many things. The module's page says what each function owes its caller.
 pub(crate) trait Engine: Sized + Send + Sync + 'static {
@@ -185,6 +187,16 @@ macro_rules! choose {
             #[cfg($chosen)]
             pub(crate) type Selector = $module::$engine;
         )+
+
+        #[cfg(test)]
+        mod contract {
+            $(
+                #[cfg(any($chosen, $host))]
+                mod $module {
+                    crate::sys::tests::cases!(crate::sys::$module::$engine);
+                }
+            )+
+        }
 
         /// Compiles an item where the queue is a descriptor, which poll(2)'s is not.
         #[cfg($descriptor)]

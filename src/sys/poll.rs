@@ -14,7 +14,10 @@
 //!   re-arms nothing: there cannot be more, and end of file would be reported for ever.
 //! * The operations of a bare descriptor cannot be seen. Its told bits are *looked at*, with a poll that does not
 //!   wait, before each wait; one that is no longer true is armed again. While there is something to look at, waits are
-//!   cut into ticks, for another thread may drain it meanwhile.
+//!   cut into ticks, for another thread may drain it meanwhile. A bit that is still true may have been used up and
+//!   become true again since the last look: if the number of unread bytes is another one it has, and is told again at
+//!   once; else it is told again after some patience. So no edge is lost, and a descriptor that is simply left readable
+//!   makes eight spurious events a second, one that is left writable fewer and fewer, down to one.
 //! * `POLLHUP` and `POLLERR` cannot be masked. An entry that has told one of them is shown to nobody, and looked at as
 //!   above: new bits are reported, and when both are gone (a FIFO has a writer again, an error was fetched) it is as
 //!   any other.
@@ -46,6 +49,10 @@ const UNMASKABLE: c_short = POLLERR | POLLHUP;
 
 /// How long a wait may last while something has to be looked at: at first, and at most.
 const TICKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
+
+/// How long what a bare descriptor has told is believed to be unchanged while it looks so; and the most that this grows
+/// to while it is only writable, as an idle one always is.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(128), Duration::from_millis(1024));
 
 /// Where in the table the descriptor stands that interrupts a wait.
 const NOTIFY: usize = 0;
@@ -151,13 +158,45 @@ struct Entry {
     told: c_short,
     /// What operations would have re-armed while the entry was shown to nobody.
     touched: c_short,
-    /// Its operations cannot be seen.
-    bare: bool,
-    /// Of a bare descriptor, to know when its number has become another's.
-    identity: Option<Identity>,
+    /// What is kept of a descriptor whose operations cannot be seen.
+    bare: Option<Bare>,
     /// When it was registered, which names it ([`NOBODY`] if vacant), and when it last became something else.
     born: u64,
     changed: u64,
+}
+
+struct Bare {
+    /// To know when the number has become another's; `None` if that cannot be known.
+    identity: Option<Identity>,
+    /// How many bytes were unread when it was last reported, and when that is to be repeated.
+    unread: Option<i32>,
+    again: Instant,
+    patience: Duration,
+}
+
+impl Bare {
+    fn new(identity: Option<Identity>) -> Bare {
+        Bare { identity, unread: None, again: Instant::now(), patience: PATIENCE.0 }
+    }
+
+    /// It has just been reported.
+    fn told(&mut self, fd: RawFd) {
+        self.unread = file::unread(fd);
+        self.again = Instant::now() + self.patience;
+    }
+
+    /// Which of the bits that are told and still true to tell again.
+    fn retell(&mut self, fd: RawFd, told: c_short) -> c_short {
+        if told & POLLIN != 0 && file::unread(fd) != self.unread {
+            self.patience = PATIENCE.0;
+            return POLLIN;
+        }
+        if Instant::now() < self.again {
+            return 0;
+        }
+        self.patience = if told == POLLOUT { PATIENCE.1.min(self.patience * 2) } else { PATIENCE.0 };
+        told
+    }
 }
 
 impl Entry {
@@ -166,7 +205,7 @@ impl Entry {
     }
 
     fn is_looked_at(&self) -> bool {
-        self.fd >= 0 && (self.is_stuck() || (self.bare && self.told != 0))
+        self.fd >= 0 && (self.is_stuck() || (self.bare.is_some() && self.told != 0))
     }
 
     fn as_shown(&self) -> pollfd {
@@ -177,7 +216,10 @@ impl Entry {
 
     /// Whether the number still stands for what was registered. Closing a descriptor ends its registration.
     fn is_current(&self) -> bool {
-        self.identity.is_none() || file::identify(self.fd).ok() == Some(self.identity)
+        match &self.bare {
+            Some(Bare { identity: Some(identity), .. }) => file::identify(self.fd).is_ok_and(|now| now == Some(*identity)),
+            _ => true,
+        }
     }
 }
 
@@ -202,8 +244,7 @@ impl Table {
         table
     }
 
-    /// `bare` is a descriptor whose operations cannot be seen, and its identity if it has one.
-    fn insert(&mut self, fd: RawFd, token: Token, wanted: c_short, bare: Option<Option<Identity>>) -> usize {
+    fn insert(&mut self, fd: RawFd, token: Token, wanted: c_short, bare: Option<Bare>) -> usize {
         self.clock += 1;
         let entry = Entry {
             fd,
@@ -211,8 +252,7 @@ impl Table {
             wanted,
             told: 0,
             touched: 0,
-            bare: bare.is_some(),
-            identity: bare.flatten(),
+            bare,
             born: self.clock,
             changed: self.clock,
         };
@@ -308,7 +348,16 @@ impl Table {
 
     /// What a look at an entry has shown.
     fn saw(&mut self, index: usize, now: c_short, events: &mut Vec<PollEvent>) {
-        self.change(index, |entry| entry.told &= now);
+        self.change(index, |entry| {
+            let Entry { fd, told, bare, .. } = entry;
+            if let Some(bare) = bare.as_mut().filter(|_| *told & UNMASKABLE == 0) {
+                if *told & !now != 0 {
+                    bare.patience = PATIENCE.0;
+                }
+                *told &= now & !bare.retell(*fd, *told & now);
+            }
+            *told &= now;
+        });
         let entry = &self.entries[index];
         // What is new in an entry that is not stuck the wait itself will tell.
         if now & POLLNVAL != 0 || (entry.is_stuck() && now & !entry.told != 0) {
@@ -322,7 +371,12 @@ impl Table {
             self.remove(index);
         } else if events.len() < events.capacity() {
             events.push(PollEvent { token: self.entries[index].token, revents });
-            self.change(index, |entry| entry.told |= revents & (entry.wanted | UNMASKABLE));
+            self.change(index, |entry| {
+                entry.told |= revents & (entry.wanted | UNMASKABLE);
+                if let Some(bare) = &mut entry.bare {
+                    bare.told(entry.fd);
+                }
+            });
         }
     }
 
@@ -451,11 +505,13 @@ impl Engine for PollSet {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
         let identity = if origin == Origin::Own { None } else { file::identify(fd)? };
-        let bare = (origin == Origin::Bare).then_some(identity);
+        let bare = (origin == Origin::Bare).then(|| Bare::new(identity));
         self.shared.change(|table| {
             if let Some(&index) = table.by_fd.get(&fd) {
                 let old = &table.entries[index];
-                if !old.bare || (old.identity.is_some() && old.is_current()) {
+                // A bare number may be stale, and if its file has no identity nobody can tell.
+                let may_be_stale = matches!(&old.bare, Some(bare) if bare.identity.is_none());
+                if !may_be_stale && old.is_current() {
                     return Err(already_exists());
                 }
                 table.remove(index);
@@ -538,9 +594,11 @@ impl super::Tie for Tie {
 
     fn release(mut self) {
         self.0.change(|table| {
-            let identity = file::identify(table.entries[self.0.index].fd).ok().flatten();
-            table.change(self.0.index, |entry| (entry.bare, entry.identity) = (true, identity));
-            true
+            table.change(self.0.index, |entry| {
+                let fd = entry.fd;
+                entry.bare.get_or_insert_with(|| Bare::new(file::identify(fd).ok().flatten()));
+            });
+            false
         });
         self.0.born = NOBODY;
     }

@@ -79,16 +79,12 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
 pub(crate) const TCP_BACKLOG: i32 = if cfg!(target_os = "haiku") { 32 } else { 128 };
 
 /// The same for Unix sockets: the system's limit, which these systems write -1.
-pub(crate) const UNIX_BACKLOG: i32 = if cfg!(any(
-    target_os = "linux",
-    target_os = "freebsd",
-    target_os = "openbsd",
-    target_vendor = "apple"
-)) {
-    -1
-} else {
-    libc::SOMAXCONN
-};
+pub(crate) const UNIX_BACKLOG: i32 =
+    if cfg!(any(target_os = "linux", target_os = "freebsd", target_os = "openbsd", target_vendor = "apple")) {
+        -1
+    } else {
+        libc::SOMAXCONN
+    };
 
 /// The address, whatever its kind: a path, nothing, or on Linux an abstract name, which begins with a zero byte.
 pub(crate) fn unix_address(address: &SocketAddr) -> io::Result<SockAddr> {

@@ -13,8 +13,9 @@ use crate::{Interest, Registry, Token};
 ///
 /// # Platform notes
 ///
-/// poll(2) cannot see the operations on a bare descriptor. Readiness that was reported is reported again when a look
-/// finds that it was used up: at the next poll, or within 64 ms if another thread uses it up while one is waiting.
+/// poll(2) cannot see the operations on a bare descriptor, and looks for their traces instead, at each poll and at least
+/// every 64 ms. Readiness that was used up and came back between two looks is reported 128 ms after it was reported
+/// before (up to 1 s for writing); so one that is not used up is reported again from time to time.
 ///
 /// # Examples
 ///

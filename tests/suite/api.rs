@@ -1,0 +1,211 @@
+//! Names, traits and printed forms that programs written for mio rely on.
+
+use std::fmt::Debug;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::net as std_unix;
+
+use kevio::event::{Event, Iter, Source};
+use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
+use kevio::unix::{pipe, IoSource, SourceFd};
+use kevio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use super::harness::*;
+
+#[test]
+fn traits_are_there() {
+    fn descriptor<T: AsFd + AsRawFd + FromRawFd + IntoRawFd + From<OwnedFd> + Source + Debug + Send + Sync>()
+    where
+        OwnedFd: From<T>,
+    {
+    }
+    fn std_type<T>()
+    where
+        T: From<TcpStream>,
+    {
+    }
+    fn thread_safe<T: Send + Sync + Debug>() {}
+    fn source<T: Source + ?Sized>() {}
+    fn stream<T: Read + Write>() {}
+
+    descriptor::<TcpListener>();
+    descriptor::<TcpStream>();
+    descriptor::<UdpSocket>();
+    descriptor::<UnixListener>();
+    descriptor::<UnixStream>();
+    descriptor::<UnixDatagram>();
+    descriptor::<pipe::Sender>();
+    descriptor::<pipe::Receiver>();
+
+    std_type::<std::net::TcpStream>();
+    let _: fn(TcpListener) -> std::net::TcpListener = Into::into;
+    let _: fn(UdpSocket) -> std::net::UdpSocket = Into::into;
+    let _: fn(UnixStream) -> std_unix::UnixStream = Into::into;
+    let _: fn(UnixListener) -> std_unix::UnixListener = Into::into;
+    let _: fn(UnixDatagram) -> std_unix::UnixDatagram = Into::into;
+    let _: fn(std::process::ChildStdin) -> pipe::Sender = Into::into;
+    let _: fn(std::process::ChildStdout) -> pipe::Receiver = Into::into;
+    let _: fn(std::process::ChildStderr) -> pipe::Receiver = Into::into;
+
+    stream::<TcpStream>();
+    stream::<&TcpStream>();
+    stream::<UnixStream>();
+    stream::<&UnixStream>();
+
+    thread_safe::<Poll>();
+    thread_safe::<Registry>();
+    thread_safe::<Waker>();
+    thread_safe::<Events>();
+    thread_safe::<Event>();
+    thread_safe::<Interest>();
+    thread_safe::<Token>();
+    thread_safe::<IoSource<OwnedFd>>();
+    thread_safe::<Iter<'_>>();
+
+    source::<dyn Source>();
+    source::<Box<dyn Source>>();
+    source::<Box<TcpStream>>();
+    source::<SourceFd<'_>>();
+    source::<IoSource<OwnedFd>>();
+}
+
+#[test]
+fn sizes_stay_small() {
+    assert!(std::mem::size_of::<TcpStream>() <= 16);
+    assert!(std::mem::size_of::<UnixDatagram>() <= 16);
+    assert_eq!(std::mem::size_of::<Option<Interest>>(), std::mem::size_of::<Interest>());
+}
+
+#[test]
+fn printed_forms() {
+    assert_eq!(format!("{:?}", Token(1)), "Token(1)");
+    assert_eq!(format!("{BOTH:?}"), "READABLE | WRITABLE");
+    assert_eq!(format!("{:?}", Interest::PRIORITY | Interest::LIO | Interest::AIO), "PRIORITY | AIO | LIO");
+    let mut l = Loop::new();
+    assert_eq!(format!("{:?} {:?}", l.poll, l.poll.registry()), "Poll Registry");
+    let (a, _b) = UnixStream::pair().unwrap();
+    let mut a = a;
+    l.register(&mut a, 5, WRITE);
+    l.expect(5, W);
+    let event = l.events.iter().next().unwrap();
+    let plain = format!("{event:?}");
+    assert!(plain.starts_with("Event { token: Token(5), readable: false, writable: true, error: false"), "{plain}");
+    assert!(!plain.contains("details") && format!("{event:#?}").contains("details: "));
+    assert!(format!("{:?}", l.events).starts_with("[Event { token: Token(5)"));
+    let std = std_unix::UnixStream::from(a);
+    assert_eq!(format!("{:?}", IoSource::new(std.as_raw_fd())), format!("{:?}", std.as_raw_fd()));
+}
+
+#[test]
+fn the_backend_has_a_name() {
+    let name = if cfg!(kevio_backend = "poll") {
+        "poll"
+    } else if cfg!(kevio_backend = "kqueue") {
+        "kqueue"
+    } else if cfg!(any(kevio_backend = "epoll", target_os = "linux")) {
+        "epoll"
+    } else {
+        kevio::BACKEND.name()
+    };
+    assert_eq!((kevio::BACKEND.name(), kevio::BACKEND.to_string()), (name, name.to_owned()));
+}
+
+#[test]
+fn interests_add_and_remove() {
+    let mut interest = READ;
+    interest |= WRITE;
+    assert_eq!(interest, BOTH);
+    assert_eq!(interest.remove(READ), Some(WRITE));
+    assert_eq!(interest.remove(BOTH), None);
+    assert!(Interest::AIO.is_aio() && Interest::LIO.is_lio() && Interest::PRIORITY.is_priority());
+    assert!(!Interest::PRIORITY.is_readable() && !READ.is_writable());
+}
+
+#[test]
+fn iteration_counts_what_is_left() {
+    let mut l = Loop::new();
+    let mut pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+    for (token, (a, _)) in pairs.iter_mut().enumerate() {
+        l.register(a, token, WRITE);
+    }
+    l.until(|said| said.len() == 3, || "three".to_owned());
+    // All were ready before the first poll, and there was room for all of them.
+    assert_eq!((l.events.len(), l.events.is_empty()), (3, false));
+    let mut iter = l.events.iter();
+    assert_eq!((iter.size_hint(), iter.len()), ((3, Some(3)), 3));
+    iter.next();
+    assert_eq!((iter.size_hint(), iter.len(), iter.clone().count()), ((2, Some(2)), 2, 2));
+    assert_eq!(iter.by_ref().count(), 2);
+    assert!(iter.next().is_none() && iter.next().is_none());
+    l.events.clear();
+    assert!(l.events.is_empty());
+}
+
+#[test]
+fn every_token_comes_back() {
+    for token in [0, 1, usize::MAX - 1, usize::MAX] {
+        let mut l = Loop::new();
+        let (mut a, _b) = UnixStream::pair().unwrap();
+        l.register(&mut a, token, WRITE);
+        l.expect(token, W);
+    }
+}
+
+#[test]
+fn a_box_of_a_source_is_a_source() {
+    let mut l = Loop::new();
+    let (a, _b) = UnixStream::pair().unwrap();
+    let mut boxed: Box<dyn Source> = Box::new(a);
+    l.register(&mut boxed, 1, WRITE);
+    l.expect(1, W);
+    l.reregister(&mut boxed, 2, WRITE);
+    l.expect(2, W);
+    l.deregister(&mut boxed);
+    l.expect_silence();
+}
+
+#[test]
+fn what_is_made_does_not_block_and_does_not_leak_into_children() {
+    fn check(what: &str, fd: &impl AsRawFd) {
+        // SAFETY: fcntl with commands that take no pointer.
+        let (flags, status) = unsafe { (libc_fcntl(fd, libc::F_GETFD), libc_fcntl(fd, libc::F_GETFL)) };
+        assert_ne!(flags & libc::FD_CLOEXEC, 0, "{what} stays open in children");
+        assert_ne!(status & libc::O_NONBLOCK, 0, "{what} blocks");
+    }
+    unsafe fn libc_fcntl(fd: &impl AsRawFd, command: libc::c_int) -> libc::c_int {
+        // SAFETY: the caller's promise.
+        unsafe { libc::fcntl(fd.as_raw_fd(), command) }
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("listener");
+    let (tcp_listener, address) = listener();
+    let client = TcpStream::connect(address).unwrap();
+    let unix_listener = UnixListener::bind(&path).unwrap();
+    let unix_client = UnixStream::connect(&path).unwrap();
+    let (a, b) = UnixStream::pair().unwrap();
+    let (c, d) = UnixDatagram::pair().unwrap();
+    let (sender, receiver) = pipe::new().unwrap();
+
+    check("TcpListener", &tcp_listener);
+    check("TcpStream", &client);
+    check("UdpSocket", &UdpSocket::bind(loopback()).unwrap());
+    check("UnixListener", &unix_listener);
+    check("UnixStream", &unix_client);
+    check("accepted UnixStream", &unix_listener.accept().unwrap().0);
+    for fd in [a.as_raw_fd(), b.as_raw_fd(), c.as_raw_fd(), d.as_raw_fd()] {
+        check("a pair", &fd);
+    }
+    check("UnixDatagram", &UnixDatagram::unbound().unwrap());
+    check("Sender", &sender);
+    check("Receiver", &receiver);
+
+    let mut l = Loop::new();
+    let mut tcp_listener = tcp_listener;
+    l.register(&mut tcp_listener, 1, READ);
+    l.expect(1, R);
+    check("accepted TcpStream", &tcp_listener.accept().unwrap().0);
+    sender.set_nonblocking(false).unwrap();
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc_fcntl(&sender, libc::F_GETFL) } & libc::O_NONBLOCK, 0);
+}

@@ -1,0 +1,182 @@
+//! Closing a descriptor ends its registration, and its number can be used again at once.
+
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use kevio::event::Source;
+use kevio::net::{UdpSocket, UnixStream};
+use kevio::unix::{IoSource, SourceFd};
+
+use super::harness::*;
+
+/// Puts `fd` in the place of the number `number`, which is closed if it is open.
+fn put(fd: OwnedFd, number: i32) -> OwnedFd {
+    // SAFETY: no pointers; the number is this test's own, and the result is its one owner.
+    unsafe {
+        assert_eq!(libc::dup2(fd.as_raw_fd(), number), number);
+        OwnedFd::from_raw_fd(number)
+    }
+}
+
+#[test]
+fn a_dropped_source_is_silent() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, BOTH);
+    b.write_all(b"x").unwrap();
+    drop(a);
+    l.expect_silence();
+}
+
+#[test]
+fn a_number_is_registered_again_after_deregistering() {
+    let mut l = Loop::new();
+    let (a, _b) = UnixStream::pair().unwrap();
+    let number = a.as_raw_fd();
+    l.register(&mut SourceFd(&number), 1, BOTH);
+    l.deregister(&mut SourceFd(&number));
+    let (c, mut d) = UnixStream::pair().unwrap();
+    let _ = a.into_raw_fd();
+    let mut c = UnixStream::from(put(c.into(), number));
+    l.register(&mut c, 2, READ);
+    d.write_all(b"x").unwrap();
+    l.expect(2, R);
+}
+
+#[test]
+fn a_number_is_registered_again_after_its_source_was_dropped() {
+    // Another test may take the number between the two lines that matter; of many tries some have it.
+    let mut l = Loop::new();
+    let mut again = 0;
+    for token in 0..50 {
+        let (mut a, mut b) = UnixStream::pair().unwrap();
+        l.register(&mut a, token, BOTH);
+        b.write_all(b"x").unwrap();
+        let number = a.as_raw_fd();
+        drop(a);
+        let (c, mut d) = UnixStream::pair().unwrap();
+        let mut c = c;
+        again += usize::from(c.as_raw_fd() == number);
+        l.register(&mut c, 1000 + token, READ);
+        d.write_all(b"x").unwrap();
+        l.expect(1000 + token, R);
+    }
+    assert!(again > 0, "the number was never used again");
+}
+
+#[test]
+fn a_bare_number_is_registered_again_after_closing() {
+    let mut l = Loop::new();
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let number = a.into_raw_fd();
+    l.register(&mut SourceFd(&number), 1, READ);
+    let (c, mut d) = UnixStream::pair().unwrap();
+    let c = put(c.into(), number);
+    l.register(&mut SourceFd(&number), 2, READ);
+    d.write_all(b"x").unwrap();
+    assert!(b.write_all(b"y").is_err(), "the other end was closed");
+    l.expect(2, R);
+    drop(c);
+}
+
+#[test]
+fn a_number_that_became_anothers_is_silent() {
+    let mut l = Loop::new();
+    let (a, _b) = UnixStream::pair().unwrap();
+    let number = a.into_raw_fd();
+    l.register(&mut SourceFd(&number), 1, READ);
+    // Closed without deregistering, and used by a descriptor that nobody registered.
+    let (c, mut d) = UnixStream::pair().unwrap();
+    let c = put(c.into(), number);
+    d.write_all(b"x").unwrap();
+    l.expect_silence();
+    l.register(&mut SourceFd(&number), 2, READ);
+    l.expect(2, R);
+    drop(c);
+}
+
+#[test]
+fn churn_on_one_number() {
+    let mut l = Loop::new();
+    for token in 0..100 {
+        let (mut a, mut b) = UnixStream::pair().unwrap();
+        l.register(&mut a, token, BOTH);
+        b.write_all(b"x").unwrap();
+        l.expect(token, R | W);
+    }
+    l.expect_silence();
+}
+
+/// What the first of two events does may end the second: its token must not come in a later poll.
+#[test]
+fn a_stale_event_does_not_survive_deregistering() {
+    let mut l = Loop::with_capacity(1);
+    let mut pairs: Vec<_> = (0..2).map(|_| UnixStream::pair().unwrap()).collect();
+    for (token, (a, b)) in pairs.iter_mut().enumerate() {
+        l.register(a, token, READ);
+        b.write_all(b"x").unwrap();
+    }
+    let said = l.until(|said| !said.is_empty(), || "one".to_owned());
+    let first = *said.keys().next().unwrap();
+    l.deregister(&mut pairs[1 - first].0);
+    l.expect_silence();
+}
+
+#[test]
+fn what_leaves_its_source_stays_registered() {
+    let mut l = Loop::new();
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let mut source = IoSource::new(OwnedFd::from(a));
+    l.register(&mut source, 1, READ);
+    let fd = source.into_inner();
+    b.write_all(b"x").unwrap();
+    l.expect(1, R);
+    l.reregister(&mut SourceFd(&fd.as_raw_fd()), 2, READ);
+    l.expect(2, R);
+    l.deregister(&mut SourceFd(&fd.as_raw_fd()));
+    l.expect_silence();
+}
+
+#[test]
+fn a_closed_descriptor_does_not_spin() {
+    let mut l = Loop::new();
+    let (mut a, _b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, READ);
+    let (c, d) = UnixStream::pair().unwrap();
+    let number = c.as_raw_fd();
+    l.register(&mut SourceFd(&number), 2, READ);
+    drop((c, d));
+    // The descriptor is closed and poll(2) says so at once, each time. Nothing is reported, and the wait is a wait.
+    let start = std::time::Instant::now();
+    assert!(l.turn(Some(std::time::Duration::from_millis(30))).is_empty());
+    assert!(start.elapsed() >= std::time::Duration::from_millis(30));
+}
+
+#[test]
+fn a_dropped_poll_leaves_its_sources_alone() {
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let mut socket = UdpSocket::bind(loopback()).unwrap();
+    let bare = socket.as_raw_fd();
+    {
+        let l = Loop::new();
+        l.register(&mut a, 1, BOTH);
+        l.register(&mut SourceFd(&bare), 2, BOTH);
+    }
+    b.write_all(b"x").unwrap();
+    assert_eq!(drain(&mut a), (1, false));
+    socket.send_to(b"y", socket.local_addr().unwrap()).unwrap();
+    let l = Loop::new();
+    l.register(&mut socket, 3, BOTH);
+    let sources: [&mut dyn Source; 2] = [&mut socket, &mut a];
+    drop(l);
+    drop(sources);
+}
+
+#[test]
+fn a_registered_source_dropped_after_its_poll() {
+    let l = Loop::new();
+    let (mut a, _b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, BOTH);
+    drop(l);
+    drop(a);
+}

@@ -1,0 +1,249 @@
+//! When an event comes, and when it does not come again.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc;
+use std::thread;
+
+use kevio::net::UnixStream;
+use kevio::unix::{IoSource, SourceFd};
+
+use super::harness::*;
+use super::libkqueue;
+
+/// A stream registered for `READ` under token 1, and its peer.
+fn reading(l: &Loop) -> (UnixStream, UnixStream) {
+    let (mut a, b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, READ);
+    (a, b)
+}
+
+#[test]
+fn a_fresh_poll_is_silent() {
+    let mut l = Loop::new();
+    assert!(l.turn(Some(std::time::Duration::ZERO)).is_empty());
+    l.expect_silence();
+}
+
+#[test]
+fn readiness_before_registration_is_reported() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    b.write_all(b"x").unwrap();
+    l.register(&mut a, 1, BOTH);
+    l.expect(1, R | W);
+}
+
+#[test]
+fn unread_data_is_reported_once() {
+    let mut l = Loop::new();
+    let (_a, mut b) = reading(&l);
+    b.write_all(b"x").unwrap();
+    l.expect(1, R);
+    l.expect_silence();
+    l.expect_silence();
+}
+
+#[test]
+fn data_after_draining_is_reported_again() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = reading(&l);
+    for _ in 0..10 {
+        b.write_all(b"x").unwrap();
+        l.expect(1, R);
+        assert_eq!(drain(&mut a), (1, false));
+        l.expect_silence();
+    }
+}
+
+#[test]
+fn data_after_a_short_read_is_reported_again() {
+    // tokio takes a read that fills only part of the buffer for a drained socket, and waits.
+    let mut l = Loop::new();
+    let (mut a, mut b) = reading(&l);
+    for _ in 0..10 {
+        b.write_all(b"x").unwrap();
+        l.expect(1, R);
+        assert_eq!(a.read(&mut [0; 16]).unwrap(), 1);
+        b.write_all(b"y").unwrap();
+        l.expect(1, R);
+        assert_eq!(a.read(&mut [0; 16]).unwrap(), 1);
+    }
+}
+
+#[test]
+fn data_after_an_operation_through_do_io_is_reported_again() {
+    let mut l = Loop::new();
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let mut a = IoSource::new(std::os::unix::net::UnixStream::from(a));
+    l.register(&mut a, 1, READ);
+    for _ in 0..3 {
+        b.write_all(b"x").unwrap();
+        l.expect(1, R);
+        assert_eq!(a.do_io(|mut a| a.read(&mut [0; 16])).unwrap(), 1);
+        b.write_all(b"x").unwrap();
+        l.expect(1, R);
+        assert_eq!(a.try_io(|| (&*a).read(&mut [0; 16])).unwrap(), 1);
+    }
+}
+
+#[test]
+fn reregistering_reports_again_what_is_ready() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = reading(&l);
+    b.write_all(b"x").unwrap();
+    l.expect(1, R);
+    l.reregister(&mut a, 1, READ);
+    l.expect(1, R);
+}
+
+#[test]
+fn reregistering_replaces_the_token() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = reading(&l);
+    b.write_all(b"x").unwrap();
+    l.reregister(&mut a, 2, BOTH);
+    // `expect` fails on any other token.
+    l.expect(2, R | W);
+    drain(&mut a);
+    b.write_all(b"x").unwrap();
+    l.expect(2, R);
+}
+
+#[test]
+fn reregistering_for_writing_stops_reading() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = reading(&l);
+    l.reregister(&mut a, 1, WRITE);
+    b.write_all(b"x").unwrap();
+    l.expect(1, W);
+    l.expect_not(1, R);
+    l.reregister(&mut a, 1, READ);
+    l.expect(1, R);
+}
+
+#[test]
+fn a_deregistered_source_is_silent_and_works() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = reading(&l);
+    b.write_all(b"x").unwrap();
+    l.deregister(&mut a);
+    l.expect_silence();
+    b.write_all(b"y").unwrap();
+    l.expect_silence();
+    assert_eq!(drain(&mut a), (2, false));
+    l.register(&mut a, 4, READ);
+    b.write_all(b"z").unwrap();
+    l.expect(4, R);
+}
+
+#[test]
+fn writable_comes_back_after_the_peer_has_read() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = tcp_twins();
+    l.register(&mut a, 1, WRITE);
+    l.expect(1, W);
+    let mut sent = fill(&mut a);
+    l.now();
+    // What the kernel moves from one socket to the other meanwhile may make room again.
+    sent += fill(&mut a);
+    let mut received = 0;
+    let reader = thread::spawn(move || {
+        while received < sent {
+            match b.read(&mut [0; 65536]) {
+                Ok(n) => received += n,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        b
+    });
+    l.expect(1, W);
+    let _b = reader.join().unwrap();
+}
+
+#[test]
+fn two_waves_through_a_bare_descriptor() {
+    // Nobody tells the backend that the first wave was read.
+    let mut l = Loop::new();
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let mut a = std::os::unix::net::UnixStream::from(a);
+    l.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
+    for _ in 0..10 {
+        b.write_all(b"wave").unwrap();
+        l.expect(1, R);
+        assert_eq!(drain(&mut a), (4, false));
+    }
+    l.expect_silence();
+}
+
+#[test]
+fn two_waves_while_another_thread_reads() {
+    // The first is drained, and the same number of bytes written again, while this thread is in the wait.
+    let mut l = Loop::new();
+    let (a, b) = UnixStream::pair().unwrap();
+    let a = std::os::unix::net::UnixStream::from(a);
+    l.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
+    let (events, seen) = mpsc::channel();
+    let mut reader = a.try_clone().unwrap();
+    let thread = thread::spawn(move || {
+        let mut b = b;
+        for _ in 0..3 {
+            b.write_all(b"wave").unwrap();
+            seen.recv().unwrap();
+            assert_eq!(drain(&mut reader), (4, false));
+        }
+    });
+    for _ in 0..3 {
+        l.expect(1, R);
+        events.send(()).unwrap();
+    }
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_descriptor_and_its_copy_are_two() {
+    let mut l = Loop::new();
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let a = OwnedFd::from(a);
+    let copy = a.try_clone().unwrap();
+    let (mut a, mut copy) = (UnixStream::from(a), UnixStream::from(copy));
+    l.register(&mut a, 1, READ);
+    l.register(&mut copy, 2, READ);
+    b.write_all(b"x").unwrap();
+    l.expect_all(&[(1, R), (2, R)]);
+}
+
+#[test]
+fn one_direction_does_not_hide_the_other() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, BOTH);
+    l.expect(1, W);
+    b.write_all(b"x").unwrap();
+    l.expect(1, R);
+    assert_eq!(drain(&mut a), (1, false));
+    fill(&mut a);
+    drain(&mut b);
+    l.expect(1, W);
+}
+
+#[test]
+fn a_poll_inside_a_poll() {
+    if kevio::BACKEND == kevio::Backend::Poll || libkqueue::gets_wrong("a_poll_inside_a_poll") {
+        // poll(2) has no descriptor that stands for a poll.
+        return;
+    }
+    #[cfg(not(kevio_backend = "poll"))]
+    {
+        let mut outer = Loop::new();
+        let mut inner = Loop::new();
+        let own = inner.poll.as_raw_fd();
+        outer.register(&mut SourceFd(&own), 1, READ);
+        let (_a, mut b) = reading(&inner);
+        b.write_all(b"x").unwrap();
+        outer.expect(1, R);
+        inner.expect(1, R);
+        outer.expect_silence();
+    }
+}

@@ -1,0 +1,236 @@
+//! Pipes and FIFOs: two ends that come and go.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, Stdio};
+
+use kevio::unix::{pipe, IoSource, SourceFd};
+
+use super::harness::*;
+use super::libkqueue;
+
+#[test]
+fn data_and_then_the_end_of_file() {
+    let mut l = Loop::new();
+    let (mut sender, mut receiver) = pipe::new().unwrap();
+    l.register(&mut receiver, 1, READ);
+    l.expect_silence();
+    sender.write_all(b"last words").unwrap();
+    l.expect(1, R);
+    drop(sender);
+    l.expect(1, R | RC);
+    assert_eq!(drain(&mut receiver), (10, true));
+}
+
+#[test]
+fn the_end_of_file_of_an_empty_pipe_is_readable() {
+    let mut l = Loop::new();
+    let (sender, mut receiver) = pipe::new().unwrap();
+    l.register(&mut receiver, 1, READ);
+    drop(sender);
+    l.expect(1, R | RC);
+    assert_eq!(drain(&mut receiver), (0, true));
+    // It is told once, whatever is done about it.
+    l.expect_silence();
+    assert_eq!(drain(&mut receiver), (0, true));
+    l.expect_silence();
+}
+
+#[test]
+fn a_reader_that_goes_is_writable() {
+    let mut l = Loop::new();
+    let (mut sender, receiver) = pipe::new().unwrap();
+    l.register(&mut sender, 1, WRITE);
+    l.expect(1, W);
+    drop(receiver);
+    l.expect(1, W);
+    assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    l.expect_silence();
+    assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    l.expect_silence();
+}
+
+#[test]
+fn a_reader_that_has_gone_before_registration_is_writable() {
+    let mut l = Loop::new();
+    for interest in [WRITE, BOTH] {
+        let (mut sender, receiver) = pipe::new().unwrap();
+        drop(receiver);
+        l.register(&mut sender, 1, interest);
+        l.expect(1, W);
+        l.reregister(&mut sender, 2, interest);
+        l.expect(2, W);
+        l.deregister(&mut sender);
+        l.expect_silence();
+    }
+}
+
+#[test]
+fn a_full_pipe_is_writable_when_it_has_been_read() {
+    let mut l = Loop::new();
+    let (mut sender, mut receiver) = pipe::new().unwrap();
+    l.register(&mut sender, 1, WRITE);
+    l.expect(1, W);
+    let size = fill(&mut sender);
+    l.expect_silence();
+    assert_eq!(drain(&mut receiver), (size, false));
+    l.expect(1, W);
+}
+
+#[test]
+fn a_full_pipe_whose_reader_goes_is_writable() {
+    let mut l = Loop::new();
+    let (mut sender, receiver) = pipe::new().unwrap();
+    l.register(&mut sender, 1, WRITE);
+    l.expect(1, W);
+    fill(&mut sender);
+    l.expect_silence();
+    drop(receiver);
+    l.expect(1, W);
+    assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_closed_pipe_does_not_spin() {
+    let mut l = Loop::new();
+    let (sender, mut receiver) = pipe::new().unwrap();
+    let (mut other, gone) = pipe::new().unwrap();
+    l.register(&mut receiver, 1, READ);
+    l.register(&mut other, 2, WRITE);
+    drop((sender, gone));
+    l.expect_all(&[(1, R), (2, W)]);
+    let start = std::time::Instant::now();
+    let mut turns = 0;
+    while start.elapsed() < std::time::Duration::from_millis(50) {
+        turns += l.turn(Some(std::time::Duration::from_millis(50))).len();
+    }
+    assert!(turns <= 1, "{turns} events of closed pipes in 50 ms");
+}
+
+/// A FIFO's reader outlives its writers: after the last has gone comes the end of file, and then another writer.
+#[test]
+fn a_fifo_has_one_writer_after_another() {
+    if cfg!(target_vendor = "apple") {
+        // Apple's kernels never report the end of file of a FIFO: a row in the table of differences.
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fifo");
+    let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: a string that ends with a zero byte.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let open_reader = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    let writer = || OpenOptions::new().write(true).open(&path).unwrap();
+
+    let mut l = Loop::new();
+    let mut reader = pipe::Receiver::from(OwnedFd::from(open_reader()));
+    l.register(&mut reader, 1, READ);
+    for _ in 0..3 {
+        let mut writer = writer();
+        writer.write_all(b"line\n").unwrap();
+        l.expect(1, R);
+        assert_eq!(drain(&mut reader), (5, false));
+        drop(writer);
+        l.expect(1, R);
+        assert_eq!(drain(&mut reader), (0, true));
+    }
+
+    // The same through a bare descriptor.
+    l.deregister(&mut reader);
+    let mut reader = File::from(OwnedFd::from(reader));
+    l.register(&mut SourceFd(&reader.as_raw_fd()), 2, READ);
+    for _ in 0..3 {
+        let mut writer = writer();
+        writer.write_all(b"line\n").unwrap();
+        l.expect(2, R);
+        assert_eq!(drain(&mut reader), (5, false));
+        drop(writer);
+        l.expect(2, R);
+        assert_eq!(drain(&mut reader), (0, true));
+    }
+}
+
+#[test]
+fn both_ends_of_one_pipe_in_one_poll() {
+    let mut l = Loop::new();
+    let (mut sender, mut receiver) = pipe::new().unwrap();
+    l.register(&mut sender, 1, WRITE);
+    l.register(&mut receiver, 2, READ);
+    l.expect(1, W);
+    for _ in 0..3 {
+        let size = fill(&mut sender);
+        l.expect(2, R);
+        assert_eq!(drain(&mut receiver), (size, false));
+        l.expect(1, W);
+    }
+}
+
+#[test]
+fn a_child_process_and_its_pipes() {
+    let mut child =
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = pipe::Sender::from(child.stdin.take().unwrap());
+    let mut stdout = pipe::Receiver::from(child.stdout.take().unwrap());
+    let mut stderr = pipe::Receiver::from(child.stderr.take().unwrap());
+    stdin.set_nonblocking(true).unwrap();
+    stdout.set_nonblocking(true).unwrap();
+    stderr.set_nonblocking(true).unwrap();
+
+    let mut l = Loop::new();
+    l.register(&mut stdin, 0, WRITE);
+    l.register(&mut stdout, 1, READ);
+    l.register(&mut stderr, 2, READ);
+    l.expect(0, W);
+    stdin.write_all(b"meow").unwrap();
+    l.until(|said| said.contains_key(&1), || "the echo".to_owned());
+    let mut buffer = [0; 16];
+    let n = stdout.try_io(|| (&stdout).read(&mut buffer)).unwrap();
+    assert_eq!(&buffer[..n], b"meow");
+    drop(stdin);
+    l.until(|said| [1, 2].iter().all(|end| said.get(end).is_some_and(|said| said.has(R))), || "the end".to_owned());
+    assert_eq!((drain(&mut stdout), drain(&mut stderr)), ((0, true), (0, true)));
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn vectored_and_by_reference() {
+    let (sender, receiver) = pipe::new().unwrap();
+    let n = (&sender).write_vectored(&[io::IoSlice::new(b"ab"), io::IoSlice::new(b"cd")]).unwrap();
+    (&sender).flush().unwrap();
+    let (mut first, mut second) = ([0; 3], [0; 3]);
+    let bufs = &mut [io::IoSliceMut::new(&mut first), io::IoSliceMut::new(&mut second)];
+    assert_eq!(((&receiver).read_vectored(bufs).unwrap(), n), (4, 4));
+    assert_eq!((&first, &second), (b"abc", b"d\0\0"));
+    assert_eq!((&receiver).read(&mut first).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn a_terminal() {
+    if libkqueue::gets_wrong("a_terminal") {
+        return;
+    }
+    // SAFETY: each call's result is checked; the name is copied before the next call.
+    let (master, slave) = unsafe {
+        let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
+        assert!(master >= 0);
+        let master = <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(master);
+        assert_eq!((libc::grantpt(master.as_raw_fd()), libc::unlockpt(master.as_raw_fd())), (0, 0));
+        let name = std::ffi::CStr::from_ptr(libc::ptsname(master.as_raw_fd())).to_owned();
+        (File::from(master), File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap())
+    };
+    let mut l = Loop::new();
+    let mut master = IoSource::new(master);
+    let mut slave = IoSource::new(slave);
+    l.register(&mut master, 1, READ);
+    l.register(&mut slave, 2, READ);
+    master.do_io(|mut master| master.write_all(b"line\n")).unwrap();
+    l.until(|said| said.get(&2).is_some_and(|said| said.has(R)), || "the line".to_owned());
+    let mut buffer = [0; 16];
+    assert_eq!(slave.do_io(|mut slave| slave.read(&mut buffer)).unwrap(), 5);
+    drop(slave);
+    l.until(|said| said.get(&1).is_some_and(|said| said.has_any(R | RC)), || "the hang-up".to_owned());
+}

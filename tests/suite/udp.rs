@@ -1,0 +1,135 @@
+//! Datagrams: each is one arrival.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use kevio::net::UdpSocket;
+
+use super::harness::*;
+
+fn socket() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind(loopback()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[test]
+fn a_bound_socket_is_writable_and_then_readable() {
+    let mut l = Loop::new();
+    let (mut receiver, address) = socket();
+    let (sender, from) = socket();
+    l.register(&mut receiver, 1, BOTH);
+    l.expect(1, W);
+    l.expect_not(1, R);
+    assert_eq!(sender.send_to(b"hello", address).unwrap(), 5);
+    l.expect(1, R);
+    let mut buffer = [0; 16];
+    assert_eq!(receiver.peek_from(&mut buffer).unwrap(), (5, from));
+    assert_eq!(receiver.recv_from(&mut buffer).unwrap(), (5, from));
+    assert_eq!(receiver.recv_from(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn an_empty_datagram_is_readable() {
+    let mut l = Loop::new();
+    let (mut receiver, address) = socket();
+    l.register(&mut receiver, 1, READ);
+    socket().0.send_to(b"", address).unwrap();
+    l.expect(1, R);
+    assert_eq!(receiver.recv_from(&mut [0; 4]).unwrap().0, 0);
+}
+
+#[test]
+fn every_arrival_is_an_event() {
+    let mut l = Loop::new();
+    let (mut receiver, address) = socket();
+    let (sender, _) = socket();
+    l.register(&mut receiver, 1, READ);
+    for _ in 0..2 {
+        sender.send_to(b"x", address).unwrap();
+    }
+    l.expect(1, R);
+    // One is read, one is left, and a third comes.
+    receiver.recv_from(&mut [0; 4]).unwrap();
+    sender.send_to(b"x", address).unwrap();
+    l.expect(1, R);
+    receiver.recv_from(&mut [0; 4]).unwrap();
+    receiver.recv_from(&mut [0; 4]).unwrap();
+}
+
+#[test]
+fn nobody_there() {
+    let mut l = Loop::new();
+    let (mut sender, _) = socket();
+    let (gone, address) = socket();
+    drop(gone);
+    sender.connect(address).unwrap();
+    l.register(&mut sender, 1, READ);
+    sender.send(b"anybody?").unwrap();
+    l.expect_any(1, R | W | E);
+    let error = match sender.recv(&mut [0; 4]) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock && super::libkqueue::gets_wrong("nobody_there") => return,
+        result => result.unwrap_err(),
+    };
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    // The error is over, and the socket goes on.
+    let (peer, address) = socket();
+    sender.connect(address).unwrap();
+    peer.send_to(b"me", sender.local_addr().unwrap()).unwrap();
+    l.expect(1, R);
+    assert_eq!(sender.recv(&mut [0; 4]).unwrap(), 2);
+}
+
+#[test]
+fn connected_sockets() {
+    let ((a, address_a), (b, address_b)) = (socket(), socket());
+    a.connect(address_b).unwrap();
+    b.connect(address_a).unwrap();
+    assert_eq!(a.peer_addr().unwrap(), address_b);
+    let mut l = Loop::new();
+    let mut b = b;
+    l.register(&mut b, 1, READ);
+    for round in 0..5 {
+        a.send(&[round]).unwrap();
+        l.expect(1, R);
+        let mut byte = [0; 4];
+        assert_eq!((b.peek(&mut byte).unwrap(), byte[0]), (1, round));
+        assert_eq!((b.recv(&mut byte).unwrap(), byte[0]), (1, round));
+        assert_eq!(
+            b.try_io(|| std::net::UdpSocket::recv(&b_std(&b), &mut byte)).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+    }
+}
+
+fn b_std(socket: &UdpSocket) -> std::net::UdpSocket {
+    std::os::fd::AsFd::as_fd(socket).try_clone_to_owned().unwrap().into()
+}
+
+#[test]
+fn options() {
+    let (socket, _) = socket();
+    socket.set_broadcast(true).unwrap();
+    assert!(socket.broadcast().unwrap());
+    socket.set_ttl(9).unwrap();
+    assert_eq!(socket.ttl().unwrap(), 9);
+    socket.set_multicast_loop_v4(false).unwrap();
+    assert!(!socket.multicast_loop_v4().unwrap());
+    socket.set_multicast_ttl_v4(5).unwrap();
+    assert_eq!(socket.multicast_ttl_v4().unwrap(), 5);
+    assert!(socket.take_error().unwrap().is_none());
+    let group = Ipv4Addr::new(224, 0, 0, 251);
+    if socket.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST).is_ok() {
+        socket.leave_multicast_v4(&group, &Ipv4Addr::LOCALHOST).unwrap();
+    }
+    let Ok(v6) = UdpSocket::bind("[::1]:0".parse().unwrap()) else {
+        return;
+    };
+    v6.set_multicast_loop_v6(false).unwrap();
+    assert!(!v6.multicast_loop_v6().unwrap());
+    let _ = v6.only_v6().unwrap();
+    let group = Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 1);
+    if v6.join_multicast_v6(&group, 0).is_ok() {
+        v6.leave_multicast_v6(&group, 0).unwrap();
+    }
+}

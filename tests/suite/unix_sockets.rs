@@ -1,0 +1,170 @@
+//! Unix sockets: streams, listeners, datagrams, by path and by abstract name.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use kevio::net::{UnixDatagram, UnixListener, UnixStream};
+
+use super::harness::*;
+use super::libkqueue;
+
+#[test]
+fn a_listener_and_its_client() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let mut l = Loop::new();
+    let mut listener = UnixListener::bind(&path).unwrap();
+    l.register(&mut listener, 1, READ);
+    l.expect_silence();
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+
+    let mut client = UnixStream::connect(&path).unwrap();
+    l.register(&mut client, 2, WRITE);
+    l.expect_all(&[(1, R), (2, W)]);
+    l.deregister(&mut client);
+    let (mut server, address) = listener.accept().unwrap();
+    assert!(address.is_unnamed());
+    assert_eq!(client.peer_addr().unwrap().as_pathname(), Some(path.as_path()));
+    assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(path.as_path()));
+    assert!(listener.take_error().unwrap().is_none());
+
+    l.register(&mut server, 3, READ);
+    client.write_all(b"hello").unwrap();
+    l.expect(3, R);
+    assert_eq!(drain(&mut server), (5, false));
+    // A second client after the first was accepted.
+    let _second = UnixStream::connect(&path).unwrap();
+    l.expect(1, R);
+    assert!(UnixListener::bind(&path).is_err());
+}
+
+#[test]
+fn nobody_listens() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    drop(UnixListener::bind(&path).unwrap());
+    assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_peer_that_closes() {
+    let mut l = Loop::new();
+    let (mut a, b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, BOTH);
+    l.expect(1, W);
+    drop(b);
+    l.expect(1, R | RC);
+    assert_eq!(drain(&mut a), (0, true));
+    assert_eq!(a.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_peer_that_shuts_down_writing() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, READ);
+    b.write_all(b"last").unwrap();
+    b.shutdown(Shutdown::Write).unwrap();
+    l.expect(1, R | RC);
+    assert_eq!(drain(&mut a), (4, true));
+    a.write_all(b"still here").unwrap();
+    assert_eq!(drain(&mut b).0, 10);
+    l.expect_not(1, E);
+}
+
+#[test]
+fn a_full_stream_is_writable_when_it_has_been_read() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, WRITE);
+    l.expect(1, W);
+    let size = fill(&mut a);
+    l.expect_silence();
+    assert_eq!(drain(&mut b), (size, false));
+    l.expect(1, W);
+}
+
+#[test]
+fn datagrams() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let mut l = Loop::new();
+    let mut server = UnixDatagram::bind(&path).unwrap();
+    let client = UnixDatagram::unbound().unwrap();
+    l.register(&mut server, 1, READ);
+    client.send_to(b"first", &path).unwrap();
+    l.expect(1, R);
+    let mut buffer = [0; 16];
+    let (n, address) = server.recv_from(&mut buffer).unwrap();
+    assert!((&buffer[..n], address.is_unnamed()) == (b"first", true));
+
+    client.connect(&path).unwrap();
+    client.send(b"second").unwrap();
+    l.expect(1, R);
+    assert_eq!(server.recv(&mut buffer).unwrap(), 6);
+    assert_eq!(server.recv(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(server.local_addr().unwrap().as_pathname(), Some(path.as_path()));
+    assert!(server.take_error().unwrap().is_none());
+}
+
+#[test]
+fn a_full_queue_of_datagrams() {
+    let mut l = Loop::new();
+    let (mut a, b) = UnixDatagram::pair().unwrap();
+    l.register(&mut a, 1, WRITE);
+    l.expect(1, W);
+    let mut sent = 0;
+    let error = loop {
+        match a.send(&[0; 512]) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    // The BSDs say that there is no buffer, and the socket stays writable.
+    assert!(error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS), "{error}");
+    if error.kind() == ErrorKind::WouldBlock {
+        l.expect_silence();
+    }
+    for _ in 0..sent {
+        b.recv(&mut [0; 512]).unwrap();
+    }
+    if error.kind() == ErrorKind::WouldBlock {
+        l.expect(1, W);
+    }
+    assert_eq!(a.send(&[0; 512]).unwrap(), 512);
+}
+
+#[test]
+fn shutting_down_reading_here() {
+    if libkqueue::gets_wrong("shutting_down_reading_here") {
+        return;
+    }
+    let mut l = Loop::new();
+    let (mut a, _b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, READ);
+    a.shutdown(Shutdown::Read).unwrap();
+    l.expect(1, R | RC);
+    assert_eq!(a.read(&mut [0; 4]).unwrap(), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn abstract_names() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+
+    let name = format!("kevio-suite-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    assert_eq!(listener.local_addr().unwrap().as_abstract_name(), Some(name.as_bytes()));
+    let client_name = SocketAddr::from_abstract_name(format!("{name}-client")).unwrap();
+    let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    client.bind(&socket2::SockAddr::unix(format!("\0{name}-client")).unwrap()).unwrap();
+    client.connect(&socket2::SockAddr::unix(format!("\0{name}")).unwrap()).unwrap();
+    let (_server, from) = listener.accept().unwrap();
+    assert_eq!(from.as_abstract_name(), client_name.as_abstract_name());
+    assert!(UnixStream::connect_addr(&address).unwrap().peer_addr().unwrap().as_abstract_name().is_some());
+    let datagram = SocketAddr::from_abstract_name(format!("{name}-datagram")).unwrap();
+    assert!(UnixDatagram::bind_addr(&datagram).unwrap().local_addr().unwrap().as_abstract_name().is_some());
+}

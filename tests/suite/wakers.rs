@@ -1,0 +1,194 @@
+//! A wake is never lost and never reported twice.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use kevio::{Token, Waker};
+
+use super::harness::*;
+
+fn waker(l: &Loop, token: usize) -> Waker {
+    Waker::new(l.poll.registry(), Token(token)).unwrap()
+}
+
+#[test]
+fn a_wake_before_the_poll_is_not_lost() {
+    let mut l = Loop::new();
+    let waker = waker(&l, 1);
+    waker.wake().unwrap();
+    assert_eq!(l.turn(None)[&1], R);
+}
+
+#[test]
+fn a_thousand_wakes_are_one_event() {
+    let mut l = Loop::new();
+    let waker = waker(&l, 1);
+    for _ in 0..3 {
+        for _ in 0..1000 {
+            waker.wake().unwrap();
+        }
+        l.expect(1, R);
+        assert_eq!(l.events.len(), 1);
+        for _ in 0..100 {
+            assert!(l.turn(Some(Duration::ZERO)).is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_wake_from_another_thread_ends_the_wait() {
+    let mut l = Loop::new();
+    let waker = waker(&l, usize::MAX);
+    let thread = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(20));
+        waker.wake().unwrap();
+        waker
+    });
+    l.expect(usize::MAX, R);
+    thread.join().unwrap();
+    l.expect_silence();
+}
+
+#[test]
+fn any_number_of_wakers_each_with_its_token() {
+    let mut l = Loop::new();
+    let wakers: Vec<_> = (0..10).map(|token| waker(&l, token)).collect();
+    wakers[3].wake().unwrap();
+    l.expect(3, R);
+    for waker in &wakers {
+        waker.wake().unwrap();
+    }
+    l.expect_all(&(0..10).map(|token| (token, R)).collect::<Vec<_>>());
+    l.expect_silence();
+    // Through another handle too.
+    let clone = l.poll.registry().try_clone().unwrap();
+    let more = Waker::new(&clone, Token(10)).unwrap();
+    more.wake().unwrap();
+    l.expect(10, R);
+}
+
+#[test]
+fn two_wakers_with_one_token() {
+    let mut l = Loop::new();
+    let (first, second) = (waker(&l, 1), waker(&l, 1));
+    first.wake().unwrap();
+    l.expect(1, R);
+    drop(first);
+    second.wake().unwrap();
+    l.expect(1, R);
+}
+
+#[test]
+fn many_wakers_with_room_for_one_event() {
+    let mut l = Loop::with_capacity(1);
+    let wakers: Vec<_> = (0..5).map(|token| waker(&l, token)).collect();
+    for waker in &wakers {
+        waker.wake().unwrap();
+    }
+    l.expect_all(&(0..5).map(|token| (token, R)).collect::<Vec<_>>());
+    l.expect_silence();
+}
+
+#[test]
+fn wakes_do_not_starve_sources() {
+    use std::io::Write;
+    let mut l = Loop::with_capacity(1);
+    let waker = waker(&l, 1);
+    let (mut a, mut b) = kevio::net::UnixStream::pair().unwrap();
+    l.register(&mut a, 2, READ);
+    b.write_all(b"x").unwrap();
+    let said = l.until(
+        |said| {
+            waker.wake().unwrap();
+            said.contains_key(&2)
+        },
+        || "the source".to_owned(),
+    );
+    assert!(said[&2].has(R));
+}
+
+#[test]
+fn a_dropped_waker_is_silent() {
+    let mut l = Loop::new();
+    let woken = waker(&l, 1);
+    woken.wake().unwrap();
+    drop(woken);
+    l.expect_silence();
+    // And the place is free.
+    let again = waker(&l, 1);
+    again.wake().unwrap();
+    l.expect(1, R);
+}
+
+#[test]
+fn a_waker_outlives_its_poll() {
+    let l = Loop::new();
+    let waker = waker(&l, 1);
+    drop(l);
+    waker.wake().unwrap();
+    assert_eq!(format!("{waker:?}"), "Waker { .. }");
+}
+
+/// Each thread puts something into a box and wakes. The loop empties the box after each wake, and so must in the end
+/// have had everything: the last wake came after the last thing.
+#[test]
+fn sixteen_threads_wake_one_loop() {
+    const THREADS: usize = 16;
+    const EACH: usize = 2000;
+    let mut l = Loop::new();
+    let waker = Arc::new(waker(&l, 1));
+    let boxed = Arc::new(AtomicUsize::new(0));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let (waker, boxed) = (Arc::clone(&waker), Arc::clone(&boxed));
+            thread::spawn(move || {
+                for _ in 0..EACH {
+                    boxed.fetch_add(1, Ordering::Relaxed);
+                    waker.wake().unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut taken = 0;
+    while taken < THREADS * EACH {
+        l.expect(1, R);
+        taken += boxed.swap(0, Ordering::Relaxed);
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+/// The same with one waker for each thread, so that the flags of several are cleared together.
+#[test]
+fn eight_threads_with_a_waker_each() {
+    const EACH: usize = 3000;
+    let mut l = Loop::new();
+    let boxes: Vec<_> = (0..8).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+    let threads: Vec<_> = boxes
+        .iter()
+        .enumerate()
+        .map(|(token, boxed)| {
+            let (waker, boxed) = (waker(&l, token), Arc::clone(boxed));
+            thread::spawn(move || {
+                for _ in 0..EACH {
+                    boxed.fetch_add(1, Ordering::Relaxed);
+                    waker.wake().unwrap();
+                }
+                waker
+            })
+        })
+        .collect();
+    let mut taken = [0; 8];
+    while taken != [EACH; 8] {
+        for (token, said) in l.until(|said| !said.is_empty(), || format!("more than {taken:?}")) {
+            assert_eq!(said, R);
+            taken[token] += boxes[token].swap(0, Ordering::Relaxed);
+        }
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
