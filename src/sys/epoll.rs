@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
-use std::{fmt, io, ptr};
+use std::{fmt, io};
 
 use super::call::{check, whole_milliseconds};
 use super::revents::{self, Revents};
@@ -161,6 +161,7 @@ unsafe fn wait(epoll: RawFd, records: *mut libc::epoll_event, room: usize, timeo
 /// epoll_pwait2(2), Linux 5.11: a timeout in nanoseconds. Called by number, for musl and older Androids lack it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod pwait2 {
+    use std::ptr;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;

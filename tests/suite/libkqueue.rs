@@ -6,6 +6,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("a_peer_that_resets", FETCHES_ERRORS),
     ("nobody_there", FETCHES_ERRORS),
     ("a_poll_inside_a_poll", "the descriptor of its queue is the writing end of a pipe, which never becomes readable"),
+    ("no_descriptors_left", "it closes the descriptors of a closed queue later, in a thread of its own"),
 ];
 
 const FETCHES_ERRORS: &str =

@@ -4,7 +4,7 @@
 //! and start at 0, FreeBSD has room for extensions), the filters' numbers in all but the first two. Nothing outside
 //! this file knows. On Linux the same things come from the header of libkqueue, a kqueue in user space.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 use std::{fmt, io, mem, ptr};
 
@@ -202,7 +202,7 @@ pub(super) fn kqueue() -> io::Result<OwnedFd> {
     // SAFETY: the kernel has just made this descriptor, and nobody else has it.
     let kq = unsafe { OwnedFd::from_raw_fd(kq) };
     #[cfg(not(target_os = "netbsd"))]
-    super::super::call::set_cloexec(kq.as_raw_fd())?;
+    super::super::call::set_cloexec(std::os::fd::AsRawFd::as_raw_fd(&kq))?;
     Ok(kq)
 }
 
