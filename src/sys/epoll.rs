@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
-use std::{fmt, io};
+use std::{fmt, io, mem};
 
 use super::call::{check, whole_milliseconds};
 use super::revents::{self, Revents};
@@ -47,7 +47,9 @@ fn mask(interest: Interest) -> io::Result<u32> {
 
 impl Epoll {
     fn control(&self, operation: libc::c_int, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
-        let mut event = libc::epoll_event { events, u64: token.0 as u64 };
+        // SAFETY: integers, and on Redox padding. Zeroes are a value of each.
+        let mut event: libc::epoll_event = unsafe { mem::zeroed() };
+        (event.events, event.u64) = (events, token.0 as u64);
         // SAFETY: the kernel reads one record, which lives until the call returns.
         check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &mut event) })
             .map(drop)
