@@ -68,7 +68,10 @@ fn accept_all(
             Ok((stream, address)) => accepted(stream, address)?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             // A client that left before we came, or no descriptor left for it.
-            Err(error) => return Ok(eprintln!("accept: {error}")),
+            Err(error) => {
+                eprintln!("accept: {error}");
+                return Ok(());
+            }
         }
     }
 }

@@ -45,14 +45,9 @@ fn main() -> io::Result<()> {
         for event in &events {
             assert_eq!(event.token(), RESULT);
             // Several wakes may have become one event: take all that there is.
-            loop {
-                match receiver.try_recv() {
-                    Ok(result) => {
-                        println!("woken: {result}");
-                        open = result != 9;
-                    }
-                    Err(_) => break,
-                }
+            while let Ok(result) = receiver.try_recv() {
+                println!("woken: {result}");
+                open = result != 9;
             }
         }
     }

@@ -87,6 +87,16 @@ impl<T> IoSource<T> {
         self.done(Direction::Read, operation(&self.inner))
     }
 
+    /// As `read_io`, for a stream, and into `room` bytes: the end of file is not followed by anything.
+    ///
+    /// That is so on every system, and where poll(2) has no `POLLRDHUP` nothing else tells of it.
+    pub(crate) fn read_stream(&self, room: usize, read: impl FnOnce(&T) -> io::Result<usize>) -> io::Result<usize> {
+        match read(&self.inner) {
+            Ok(0) if room > 0 => Ok(0),
+            result => self.done(Direction::Read, result),
+        }
+    }
+
     pub(crate) fn write_io<R>(&self, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
         self.done(Direction::Write, operation(&self.inner))
     }
@@ -276,11 +286,12 @@ macro_rules! io_source_read {
     ($($reader:ty),+) => {$(
         impl std::io::Read for $reader {
             fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-                self.inner.read_io(|mut inner| inner.read(buf))
+                self.inner.read_stream(buf.len(), |mut inner| inner.read(buf))
             }
 
             fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
-                self.inner.read_io(|mut inner| inner.read_vectored(bufs))
+                let room = bufs.iter().map(|buf| buf.len()).sum();
+                self.inner.read_stream(room, |mut inner| inner.read_vectored(bufs))
             }
         }
     )+};

@@ -29,9 +29,10 @@ pub(super) fn refuse(fd: RawFd) -> io::Result<()> {
 
 /// As `refuse`; and the identity of what is not refused, if it has one of its own: the anonymous files of Linux
 /// (eventfd, timerfd, epoll, …) share one inode, whose mode has no type.
+#[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
 pub(super) fn identify(fd: RawFd) -> io::Result<Option<Identity>> {
     let stat = stat(fd)?;
-    match stat.st_mode & libc::S_IFMT {
+    match stat.st_mode as libc::mode_t & libc::S_IFMT {
         libc::S_IFREG | libc::S_IFDIR => Err(io::Error::from_raw_os_error(libc::EPERM)),
         0 => Ok(None),
         _ => Ok(Some(Identity { device: stat.st_dev as u64, inode: stat.st_ino as u64 })),

@@ -265,6 +265,7 @@ systems! {
     eventfd: any(target_os = "linux", target_os = "android", target_os = "illumos")
 }
 
+#[allow(clippy::single_component_path_imports)] // It gives the macro a path.
 pub(crate) use queue_has_descriptor;
 
 pub(crate) type RawEvent = <Selector as Engine>::Event;

@@ -10,8 +10,8 @@
 //! to think that something new can be seen:
 //!
 //! * An operation through a source re-arms its direction, whatever its result: also one that was only partly done
-//!   (tokio takes a short read for a drained socket). After the peer has said that it will send no more, reading
-//!   re-arms nothing: there cannot be more, and end of file would be reported for ever.
+//!   (tokio takes a short read for a drained socket). After the peer has said that it will send no more (`POLLRDHUP`,
+//!   or a read of nothing), reading re-arms nothing: there cannot be more, and it would be reported for ever.
 //! * The operations of a bare descriptor cannot be seen. Its told bits are *looked at*, with a poll that does not
 //!   wait, before each wait; one that is no longer true is armed again. While there is something to look at, waits are
 //!   cut into ticks, for another thread may drain it meanwhile. A bit that is still true may have been used up and

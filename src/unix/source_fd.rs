@@ -2,7 +2,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use crate::event::Source;
-use crate::sys::{Engine, Origin};
+use crate::sys::{Engine, Origin, Tie};
 use crate::{Interest, Registry, Token};
 
 /// A descriptor as a [`Source`]: the number, and nothing else.
@@ -45,9 +45,7 @@ pub struct SourceFd<'a>(pub &'a RawFd);
 
 impl Source for SourceFd<'_> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        let tie = registry.selector().register(*self.0, token, interests, Origin::Bare)?;
-        crate::sys::Tie::release(tie);
-        Ok(())
+        registry.selector().register(*self.0, token, interests, Origin::Bare).map(Tie::release)
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {

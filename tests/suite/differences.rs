@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use kevio::net::{UdpSocket, UnixStream};
@@ -37,7 +37,7 @@ fn a_bare_descriptor_without_an_inode_registered_twice() {
     let event = unsafe {
         let fd = libc::eventfd(1, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
         assert!(fd >= 0);
-        <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd)
+        <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd)
     };
     let mut l = Loop::new();
     l.register(&mut SourceFd(&event.as_raw_fd()), 1, READ);

@@ -180,7 +180,8 @@ fn a_peer_that_closes_without_reading() {
     let said = l.expect(1, R);
     assert!(said.has_any(E | RC), "{said:?}");
     match a.read(&mut [0; 4]) {
-        Ok(0) if libkqueue::gets_wrong("a_peer_that_resets") => {}
+        // The BSDs send a reset only when more comes.
+        Ok(0) if cfg!(not(target_os = "linux")) || libkqueue::gets_wrong("a_peer_that_resets") => {}
         result => assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset),
     }
 }
@@ -266,10 +267,9 @@ fn accept(listener: &TcpListener) -> TcpStream {
 fn urgent_data() {
     let mut l = Loop::new();
     let (mut a, b) = tcp_pair();
-    match l.poll.registry().register(&mut a, kevio::Token(1), READ | kevio::Interest::PRIORITY) {
+    if let Err(error) = l.poll.registry().register(&mut a, kevio::Token(1), READ | kevio::Interest::PRIORITY) {
         // FreeBSD, NetBSD and libkqueue have no filter for it.
-        Err(error) => return assert_eq!(error.kind(), ErrorKind::Unsupported),
-        Ok(()) => {}
+        return assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
     (&b).write_all(b"x").unwrap();
     l.expect(1, R);
