@@ -33,8 +33,7 @@ pub(super) const WRITE: Filter = abi::EVFILT_WRITE;
 pub(super) const USER: Filter = abi::EVFILT_USER;
 const AIO: Filter = abi::EVFILT_AIO;
 
-/// Urgent data: the filter, and the note that says it is that and nothing else. FreeBSD and NetBSD have no such
-/// filter. macOS also fires it for ordinary data, so that the note has to be looked at in each event.
+/// Urgent data: the filter, and the note that says it is that and nothing else. FreeBSD and NetBSD have none.
 #[cfg(any(target_vendor = "apple", target_os = "dragonfly", target_os = "openbsd"))]
 pub(super) const EXCEPT: Option<(Filter, u32)> = Some((abi::EVFILT_EXCEPT, abi::NOTE_OOB));
 #[cfg(not(any(target_vendor = "apple", target_os = "dragonfly", target_os = "openbsd")))]
@@ -104,6 +103,11 @@ impl Kevent {
         self.0.fflags
     }
 
+    /// macOS fires this filter for ordinary data and the end of file too.
+    fn is_exceptional(&self) -> bool {
+        EXCEPT.is_some_and(|(filter, _)| self.filter() == filter)
+    }
+
     fn has(&self, flag: Flags) -> bool {
         self.0.flags & flag != 0
     }
@@ -125,7 +129,7 @@ impl Record for Kevent {
     }
 
     fn is_readable(&self) -> bool {
-        self.filter() == READ || self.filter() == USER || self.is_priority()
+        [READ, USER].contains(&self.filter()) || self.is_exceptional()
     }
 
     // The end of file on the read side also wakes writers: that is how some kernels tell the writing end of a pipe
@@ -148,7 +152,7 @@ impl Record for Kevent {
     }
 
     fn is_priority(&self) -> bool {
-        EXCEPT.is_some_and(|(filter, note)| self.filter() == filter && self.fflags() & note != 0)
+        self.is_exceptional() && EXCEPT.is_some_and(|(_, note)| self.fflags() & note != 0)
     }
 
     fn is_aio(&self) -> bool {
@@ -176,7 +180,7 @@ impl fmt::Debug for Kevent {
             USER => "EVFILT_USER",
             AIO => "EVFILT_AIO",
             other if LIO == Some(other) => "EVFILT_LIO",
-            other if EXCEPT.is_some_and(|(filter, _)| filter == other) => "EVFILT_EXCEPT",
+            _ if self.is_exceptional() => "EVFILT_EXCEPT",
             other => return write!(f, "kevent {{ filter: {other}, udata: {:#x} }}", self.token().0),
         };
         let (ident, data) = (self.0.ident, self.0.data);
@@ -353,7 +357,7 @@ mod tests {
         assert_eq!(event(READ, 0, 0).token(), Token(usize::MAX));
         if let Some((filter, note)) = EXCEPT {
             assert!(event(filter, 0, note).is_priority() && event(filter, 0, note).is_readable());
-            assert!(!event(filter, 0, 0).is_priority(), "macOS fires it for ordinary data too");
+            assert!(event(filter, 0, 0).is_readable() && !event(filter, 0, 0).is_priority(), "ordinary data on macOS");
         }
     }
 
