@@ -5,6 +5,8 @@
 //! See <https://man7.org/linux/man-pages/man7/epoll.7.html>.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+#[allow(unused_imports)] // Of `pwait2`, which not every system has.
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{fmt, io, mem};
 
@@ -151,7 +153,7 @@ impl fmt::Debug for EpollEvent {
 unsafe fn wait(epoll: RawFd, records: *mut libc::epoll_event, room: usize, timeout: Option<Duration>) -> io::Result<usize> {
     if let Some(timeout) = timeout.filter(|timeout| timeout.subsec_nanos() % 1_000_000 != 0) {
         // SAFETY: the caller's promise.
-        if let Some(result) = unsafe { pwait2::wait(epoll, records, room, timeout) } {
+        if let Some(result) = unsafe { pwait2(epoll, records, room, timeout) } {
             return result;
         }
     }
@@ -160,74 +162,44 @@ unsafe fn wait(epoll: RawFd, records: *mut libc::epoll_event, room: usize, timeo
     check(unsafe { libc::epoll_wait(epoll, records, room as libc::c_int, timeout) }).map(|n| n as usize)
 }
 
-/// epoll_pwait2(2), Linux 5.11: a timeout in nanoseconds. Called by number, for musl and older Androids lack it.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod pwait2 {
-    use std::ptr;
-    use std::sync::atomic::{AtomicBool, Ordering};
+/// epoll_pwait2(2), where the kernel has it: a timeout in nanoseconds. Called by number, for musl and older Androids
+/// lack it.
+///
+/// # Safety
+///
+/// There must be room for `room` records at `records`.
+unsafe fn pwait2(
+    epoll: RawFd,
+    records: *mut libc::epoll_event,
+    room: usize,
+    timeout: Duration,
+) -> Option<io::Result<usize>> {
+    with_pwait2!({
+        /// `struct __kernel_timespec`: 64 bits on every architecture, whatever `time_t` has.
+        #[repr(C)]
+        struct KernelTimespec(i64, i64);
 
-    use super::*;
+        /// Whether the kernel (before Linux 5.11), or a seccomp filter that is older than the call, has refused it.
+        static MISSING: AtomicBool = AtomicBool::new(false);
 
-    /// Whether the kernel, or a seccomp filter that is older than the call, has refused it.
-    static MISSING: AtomicBool = AtomicBool::new(false);
-
-    /// `struct __kernel_timespec`: 64 bits on every architecture, whatever `time_t` has.
-    #[repr(C)]
-    struct KernelTimespec {
-        seconds: i64,
-        nanoseconds: i64,
-    }
-
-    /// # Safety
-    ///
-    /// There must be room for `room` records at `records`.
-    pub(super) unsafe fn wait(
-        epoll: RawFd,
-        records: *mut libc::epoll_event,
-        room: usize,
-        timeout: Duration,
-    ) -> Option<io::Result<usize>> {
         if MISSING.load(Ordering::Relaxed) {
             return None;
         }
-        let timeout = KernelTimespec {
-            seconds: timeout.as_secs() as i64,
-            nanoseconds: i64::from(timeout.subsec_nanos()),
-        };
+        let timeout = KernelTimespec(timeout.as_secs() as i64, i64::from(timeout.subsec_nanos()));
+        let no_mask = std::ptr::null::<libc::sigset_t>();
         // SAFETY: the caller's promise; `timeout` outlives the call; a null signal mask changes none.
         let n = unsafe {
-            libc::syscall(
-                libc::SYS_epoll_pwait2,
-                epoll,
-                records,
-                room as libc::c_int,
-                ptr::addr_of!(timeout),
-                ptr::null::<libc::sigset_t>(),
-                0_usize,
-            )
+            libc::syscall(libc::SYS_epoll_pwait2, epoll, records, room as libc::c_int, &timeout, no_mask, 0_usize)
         };
-        if n >= 0 {
-            return Some(Ok(n as usize));
+        match check(n as libc::c_int) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                MISSING.store(true, Ordering::Relaxed);
+                None
+            }
+            result => Some(result.map(|n| n as usize)),
         }
-        let error = io::Error::last_os_error();
-        if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) {
-            MISSING.store(true, Ordering::Relaxed);
-            return None;
-        }
-        Some(Err(error))
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod pwait2 {
-    use super::*;
-
-    pub(super) unsafe fn wait(
-        _: RawFd,
-        _: *mut libc::epoll_event,
-        _: usize,
-        _: Duration,
-    ) -> Option<io::Result<usize>> {
+    } else {
+        let _ = (epoll, records, room, timeout);
         None
-    }
+    })
 }

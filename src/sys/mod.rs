@@ -37,6 +37,57 @@ use std::{fmt, io};
 
 use crate::{Interest, Token};
 
+/// What some systems have and others have to do without: `name!({ with it } else { without })`, of which only the one
+/// that applies is compiled.
+macro_rules! capabilities {
+    ($($(#[$doc:meta])* $name:ident: $systems:meta;)+) => {$(
+        $(#[$doc])*
+        #[cfg($systems)]
+        #[allow(unused_macros)]
+        macro_rules! $name {
+            ($with:block else $without:block) => { $with };
+        }
+        #[cfg(not($systems))]
+        #[allow(unused_macros)]
+        macro_rules! $name {
+            ($with:block else $without:block) => { $without };
+        }
+    )+};
+}
+
+capabilities! {
+    /// pipe2(2), socket(2) and accept4(2) make descriptors non-blocking and close-on-exec; else fcntl(2) does.
+    with_flags: any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "illumos",
+        target_os = "cygwin"
+    );
+    /// ppoll(2): poll(2) with nanoseconds.
+    with_ppoll: any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "openbsd",
+        target_os = "haiku",
+        target_os = "hurd",
+        target_os = "cygwin"
+    );
+    /// `POLLRDHUP`: poll(2) tells a half-close from data.
+    with_pollrdhup: any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "illumos");
+    /// epoll_pwait2(2): epoll_wait(2) with nanoseconds.
+    with_pwait2: any(target_os = "linux", target_os = "android");
+    /// `EVFILT_EXCEPT`: kqueue tells of urgent data.
+    with_except: any(target_vendor = "apple", target_os = "dragonfly", target_os = "openbsd");
+    /// Names of Unix sockets that are not in the file system.
+    with_abstract_names: any(target_os = "linux", target_os = "android");
+}
+
 pub(crate) mod call;
 mod file;
 pub(crate) mod pipe;

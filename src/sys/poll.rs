@@ -39,10 +39,7 @@ use super::{already_exists, not_found, unsupported, Backend, Direction, Engine, 
 use crate::{Interest, Token};
 
 /// The peer will send no more. Where it does not exist a half-close shows as `POLLIN` alone.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "illumos"))]
-const POLLRDHUP: c_short = libc::POLLRDHUP;
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "illumos")))]
-const POLLRDHUP: c_short = 0;
+const POLLRDHUP: c_short = with_pollrdhup!({ libc::POLLRDHUP } else { 0 });
 
 /// Reported whether asked for or not.
 const UNMASKABLE: c_short = POLLERR | POLLHUP;
@@ -79,38 +76,17 @@ fn mask(interest: Interest) -> io::Result<c_short> {
 
 /// poll(2), with nanoseconds where the system has ppoll(2). Returns how many entries are ready.
 fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<usize> {
-    #[cfg(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "dragonfly",
-        target_os = "openbsd",
-        target_os = "haiku",
-        target_os = "hurd",
-        target_os = "cygwin"
-    ))]
-    let result = {
+    let result = with_ppoll!({
         let timeout = timeout.map(call::timespec);
         let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout as *const _);
         // SAFETY: the kernel reads and writes `len` records; `timeout` is null or points to a value that outlives the
         // call; a null signal mask changes none.
         call::check(unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as _, timeout, std::ptr::null()) })
-    };
-    #[cfg(not(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "dragonfly",
-        target_os = "openbsd",
-        target_os = "haiku",
-        target_os = "hurd",
-        target_os = "cygwin"
-    )))]
-    let result = {
+    } else {
         let timeout = timeout.map_or(-1, call::whole_milliseconds);
         // SAFETY: the kernel reads and writes `len` records.
         call::check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout) })
-    };
+    });
     match result {
         Ok(n) => Ok(n as usize),
         // Some systems say that a table was full for a moment.

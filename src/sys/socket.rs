@@ -2,45 +2,18 @@
 
 use std::ffi::OsStr;
 use std::io;
+#[cfg(target_os = "android")]
+use std::os::android::net::SocketAddrExt;
 use std::os::fd::{BorrowedFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
-use std::path::Path;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-/// Whether socket(2) and accept4(2) take the flags, or fcntl(2) has to set them after. Each expression of the pair is
-/// only compiled where it exists.
-macro_rules! with_flags {
-    ($with:expr, else $without:expr) => {{
-        #[cfg(any(
-            target_os = "linux",
-            target_os = "android",
-            target_os = "freebsd",
-            target_os = "dragonfly",
-            target_os = "netbsd",
-            target_os = "openbsd",
-            target_os = "illumos",
-            target_os = "cygwin"
-        ))]
-        let result = $with;
-        #[cfg(not(any(
-            target_os = "linux",
-            target_os = "android",
-            target_os = "freebsd",
-            target_os = "dragonfly",
-            target_os = "netbsd",
-            target_os = "openbsd",
-            target_os = "illumos",
-            target_os = "cygwin"
-        )))]
-        let result = $without;
-        result
-    }};
-}
-
 pub(crate) fn new(domain: Domain, kind: Type) -> io::Result<Socket> {
-    with_flags!(Socket::new(domain, kind.nonblocking(), None), else {
+    with_flags!({ Socket::new(domain, kind.nonblocking(), None) } else {
         let socket = Socket::new(domain, kind, None)?;
         socket.set_nonblocking(true)?;
         Ok(socket)
@@ -48,7 +21,7 @@ pub(crate) fn new(domain: Domain, kind: Type) -> io::Result<Socket> {
 }
 
 pub(crate) fn pair(kind: Type) -> io::Result<(OwnedFd, OwnedFd)> {
-    let (a, b) = with_flags!(Socket::pair(Domain::UNIX, kind.nonblocking(), None)?, else {
+    let (a, b) = with_flags!({ Socket::pair(Domain::UNIX, kind.nonblocking(), None)? } else {
         let (a, b) = Socket::pair(Domain::UNIX, kind, None)?;
         a.set_nonblocking(true)?;
         b.set_nonblocking(true)?;
@@ -59,7 +32,7 @@ pub(crate) fn pair(kind: Type) -> io::Result<(OwnedFd, OwnedFd)> {
 
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
     let listener = SockRef::from(&listener);
-    let (socket, address) = with_flags!(listener.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)?, else {
+    let (socket, address) = with_flags!({ listener.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)? } else {
         let (socket, address) = listener.accept()?;
         socket.set_nonblocking(true)?;
         (socket, address)
@@ -86,53 +59,28 @@ pub(crate) const UNIX_BACKLOG: i32 =
         libc::SOMAXCONN
     };
 
-/// The address, whatever its kind: a path, nothing, or on Linux an abstract name, which begins with a zero byte.
+/// The address, whatever its kind: a path, nothing, or an abstract name, which begins with a zero byte.
 pub(crate) fn unix_address(address: &SocketAddr) -> io::Result<SockAddr> {
     if let Some(path) = address.as_pathname() {
         return SockAddr::unix(path);
     }
-    let mut name = Vec::new();
-    if let Some(rest) = abstract_name::get(address) {
-        name.push(0);
-        name.extend_from_slice(rest);
-    }
-    SockAddr::unix(Path::new(OsStr::from_bytes(&name)))
+    let name = with_abstract_names!({
+        address.as_abstract_name().map_or_else(Vec::new, |name| [b"\0", name].concat())
+    } else {
+        Vec::new()
+    });
+    SockAddr::unix(OsStr::from_bytes(&name))
 }
 
 /// The reverse of `unix_address`.
 pub(crate) fn std_unix_address(address: &SockAddr) -> io::Result<SocketAddr> {
-    match (address.as_pathname(), address.as_abstract_namespace()) {
-        (Some(path), _) => SocketAddr::from_pathname(path),
-        (None, Some(name)) => abstract_name::make(name),
-        (None, None) => SocketAddr::from_pathname(""),
+    if let Some(path) = address.as_pathname() {
+        return SocketAddr::from_pathname(path);
     }
-}
-
-mod abstract_name {
-    use super::*;
-
-    #[cfg(target_os = "android")]
-    use std::os::android::net::SocketAddrExt;
-    #[cfg(target_os = "linux")]
-    use std::os::linux::net::SocketAddrExt;
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn get(address: &SocketAddr) -> Option<&[u8]> {
-        address.as_abstract_name()
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn make(name: &[u8]) -> io::Result<SocketAddr> {
-        SocketAddr::from_abstract_name(name)
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(super) fn get(_: &SocketAddr) -> Option<&[u8]> {
-        None
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(super) fn make(_: &[u8]) -> io::Result<SocketAddr> {
-        Err(io::ErrorKind::Unsupported.into())
+    match address.as_abstract_namespace() {
+        Some(name) => with_abstract_names!({ SocketAddr::from_abstract_name(name) } else {
+            unreachable!("socket2 knows such names on Linux and Android only: {name:?}")
+        }),
+        None => SocketAddr::from_pathname(""),
     }
 }

@@ -316,9 +316,7 @@ pub(super) fn a_closed_peer_is_told_once<T: Engine>() {
 }
 
 pub(super) fn a_half_closed_peer_is_told_once<T: Engine>() {
-    if T::BACKEND == Backend::Poll
-        && !cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "illumos"))
-    {
+    if T::BACKEND == Backend::Poll && with_pollrdhup!({ false } else { true }) {
         // Without POLLRDHUP only the reading source knows; see `IoSource::read_stream`.
         return;
     }

@@ -34,10 +34,8 @@ pub(super) const USER: Filter = abi::EVFILT_USER;
 const AIO: Filter = abi::EVFILT_AIO;
 
 /// Urgent data: the filter, and the note that says it is that and nothing else. FreeBSD and NetBSD have none.
-#[cfg(any(target_vendor = "apple", target_os = "dragonfly", target_os = "openbsd"))]
-pub(super) const EXCEPT: Option<(Filter, u32)> = Some((abi::EVFILT_EXCEPT, abi::NOTE_OOB));
-#[cfg(not(any(target_vendor = "apple", target_os = "dragonfly", target_os = "openbsd")))]
-pub(super) const EXCEPT: Option<(Filter, u32)> = None;
+pub(super) const EXCEPT: Option<(Filter, u32)> =
+    with_except!({ Some((abi::EVFILT_EXCEPT, abi::NOTE_OOB)) } else { None });
 
 #[cfg(target_os = "freebsd")]
 const LIO: Option<Filter> = Some(abi::EVFILT_LIO);
