@@ -193,16 +193,6 @@ pub struct Events {
     records: Vec<sys::RawEvent>,
 }
 
-// SAFETY: the only thing in a record that is not `Send` is kqueue's `udata`, a pointer by type that kevio writes and
-// reads as the integer of a `Token` and never follows.
-unsafe impl Send for Events {}
-// SAFETY: as above; and through `&Events` records are only read.
-unsafe impl Sync for Events {}
-// SAFETY: as for `Events`, of which an event is one record.
-unsafe impl Send for Event {}
-// SAFETY: as for `Events`.
-unsafe impl Sync for Event {}
-
 impl Events {
     /// A buffer for `capacity` events a poll; for one if `capacity` is 0.
     #[must_use]

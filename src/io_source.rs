@@ -4,7 +4,7 @@ use std::os::fd::AsRawFd;
 
 use crate::event::Source;
 use crate::poll::Registry;
-use crate::sys::{self, Direction, Engine, Origin, Tie};
+use crate::sys::{self, call, Direction, Engine, Origin, Tie};
 use crate::{Interest, Token};
 
 /// Any descriptor as a [`Source`], with a memory of its registration.
@@ -103,7 +103,10 @@ impl<T> IoSource<T> {
 
     fn done<R>(&self, direction: Direction, result: io::Result<R>) -> io::Result<R> {
         if let Some(tie) = &self.tie {
-            tie.rearm(direction);
+            match &result {
+                Err(error) if call::is_shortage(error) => tie.doubt(),
+                _ => tie.rearm(direction),
+            }
         }
         result
     }
@@ -143,7 +146,7 @@ impl<T: AsRawFd> Source for IoSource<T> {
         if !registry.knows(self.poll)? {
             return Err(sys::not_found());
         }
-        registry.selector().reregister(self.inner.as_raw_fd(), token, interests)
+        registry.selector().reregister(self.inner.as_raw_fd(), token, interests, Origin::Wrapped)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
@@ -151,7 +154,7 @@ impl<T: AsRawFd> Source for IoSource<T> {
             return Err(sys::not_found());
         }
         self.poll = 0;
-        let result = registry.selector().deregister(self.inner.as_raw_fd());
+        let result = registry.selector().deregister(self.inner.as_raw_fd(), Origin::Wrapped);
         self.tie = None;
         result
     }
@@ -180,8 +183,8 @@ impl<T: std::fmt::Debug> std::fmt::Debug for IoSource<T> {
     }
 }
 
-/// Writes, for a type that is an `IoSource` named `inner`, what holds no decision: `Source`, `Debug`, and the ways
-/// from and to descriptors.
+/// Writes, for a type that is an `IoSource` named `inner`, what holds no decision: `Source`, and the ways from and to
+/// descriptors.
 #[cfg(any(feature = "net", feature = "os-ext"))]
 macro_rules! io_source {
     ($name:ident, $inner:ty) => {
@@ -206,12 +209,6 @@ macro_rules! io_source {
 
             fn deregister(&mut self, registry: &crate::Registry) -> std::io::Result<()> {
                 self.inner.deregister(registry)
-            }
-        }
-
-        impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                self.inner.fmt(f)
             }
         }
 
@@ -263,6 +260,12 @@ macro_rules! io_source {
 macro_rules! io_source_std {
     ($name:ident, $inner:ty) => {
         crate::io_source::io_source!($name, $inner);
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.inner.fmt(f)
+            }
+        }
 
         impl $name {
             #[doc = concat!("Takes over a [`", stringify!($inner), "`], which should be non-blocking, and is not made so.")]

@@ -62,6 +62,26 @@ impl fmt::Debug for Bits<'_> {
     }
 }
 
+/// Whether the system is short of something: it says so again and again until others give it back.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Writes to what wakes somebody, and makes room first if it is full of wakes that nobody had to drain.
+pub(super) fn signal(mut to: impl io::Write, wake: &[u8], drain: impl Fn()) -> io::Result<()> {
+    // illumos reports an edge only when there was nothing in it (illumos.org/issues/13436 and 16700).
+    if cfg!(target_os = "illumos") {
+        drain();
+    }
+    loop {
+        match to.write(wake) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => drain(),
+            result => return result.map(drop),
+        }
+    }
+}
+
 /// A lock whose holder panicked is still a lock: what it guards here is never left half changed.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

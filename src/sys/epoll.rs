@@ -92,11 +92,11 @@ impl Engine for Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd, mask(interest)?, token)
     }
 
-    fn reregister(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, _: Origin) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, mask(interest)?, token)
     }
 
-    fn deregister(&self, fd: RawFd) -> io::Result<()> {
+    fn deregister(&self, fd: RawFd, _: Origin) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0))
     }
 
@@ -111,10 +111,8 @@ impl Engine for Epoll {
         waker.signal()
     }
 
-    fn remove_waker(&self, waker: &Notify) {
-        // Closing it would do, unless a forked child still has it.
-        let _ = self.deregister(waker.as_raw_fd());
-    }
+    // Closing it is all. A forked child shares the queue: were it to deregister its copy, the parent's would be gone.
+    fn remove_waker(&self, _: &Notify) {}
 }
 
 impl AsFd for Epoll {

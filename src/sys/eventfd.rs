@@ -2,10 +2,10 @@
 #![allow(dead_code)] // kqueue has something better.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
-use super::call::check;
+use super::call::{self, check};
 
 /// A counter that is readable while it is not 0.
 #[derive(Debug)]
@@ -21,18 +21,7 @@ impl EventFd {
 
     /// Makes it readable; for an edge-triggered waiter each call is a new edge.
     pub(super) fn signal(&self) -> io::Result<()> {
-        // illumos reports an edge only when the counter leaves 0 (illumos.org/issues/16700).
-        if cfg!(target_os = "illumos") {
-            self.drain();
-        }
-        loop {
-            match (&self.0).write(&1_u64.to_ne_bytes()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The counter is at its end.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.drain(),
-                result => return result.map(drop),
-            }
-        }
+        call::signal(&self.0, &1_u64.to_ne_bytes(), || self.drain())
     }
 
     /// Makes it unreadable.
@@ -51,6 +40,7 @@ impl AsRawFd for EventFd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn a_counter_at_its_end_is_signalled_again() {

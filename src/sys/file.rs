@@ -35,8 +35,15 @@ pub(super) fn identify(fd: RawFd) -> io::Result<Option<Identity>> {
     match stat.st_mode as libc::mode_t & libc::S_IFMT {
         libc::S_IFREG | libc::S_IFDIR => Err(io::Error::from_raw_os_error(libc::EPERM)),
         0 => Ok(None),
+        // Some BSDs number no socket.
+        _ if stat.st_ino == 0 => Ok(None),
         _ => Ok(Some(Identity { device: stat.st_dev as u64, inode: stat.st_ino as u64 })),
     }
+}
+
+#[allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
+pub(super) fn is_socket(fd: RawFd) -> bool {
+    stat(fd).is_ok_and(|stat| stat.st_mode as libc::mode_t & libc::S_IFMT == libc::S_IFSOCK)
 }
 
 /// How many bytes can be read (FIONREAD); `None` of what does not know.

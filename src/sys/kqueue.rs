@@ -72,9 +72,12 @@ impl Changes {
     }
 }
 
-/// What the receipts of deleting every filter of a descriptor say: whether it was registered.
-fn was_registered(receipts: &[Kevent]) -> io::Result<bool> {
-    let mut found = false;
+/// Judges the receipts of deleting every filter of a descriptor: was it registered?
+///
+/// A source that is not bare knows that it was. Its filters may be gone all the same: FreeBSD deletes the write filter
+/// of a pipe once it has told that the reader is gone (sys_pipe.c: `pipeclose` clears the list).
+fn check_deleted(receipts: &[Kevent], origin: Origin) -> io::Result<()> {
+    let mut found = origin != Origin::Bare || receipts.is_empty();
     for receipt in receipts {
         match receipt.errno() {
             0 => found = true,
@@ -82,12 +85,17 @@ fn was_registered(receipts: &[Kevent]) -> io::Result<bool> {
             errno => return Err(io::Error::from_raw_os_error(errno)),
         }
     }
-    Ok(found || receipts.is_empty())
+    found.then_some(()).ok_or_else(not_found)
 }
 
 impl Kqueue {
     fn raw(&self) -> RawFd {
         self.kq.as_raw_fd()
+    }
+
+    /// Whether this is the process that made the queue. In a forked child the number may be another's by now.
+    fn is_ours(&self) -> bool {
+        std::process::id() == self.pid
     }
 
     fn check(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
@@ -110,11 +118,12 @@ impl Kqueue {
             return Ok(());
         };
         // The write filter of a pipe whose reader has gone cannot be added: EPIPE on FreeBSD, DragonFly and older
-        // macOS and OpenBSD, EBADF on NetBSD. The read filter can, and fires at once with EV_EOF, which wakes writers
-        // too. If the descriptor is really closed this fails as well.
+        // macOS and OpenBSD, EBADF on NetBSD. The read filter can, and fires at once, for it is at its end too. If the
+        // descriptor is really closed this fails as well.
         if matches!(errno, libc::EPIPE | libc::EBADF) {
-            let mut read = [Kevent::add(fd as usize, READ, 0, token)];
-            if kevent::submit(self.raw(), &mut read)?.iter().all(|receipt| receipt.errno() == 0) {
+            let ident = fd as usize;
+            let mut changes = [Kevent::delete(ident, READ), Kevent::add_for_broken_pipe(ident, token)];
+            if kevent::submit(self.raw(), &mut changes)?.get(1).map_or(0, Kevent::errno) == 0 {
                 return Ok(());
             }
         }
@@ -166,7 +175,7 @@ impl Engine for Kqueue {
 
     /// Deletes and adds: adding a filter that exists would keep its mode, and whether there was one to delete tells
     /// whether the descriptor was registered. A condition that holds is reported again.
-    fn reregister(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
         self.check(fd, interest)?;
         let mut changes = Changes::new();
         changes.delete_all(fd);
@@ -174,40 +183,35 @@ impl Engine for Kqueue {
         changes.add(fd, token, interest);
         let receipts = changes.submit(self.raw())?;
         let (deletes, adds) = receipts.split_at(deleted.min(receipts.len()));
-        if was_registered(deletes)? {
-            self.arm(fd, token, adds)
-        } else {
-            self.forget(fd);
-            Err(not_found())
+        match check_deleted(deletes, origin) {
+            Ok(()) => self.arm(fd, token, adds),
+            Err(error) => {
+                self.forget(fd);
+                Err(error)
+            }
         }
     }
 
-    fn deregister(&self, fd: RawFd) -> io::Result<()> {
+    fn deregister(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
         if fd < 0 {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
         let mut changes = Changes::new();
         changes.delete_all(fd);
-        if was_registered(changes.submit(self.raw())?)? {
-            Ok(())
-        } else {
-            Err(not_found())
-        }
+        check_deleted(changes.submit(self.raw())?, origin)
     }
 
     fn add_waker(&self, token: Token) -> io::Result<Waker> {
         let ident = self.next_waker.fetch_add(1, Ordering::Relaxed);
         let mut add = [Kevent::add(ident, USER, 0, token)];
-        match kevent::submit(self.raw(), &mut add)?.first().map_or(0, Kevent::errno) {
-            0 => Ok(Waker::User { ident, token }),
-            // NetBSD before 10 and OpenBSD before 7.8 do not know the filter.
-            libc::EINVAL => {
-                let pipe = SelfPipe::new()?;
-                self.register(pipe.as_raw_fd(), token, Interest::READABLE, Origin::Own)?;
-                Ok(Waker::Pipe(pipe))
-            }
-            errno => Err(io::Error::from_raw_os_error(errno)),
+        if kevent::submit(self.raw(), &mut add)?.first().map_or(0, Kevent::errno) == 0 {
+            return Ok(Waker::User { ident, token });
         }
+        // NetBSD before 10 and OpenBSD before 7.8 do not know the filter (EINVAL), and OpenBSD has 1 024 of them for
+        // each process (ENOMEM).
+        let pipe = SelfPipe::new()?;
+        self.register(pipe.as_raw_fd(), token, Interest::READABLE, Origin::Own)?;
+        Ok(Waker::Pipe(pipe))
     }
 
     fn wake(&self, waker: &Waker) -> io::Result<()> {
@@ -218,10 +222,10 @@ impl Engine for Kqueue {
     }
 
     fn remove_waker(&self, waker: &Waker) {
-        let _ = match waker {
-            Waker::User { ident, .. } => kevent::submit(self.raw(), &mut [Kevent::delete(*ident, USER)]).map(|_| ()),
-            Waker::Pipe(pipe) => self.deregister(pipe.as_raw_fd()),
-        };
+        // A pipe's closing is enough.
+        if let (Waker::User { ident, .. }, true) = (waker, self.is_ours()) {
+            let _ = kevent::submit(self.raw(), &mut [Kevent::delete(*ident, USER)]);
+        }
     }
 }
 
@@ -240,7 +244,7 @@ impl AsFd for Kqueue {
 
 impl Drop for Kqueue {
     fn drop(&mut self) {
-        if std::process::id() == self.pid {
+        if self.is_ours() {
             // SAFETY: dropped here, once, and not used after.
             unsafe { ManuallyDrop::drop(&mut self.kq) };
         }

@@ -23,7 +23,7 @@
 //! that cannot be armed is `Unsupported`.
 //!
 //! **Errors** are the same in every build profile: `AlreadyExists`, `NotFound`, `EPERM` for a regular file or a
-//! directory, `EBADF` for a closed or negative descriptor, `EINVAL` for the engine's own. Others are the kernel's,
+//! directory, `EBADF` for registering a closed or negative descriptor, `EINVAL` for the engine's own. Others are the kernel's,
 //! untouched; a `select` that a signal ended is `Interrupted`.
 //!
 //! **Waits** are never longer than [`LONGEST_WAIT`], which every kernel accepts, and never cut short: what is finer
@@ -116,14 +116,16 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     fn select(&self, events: &mut Vec<Self::Event>, timeout: Option<Duration>) -> io::Result<()>;
 
     fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Self::Tie>;
-    fn reregister(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()>;
-    fn deregister(&self, fd: RawFd) -> io::Result<()>;
+    /// `origin` as at registration: what is not bare is known to be registered.
+    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()>;
+    fn deregister(&self, fd: RawFd, origin: Origin) -> io::Result<()>;
 
     /// A waker makes readable records with its token. Any number may exist.
     fn add_waker(&self, token: Token) -> io::Result<Self::Waker>;
     /// Makes a record for this waker, in the `select` under way or in the next one. Safe in any thread; several calls
     /// before a `select` may make one record.
     fn wake(&self, waker: &Self::Waker) -> io::Result<()>;
+    /// Ends what closing its descriptors does not: the waker is dropped next.
     fn remove_waker(&self, waker: &Self::Waker);
 }
 
@@ -150,6 +152,8 @@ pub(crate) trait Record: Clone + fmt::Debug {
 pub(crate) trait Tie: Send + Sync {
     /// An operation in `direction` has been done.
     fn rearm(&self, direction: Direction);
+    /// An operation has failed and changed nothing, for want of something that others may give back at any time.
+    fn doubt(&self);
     /// The descriptor leaves its source and lives on, registered: from here on its operations cannot be seen.
     fn release(self);
 }
@@ -157,6 +161,7 @@ pub(crate) trait Tie: Send + Sync {
 impl Tie for () {
     #[inline(always)]
     fn rearm(&self, _: Direction) {}
+    fn doubt(&self) {}
     fn release(self) {}
 }
 

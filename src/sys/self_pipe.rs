@@ -2,9 +2,10 @@
 #![allow(dead_code)] // Most systems have something better.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 
+use super::call;
 use super::pipe::pipe;
 
 /// Readable while there is a byte in it.
@@ -22,18 +23,7 @@ impl SelfPipe {
 
     /// Makes it readable; for an edge-triggered waiter each call is a new edge.
     pub(super) fn signal(&self) -> io::Result<()> {
-        // illumos reports an edge only when the pipe was empty (illumos.org/issues/13436).
-        if cfg!(target_os = "illumos") {
-            self.drain();
-        }
-        loop {
-            match (&self.writer).write(&[1]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Full of wakes that nobody had to drain.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.drain(),
-                result => return result.map(drop),
-            }
-        }
+        call::signal(&self.writer, &[1], || self.drain())
     }
 
     /// Makes it unreadable.
@@ -52,6 +42,7 @@ impl AsRawFd for SelfPipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn a_full_pipe_is_signalled_again() {

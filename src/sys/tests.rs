@@ -110,8 +110,8 @@ pub(super) fn keeps_score<T: Engine>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let fd = a.as_raw_fd();
-    assert_eq!(kind(rig.engine.reregister(fd, Token(1), BOTH)), ErrorKind::NotFound);
-    assert_eq!(kind(rig.engine.deregister(fd)), ErrorKind::NotFound);
+    assert_eq!(kind(rig.engine.reregister(fd, Token(1), BOTH, Origin::Bare)), ErrorKind::NotFound);
+    assert_eq!(kind(rig.engine.deregister(fd, Origin::Bare)), ErrorKind::NotFound);
     b.write_all(b"x").unwrap();
     rig.silent();
     rig.bare(fd, 1, READ).unwrap();
@@ -119,9 +119,9 @@ pub(super) fn keeps_score<T: Engine>() {
         assert_eq!(kind(rig.bare(fd, 2, READ)), ErrorKind::AlreadyExists);
     }
     rig.expect(1, READ);
-    rig.engine.deregister(fd).unwrap();
-    assert_eq!(kind(rig.engine.deregister(fd)), ErrorKind::NotFound);
-    assert_eq!(kind(rig.engine.reregister(fd, Token(1), BOTH)), ErrorKind::NotFound);
+    rig.engine.deregister(fd, Origin::Bare).unwrap();
+    assert_eq!(kind(rig.engine.deregister(fd, Origin::Bare)), ErrorKind::NotFound);
+    assert_eq!(kind(rig.engine.reregister(fd, Token(1), BOTH, Origin::Bare)), ErrorKind::NotFound);
     rig.silent();
 }
 
@@ -147,7 +147,10 @@ pub(super) fn a_failed_reregistration_changes_nothing<T: Engine>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     rig.bare(a.as_raw_fd(), 1, READ).unwrap();
-    assert_eq!(kind(rig.engine.reregister(a.as_raw_fd(), Token(2), Interest::AIO)), ErrorKind::Unsupported);
+    assert_eq!(
+        kind(rig.engine.reregister(a.as_raw_fd(), Token(2), Interest::AIO, Origin::Bare)),
+        ErrorKind::Unsupported
+    );
     b.write_all(b"x").unwrap();
     rig.expect(1, READ);
 }
@@ -212,9 +215,9 @@ pub(super) fn reregistering_reports_again<T: Engine>() {
     rig.bare(a.as_raw_fd(), 1, READ).unwrap();
     b.write_all(b"x").unwrap();
     rig.expect(1, READ);
-    rig.engine.reregister(a.as_raw_fd(), Token(2), BOTH).unwrap();
+    rig.engine.reregister(a.as_raw_fd(), Token(2), BOTH, Origin::Bare).unwrap();
     rig.expect(2, BOTH);
-    rig.engine.reregister(a.as_raw_fd(), Token(3), WRITE).unwrap();
+    rig.engine.reregister(a.as_raw_fd(), Token(3), WRITE, Origin::Bare).unwrap();
     let said = rig.expect(3, WRITE);
     assert!(!said.0, "reading was not asked for");
 }
@@ -224,7 +227,7 @@ pub(super) fn deregistering_is_at_once<T: Engine>() {
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
     rig.bare(a.as_raw_fd(), 1, BOTH).unwrap();
-    rig.engine.deregister(a.as_raw_fd()).unwrap();
+    rig.engine.deregister(a.as_raw_fd(), Origin::Bare).unwrap();
     rig.silent();
 }
 
@@ -236,7 +239,7 @@ pub(super) fn a_dropped_tie_frees_its_number<T: Engine>() {
         rig.expect(token, WRITE);
         if T::BACKEND != Backend::Poll {
             // For these the tie is nothing, and closing the descriptor is what ends it.
-            rig.engine.deregister(a.as_raw_fd()).unwrap();
+            rig.engine.deregister(a.as_raw_fd(), Origin::Bare).unwrap();
         }
         drop(tie);
         rig.silent();
@@ -376,7 +379,7 @@ pub(super) fn a_closed_number_ends_its_registration<T: Engine>() {
     // Somebody else of this process may have been given the number; then this says so, and not that it is closed.
     let result = rig.bare(number, 1, READ);
     if result.is_ok() {
-        let _ = rig.engine.deregister(number);
+        let _ = rig.engine.deregister(number, Origin::Bare);
     }
     let (a, mut b) = pair();
     let (c, mut d) = pair();
@@ -452,6 +455,151 @@ pub(super) fn nobody_starves<T: Engine>() {
     assert_eq!(seen, [true; 3]);
 }
 
+/// Neither do wakes hide sources, nor sources wakes, when there is more of both than room for them.
+pub(super) fn wakes_and_sources_take_turns<T: Engine>() {
+    for (wakers, sources) in [(1, 3), (3, 1), (3, 3)] {
+        let mut rig = Rig::<T>::with_capacity(1);
+        let wakers: Vec<_> = (0..wakers).map(|token| rig.engine.add_waker(Token(token)).unwrap()).collect();
+        let mut pairs: Vec<_> = (0..sources).map(|_| pair()).collect();
+        let ties: Vec<_> = pairs.iter().enumerate().map(|(token, (a, _))| rig.own(a, 100 + token, READ)).collect();
+        for (_, b) in &mut pairs {
+            b.write_all(b"x").unwrap();
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            for waker in &wakers {
+                rig.engine.wake(waker).unwrap();
+            }
+            for token in rig.now().into_keys() {
+                seen.insert(token);
+                if token >= 100 {
+                    read_all(&pairs[token - 100].0);
+                    pairs[token - 100].1.write_all(b"x").unwrap();
+                    ties[token - 100].rearm(Direction::Read);
+                }
+            }
+        }
+        assert_eq!(seen.len(), wakers.len() + pairs.len(), "only {seen:?}");
+        // What is left over is one event for each.
+        let left = (0..20).map(|_| rig.now().len()).sum::<usize>();
+        assert!(left <= seen.len(), "{left} events were left");
+    }
+}
+
+/// What may have been read or written re-arms both, and keeps nobody busy.
+pub(super) fn operations_of_either_direction<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (mut a, mut b) = pair();
+    let tie = rig.own(&a, 1, BOTH);
+    // A program that tries to read on each event.
+    let start = Instant::now();
+    let mut events = 0;
+    while start.elapsed() < Duration::from_millis(50) {
+        events += rig.select(Duration::from_millis(50)).len();
+        assert_eq!(a.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        tie.rearm(Direction::Either);
+    }
+    assert!(events <= 2, "{events} events of an idle stream");
+    // One that writes until there is no room, and is read before anybody looks.
+    for _ in 0..2 {
+        while a.write(&[0; 4096]).is_ok() {
+            tie.rearm(Direction::Either);
+        }
+        tie.rearm(Direction::Either);
+        read_all(&b);
+        rig.expect(1, WRITE);
+    }
+    b.write_all(b"x").unwrap();
+    rig.expect(1, READ);
+}
+
+/// accept(2) without descriptors fails again and again, and is asked again from time to time, not all the time.
+pub(super) fn a_shortage_is_no_reason_to_spin<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    let tie = rig.own(&a, 1, READ);
+    b.write_all(b"x").unwrap();
+    rig.expect(1, READ);
+    let start = Instant::now();
+    let mut events = 0;
+    while start.elapsed() < Duration::from_millis(50) {
+        tie.doubt();
+        events += rig.select(Duration::from_millis(50)).len();
+    }
+    assert!(events <= 1, "{events} events");
+    assert_eq!(read_all(&a), 1);
+    tie.rearm(Direction::Read);
+    rig.now();
+    b.write_all(b"y").unwrap();
+    rig.expect(1, READ);
+}
+
+/// A FIFO that hung up has another writer, which has gone again before anybody looks.
+pub(super) fn a_fifo_between_two_looks<T: Engine>() {
+    if cfg!(target_vendor = "apple") {
+        // Apple's kernels do not report the end of file of a FIFO.
+        return;
+    }
+    for origin in [Origin::Own, Origin::Bare] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: a string that ends with a zero byte.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        let mut options = std::fs::File::options();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+        let mut reader = options.read(true).open(&path).unwrap();
+        let mut rig = Rig::<T>::new();
+        let tie = rig.engine.register(reader.as_raw_fd(), Token(1), READ, origin).unwrap();
+        for _ in 0..3 {
+            std::fs::File::options().write(true).open(&path).unwrap().write_all(b"line\n").unwrap();
+            rig.expect(1, READ);
+            while reader.read(&mut [0; 64]).unwrap() > 0 {}
+            if origin == Origin::Own {
+                tie.rearm(Direction::Read);
+            }
+        }
+        if origin == Origin::Bare {
+            tie.release();
+        }
+    }
+}
+
+pub(super) fn a_second_datagram_error_between_two_looks<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    socket.connect(gone).unwrap();
+    let tie = rig.own(&socket, 1, READ);
+    for _ in 0..3 {
+        socket.send(b"anybody?").unwrap();
+        tie.rearm(Direction::Write);
+        rig.expect(1, READ);
+        let _ = socket.recv(&mut [0; 4]);
+        tie.rearm(Direction::Read);
+    }
+}
+
+pub(super) fn leaving_during_a_wait_loses_nothing<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    let tie = rig.own(&a, 1, READ);
+    b.write_all(b"x").unwrap();
+    rig.expect(1, READ);
+    std::thread::scope(|scope| {
+        let (a, b) = (&a, &mut b);
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            tie.release();
+            assert_eq!(read_all(a), 1);
+            b.write_all(b"y").unwrap();
+        });
+        rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
+    });
+    assert_eq!(rig.events.len(), 1);
+}
+
 pub(super) fn wakes_are_events<T: Engine>() {
     let mut rig = Rig::<T>::new();
     let first = rig.engine.add_waker(Token(1)).unwrap();
@@ -466,6 +614,7 @@ pub(super) fn wakes_are_events<T: Engine>() {
     assert_eq!(rig.now().len(), 1);
     rig.engine.wake(&first).unwrap();
     rig.engine.remove_waker(&first);
+    drop(first);
     rig.silent();
     rig.engine.wake(&second).unwrap();
     rig.expect(usize::MAX, READ);
@@ -586,6 +735,12 @@ macro_rules! cases {
             a_closed_number_ends_its_registration
             everything_is_seen_through_a_small_buffer
             nobody_starves
+            wakes_and_sources_take_turns
+            operations_of_either_direction
+            a_shortage_is_no_reason_to_spin
+            a_fifo_between_two_looks
+            a_second_datagram_error_between_two_looks
+            leaving_during_a_wait_loses_nothing
             wakes_are_events
             a_wake_ends_a_wait
             a_registration_joins_a_wait

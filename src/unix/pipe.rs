@@ -48,6 +48,7 @@ pub fn new() -> io::Result<(Sender, Receiver)> {
 ///
 /// Register it for [`WRITABLE`](crate::Interest::WRITABLE) only; what the other direction does differs from system to
 /// system.
+#[derive(Debug)]
 pub struct Sender {
     inner: IoSource<File>,
 }
@@ -55,6 +56,7 @@ pub struct Sender {
 /// The end of a pipe that is read from.
 ///
 /// Register it for [`READABLE`](crate::Interest::READABLE) only.
+#[derive(Debug)]
 pub struct Receiver {
     inner: IoSource<File>,
 }

@@ -49,10 +49,10 @@ impl Source for SourceFd<'_> {
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.selector().reregister(*self.0, token, interests)
+        registry.selector().reregister(*self.0, token, interests, Origin::Bare)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        registry.selector().deregister(*self.0)
+        registry.selector().deregister(*self.0, Origin::Bare)
     }
 }

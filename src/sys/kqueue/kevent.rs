@@ -8,7 +8,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 use std::{fmt, io, mem, ptr};
 
-use self::abi::{EV_ADD, EV_CLEAR, EV_DELETE, EV_EOF, EV_ERROR, EV_RECEIPT};
+use self::abi::{EV_ADD, EV_CLEAR, EV_DELETE, EV_DISPATCH, EV_EOF, EV_ERROR, EV_RECEIPT};
 use super::super::call::{check, timespec, Bits};
 use super::super::Record;
 use crate::Token;
@@ -36,6 +36,8 @@ const AIO: Filter = abi::EVFILT_AIO;
 /// Urgent data: the filter, and the note that says it is that and nothing else. FreeBSD and NetBSD have none.
 pub(super) const EXCEPT: Option<(Filter, u32)> =
     with_except!({ Some((abi::EVFILT_EXCEPT, abi::NOTE_OOB)) } else { None });
+
+const BROKEN_PIPE: Flags = EV_CLEAR | EV_DISPATCH;
 
 #[cfg(target_os = "freebsd")]
 const LIO: Option<Filter> = Some(abi::EVFILT_LIO);
@@ -76,6 +78,12 @@ impl Kevent {
         Kevent::new(ident, filter, EV_ADD | EV_CLEAR | EV_RECEIPT, fflags, token)
     }
 
+    /// The read filter in place of a write filter that cannot be added: see `Kqueue::arm`. Both flags come back with the
+    /// event, and together they mean nothing else here.
+    pub(super) fn add_for_broken_pipe(ident: usize, token: Token) -> Kevent {
+        Kevent::new(ident, READ, EV_ADD | BROKEN_PIPE | EV_RECEIPT, 0, token)
+    }
+
     pub(super) fn delete(ident: usize, filter: Filter) -> Kevent {
         Kevent::new(ident, filter, EV_DELETE | EV_RECEIPT, 0, Token(0))
     }
@@ -106,6 +114,10 @@ impl Kevent {
         EXCEPT.is_some_and(|(filter, _)| self.filter() == filter)
     }
 
+    fn is_broken_pipe(&self) -> bool {
+        self.filter() == READ && self.0.flags & BROKEN_PIPE == BROKEN_PIPE
+    }
+
     fn has(&self, flag: Flags) -> bool {
         self.0.flags & flag != 0
     }
@@ -130,23 +142,20 @@ impl Record for Kevent {
         [READ, USER].contains(&self.filter()) || self.is_exceptional()
     }
 
-    // The end of file on the read side also wakes writers: that is how some kernels tell the writing end of a pipe
-    // that its reader has gone (Go's netpoll_kqueue.go), and how this crate tells one that was registered too late
-    // (`Kqueue::arm`).
     fn is_writable(&self) -> bool {
-        self.filter() == WRITE || self.is_read_closed()
+        self.filter() == WRITE || self.is_broken_pipe()
     }
 
     fn is_error(&self) -> bool {
-        self.has(EV_ERROR) || (self.has(EV_EOF) && self.fflags() != 0)
+        self.has(EV_ERROR) || (self.has(EV_EOF) && self.fflags() != 0 && !self.is_exceptional())
     }
 
     fn is_read_closed(&self) -> bool {
-        self.filter() == READ && self.has(EV_EOF)
+        self.has(EV_EOF) && (self.filter() == READ || self.is_exceptional())
     }
 
     fn is_write_closed(&self) -> bool {
-        self.filter() == WRITE && self.has(EV_EOF)
+        (self.filter() == WRITE && self.has(EV_EOF)) || self.is_broken_pipe()
     }
 
     fn is_priority(&self) -> bool {
@@ -169,6 +178,7 @@ impl fmt::Debug for Kevent {
             (EV_DELETE as u32, "EV_DELETE"),
             (EV_CLEAR as u32, "EV_CLEAR"),
             (EV_RECEIPT as u32, "EV_RECEIPT"),
+            (EV_DISPATCH as u32, "EV_DISPATCH"),
             (EV_ERROR as u32, "EV_ERROR"),
             (EV_EOF as u32, "EV_EOF"),
         ];
@@ -285,6 +295,7 @@ mod libkqueue {
     pub(super) const EV_DELETE: u16 = 0x2;
     pub(super) const EV_CLEAR: u16 = 0x20;
     pub(super) const EV_RECEIPT: u16 = 0x40;
+    pub(super) const EV_DISPATCH: u16 = 0x80;
     pub(super) const EV_ERROR: u16 = 0x4000;
     pub(super) const EV_EOF: u16 = 0x8000;
 
@@ -348,9 +359,10 @@ mod tests {
         };
         assert_eq!(answers(&event(READ, EV_CLEAR, 0)), [1, 0, 0, 0, 0]);
         assert_eq!(answers(&event(WRITE, EV_CLEAR, 0)), [0, 1, 0, 0, 0]);
-        assert_eq!(answers(&event(READ, EV_EOF, 0)), [1, 1, 1, 0, 0]);
+        assert_eq!(answers(&event(READ, EV_CLEAR | EV_EOF, 0)), [1, 0, 1, 0, 0]);
+        assert_eq!(answers(&event(READ, EV_CLEAR | EV_DISPATCH | EV_EOF, 0)), [1, 1, 1, 1, 0]);
         assert_eq!(answers(&event(WRITE, EV_EOF, 0)), [0, 1, 0, 1, 0]);
-        assert_eq!(answers(&event(READ, EV_EOF, libc::ECONNRESET as u32)), [1, 1, 1, 0, 1]);
+        assert_eq!(answers(&event(READ, EV_EOF, libc::ECONNRESET as u32)), [1, 0, 1, 0, 1]);
         assert_eq!(answers(&event(USER, EV_CLEAR, 0)), [1, 0, 0, 0, 0]);
         assert_eq!(event(READ, 0, 0).token(), Token(usize::MAX));
         if let Some((filter, note)) = EXCEPT {

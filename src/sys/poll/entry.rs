@@ -1,0 +1,203 @@
+//! How an edge is made of a level, for one registration.
+//!
+//! What has been reported of an entry is *told*, and told bits are not shown to the kernel again until there is reason
+//! to think that something new can be seen:
+//!
+//! * An operation through a source re-arms its direction, whatever its result: also one that was only partly done
+//!   (tokio takes a short read for a drained socket). After the peer has said that it will send no more (`POLLRDHUP`,
+//!   or a read of nothing), reading re-arms nothing: there cannot be more, and it would be reported for ever.
+//! * An operation that may have read or written (`do_io`) re-arms reading. Were it to re-arm writing too, an idle socket,
+//!   which is always writable, would be reported for ever to a program that tries to read on each event. One that
+//!   failed because the system is short of something, such as descriptors, changed nothing: re-arming would report it
+//!   for ever too. From then on the entry is *unseen*, as a bare descriptor is from the start.
+//! * The operations of an unseen entry cannot be relied on. Its told bits are *looked at*, with a poll that does not
+//!   wait, before each wait; one that is no longer true is armed again. While there is something to look at, waits are
+//!   cut into ticks, for another thread may drain it meanwhile. A bit that is still true may have been used up and
+//!   become true again since the last look: if the number of unread bytes is another one it has, and is told again at
+//!   once; else it is told again after some patience. So no edge is lost, and a descriptor that is simply left readable
+//!   makes eight spurious events a second, one that is left writable fewer and fewer, down to one.
+//! * `POLLHUP` and `POLLERR` cannot be masked. An entry that has told one of them is *stuck*: shown to nobody, and
+//!   looked at as above. New bits are reported; when both are gone (a FIFO has a writer again, an error was fetched) it
+//!   is as any other.
+
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use libc::{c_short, pollfd, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI};
+
+use super::super::file::{self, Identity};
+use super::super::Direction;
+use super::POLLRDHUP;
+use crate::Token;
+
+/// Reported whether asked for or not.
+const UNMASKABLE: c_short = POLLERR | POLLHUP;
+
+/// How long what an unseen descriptor has told is believed to be unchanged while it looks so; and the most that this
+/// grows to while it is not readable, as an idle one is not.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(128), Duration::from_millis(1024));
+
+/// The time of birth of no entry: the clock has struck before the first.
+pub(super) const NOBODY: u64 = 0;
+
+pub(super) struct Entry {
+    /// -1 in a vacant entry.
+    pub(super) fd: RawFd,
+    pub(super) token: Token,
+    wanted: c_short,
+    told: c_short,
+    /// The directions of operations since the entry is stuck.
+    touched: c_short,
+    unseen: Option<Unseen>,
+    /// To know when the number has become another's; `None` if that is not known, or cannot happen.
+    identity: Option<Identity>,
+    /// When it was registered, which names it ([`NOBODY`] if vacant), and when it last became something else.
+    pub(super) born: u64,
+    pub(super) changed: u64,
+}
+
+struct Unseen {
+    /// How many bytes were unread when it was last reported, and when that is to be repeated.
+    unread: Option<i32>,
+    again: Instant,
+    patience: Duration,
+}
+
+impl Unseen {
+    /// It has just been reported.
+    fn new(fd: RawFd, patience: Duration) -> Unseen {
+        Unseen { unread: file::unread(fd), again: Instant::now() + patience, patience }
+    }
+
+    /// Which of the bits that are told and still true to tell again.
+    fn retell(&mut self, fd: RawFd, told: c_short) -> c_short {
+        let unread = file::unread(fd);
+        if told & POLLIN != 0 && unread != self.unread {
+            self.patience = PATIENCE.0;
+            return POLLIN;
+        }
+        if Instant::now() < self.again {
+            return 0;
+        }
+        let is_readable = told & POLLIN != 0 && (told & POLLHUP == 0 || unread > Some(0));
+        self.patience = if is_readable { PATIENCE.0 } else { PATIENCE.1.min(self.patience * 2) };
+        self.again = Instant::now() + self.patience;
+        match (told & POLLHUP != 0, is_readable) {
+            // What hung up is not writable again, and not hung up again.
+            (true, true) => POLLIN,
+            (true, false) => 0,
+            (false, _) => told,
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn new(fd: RawFd, token: Token, wanted: c_short, identity: Option<Identity>, now: u64) -> Entry {
+        Entry { fd, token, wanted, told: 0, touched: 0, unseen: None, identity, born: now, changed: now }
+    }
+
+    /// It is to be something else from now on.
+    pub(super) fn reset(&mut self, token: Token, wanted: c_short, now: u64) {
+        (self.token, self.wanted, self.told, self.touched, self.changed) = (token, wanted, 0, 0, now);
+    }
+
+    pub(super) fn vacate(&mut self, now: u64) {
+        *self = Entry { born: NOBODY, ..Entry::new(-1, self.token, 0, None, now) };
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.told & UNMASKABLE != 0
+    }
+
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.is_stuck() || (self.unseen.is_some() && self.told != 0)
+    }
+
+    /// What the kernel is shown when it waits.
+    pub(super) fn to_wait(&self) -> pollfd {
+        // poll(2) passes over negative descriptors.
+        let fd = if self.is_stuck() { -1 } else { self.fd };
+        pollfd { fd, events: self.wanted & !self.told, revents: 0 }
+    }
+
+    /// What the kernel is shown when it is looked at.
+    pub(super) fn to_look(&self) -> pollfd {
+        pollfd { fd: self.fd, events: self.wanted, revents: 0 }
+    }
+
+    /// Whether the number still stands for what was registered. Closing a descriptor ends its registration.
+    pub(super) fn is_current(&self) -> bool {
+        self.identity.is_none() || file::identify(self.fd).is_ok_and(|now| now == self.identity)
+    }
+
+    /// As `is_current`, when the number is being registered again: a bare number without an identity is not believed.
+    pub(super) fn is_certain(&self) -> bool {
+        !(self.unseen.is_some() && self.identity.is_none()) && self.is_current()
+    }
+
+    /// Operations on it tell nothing from here on.
+    pub(super) fn stop_seeing(&mut self) {
+        if self.identity.is_none() {
+            self.identity = file::identify(self.fd).ok().flatten();
+        }
+        let fd = self.fd;
+        self.unseen.get_or_insert_with(|| Unseen::new(fd, PATIENCE.0));
+    }
+
+    /// An operation was done.
+    pub(super) fn rearm(&mut self, direction: Direction) {
+        let mut bits = match direction {
+            Direction::Read => POLLIN | POLLPRI,
+            Direction::Write => POLLOUT,
+            Direction::Either => POLLIN | POLLPRI | POLLOUT,
+        };
+        if direction == Direction::Either && self.wanted & POLLOUT != 0 && self.wanted != POLLOUT {
+            self.stop_seeing();
+            bits &= !POLLOUT;
+        }
+        if self.is_stuck() {
+            self.touched |= bits;
+            return;
+        }
+        let ended = if self.told & POLLRDHUP != 0 { POLLIN } else { 0 };
+        self.told &= !bits | ended;
+    }
+
+    /// A look has shown what is true `now`.
+    pub(super) fn looked(&mut self, now: c_short) {
+        if self.is_stuck() {
+            if self.touched & now & POLLIN != 0 && file::unread(self.fd) > Some(0) {
+                self.told &= !POLLIN;
+            }
+            // An operation on a socket fetches its error; if there is one, it is another. A pipe keeps saying the same.
+            if self.touched != 0 && self.told & UNMASKABLE == POLLERR && file::is_socket(self.fd) {
+                self.told &= !POLLERR;
+            }
+            self.touched &= !POLLIN;
+        }
+        if let Some(unseen) = &mut self.unseen {
+            if self.told & !now != 0 {
+                unseen.patience = PATIENCE.0;
+            }
+            self.told &= !unseen.retell(self.fd, self.told & now);
+        }
+        self.told &= now;
+        if !self.is_stuck() {
+            self.told &= !self.touched;
+            self.touched = 0;
+        }
+    }
+
+    /// Whether a look has shown what has to be told, and what the wait will not tell.
+    pub(super) fn has_news(&self, now: c_short) -> bool {
+        self.is_stuck() && now & !self.told != 0
+    }
+
+    /// It has been reported that `revents` are true.
+    pub(super) fn tell(&mut self, revents: c_short) {
+        self.told |= revents & (self.wanted | UNMASKABLE);
+        if let Some(unseen) = &mut self.unseen {
+            *unseen = Unseen::new(self.fd, unseen.patience);
+        }
+    }
+}
