@@ -1,4 +1,5 @@
-//! Finds libkqueue, where `--cfg kevio_backend="kqueue"` asks for it on Linux. Does nothing in any other build.
+//! Checks `--cfg kevio_backend="…"`, and finds libkqueue where it asks for that on Linux. Does nothing in any other
+//! build.
 
 use std::env;
 use std::process::Command;
@@ -6,6 +7,12 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=KQUEUE_LIB_DIR");
+    if let Ok(backend) = env::var("CARGO_CFG_KEVIO_BACKEND") {
+        assert!(
+            ["kqueue", "epoll", "poll"].contains(&backend.as_str()),
+            "kevio_backend is \"kqueue\", \"epoll\" or \"poll\", not {backend:?}"
+        );
+    }
     let is = |name, value: &str| env::var(name).is_ok_and(|found| found == value);
     if !is("CARGO_CFG_KEVIO_BACKEND", "kqueue") || !is("CARGO_CFG_TARGET_OS", "linux") {
         return;

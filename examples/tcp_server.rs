@@ -1,20 +1,17 @@
 //! An echo server for many clients at once, in one thread.
 //!
-//! ```sh
-//! cargo run --example tcp_server                  # listens on 127.0.0.1:9000
-//! cargo run --example tcp_server 127.0.0.1:9001   # or where you like; port 0 lets the system choose
-//! nc 127.0.0.1 9000                               # talk to it; Ctrl-C ends it
-//! ```
+//! `cargo run --example tcp_server 127.0.0.1:9000`, and `nc 127.0.0.1 9000` to talk to it; Ctrl-C ends it.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use kevio::net::{TcpListener, TcpStream};
 use kevio::{Events, Interest, Poll, Token};
 
 const LISTENER: Token = Token(0);
 
-/// Beyond this we read no more from a client that does not read what it is sent.
+/// We read no more from a client that does not read so much.
 const BACKLOG: usize = 64 * 1024;
 
 struct Client {
@@ -25,7 +22,10 @@ struct Client {
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9000".to_owned());
-    let address = address.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let Ok(address) = address.parse() else {
+        eprintln!("usage: tcp_server [ADDRESS:PORT], not {address:?}");
+        std::process::exit(2);
+    };
 
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(1024);
@@ -35,44 +35,42 @@ fn main() -> io::Result<()> {
 
     let mut clients = HashMap::new();
     let mut last = 0;
+    // How long until we try again to accept whom we could not.
+    let mut retry = None;
     loop {
-        match poll.poll(&mut events, None) {
+        match poll.poll(&mut events, retry) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             result => result?,
         }
         for event in &events {
-            if event.token() == LISTENER {
-                accept_all(&listener, |mut stream, address| {
-                    last += 1;
-                    println!("{last}: connected from {address}");
-                    poll.registry().register(&mut stream, Token(last), Interest::READABLE | Interest::WRITABLE)?;
-                    clients.insert(Token(last), Client { stream, unsent: Vec::new(), has_finished: false });
-                    Ok(())
-                })?;
-            } else if let Some(client) = clients.get_mut(&event.token()) {
+            if let Some(client) = clients.get_mut(&event.token()) {
                 if !matches!(client.echo(), Ok(true)) {
                     println!("{}: gone", event.token().0);
                     clients.remove(&event.token());
                 }
             }
         }
-    }
-}
-
-fn accept_all(
-    listener: &TcpListener,
-    mut accepted: impl FnMut(TcpStream, std::net::SocketAddr) -> io::Result<()>,
-) -> io::Result<()> {
-    loop {
-        match listener.accept() {
-            Ok((stream, address)) => accepted(stream, address)?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            // A client that left before we came, or no descriptor left for it.
-            Err(error) => {
-                eprintln!("accept: {error}");
-                return Ok(());
-            }
+        if retry.is_none() && !events.iter().any(|event| event.token() == LISTENER) {
+            continue;
         }
+        retry = loop {
+            match listener.accept() {
+                Ok((mut stream, address)) => {
+                    last += 1;
+                    println!("{last}: connected from {address}");
+                    poll.registry().register(&mut stream, Token(last), Interest::READABLE | Interest::WRITABLE)?;
+                    clients.insert(Token(last), Client { stream, unsent: Vec::new(), has_finished: false });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break None,
+                // It has left already.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // There is no descriptor left for it. It waits in the queue and need not make another event.
+                Err(error) => {
+                    eprintln!("accept: {error}");
+                    break Some(Duration::from_millis(100));
+                }
+            }
+        };
     }
 }
 

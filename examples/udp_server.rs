@@ -15,7 +15,10 @@ const SOCKET: Token = Token(0);
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9000".to_owned());
-    let address = address.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let Ok(address) = address.parse() else {
+        eprintln!("usage: udp_server [ADDRESS:PORT], not {address:?}");
+        std::process::exit(2);
+    };
 
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(8);

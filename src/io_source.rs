@@ -15,7 +15,7 @@ use crate::{Interest, Token};
 ///
 /// All I/O goes through [`do_io`](IoSource::do_io): on poll(2) that is what makes the next event come. The wrapped
 /// value should be non-blocking. Dropping it closes the descriptor, if the value owns one, and so ends the
-/// registration.
+/// registration; deregister one that does not.
 ///
 /// # Examples
 ///
@@ -58,8 +58,14 @@ impl<T> IoSource<T> {
 
     /// Does an operation on the wrapped value and returns its result.
     ///
-    /// The operation may read or write or do both. Whatever it returns, readiness that is there after it will be
-    /// reported.
+    /// The operation may read or write or do both. Operate until `ErrorKind::WouldBlock`; then the next event is
+    /// certain.
+    ///
+    /// # Platform notes
+    ///
+    /// poll(2) cannot see which of the two it was. On a source that is registered for both, writability that was used up
+    /// and came back before the next poll is reported up to 1 s later, as for a
+    /// [`SourceFd`](crate::unix::SourceFd); the streams' own methods have no such delay.
     ///
     /// # Errors
     ///

@@ -48,12 +48,15 @@
 //!
 //! # The rules of an event loop
 //!
-//! * **Operate until `WouldBlock`.** Registrations are edge-triggered: an event says that something began. Unread data
-//!   is not reported again until there is more.
+//! * **Operate until `WouldBlock`.** Registrations are edge-triggered: an event says that something began. Do not count
+//!   on another for what is left.
 //! * **Events may be spurious.** Be ready for `WouldBlock` on the first try.
 //! * **`is_readable` and `is_writable` are enough.** End of file, hang-up and errors show as one of the two, or as both.
 //!   The other questions are hints; `read() == 0`, `ErrorKind::BrokenPipe` and `take_error` are the truth.
-//! * **A signal handler makes `poll` return `ErrorKind::Interrupted`.** Poll again.
+//! * **A signal makes `poll` return `ErrorKind::Interrupted`**, one with a handler, and on Linux also `SIGCONT`. Poll
+//!   again.
+//! * **Deregistering stops later polls, not the buffer at hand**: the events of the last poll may still name the token.
+//!   Before giving a token to another source, finish the buffer.
 //! * **One thread polls; any thread registers and wakes.**
 //! * **Dropping a source closes its descriptor and ends its registration.**
 //!
@@ -69,11 +72,15 @@
 //! | a bare descriptor left ready | told once | told once | told again up to 8 times a second: its operations cannot be seen |
 //! | a descriptor both readable and writable | two events | one event | one event |
 //! | a stream socket that was never connected | nothing (libkqueue: as epoll) | readable, writable and closed (illumos: not known) | as the system's poll(2) says; Linux as epoll |
-//! | end of file on the reading side | also writable | writable only if both sides are closed | as epoll |
+//! | a read that leaves something | no event until more comes | no event until more comes | an event |
 //! | an error on UDP (nobody there) | readable and writable, no [`is_error`](event::Event::is_error) (libkqueue: with) | with `is_error` | with `is_error` |
 //! | shutting down writing here | [`is_write_closed`](event::Event::is_write_closed) (libkqueue: not) | not | not |
 //! | [`Interest::PRIORITY`] | `Unsupported` on FreeBSD, NetBSD and libkqueue | supported | supported |
 //! | `AsFd` and `AsRawFd` of [`Registry`], `AsRawFd` of [`Poll`] | the queue | the queue | not implemented: there is no queue |
+//! | a shortage of descriptors in `accept` | no event until more connect | no event until more connect | an event up to 8 times a second |
+//! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM` | `EPERM` | always ready |
+//! | deregistering a number that was closed | `EBADF`; Apple and libkqueue: `NotFound` | `EBADF` | `NotFound` |
+//! | dropping an [`IoSource`](unix::IoSource) that does not own its descriptor | it stays registered: deregister first | it stays registered | its registration ends |
 //! | a registered descriptor closed while a copy of it is open | its registration ends | its registration lives on: deregister first | its registration ends |
 //! | a wait shorter than the system's tick | NetBSD, OpenBSD and DragonFly round up to a tick | nanoseconds from Linux 5.11; before, and on illumos and Redox, milliseconds | nanoseconds where there is ppoll(2), else milliseconds |
 //!

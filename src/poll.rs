@@ -87,8 +87,8 @@ impl Poll {
     ///
     /// # Errors
     ///
-    /// `ErrorKind::Interrupted` if a signal handler ran; poll again. Others are the kernel's, and none is known to
-    /// occur.
+    /// `ErrorKind::Interrupted` if a signal came that has a handler (on Linux also `SIGCONT`); poll again. Others are
+    /// the kernel's, and none is known to occur.
     pub fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let shared = &*self.registry.shared;
         let mut left = timeout;
@@ -176,11 +176,30 @@ impl Registry {
         source.reregister(self, token, interests)
     }
 
-    /// Ends the registration. Once this has returned, no later poll reports its token.
+    /// Ends the registration. Once this has returned, no later poll reports its token; the events of the last poll may
+    /// still hold it.
     ///
     /// # Errors
     ///
-    /// `NotFound` if it is not registered, `AlreadyExists` if it is with another `Poll`.
+    /// `NotFound` if it is not registered, or with another `Poll`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "net")] {
+    /// use kevio::net::UdpSocket;
+    /// use kevio::{Interest, Poll, Token};
+    ///
+    /// let poll = Poll::new()?;
+    /// let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap())?;
+    /// let registry = poll.registry();
+    /// registry.register(&mut socket, Token(0), Interest::READABLE)?;
+    /// registry.reregister(&mut socket, Token(1), Interest::READABLE | Interest::WRITABLE)?;
+    /// registry.deregister(&mut socket)?;
+    /// assert_eq!(registry.deregister(&mut socket).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    /// # }
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn deregister<S>(&self, source: &mut S) -> io::Result<()>
     where
         S: Source + ?Sized,

@@ -10,7 +10,10 @@ use crate::Token;
 ///
 /// [`wake`](Waker::wake) makes the poll under way, or the next one, return with a readable event that carries the
 /// waker's token. Any number of wakes before that make at least one event, and after the event none is left. A poll
-/// may have any number of wakers, each with its token. Once a waker is dropped it makes no more events.
+/// may have any number of wakers, each with its token.
+///
+/// Keep the waker: when it is dropped, a wake that no poll has returned yet is lost with it. To share it, put it into an
+/// [`Arc`].
 ///
 /// # Examples
 ///
@@ -24,7 +27,10 @@ use crate::Token;
 ///
 /// let mut poll = Poll::new()?;
 /// let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-/// let handle = thread::spawn(move || waker.wake());
+/// let handle = {
+///     let waker = Arc::clone(&waker);
+///     thread::spawn(move || waker.wake())
+/// };
 ///
 /// let mut events = Events::with_capacity(8);
 /// poll.poll(&mut events, None)?;
@@ -53,7 +59,8 @@ impl Waker {
 
     /// Makes the poll under way, or the next one, return. May be called in any thread.
     ///
-    /// If the poll has been woken already and has not returned since, this costs no system call.
+    /// If this waker has been woken already and the poll has not returned since, this costs no system call. If the
+    /// [`Poll`](crate::Poll) is no more, nothing happens.
     ///
     /// # Errors
     ///

@@ -90,6 +90,26 @@ impl UnixStream {
 /// A Unix socket that accepts connections.
 ///
 /// The file that it is bound to stays when it is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use kevio::net::{UnixListener, UnixStream};
+/// use kevio::{Events, Interest, Poll, Token};
+///
+/// let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("socket");
+/// let mut listener = UnixListener::bind(&path)?;
+/// let mut poll = Poll::new()?;
+/// let mut events = Events::with_capacity(8);
+/// poll.registry().register(&mut listener, Token(0), Interest::READABLE)?;
+///
+/// let client = UnixStream::connect(&path)?;
+/// poll.poll(&mut events, None)?;
+/// let (stream, _address) = listener.accept()?;
+/// # drop((stream, client));
+/// # std::io::Result::Ok(())
+/// ```
 pub struct UnixListener {
     inner: IoSource<net::UnixListener>,
 }

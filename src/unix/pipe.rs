@@ -94,7 +94,7 @@ macro_rules! end {
         }
 
         $(
-            /// The pipe of a child process. It is **not** made non-blocking.
+            /// The pipe of a child process. It is **not** made non-blocking: call `set_nonblocking(true)`.
             impl From<$child> for $end {
                 fn from(child: $child) -> $end {
                     OwnedFd::from(child).into()

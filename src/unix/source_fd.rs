@@ -15,7 +15,8 @@ use crate::{Interest, Registry, Token};
 ///
 /// poll(2) cannot see the operations on a bare descriptor, and looks for their traces instead, at each poll and at least
 /// every 64 ms. Readiness that was used up and came back between two looks is reported 128 ms after it was reported
-/// before (up to 1 s for writing); so one that is not used up is reported again from time to time.
+/// before (up to 1 s for writing); so one that is not used up is reported again from time to time. While there is one
+/// that was reported and not used up, a waiting process wakes up to look 16 times a second.
 ///
 /// # Examples
 ///

@@ -16,19 +16,6 @@ fn refused(l: &Loop, source: &mut impl Source, interest: Interest) -> std::io::E
     l.poll.registry().register(source, Token(1), interest).expect_err("registered")
 }
 
-/// A number that was a descriptor's, and that no other test will be given: descriptors are numbered from below.
-fn closed_descriptor() -> RawFd {
-    let lowest = raise_descriptor_limit() as libc::c_int - 100;
-    let fd: OwnedFd = StdUdpSocket::bind(loopback()).unwrap().into();
-    // SAFETY: no pointers; the copy is nobody else's and is closed once.
-    unsafe {
-        let copy = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, lowest);
-        assert!(copy >= lowest);
-        libc::close(copy);
-        copy
-    }
-}
-
 #[test]
 fn a_negative_descriptor() {
     let mut l = Loop::new();
@@ -63,16 +50,6 @@ fn a_regular_file_and_a_directory() {
         }
         assert_eq!(refused(&l, &mut IoSource::new(file), READ).raw_os_error(), Some(libc::EPERM));
     }
-    l.expect_silence();
-}
-
-#[cfg(not(kevio_backend = "poll"))]
-#[test]
-fn the_polls_own_descriptor() {
-    let mut l = Loop::new();
-    let own = l.poll.as_raw_fd();
-    assert_eq!(own, l.poll.registry().as_raw_fd());
-    assert_eq!(refused(&l, &mut SourceFd(&own), READ).raw_os_error(), Some(libc::EINVAL));
     l.expect_silence();
 }
 

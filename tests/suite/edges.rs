@@ -9,8 +9,6 @@ use kevio::net::UnixStream;
 use kevio::unix::{IoSource, SourceFd};
 
 use super::harness::*;
-#[cfg(not(kevio_backend = "poll"))]
-use super::libkqueue;
 
 /// A stream registered for `READ` under token 1, and its peer.
 fn reading(l: &Loop) -> (UnixStream, UnixStream) {
@@ -227,22 +225,4 @@ fn one_direction_does_not_hide_the_other() {
     fill(&mut a);
     drain(&mut b);
     l.expect(1, W);
-}
-
-// poll(2) has no descriptor that stands for a poll.
-#[cfg(not(kevio_backend = "poll"))]
-#[test]
-fn a_poll_inside_a_poll() {
-    if libkqueue::gets_wrong("a_poll_inside_a_poll") {
-        return;
-    }
-    let mut outer = Loop::new();
-    let mut inner = Loop::new();
-    let own = inner.poll.as_raw_fd();
-    outer.register(&mut SourceFd(&own), 1, READ);
-    let (_a, mut b) = reading(&inner);
-    b.write_all(b"x").unwrap();
-    outer.expect(1, R);
-    inner.expect(1, R);
-    outer.expect_silence();
 }

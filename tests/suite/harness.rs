@@ -268,3 +268,16 @@ pub fn raise_descriptor_limit() -> usize {
     }
     limit.rlim_cur.min(8192) as usize
 }
+
+/// A number that was a descriptor's, and that no other test will be given: descriptors are numbered from below.
+pub fn closed_descriptor() -> std::os::fd::RawFd {
+    let lowest = raise_descriptor_limit() as libc::c_int - 100;
+    let fd: std::os::fd::OwnedFd = std::net::UdpSocket::bind(loopback()).unwrap().into();
+    // SAFETY: no pointers; the copy is nobody else's and is closed once.
+    unsafe {
+        let copy = libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&fd), libc::F_DUPFD, lowest);
+        assert!(copy >= lowest);
+        libc::close(copy);
+        copy
+    }
+}

@@ -11,6 +11,22 @@ mod closing;
 mod differences;
 mod edges;
 mod pipes;
+// Where the queue is a descriptor, which poll(2)'s is not.
+#[cfg(all(
+    any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "linux",
+        target_os = "android",
+        target_os = "illumos",
+        target_os = "redox"
+    ),
+    not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
+))]
+mod queue;
 mod tcp;
 mod threads;
 mod udp;

@@ -126,15 +126,15 @@ fn closing_under_a_wait_reaches_the_peer() {
     let mut l = Loop::new();
     let (mut a, mut b) = tcp_pair();
     l.register(&mut a, 1, READ);
+    let done = kevio::Waker::new(l.poll.registry(), Token(2)).unwrap();
     let waiter = thread::spawn(move || {
-        l.now();
-        l.turn(Some(Duration::from_millis(500)));
-        l
+        l.expect(2, R);
     });
-    b.set_read_timeout(Some(DEADLINE)).unwrap();
-    let start = std::time::Instant::now();
+    // The waiter leaves only when it is woken, and it is woken only after the peer has read the end.
+    b.set_read_timeout(Some(DEADLINE / 2)).unwrap();
+    thread::sleep(Duration::from_millis(20));
     drop(a);
     assert_eq!(std::io::Read::read(&mut b, &mut [0; 4]).unwrap(), 0);
-    assert!(start.elapsed() < DEADLINE);
+    done.wake().unwrap();
     waiter.join().unwrap();
 }
