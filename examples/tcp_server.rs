@@ -22,10 +22,7 @@ struct Client {
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9000".to_owned());
-    let Ok(address) = address.parse() else {
-        eprintln!("usage: tcp_server [ADDRESS:PORT], not {address:?}");
-        std::process::exit(2);
-    };
+    let address = address.parse().expect("usage: tcp_server [ADDRESS:PORT]");
 
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(1024);

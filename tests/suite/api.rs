@@ -98,7 +98,7 @@ fn printed_forms() {
 
 #[test]
 fn the_backend_has_a_name() {
-    let name = if cfg!(kevio_backend = "poll") {
+    let name = if cfg!(any(kevio_backend = "poll", mio_unsupported_force_poll_poll)) {
         "poll"
     } else if cfg!(kevio_backend = "kqueue") {
         "kqueue"
