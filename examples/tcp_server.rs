@@ -30,7 +30,7 @@ fn main() -> io::Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     println!("listening on {} with {}", listener.local_addr()?, kevio::BACKEND);
 
-    let mut clients = HashMap::new();
+    let mut clients: HashMap<Token, Client> = HashMap::new();
     let mut last = 0;
     // How long until we try again to accept whom we could not.
     let mut retry = None;
