@@ -2,6 +2,8 @@
 //!
 //! `cargo bench`, or `cargo bench -- wake` for some of them. Compare within one run; machines differ.
 
+#![allow(missing_docs)] // criterion's macros write functions without.
+
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
