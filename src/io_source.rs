@@ -20,6 +20,7 @@ use crate::{Interest, Token};
 /// # Examples
 ///
 /// ```
+/// # #[cfg(feature = "os-ext")] {
 /// use std::io::{Read, Write};
 /// use std::os::unix::net::UnixStream;
 ///
@@ -40,6 +41,7 @@ use crate::{Interest, Token};
 ///
 /// let mut buffer = [0; 16];
 /// assert_eq!(source.do_io(|mut stream| stream.read(&mut buffer))?, 5);
+/// # }
 /// # std::io::Result::Ok(())
 /// ```
 pub struct IoSource<T> {

@@ -103,6 +103,9 @@
 //! found with pkg-config or in `KQUEUE_LIB_DIR`. mio's `mio_unsupported_force_poll_poll` and
 //! `mio_unsupported_force_waker_pipe` are understood too.
 
+// Bare descriptors, and what there is for them, come with `os-ext`.
+#![cfg_attr(not(feature = "os-ext"), allow(dead_code))]
+
 #[cfg(not(unix))]
 compile_error!("kevio is for Unix: kqueue(2), epoll(7) and poll(2)");
 
