@@ -64,15 +64,16 @@ struct Unseen {
 }
 
 impl Unseen {
-    /// It has just been reported.
-    fn new(fd: RawFd, patience: Duration) -> Unseen {
-        Unseen { unread: file::unread(fd), again: Instant::now() + patience, patience }
+    /// It has just been reported that `told` are true.
+    fn new(fd: RawFd, told: c_short, patience: Duration) -> Unseen {
+        let unread = if told & POLLIN != 0 { file::unread(fd) } else { None };
+        Unseen { unread, again: Instant::now() + patience, patience }
     }
 
     /// Which of the bits that are told and still true to tell again.
     fn retell(&mut self, fd: RawFd, told: c_short) -> c_short {
-        let unread = file::unread(fd);
-        if told & POLLIN != 0 && unread != self.unread {
+        let unread = if told & POLLIN != 0 { file::unread(fd) } else { None };
+        if unread != self.unread && told & POLLIN != 0 {
             self.patience = PATIENCE.0;
             return POLLIN;
         }
@@ -140,8 +141,8 @@ impl Entry {
         if self.identity.is_none() {
             self.identity = file::identify(self.fd).ok().flatten();
         }
-        let fd = self.fd;
-        self.unseen.get_or_insert_with(|| Unseen::new(fd, PATIENCE.0));
+        let (fd, told) = (self.fd, self.told);
+        self.unseen.get_or_insert_with(|| Unseen::new(fd, told, PATIENCE.0));
     }
 
     /// An operation was done.
@@ -197,7 +198,7 @@ impl Entry {
     pub(super) fn tell(&mut self, revents: c_short) {
         self.told |= revents & (self.wanted | UNMASKABLE);
         if let Some(unseen) = &mut self.unseen {
-            *unseen = Unseen::new(self.fd, unseen.patience);
+            *unseen = Unseen::new(self.fd, self.told, unseen.patience);
         }
     }
 }
