@@ -168,3 +168,44 @@ impl Table {
         Waker { id: self.last_waker, token }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel said of an entry that has become something else while it was asked is not believed.
+    #[test]
+    fn an_answer_to_an_old_question() {
+        let mut table = Table::default();
+        let mut events = Vec::with_capacity(8);
+        // The first stands where the notification would; the numbers need not be open.
+        let entry = |table: &mut Table, fd, token| Entry::new(fd, Token(token), POLLIN, None, table.tick());
+        for (fd, token) in [(1000, 0), (1001, 1), (1002, 2), (1003, 3)] {
+            let entry = entry(&mut table, fd, token);
+            table.insert(entry);
+        }
+        let (mut shown, clock) = (table.fds.clone(), table.clock);
+        for shown in &mut shown[1..] {
+            shown.revents = POLLIN;
+        }
+
+        // Meanwhile the second goes and another takes its place, the third becomes another, the fourth goes.
+        table.remove(1);
+        let new = entry(&mut table, 1004, 4);
+        assert_eq!(table.insert(new), 1);
+        let now = table.tick();
+        table.change(2, |entry| entry.reset(Token(5), POLLIN, now));
+        table.remove(3);
+        table.collect(&shown, 3, clock, &mut events);
+        assert!(events.is_empty(), "{events:?}");
+
+        // An answer to the new question is.
+        let (mut shown, clock) = (table.fds.clone(), table.clock);
+        for shown in &mut shown[1..] {
+            shown.revents = POLLIN;
+        }
+        table.collect(&shown, 2, clock, &mut events);
+        let tokens: Vec<_> = events.iter().map(|event| event.token.0).collect();
+        assert_eq!(tokens, [4, 5]);
+    }
+}
