@@ -62,8 +62,8 @@
 //!
 //! # Where systems differ
 //!
-//! Everything else is the same on every backend. The test suite asserts each row for the backend at hand
-//! (`tests/suite/differences.rs`).
+//! These are the differences we know of. Tests assert the rows for the backend and system at hand: those of
+//! `tests/suite/differences.rs`, `queue.rs` beside it, and `src/sys/tests.rs` for the shortage.
 //!
 //! | What | kqueue | epoll | poll |
 //! |---|---|---|---|

@@ -138,11 +138,13 @@ impl Entry {
 
     /// Operations on it tell nothing from here on.
     pub(super) fn stop_seeing(&mut self) {
+        if self.unseen.is_some() {
+            return;
+        }
         if self.identity.is_none() {
             self.identity = file::identify(self.fd).ok().flatten();
         }
-        let (fd, told) = (self.fd, self.told);
-        self.unseen.get_or_insert_with(|| Unseen::new(fd, told, PATIENCE.0));
+        self.unseen = Some(Unseen::new(self.fd, self.told, PATIENCE.0));
     }
 
     /// An operation was done.
