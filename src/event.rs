@@ -86,6 +86,10 @@ impl Event {
         unsafe { &*(record as *const sys::RawEvent).cast::<Event>() }
     }
 
+    pub(crate) fn told(&self, ident: std::os::fd::RawFd, filter: sys::Filter) -> Option<(u32, i64)> {
+        self.record.told(ident, filter)
+    }
+
     /// The token of the registration that became ready.
     #[must_use]
     pub fn token(&self) -> Token {

@@ -1,12 +1,25 @@
 use std::num::NonZeroU16;
 use std::{fmt, ops};
 
-/// What a source is registered for.
+/// What a source is registered for, and how often it is told.
 ///
 /// Interests combine with `|`. An event that nobody asked for may still come: end of file, hang-up and errors are
 /// always reported (see [`Event`](crate::event::Event)).
 ///
-/// All five exist on every system. Registering one that the backend cannot arm is
+/// # Trigger modes
+///
+/// A registration has one mode for all it is registered for. It travels in the interest, through every
+/// [`Source`](crate::event::Source) that hands its interest on, and is changed by reregistering.
+///
+/// * **Edge**, the default: told when it begins, and when there is more. Operate until `WouldBlock`.
+/// * [`level`](Interest::level): told by every poll while it is so.
+/// * [`oneshot`](Interest::oneshot): told once, for whichever direction comes first; then the registration says nothing
+///   until it is reregistered, which also tells what is true by then.
+/// * [`PARKED`](Interest::PARKED): not told at all until it is reregistered.
+///
+/// Where interests of different modes are combined, one-shot wins over level, and level over edge.
+///
+/// All interests exist on every system. Registering one that the backend cannot arm is
 /// [`ErrorKind::Unsupported`](std::io::ErrorKind::Unsupported), and registers nothing.
 ///
 /// # Examples
@@ -18,10 +31,21 @@ use std::{fmt, ops};
 /// assert!(both.is_readable() && both.is_writable());
 /// assert_eq!(both.remove(Interest::WRITABLE), Some(Interest::READABLE));
 /// assert_eq!(format!("{both:?}"), "READABLE | WRITABLE");
+///
+/// let mode = Interest::READABLE.level() | Interest::WRITABLE.oneshot();
+/// assert!(mode.is_oneshot() && !mode.is_level());
 /// ```
-// Sixteen bits of which five are taken: the trigger modes will travel here too, through every existing `Source`.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interest(NonZeroU16);
+
+/// How often a registration is told.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Edge,
+    Level,
+    OneShot,
+    Parked,
+}
 
 impl Interest {
     /// There is something to read, to accept, or the end of file.
@@ -43,12 +67,51 @@ impl Interest {
     /// [`Unsupported`](std::io::ErrorKind::Unsupported) there.
     pub const PRIORITY: Interest = Interest::bit(0b10000);
 
-    const NAMED: [(Interest, &'static str); 5] = [
+    /// Nothing: the source is registered and keeps its place, and no event comes until it is reregistered.
+    ///
+    /// Combined with another interest it adds nothing, and takes nothing away.
+    ///
+    /// ```
+    /// # #[cfg(feature = "os-ext")] {
+    /// use std::io::Write;
+    /// use std::time::Duration;
+    ///
+    /// use kevio::unix::pipe;
+    /// use kevio::{Events, Interest, Poll, Token};
+    ///
+    /// let mut poll = Poll::new()?;
+    /// let mut events = Events::with_capacity(8);
+    /// let (mut sender, mut receiver) = pipe::new()?;
+    /// poll.registry().register(&mut receiver, Token(1), Interest::PARKED)?;
+    /// sender.write_all(b"later")?;
+    /// poll.poll(&mut events, Some(Duration::ZERO))?;
+    /// assert!(events.is_empty());
+    ///
+    /// poll.registry().reregister(&mut receiver, Token(1), Interest::READABLE)?;
+    /// poll.poll(&mut events, None)?;
+    /// assert_eq!(events.len(), 1);
+    /// # }
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub const PARKED: Interest = Interest::bit(1 << 5);
+
+    const LEVEL: Interest = Interest::bit(1 << 6);
+    const ONESHOT: Interest = Interest::bit(1 << 7);
+    const EXCLUSIVE: Interest = Interest::bit(1 << 8);
+
+    /// All that there is to wait for; the other bits say how.
+    const CONDITIONS: u16 = 0b11111;
+
+    const NAMED: [(Interest, &'static str); 9] = [
         (Interest::READABLE, "READABLE"),
         (Interest::WRITABLE, "WRITABLE"),
         (Interest::PRIORITY, "PRIORITY"),
         (Interest::AIO, "AIO"),
         (Interest::LIO, "LIO"),
+        (Interest::PARKED, "PARKED"),
+        (Interest::LEVEL, "LEVEL"),
+        (Interest::ONESHOT, "ONESHOT"),
+        (Interest::EXCLUSIVE, "EXCLUSIVE"),
     ];
 
     const fn bit(bits: u16) -> Interest {
@@ -66,13 +129,161 @@ impl Interest {
     #[allow(clippy::should_implement_trait)]
     #[must_use]
     pub const fn add(self, other: Interest) -> Interest {
-        Interest::bit(self.0.get() | other.0.get())
+        if other.is_parked() {
+            return self;
+        }
+        if self.is_parked() {
+            return other;
+        }
+        let mut bits = self.0.get() | other.0.get();
+        if bits & Interest::ONESHOT.0.get() != 0 {
+            bits &= !Interest::LEVEL.0.get();
+        }
+        Interest::bit(bits)
     }
 
-    /// This interest without `other`; `None` if nothing is left.
+    /// This interest without what `other` waits for, in the same mode; `None` if nothing is left to wait for.
     #[must_use]
     pub fn remove(self, other: Interest) -> Option<Interest> {
-        NonZeroU16::new(self.0.get() & !other.0.get()).map(Interest)
+        let bits = self.0.get() & !(other.0.get() & Interest::CONDITIONS);
+        (bits & Interest::CONDITIONS != 0).then(|| Interest::bit(bits))
+    }
+
+    /// What is parked has no mode.
+    const fn with(self, mode: u16, others: u16) -> Interest {
+        if self.is_parked() {
+            return self;
+        }
+        Interest::bit(self.0.get() & !others | mode)
+    }
+
+    const fn with_mode(self, mode: u16) -> Interest {
+        self.with(mode, Interest::LEVEL.0.get() | Interest::ONESHOT.0.get())
+    }
+
+    /// The same, told when it begins: the default.
+    #[must_use]
+    pub const fn edge(self) -> Interest {
+        self.with_mode(0)
+    }
+
+    /// The same, told by every poll while it is so.
+    ///
+    /// What is not operated on is reported for ever; when events do not fit into the buffer, sources take turns.
+    ///
+    /// ```
+    /// # #[cfg(feature = "os-ext")] {
+    /// use std::io::Write;
+    ///
+    /// use kevio::unix::pipe;
+    /// use kevio::{Events, Interest, Poll, Token};
+    ///
+    /// let mut poll = Poll::new()?;
+    /// let mut events = Events::with_capacity(8);
+    /// let (mut sender, mut receiver) = pipe::new()?;
+    /// poll.registry().register(&mut receiver, Token(1), Interest::READABLE.level())?;
+    /// sender.write_all(b"unread")?;
+    /// for _ in 0..3 {
+    ///     poll.poll(&mut events, None)?;
+    ///     assert_eq!(events.len(), 1);
+    /// }
+    /// # }
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub const fn level(self) -> Interest {
+        self.with_mode(Interest::LEVEL.0.get())
+    }
+
+    /// The same, told once: after an event the registration is silent, in all directions, until it is reregistered.
+    ///
+    /// Several threads can share the work of one loop so: an event is nobody else's until its source is reregistered.
+    ///
+    /// ```
+    /// # #[cfg(feature = "os-ext")] {
+    /// use std::io::Write;
+    /// use std::time::Duration;
+    ///
+    /// use kevio::unix::pipe;
+    /// use kevio::{Events, Interest, Poll, Token};
+    ///
+    /// let mut poll = Poll::new()?;
+    /// let mut events = Events::with_capacity(8);
+    /// let (mut sender, mut receiver) = pipe::new()?;
+    /// let once = Interest::READABLE.oneshot();
+    /// poll.registry().register(&mut receiver, Token(1), once)?;
+    /// sender.write_all(b"first")?;
+    /// poll.poll(&mut events, None)?;
+    /// assert_eq!(events.len(), 1);
+    ///
+    /// sender.write_all(b"second")?;
+    /// poll.poll(&mut events, Some(Duration::ZERO))?;
+    /// assert!(events.is_empty());
+    ///
+    /// poll.registry().reregister(&mut receiver, Token(1), once)?;
+    /// poll.poll(&mut events, None)?;
+    /// assert_eq!(events.len(), 1);
+    /// # }
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub const fn oneshot(self) -> Interest {
+        self.with_mode(Interest::ONESHOT.0.get())
+    }
+
+    /// The same, and of several polls that wait for one open file, each with this option, not all are woken by one
+    /// event (`EPOLLEXCLUSIVE`): for listeners that several threads or processes accept from.
+    ///
+    /// # Platform notes
+    ///
+    /// Linux and Android with epoll. Elsewhere, and together with [`oneshot`](Interest::oneshot) or
+    /// [`PRIORITY`](Interest::PRIORITY), registering it is [`Unsupported`](std::io::ErrorKind::Unsupported).
+    /// A half-close of the peer shows as readable and not as closed. See `epoll_ctl(2)`.
+    #[must_use]
+    pub const fn exclusive(self) -> Interest {
+        self.with(Interest::EXCLUSIVE.0.get(), 0)
+    }
+
+    /// Whether this is told when it begins, and when there is more.
+    #[must_use]
+    pub const fn is_edge(self) -> bool {
+        !self.is_parked() && !self.is_level() && !self.is_oneshot()
+    }
+
+    /// Whether this is told while it is so.
+    #[must_use]
+    pub const fn is_level(self) -> bool {
+        self.has(Interest::LEVEL)
+    }
+
+    /// Whether this is told once.
+    #[must_use]
+    pub const fn is_oneshot(self) -> bool {
+        self.has(Interest::ONESHOT)
+    }
+
+    /// Whether this wakes one of several polls.
+    #[must_use]
+    pub const fn is_exclusive(self) -> bool {
+        self.has(Interest::EXCLUSIVE)
+    }
+
+    /// Whether this waits for nothing.
+    #[must_use]
+    pub const fn is_parked(self) -> bool {
+        self.0.get() & Interest::CONDITIONS == 0
+    }
+
+    pub(crate) const fn mode(self) -> Mode {
+        if self.is_parked() {
+            Mode::Parked
+        } else if self.is_oneshot() {
+            Mode::OneShot
+        } else if self.is_level() {
+            Mode::Level
+        } else {
+            Mode::Edge
+        }
     }
 
     /// Whether this asks for [`READABLE`](Interest::READABLE).

@@ -1,21 +1,25 @@
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::event::Source;
-use crate::poll::Registry;
+use crate::poll::{self, Registry};
 use crate::sys::{self, call, Direction, Engine, Origin, Tie};
 use crate::{Interest, Token};
 
 /// Any descriptor as a [`Source`], with a memory of its registration.
 ///
-/// It wraps a value that has a descriptor (a `std` socket, a `socket2::Socket`, an `OwnedFd`), and the sockets and
-/// pipes of this crate are made of it. Unlike a [`SourceFd`](crate::unix::SourceFd) it knows whether, and with whom,
+/// It wraps a value that has a descriptor for as long as it lives (a `std` socket, a `socket2::Socket`, an `OwnedFd`, a
+/// `BorrowedFd<'_>`), and the sockets and pipes of this crate are made of it. Unlike a [`SourceFd`](crate::unix::SourceFd) it knows whether, and with whom,
 /// it is registered, and tells the backend of each operation.
 ///
 /// All I/O goes through [`do_io`](IoSource::do_io): on poll(2) that is what makes the next event come. The wrapped
-/// value should be non-blocking. Dropping it closes the descriptor, if the value owns one, and so ends the
-/// registration; deregister one that does not.
+/// value should be non-blocking.
+///
+/// Dropping it ends its registration: a value that owns its descriptor closes it, and of one that only borrows it (a
+/// `BorrowedFd<'_>`, a reference: what has no destructor) it is deregistered. Deregister a value that has a destructor and
+/// does not close its descriptor with it, such as an `Arc` that others hold too.
 ///
 /// # Examples
 ///
@@ -45,11 +49,21 @@ use crate::{Interest, Token};
 /// # std::io::Result::Ok(())
 /// ```
 pub struct IoSource<T> {
-    // Before `inner`: it has to let go of a descriptor that is still open.
     tie: Option<<sys::Selector as Engine>::Tie>,
     /// The number of the `Poll` it is registered with; 0 if with none.
     poll: u32,
     inner: T,
+}
+
+/// Before the fields are dropped: the tie lets go of a descriptor that is still open.
+impl<T> Drop for IoSource<T> {
+    fn drop(&mut self) {
+        if let Some(tie) = self.tie.take() {
+            if let Some(fd) = tie.lent() {
+                poll::forget(self.poll, fd, Origin::Lent);
+            }
+        }
+    }
 }
 
 impl<T> IoSource<T> {
@@ -120,15 +134,21 @@ impl<T> IoSource<T> {
     }
 
     /// The wrapped value. It stays registered, as a descriptor whose operations cannot be seen.
-    pub fn into_inner(mut self) -> T {
-        if let Some(tie) = self.tie.take() {
+    pub fn into_inner(self) -> T {
+        let mut this = ManuallyDrop::new(self);
+        if let Some(tie) = this.tie.take() {
             tie.release();
         }
-        self.inner
+        // SAFETY: `this` is not dropped, so the value is moved out once; of the other fields none owns anything now.
+        unsafe { std::ptr::read(&this.inner) }
     }
 }
 
-impl<T: AsRawFd> IoSource<T> {
+impl<T: AsFd> IoSource<T> {
+    fn fd(&self) -> RawFd {
+        self.inner.as_fd().as_raw_fd()
+    }
+
     pub(crate) fn register_as(
         &mut self,
         origin: Origin,
@@ -139,31 +159,33 @@ impl<T: AsRawFd> IoSource<T> {
         if registry.knows(self.poll).unwrap_or(true) {
             return Err(sys::already_exists());
         }
-        self.tie = Some(registry.selector().register(self.inner.as_raw_fd(), token, interests, origin)?);
+        self.tie = Some(registry.add(self.fd(), token, interests, origin)?);
         self.poll = registry.id();
         Ok(())
     }
+
+    /// A type without a destructor does not close what it has.
+    const ORIGIN: Origin = if std::mem::needs_drop::<T>() { Origin::Wrapped } else { Origin::Lent };
 }
 
-impl<T: AsRawFd> Source for IoSource<T> {
+impl<T: AsFd> Source for IoSource<T> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.register_as(Origin::Wrapped, registry, token, interests)
+        self.register_as(Self::ORIGIN, registry, token, interests)
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         if !registry.knows(self.poll)? {
             return Err(sys::not_found());
         }
-        registry.selector().reregister(self.inner.as_raw_fd(), token, interests, Origin::Wrapped)
+        registry.change(self.fd(), token, interests, Self::ORIGIN)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         if self.poll != registry.id() {
             return Err(sys::not_found());
         }
-        self.poll = 0;
-        let result = registry.selector().deregister(self.inner.as_raw_fd(), Origin::Wrapped);
-        self.tie = None;
+        let result = registry.remove(self.fd(), Self::ORIGIN);
+        (self.tie, self.poll) = (None, 0);
         result
     }
 }

@@ -48,8 +48,8 @@
 //!
 //! # The rules of an event loop
 //!
-//! * **Operate until `WouldBlock`.** Registrations are edge-triggered: an event says that something began. Do not count
-//!   on another for what is left.
+//! * **Operate until `WouldBlock`.** Registrations are edge-triggered unless their [`Interest`] says otherwise: an event
+//!   says that something began. Do not count on another for what is left.
 //! * **Events may be spurious.** Be ready for `WouldBlock` on the first try.
 //! * **`is_readable` and `is_writable` are enough.** End of file, hang-up and errors show as one of the two, or as both.
 //!   The other questions are hints; `read() == 0`, `ErrorKind::BrokenPipe` and `take_error` are the truth.
@@ -57,13 +57,27 @@
 //!   again.
 //! * **Deregistering stops later polls, not the buffer at hand**: the events of the last poll may still name the token.
 //!   Before giving a token to another source, finish the buffer.
-//! * **One thread polls; any thread registers and wakes.**
+//! * **A one-shot registration is silent after its event** until it is reregistered; a level-triggered one that is not
+//!   operated on is told by every poll.
 //! * **Dropping a source closes its descriptor and ends its registration.**
+//!
+//! # Threads
+//!
+//! | | who may call it |
+//! |---|---|
+//! | [`Poll::poll`], [`Poll::poll_until`] | one thread at a time: they take `&mut self`. A `Poll` may move from thread to thread. |
+//! | everything of [`Registry`] | any thread, at any time, through `&Poll`, or a clone; in the wait under way it takes effect at once |
+//! | [`Waker::wake`] | any thread, at any time |
+//! | reading and writing of sources | any thread, through `&`; on poll(2) it arms the next event |
+//!
+//! Several threads that work for one loop keep out of each other's way with [`Interest::oneshot`]: an event is nobody
+//! else's until its source is reregistered.
 //!
 //! # Where systems differ
 //!
 //! These are the differences we know of. Tests assert the rows for the backend and system at hand: those of
-//! `tests/suite/differences.rs`, `queue.rs` beside it, and `src/sys/tests.rs` for the shortage.
+//! `tests/suite/differences.rs`, `queue.rs` beside it, `tests/processes_watched.rs`, and `src/sys/tests/edges.rs` for the
+//! shortage.
 //!
 //! | What | kqueue | epoll | poll |
 //! |---|---|---|---|
@@ -71,21 +85,54 @@
 //! | more data, while what was reported is unread | reported | reported | reported after the next operation through the source |
 //! | a bare descriptor left ready | told once | told once | told again up to 8 times a second: its operations cannot be seen |
 //! | a descriptor both readable and writable | two events | one event | one event |
+//! | [`Interest::exclusive`] | `Unsupported` | Linux and Android; elsewhere `Unsupported` | `Unsupported` |
 //! | a stream socket that was never connected | nothing (libkqueue: as epoll) | readable, writable and closed (illumos: not known) | as the system's poll(2) says; Linux as epoll |
 //! | a read that leaves something | no event until more comes | no event until more comes | an event |
-//! | an error on UDP (nobody there) | readable and writable, no [`is_error`](event::Event::is_error) (libkqueue: with) | with `is_error` | with `is_error` |
+//! | a hang-up or an error, and the descriptor is registered for one direction | shows in that direction | shows in both | shows in both |
+//! | an error on UDP (nobody there) | readable and writable, no [`is_error`](event::Event::is_error) (libkqueue: with) | with `is_error` and `is_write_closed` | as epoll |
+//! | a pipe whose reader has gone | no `is_error` | `is_error` | `is_error` |
 //! | shutting down writing here | [`is_write_closed`](event::Event::is_write_closed) (libkqueue: not) | not | not |
+//! | the peer of a Unix stream shut down reading | `is_write_closed` (libkqueue: not) | not | not |
+//! | a Unix datagram socket whose peer has closed | as the system says; FreeBSD: readable | nothing | as the system's poll(2) says; Linux as epoll |
+//! | a Unix datagram socket whose peer's queue is full | as the system says; most: writable, `send` is `ENOBUFS`; libkqueue as epoll | not writable; `WouldBlock` | as the system says; Linux as epoll |
+//! | a listener that was shut down | as the system says | readable, writable and closed | as the system's poll(2) says; Linux as epoll |
+//! | files of Linux's `/proc` and `/sys` that can be waited for | libkqueue: `EPERM` | supported | `EPERM` |
 //! | [`Interest::PRIORITY`] | `Unsupported` on FreeBSD, NetBSD and libkqueue | supported | supported |
 //! | `AsFd` and `AsRawFd` of [`Registry`], `AsRawFd` of [`Poll`] | the queue | the queue | not implemented: there is no queue |
 //! | a shortage of descriptors in `accept` | no event until more connect | no event until more connect | an event up to 8 times a second |
 //! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM` | `EPERM` | always ready |
 //! | deregistering a number that was closed | `EBADF`; Apple and libkqueue: `NotFound` | `EBADF` | `NotFound` |
-//! | dropping an [`IoSource`](unix::IoSource) that does not own its descriptor | it stays registered: deregister first | it stays registered | its registration ends |
 //! | a registered descriptor closed while a copy of it is open | its registration ends | its registration lives on: deregister first | its registration ends |
+//! | a [`Process`] watched twice with one [`Poll`] | the second is `AlreadyExists` | two sources | two sources |
+//! | a [`Process`] that is not a child | supported | Linux from 5.3; elsewhere `Unsupported` | as epoll |
+//! | the end of another child | nothing | nothing; without pidfd an event of each [`Process`], which says no | as epoll |
+//! | a periodic [`Timer`] that is never asked | an event each period | one event | one event |
+//! | a source asked again with an event that it was asked with before | says it again | says that nothing happened | as epoll |
+//! | a [`Timer`] set, by another thread, while the poll waits | nothing | nothing; Redox: an event without expirations | nothing; where there is no timerfd an event without expirations |
+//! | the shortest time of a [`Timer`] | nanoseconds; NetBSD, OpenBSD and DragonFly: a millisecond, and a tick | nanoseconds | as the waits |
 //! | a wait shorter than the system's tick | NetBSD, OpenBSD and DragonFly round up to a tick | nanoseconds from Linux 5.11; before, and on illumos and Redox, milliseconds | nanoseconds where there is ppoll(2), else milliseconds |
 //!
 //! Apple's kernels never report the end of file of a FIFO, and refuse `/dev/tty` and `/dev/null` (`EINVAL`); open the
 //! terminal's own name instead.
+//!
+//! # Systems
+//!
+//! What `.ci/run` and `.ci/targets` do for each; the second names the targets and architectures.
+//!
+//! | System | Backend | Checked |
+//! |---|---|---|
+//! | Linux, glibc on x86-64 | epoll; poll, and kqueue with libkqueue, by cfg | the tests run, on each of the three |
+//! | FreeBSD | kqueue; poll by cfg | library, tests and examples are type-checked, an example is linked; also on ARM and 32-bit x86 |
+//! | macOS | kqueue; poll by cfg | library, tests and examples are type-checked, an example is linked for x86-64 |
+//! | NetBSD, OpenBSD | kqueue | library, tests and examples are type-checked; other architectures the library |
+//! | iOS, tvOS, watchOS, visionOS, DragonFly | kqueue | the library is type-checked |
+//! | illumos | epoll | library, tests and examples are type-checked |
+//! | Linux on other architectures (32 bit, big-endian s390x) and with musl, Android, Redox | epoll | the library is type-checked |
+//! | Solaris | poll | library, tests and examples are type-checked; on SPARC the library |
+//! | Haiku, Hurd, Cygwin, QNX, Fuchsia, Emscripten, Vita | poll | the library is type-checked |
+//! | AIX, NuttX, VxWorks, RTEMS and other Unix | poll | nothing: std, or a dependency, does not build there with the compiler at hand |
+//!
+//! The sizes of kevent(2)'s record and the places of its fields are asserted for each system that has it.
 //!
 //! # Features
 //!
@@ -101,13 +148,16 @@
 //! `--cfg kevio_backend="kqueue"`, `"epoll"` or `"poll"` in `RUSTFLAGS` forces one. It is a rustc cfg and not a Cargo
 //! feature, because features of a crate are united over all that depend on it. On Linux `"kqueue"` links libkqueue,
 //! found with pkg-config or in `KQUEUE_LIB_DIR`. mio's `mio_unsupported_force_poll_poll` and
-//! `mio_unsupported_force_waker_pipe` are understood too.
+//! `mio_unsupported_force_waker_pipe` are understood too, and `kevio_unsupported_force_fallbacks` does without timerfd and pidfd.
 
 // Bare descriptors, and what there is for them, come with `os-ext`.
 #![cfg_attr(not(feature = "os-ext"), allow(dead_code))]
 
 #[cfg(not(unix))]
 compile_error!("kevio is for Unix: kqueue(2), epoll(7) and poll(2)");
+
+#[cfg(test)]
+extern crate self as kevio; // The tests of the engines share files with the public suite.
 
 macro_rules! trace {
     ($($arguments:tt)*) => {
@@ -116,24 +166,31 @@ macro_rules! trace {
     };
 }
 
+mod batch;
 pub mod event;
 mod interest;
 mod io_source;
 mod poll;
+mod process;
 mod sys;
+mod timer;
 mod token;
 mod waker;
+mod watched;
 
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "os-ext")]
 pub mod unix;
 
+pub use batch::Batch;
 #[doc(no_inline)]
 pub use event::Events;
 pub use interest::Interest;
 pub use poll::{Poll, Registry};
+pub use process::Process;
 pub use sys::Backend;
+pub use timer::Timer;
 pub use token::Token;
 pub use waker::Waker;
 

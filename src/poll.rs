@@ -1,21 +1,27 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use crate::batch::{Batch, Entry};
 use crate::event::{Events, Source};
-use crate::sys::{self, queue_has_descriptor, Engine};
+use crate::sys::timer::Deadlines;
+use crate::sys::{self, queue_has_descriptor, Change, Engine, Operation, Origin};
 use crate::waker::Wakers;
+use crate::watched::Filters;
 use crate::{Interest, Token};
+
+type Tie = <sys::Selector as Engine>::Tie;
 
 /// Waits for events.
 ///
 /// One thread polls. Sources are registered through the [`Registry`], by any thread, also while this one waits.
 ///
-/// Registrations are edge-triggered: an event tells that a readiness began, and comes again when there is more of it.
-/// After an event, operate until `ErrorKind::WouldBlock`; only then is the next one certain. Readiness that is there
-/// at registration is reported.
+/// Registrations are edge-triggered unless their [`Interest`] says otherwise: an event tells that a readiness began, and
+/// comes again when there is more of it. After an event, operate until `ErrorKind::WouldBlock`; only then is the next one
+/// certain. Readiness that is there at registration is reported.
 ///
 /// # Examples
 ///
@@ -70,8 +76,16 @@ impl Poll {
     /// Those of kqueue(2), epoll_create1(2), or eventfd(2) and pipe(2): too many descriptors, or no memory.
     pub fn new() -> io::Result<Poll> {
         let selector = sys::Selector::new()?;
-        let shared = Shared { id: live::enter(), selector, wakers: Wakers::default() };
-        Ok(Poll { registry: Registry { shared: Arc::new(shared) } })
+        let shared = Arc::new(Shared {
+            id: live::number(),
+            pid: std::process::id(),
+            selector,
+            wakers: Wakers::default(),
+            deadlines: Deadlines::default(),
+            filters: Filters::default(),
+        });
+        live::enter(&shared);
+        Ok(Poll { registry: Registry { shared, batch: None } })
     }
 
     /// Through which sources are registered.
@@ -93,15 +107,51 @@ impl Poll {
         let shared = &*self.registry.shared;
         let mut left = timeout;
         loop {
-            let step = left.map(|left| left.min(sys::LONGEST_WAIT));
+            let step = shared.deadlines.limit(left.map(|left| left.min(sys::LONGEST_WAIT)));
             let result = shared.selector.select(events.records(), step);
             shared.wakers.rest();
+            shared.deadlines.rest();
             result?;
             if !events.is_empty() || left == step {
                 return Ok(());
             }
             // A whole step has passed without events.
-            left = left.zip(step).map(|(left, step)| left - step);
+            left = left.map(|left| left - step.unwrap_or(left));
+        }
+    }
+
+    /// Waits until there are events or `deadline` has come, and puts the events in place of the old ones.
+    ///
+    /// As [`poll`](Poll::poll), but signals do not end it: it waits on, for what is left of the time. It does not
+    /// return without events before the deadline, nor later than the kernel's clock and the machine's load make it.
+    /// A deadline in the past looks once and returns at once; `None` waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, of which none is known to occur; never `ErrorKind::Interrupted`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use kevio::{Events, Poll};
+    ///
+    /// let mut poll = Poll::new()?;
+    /// let mut events = Events::with_capacity(8);
+    /// let deadline = Instant::now() + Duration::from_micros(200);
+    /// poll.poll_until(&mut events, Some(deadline))?;
+    /// assert!(events.is_empty() && Instant::now() >= deadline);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn poll_until(&mut self, events: &mut Events, deadline: Option<Instant>) -> io::Result<()> {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        loop {
+            match self.poll(events, deadline.map(left)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(()) if events.is_empty() && deadline.map_or(true, |deadline| !left(deadline).is_zero()) => {}
+                result => return result,
+            }
         }
     }
 }
@@ -114,9 +164,53 @@ impl fmt::Debug for Poll {
 
 /// Registers sources with a [`Poll`].
 ///
-/// Any thread may use it, also while another polls; what it does takes effect at once.
+/// Any thread may use it, also while another polls; what it does takes effect at once, in the wait under way too. One
+/// source should be changed by one thread at a time; its methods take `&mut` for that.
 pub struct Registry {
     shared: Arc<Shared>,
+    /// Where changes are put off to, while a batch is collected.
+    batch: Option<Mutex<Collected>>,
+}
+
+/// What the entries of a batch have asked for.
+#[derive(Default)]
+struct Collected {
+    /// What was put off; nothing where each change is a call of its own.
+    changes: Vec<Change>,
+    /// How many registrations, put off or not, were no error.
+    registered: usize,
+}
+
+/// The registry that entries of a batch are given. If one of them panics, those before it have been told that their
+/// changes are made, and so they are.
+struct Collecting(Registry);
+
+impl Collecting {
+    fn begin(&self, entry: &mut Entry<'_>) -> io::Result<()> {
+        let (start, registered) = {
+            let collected = self.0.collected();
+            (collected.changes.len(), collected.registered)
+        };
+        let result = entry.begin(&self.0);
+        if result.is_err() && self.0.collected().registered > registered {
+            // A part of it was registered, and does not stay so.
+            entry.undo(&self.0);
+            self.0.collected().changes.truncate(start);
+        }
+        result
+    }
+
+    fn apply(&self) -> (Vec<Change>, Vec<io::Result<()>>) {
+        let changes = std::mem::take(&mut self.0.collected().changes);
+        let outcomes = self.0.selector().apply(&changes);
+        (changes, outcomes)
+    }
+}
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        self.apply();
+    }
 }
 
 impl Registry {
@@ -214,7 +308,92 @@ impl Registry {
     ///
     /// None; the signature is that of other pollers, which need a new descriptor.
     pub fn try_clone(&self) -> io::Result<Registry> {
-        Ok(Registry { shared: Arc::clone(&self.shared) })
+        Ok(Registry { shared: Arc::clone(&self.shared), batch: None })
+    }
+
+    /// Makes all the changes of a batch, in their order, and returns the result of each.
+    ///
+    /// On kqueue they are one kevent(2) call for each 512 of them (and one fstat(2) for each bare descriptor); elsewhere
+    /// as many calls as changes. An entry that fails stops no other, and leaves nothing of itself registered. Nothing is
+    /// put off beyond the return. An empty batch makes no call.
+    ///
+    /// Sources are asked one after the other, with a registry of their own, and must not use a clone of it. One that looks
+    /// at what the registry answers may be asked a second time, after the others.
+    ///
+    /// # Errors
+    ///
+    /// In the results: for each entry those of [`register`](Registry::register), [`reregister`](Registry::reregister)
+    /// or [`deregister`](Registry::deregister).
+    ///
+    /// # Examples
+    ///
+    /// See [`Batch`].
+    pub fn submit(&self, batch: Batch<'_>) -> Vec<io::Result<()>> {
+        let mut entries = batch.into_entries();
+        let collecting = Collecting(Registry { shared: Arc::clone(&self.shared), batch: Some(Mutex::default()) });
+        let mut ends = Vec::with_capacity(entries.len());
+        let mut results = Vec::with_capacity(entries.len());
+        for entry in &mut entries {
+            results.push(collecting.begin(entry));
+            ends.push(collecting.0.collected().changes.len());
+        }
+        let (changes, mut outcomes) = collecting.apply();
+        let mut start = 0;
+        for ((entry, result), end) in entries.iter_mut().zip(&mut results).zip(ends) {
+            // A source may be several descriptors.
+            let (own, of) = (&changes[start..end], &mut outcomes[start..end]);
+            start = end;
+            if let Some(failed) = of.iter().position(Result::is_err) {
+                self.take_back(own, of);
+                let error = std::mem::replace(&mut of[failed], Ok(())).unwrap_err();
+                *result = entry.again(self, error);
+            }
+        }
+        results
+    }
+
+    /// Ends what was registered, of changes that have not all succeeded.
+    fn take_back(&self, changes: &[Change], outcomes: &[io::Result<()>]) {
+        for (change, outcome) in changes.iter().zip(outcomes) {
+            if change.operation == Operation::Register && outcome.is_ok() {
+                let _ = self.selector().deregister(change.fd, change.origin);
+            }
+        }
+    }
+
+    fn collected(&self) -> MutexGuard<'_, Collected> {
+        let batch = self.batch.as_ref().expect("a registry that collects a batch");
+        batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `change` comes to where a batch is collected and its changes are cheaper together.
+    fn defer(&self, change: impl FnOnce() -> Change) -> Option<io::Result<Tie>> {
+        self.batch.as_ref()?;
+        self.selector().defer(&mut self.collected().changes, change())
+    }
+
+    pub(crate) fn add(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Tie> {
+        let tie = self
+            .defer(|| Change { operation: Operation::Register, fd, token, interest, origin })
+            .unwrap_or_else(|| self.selector().register(fd, token, interest, origin))?;
+        if self.batch.is_some() {
+            self.collected().registered += 1;
+        }
+        Ok(tie)
+    }
+
+    pub(crate) fn change(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
+        match self.defer(|| Change { operation: Operation::Reregister, fd, token, interest, origin }) {
+            Some(result) => result.map(drop),
+            None => self.selector().reregister(fd, token, interest, origin),
+        }
+    }
+
+    pub(crate) fn remove(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
+        match self.defer(|| Change::deregister(fd, origin)) {
+            Some(result) => result.map(drop),
+            None => self.selector().deregister(fd, origin),
+        }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -250,8 +429,12 @@ impl fmt::Debug for Registry {
 /// What a `Poll`, its registries and its wakers have in common.
 pub(crate) struct Shared {
     id: u32,
+    /// Who made the poll: what a forked child drops is not its own.
+    pid: u32,
     selector: sys::Selector,
     wakers: Wakers,
+    deadlines: Deadlines,
+    filters: Filters,
 }
 
 impl Shared {
@@ -262,6 +445,14 @@ impl Shared {
     pub(crate) fn wakers(&self) -> &Wakers {
         &self.wakers
     }
+
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    pub(crate) fn filters(&self) -> &Filters {
+        &self.filters
+    }
 }
 
 impl Drop for Shared {
@@ -270,32 +461,67 @@ impl Drop for Shared {
     }
 }
 
+/// What a source that is not at hand of a registry has to do with the poll with the number `poll`: nothing if that no longer
+/// exists, or another process made it.
+pub(crate) fn with<T>(poll: u32, f: impl FnOnce(&Shared) -> T) -> Option<T> {
+    let pid = std::process::id();
+    // In a forked child another thread of the parent may have left the list locked.
+    if poll == live::NONE || !live::was_made_by(pid) {
+        return None;
+    }
+    live::find(poll).filter(|shared| shared.pid == pid).map(|shared| f(&shared))
+}
+
+/// What dropping its source does not close leaves the poll with the number `poll`.
+pub(crate) fn forget(poll: u32, fd: RawFd, origin: Origin) {
+    // It may be closed already.
+    with(poll, |shared| drop(shared.selector.deregister(fd, origin)));
+}
+
 /// The polls that exist, by number: a source that outlived its poll can be registered with another. Only asked when a
-/// source is registered that was registered before.
+/// source is registered that was registered before, when one is dropped whose descriptor lives on, and when a timer is
+/// set again.
 mod live {
     use super::*;
 
     pub(super) const NONE: u32 = 0;
 
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    static LIVE: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+    static LIVE: Mutex<BTreeMap<u32, Weak<Shared>>> = Mutex::new(BTreeMap::new());
+    /// Who has made the last.
+    static PID: AtomicU32 = AtomicU32::new(0);
 
-    fn with<T>(f: impl FnOnce(&mut BTreeSet<u32>) -> T) -> T {
+    fn with<T>(f: impl FnOnce(&mut BTreeMap<u32, Weak<Shared>>) -> T) -> T {
         f(&mut LIVE.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn enter() -> u32 {
+    pub(super) fn was_made_by(pid: u32) -> bool {
+        PID.load(Ordering::Relaxed) == pid
+    }
+
+    /// Takes a number.
+    pub(super) fn number() -> u32 {
+        PID.store(std::process::id(), Ordering::Relaxed);
         loop {
             let id = NEXT.fetch_add(1, Ordering::Relaxed);
             // After four billion polls, numbers come round again.
-            if id != NONE && with(|live| live.insert(id)) {
+            let take = |live: &mut BTreeMap<_, _>| !live.contains_key(&id) && live.insert(id, Weak::new()).is_none();
+            if id != NONE && with(take) {
                 return id;
             }
         }
     }
 
+    pub(super) fn enter(shared: &Arc<Shared>) {
+        with(|live| live.insert(shared.id, Arc::downgrade(shared)));
+    }
+
     pub(super) fn contains(id: u32) -> bool {
-        with(|live| live.contains(&id))
+        with(|live| live.contains_key(&id))
+    }
+
+    pub(super) fn find(id: u32) -> Option<Arc<Shared>> {
+        with(|live| live.get(&id).and_then(Weak::upgrade))
     }
 
     pub(super) fn leave(id: u32) {

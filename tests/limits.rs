@@ -1,21 +1,15 @@
 //! What happens when descriptors run out. In a process of its own, whose limit it can lower.
 
-use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::SocketAddr;
 use std::time::Duration;
 
 use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
-use kevio::unix::pipe;
-use kevio::{Events, Interest, Poll, Token, Waker};
+use kevio::unix::{pipe, SourceFd};
+use kevio::{Backend, Events, Interest, Poll, Token, Waker};
 
-#[path = "suite/libkqueue.rs"]
-#[allow(dead_code)]
-mod libkqueue;
-
-fn open_descriptors() -> usize {
-    // One of them is this directory.
-    std::fs::read_dir("/dev/fd").unwrap().count()
-}
+mod open;
 
 /// Opens descriptors until there are no more.
 fn exhaust() -> Vec<OwnedFd> {
@@ -26,11 +20,16 @@ fn exhaust() -> Vec<OwnedFd> {
     all
 }
 
-fn assert_exhausted<T>(what: &str, result: std::io::Result<T>) {
+fn assert_exhausted<T>(what: &str, result: io::Result<T>) {
     match result {
         Ok(_) => panic!("{what} had a descriptor"),
         Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{what}: {error}"),
     }
+}
+
+fn expect(poll: &mut Poll, events: &mut Events, token: Token) {
+    poll.poll(events, Some(Duration::from_secs(10))).unwrap();
+    assert!(events.iter().any(|event| event.token() == token), "wanted {token:?}, had {events:?}");
 }
 
 #[test]
@@ -39,57 +38,86 @@ fn no_descriptors_left() {
     // SAFETY: the kernel reads one `rlimit`.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
     let loopback = "127.0.0.1:0".parse().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let address = |name: &str| SocketAddr::from_pathname(path(name)).unwrap();
 
-    // Whatever is made and dropped leaves nothing open, also while it is registered.
-    let before = open_descriptors();
-    for _ in 0..3 {
-        let poll = Poll::new().unwrap();
-        let _waker = Waker::new(poll.registry(), Token(0)).unwrap();
-        let _clone = poll.registry().try_clone().unwrap();
-        let mut listener = TcpListener::bind(loopback).unwrap();
-        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut socket = UdpSocket::bind(loopback).unwrap();
-        let (mut a, _b) = UnixStream::pair().unwrap();
-        let (mut sender, mut receiver) = pipe::new().unwrap();
-        for source in [&mut listener as &mut dyn kevio::event::Source, &mut stream, &mut socket, &mut a] {
-            poll.registry().register(source, Token(1), Interest::READABLE).unwrap();
-        }
-        poll.registry().register(&mut sender, Token(2), Interest::WRITABLE).unwrap();
-        poll.registry().register(&mut receiver, Token(3), Interest::READABLE).unwrap();
-    }
-    if !libkqueue::gets_wrong("no_descriptors_left") {
-        assert_eq!(open_descriptors(), before);
-    }
-
-    // A connection that cannot be accepted waits until it can.
+    // Connections that cannot be accepted wait until they can.
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(8);
     let mut listener = TcpListener::bind(loopback).unwrap();
+    let mut unix_listener = UnixListener::bind(path("listener")).unwrap();
     poll.registry().register(&mut listener, Token(1), Interest::READABLE).unwrap();
+    poll.registry().register(&mut unix_listener, Token(2), Interest::READABLE).unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let hoard = exhaust();
-    poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
-    assert!(events.iter().any(|event| event.token() == Token(1)));
-    assert_exhausted("accept", listener.accept());
-    assert_exhausted("accept", listener.accept());
+    expect(&mut poll, &mut events, Token(1));
+    let _unix_client = UnixStream::connect(path("listener")).unwrap();
+    expect(&mut poll, &mut events, Token(2));
+    let mut unregistered = UdpSocket::bind(loopback).unwrap();
+    let before = open::files();
+    let mut hoard = exhaust();
+    for _ in 0..2 {
+        assert_exhausted("TcpListener::accept", listener.accept());
+        assert_exhausted("UnixListener::accept", unix_listener.accept());
+    }
 
     // Nothing else can be made, and every constructor says so.
     assert_exhausted("Poll", Poll::new());
     assert_exhausted("TcpListener", TcpListener::bind(loopback));
     assert_exhausted("TcpStream", TcpStream::connect(listener.local_addr().unwrap()));
     assert_exhausted("UdpSocket", UdpSocket::bind(loopback));
-    assert_exhausted("UnixStream", UnixStream::pair());
-    assert_exhausted("UnixListener", UnixListener::bind("/nonexistent/socket"));
-    assert_exhausted("UnixDatagram", UnixDatagram::unbound());
+    assert_exhausted("UnixStream::pair", UnixStream::pair());
+    assert_exhausted("UnixStream::connect", UnixStream::connect(path("listener")));
+    assert_exhausted("UnixStream::connect_addr", UnixStream::connect_addr(&address("listener")));
+    assert_exhausted("UnixListener::bind", UnixListener::bind(path("new")));
+    assert_exhausted("UnixListener::bind_addr", UnixListener::bind_addr(&address("new")));
+    assert_exhausted("UnixDatagram::unbound", UnixDatagram::unbound());
+    assert_exhausted("UnixDatagram::pair", UnixDatagram::pair());
+    assert_exhausted("UnixDatagram::bind", UnixDatagram::bind(path("new")));
+    assert_exhausted("UnixDatagram::bind_addr", UnixDatagram::bind_addr(&address("new")));
     assert_exhausted("pipe", pipe::new());
-    // Registering needs none, nor does polling.
-    poll.registry().reregister(&mut listener, Token(2), Interest::READABLE).unwrap();
-    poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
-    assert!(events.iter().any(|event| event.token() == Token(2)));
+    assert!(!path("new").exists());
+
+    // Only epoll needs a descriptor for a waker, and a kqueue that has no user events.
+    match (kevio::BACKEND, Waker::new(poll.registry(), Token(3))) {
+        (Backend::Epoll, result) => assert_exhausted("Waker", result),
+        (Backend::Kqueue, result @ Err(_)) => assert_exhausted("Waker", result),
+        (_, waker) => {
+            let waker = waker.unwrap();
+            waker.wake().unwrap();
+            expect(&mut poll, &mut events, Token(3));
+        }
+    }
+
+    // Registering needs none, nor does polling, nor another handle.
+    poll.registry().try_clone().unwrap().reregister(&mut listener, Token(4), Interest::READABLE).unwrap();
+    expect(&mut poll, &mut events, Token(4));
+    poll.registry().register(&mut unregistered, Token(5), Interest::WRITABLE).unwrap();
+    expect(&mut poll, &mut events, Token(5));
+    poll.registry().deregister(&mut unregistered).unwrap();
+    let number = unregistered.as_raw_fd();
+    poll.registry().register(&mut SourceFd(&number), Token(6), Interest::WRITABLE).unwrap();
+    expect(&mut poll, &mut events, Token(6));
+    poll.registry().deregister(&mut SourceFd(&number)).unwrap();
+
+    // With one left, what needs two gives it back.
+    hoard.pop();
+    let one_left = open::files();
+    for _ in 0..3 {
+        assert_exhausted("UnixStream::pair", UnixStream::pair());
+        assert_exhausted("UnixDatagram::pair", UnixDatagram::pair());
+        assert_exhausted("pipe", pipe::new());
+        // Made of one, or of more.
+        let _ = (Poll::new().map(drop), Waker::new(poll.registry(), Token(7)).map(drop));
+        open::assert_same(&one_left, "one descriptor was left");
+    }
 
     drop(hoard);
+    open::assert_same(&before, "what failed left something open");
     let (stream, address) = listener.accept().unwrap();
     assert_eq!(address, client.local_addr().unwrap());
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    unix_listener.accept().unwrap();
+    assert_eq!(unix_listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     drop(stream);
 }

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, io, mem};
 
+use super::LONGEST_WAIT;
+
 /// A wait of at most [`LONGEST_WAIT`](super::LONGEST_WAIT) in milliseconds, rounded up: one that is not zero never becomes zero.
 pub(super) fn whole_milliseconds(wait: Duration) -> i32 {
     ((wait.as_nanos() + 999_999) / 1_000_000) as i32
@@ -17,6 +19,27 @@ pub(super) fn timespec(wait: Duration) -> libc::timespec {
     timespec.tv_sec = wait.as_secs() as _;
     timespec.tv_nsec = wait.subsec_nanos() as _;
     timespec
+}
+
+/// Waits as long as asked, in steps that every kernel accepts. `wait` says how many events came.
+pub(crate) fn in_steps(
+    timeout: Option<Duration>,
+    mut wait: impl FnMut(Option<Duration>) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut left = timeout;
+    loop {
+        let step = left.map(|left| left.min(LONGEST_WAIT));
+        let n = wait(step)?;
+        if n > 0 || left == step {
+            return Ok(n);
+        }
+        left = left.zip(step).map(|(left, step)| left - step);
+    }
+}
+
+/// An argument that no system call should see.
+pub(crate) fn invalid(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 /// The result of a system call that says -1 for a failure.
@@ -43,16 +66,18 @@ pub(crate) fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
     fcntl(fd, libc::F_SETFL, flags).map(drop)
 }
 
-/// Prints a set of flags by their names, and what has none in hexadecimal.
-pub(super) struct Bits<'a>(pub(super) u32, pub(super) &'a [(u32, &'a str)]);
+/// Prints a set of flags by their names, and what has none in hexadecimal. A name of several bits comes before theirs.
+pub(crate) struct Bits<'a>(pub(crate) u32, pub(crate) &'a [(u32, &'a str)]);
 
 impl fmt::Debug for Bits<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0;
-        for (bit, name) in self.1.iter().filter(|(bit, _)| self.0 & bit != 0) {
-            f.write_str(if rest == self.0 { "" } else { "|" })?;
-            f.write_str(name)?;
-            rest &= !bit;
+        for (bits, name) in self.1 {
+            if *bits != 0 && rest & bits == *bits {
+                f.write_str(if rest == self.0 { "" } else { "|" })?;
+                f.write_str(name)?;
+                rest &= !bits;
+            }
         }
         match (rest, rest == self.0) {
             (0, false) => Ok(()),
@@ -90,7 +115,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::LONGEST_WAIT;
 
     #[test]
     fn a_wait_is_rounded_up() {
@@ -110,9 +134,30 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_of_any_length() {
+        let steps_of = |timeout, mut come: usize| {
+            let mut steps = Vec::new();
+            let n = in_steps(timeout, |step| {
+                steps.push(step);
+                come -= 1;
+                Ok(usize::from(come == 0))
+            });
+            (steps, n.unwrap())
+        };
+        let (day, second) = (LONGEST_WAIT, Duration::from_secs(1));
+        assert_eq!(steps_of(None, 1), (vec![None], 1));
+        assert_eq!(steps_of(Some(Duration::ZERO), 9), (vec![Some(Duration::ZERO)], 0));
+        assert_eq!(steps_of(Some(day), 9), (vec![Some(day)], 0));
+        assert_eq!(steps_of(Some(day + second), 9), (vec![Some(day), Some(second)], 0));
+        assert_eq!(steps_of(Some(Duration::MAX), 3), (vec![Some(day); 3], 1));
+        assert!(in_steps(Some(Duration::MAX), |_| Err(invalid("no"))).is_err());
+    }
+
+    #[test]
     fn flags_by_name() {
-        const NAMES: &[(u32, &str)] = &[(1, "A"), (4, "B"), (0, "NONE")];
-        for (bits, text) in [(0, "0x0"), (1, "A"), (5, "A|B"), (7, "A|B|0x2"), (8, "0x8")] {
+        const NAMES: &[(u32, &str)] = &[(0x30, "BOTH"), (0x10, "ONE"), (1, "A"), (4, "B"), (0, "NONE")];
+        let table = [(0, "0x0"), (1, "A"), (5, "A|B"), (7, "A|B|0x2"), (8, "0x8"), (0x30, "BOTH"), (0x11, "ONE|A")];
+        for (bits, text) in table {
             assert_eq!(format!("{:?}", Bits(bits, NAMES)), text);
         }
     }

@@ -7,17 +7,43 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 #[allow(unused_imports)] // Of `pwait2`, which not every system has.
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::{fmt, io, mem};
 
 use super::call::{check, whole_milliseconds};
 use super::revents::{self, Revents};
-use super::{already_exists, not_found, unsupported, Backend, Engine, Notify, Origin};
+use super::{already_exists, not_found, unsupported, Backend, Engine, Notify, Number, Origin};
+use crate::interest::Mode;
 use crate::{Interest, Token};
 
 #[derive(Debug)]
 pub(crate) struct Epoll {
     epoll: OwnedFd,
+    /// Where the parked registrations are: a second queue that nobody waits for. The first would report hang-ups and
+    /// errors of them, asked or not; and here too the kernel keeps score, and forgets what is closed.
+    parking: OnceLock<OwnedFd>,
+}
+
+fn create() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(epoll) })
+}
+
+fn control(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
+    // SAFETY: integers, and on Redox padding. Zeroes are a value of each.
+    let mut event: libc::epoll_event = unsafe { mem::zeroed() };
+    (event.events, event.u64) = (events, token.0 as u64);
+    // SAFETY: the kernel reads one record, which lives until the call returns.
+    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &mut event) }).map(drop).map_err(|error| {
+        match error.raw_os_error() {
+            Some(libc::EEXIST) => already_exists(),
+            Some(libc::ENOENT) => not_found(),
+            _ => error,
+        }
+    })
 }
 
 // `revents` speaks for both.
@@ -30,11 +56,18 @@ const _: () = {
 /// epoll_wait(2) refuses more: INT_MAX over the size of a record, which is 12 or 16 bytes.
 const MOST_EVENTS: usize = i32::MAX as usize / 16;
 
+/// `EPOLLEXCLUSIVE`, where there is one.
+const EXCLUSIVE: Option<i32> = with_exclusive!({ Some(libc::EPOLLEXCLUSIVE) } else { None });
+
 fn mask(interest: Interest) -> io::Result<u32> {
     if interest.is_aio() || interest.is_lio() {
         return Err(unsupported());
     }
-    let mut mask = libc::EPOLLET;
+    let mut mask = match interest.mode() {
+        Mode::Edge => libc::EPOLLET,
+        Mode::OneShot => libc::EPOLLONESHOT,
+        Mode::Level | Mode::Parked => 0,
+    };
     if interest.is_readable() {
         mask |= libc::EPOLLIN | libc::EPOLLRDHUP;
     }
@@ -44,22 +77,70 @@ fn mask(interest: Interest) -> io::Result<u32> {
     if interest.is_priority() {
         mask |= libc::EPOLLPRI;
     }
+    if interest.is_exclusive() {
+        // The kernel allows it with nothing else than these (epoll_ctl(2)).
+        mask = mask & !libc::EPOLLRDHUP | EXCLUSIVE.ok_or_else(unsupported)?;
+        if interest.is_priority() || interest.is_oneshot() {
+            return Err(unsupported());
+        }
+    }
     Ok(mask as u32)
 }
 
 impl Epoll {
     fn control(&self, operation: libc::c_int, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
-        // SAFETY: integers, and on Redox padding. Zeroes are a value of each.
-        let mut event: libc::epoll_event = unsafe { mem::zeroed() };
-        (event.events, event.u64) = (events, token.0 as u64);
-        // SAFETY: the kernel reads one record, which lives until the call returns.
-        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &mut event) })
-            .map(drop)
-            .map_err(|error| match error.raw_os_error() {
-                Some(libc::EEXIST) => already_exists(),
-                Some(libc::ENOENT) => not_found(),
-                _ => error,
-            })
+        control(&self.epoll, operation, fd, events, token)
+    }
+
+    /// Asks the queue of the parked registrations; nothing is found in one that was never needed.
+    fn ask_parking(&self, operation: libc::c_int, fd: RawFd) -> io::Result<()> {
+        let parking = self.parking.get().ok_or_else(not_found)?;
+        control(parking, operation, fd, 0, Token(0))
+    }
+
+    fn park(&self, fd: RawFd) -> io::Result<()> {
+        if fd == self.epoll.as_raw_fd() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        if self.parking.get().is_none() {
+            // Of two threads that come here at once one has made it for nothing.
+            let _ = self.parking.set(create()?);
+        }
+        self.ask_parking(libc::EPOLL_CTL_ADD, fd)
+    }
+
+    /// Whether `fd` is in one of the two queues, which is asked only of what does not know it: whoever adds to the one
+    /// has to see that it is not in the other.
+    fn check_absent(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
+        if origin != Origin::Bare {
+            return Ok(());
+        }
+        if interest.is_parked() {
+            // It is there for a moment, and if it hangs a waiter may see that.
+            self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLONESHOT as u32, token)?;
+            return self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0));
+        }
+        match self.ask_parking(libc::EPOLL_CTL_MOD, fd) {
+            Ok(()) => Err(already_exists()),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Registers what is not registered.
+    fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        let mask = mask(interest)?;
+        if interest.is_parked() {
+            return self.park(fd);
+        }
+        self.control(libc::EPOLL_CTL_ADD, fd, mask, token)
+    }
+
+    /// Ends the registration, wherever it is.
+    fn delete(&self, fd: RawFd) -> io::Result<()> {
+        match self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.ask_parking(libc::EPOLL_CTL_DEL, fd),
+            result => result,
+        }
     }
 }
 
@@ -67,14 +148,11 @@ impl Engine for Epoll {
     const BACKEND: Backend = Backend::Epoll;
 
     type Event = EpollEvent;
-    type Tie = ();
+    type Tie = Number;
     type Waker = Notify;
 
     fn new() -> io::Result<Epoll> {
-        // SAFETY: no pointers.
-        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-        Ok(Epoll { epoll: unsafe { OwnedFd::from_raw_fd(epoll) } })
+        Ok(Epoll { epoll: create()?, parking: OnceLock::new() })
     }
 
     fn select(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
@@ -88,16 +166,29 @@ impl Engine for Epoll {
         Ok(())
     }
 
-    fn register(&self, fd: RawFd, token: Token, interest: Interest, _: Origin) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd, mask(interest)?, token)
+    fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Number> {
+        self.check_absent(fd, token, interest, origin)?;
+        self.add(fd, token, interest)?;
+        Ok(Number::of(fd, origin))
     }
 
     fn reregister(&self, fd: RawFd, token: Token, interest: Interest, _: Origin) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, fd, mask(interest)?, token)
+        let mask = mask(interest)?;
+        if !interest.is_parked() && !interest.is_exclusive() {
+            match self.control(libc::EPOLL_CTL_MOD, fd, mask, token) {
+                // It is parked, or not registered.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // It is exclusive, which cannot be changed.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && EXCLUSIVE.is_some() => {}
+                result => return result,
+            }
+        }
+        self.delete(fd)?;
+        self.add(fd, token, interest)
     }
 
     fn deregister(&self, fd: RawFd, _: Origin) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0))
+        self.delete(fd)
     }
 
     fn add_waker(&self, token: Token) -> io::Result<Notify> {
@@ -148,7 +239,12 @@ impl fmt::Debug for EpollEvent {
 /// # Safety
 ///
 /// There must be room for `room` records at `records`.
-unsafe fn wait(epoll: RawFd, records: *mut libc::epoll_event, room: usize, timeout: Option<Duration>) -> io::Result<usize> {
+unsafe fn wait(
+    epoll: RawFd,
+    records: *mut libc::epoll_event,
+    room: usize,
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
     if let Some(timeout) = timeout.filter(|timeout| timeout.subsec_nanos() % 1_000_000 != 0) {
         // SAFETY: the caller's promise.
         if let Some(result) = unsafe { pwait2(epoll, records, room, timeout) } {

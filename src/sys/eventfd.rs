@@ -2,8 +2,8 @@
 #![allow(dead_code)] // kqueue has something better.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 
 use super::call::{self, check};
 
@@ -24,10 +24,21 @@ impl EventFd {
         call::signal(&self.0, &1_u64.to_ne_bytes(), || self.drain())
     }
 
+    /// Makes it readable if it is not. Safe in a signal handler; it does not touch `errno`, for there is room.
+    pub(super) fn post(&self) {
+        let _ = (&self.0).write(&1_u64.to_ne_bytes());
+    }
+
     /// Makes it unreadable.
     pub(super) fn drain(&self) {
         // It fails only if there is nothing to drain.
         let _ = (&self.0).read(&mut [0; 8]);
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -40,7 +51,6 @@ impl AsRawFd for EventFd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     #[test]
     fn a_counter_at_its_end_is_signalled_again() {

@@ -48,10 +48,15 @@ pub(super) fn is_socket(fd: RawFd) -> bool {
 
 /// How many bytes can be read (FIONREAD); `None` of what does not know.
 pub(super) fn unread(fd: RawFd) -> Option<i32> {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: the kernel writes one `int`.
-    let result = unsafe { libc::ioctl(fd, libc::FIONREAD as _, &mut bytes) };
-    (result == 0).then_some(bytes)
+    with_fionread!({
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the kernel writes one `int`.
+        let result = unsafe { libc::ioctl(fd, libc::FIONREAD as _, &mut bytes) };
+        (result == 0).then_some(bytes)
+    } else {
+        let _ = fd;
+        None
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! # What a backend must do
 //!
 //! A backend is one file with one type that implements [`Engine`]. Everything above it (`Poll`, the sockets, the
-//! wakers) is written once, against this page. The compiler says what a new backend lacks; the cases in `tests.rs`,
+//! wakers) is written once, against this page. The compiler says what a new backend lacks; the cases in `tests/`,
 //! which run for every engine that the host compiles, say what it gets wrong.
 //!
 //! **Who calls.** Any thread may call anything at any time, also while one thread is inside `select`; only `select`
@@ -13,6 +13,10 @@
 //! reregistering report what is true already. An engine may report too much, never too little. One that is
 //! level-triggered by nature masks what it has reported; the [`Tie`] of a source tells it of every operation, and for
 //! a descriptor whose operations cannot be seen ([`Origin::Bare`]) it has to look for itself.
+//!
+//! **Modes.** What is said of edges holds for `Mode::Edge`. `Level` reports at each `select` what is true, and takes
+//! turns when events do not fit. `OneShot` makes one record, of all that is true by then or of one direction of it, and
+//! nothing more until reregistered. `Parked` reports nothing, and keeps the place.
 //!
 //! **Truth.** End of file, hang-up and errors make a record readable or writable, whatever else they set.
 //!
@@ -38,18 +42,20 @@ use std::{fmt, io};
 use crate::{Interest, Token};
 
 /// What some systems have and others have to do without: `name!({ with it } else { without })`, of which only the one
-/// that applies is compiled.
+/// that applies is compiled, or `name! { item … }`, an item that is compiled where they have it.
 macro_rules! capabilities {
     ($($(#[$doc:meta])* $name:ident: $systems:meta;)+) => {$(
         $(#[$doc])*
         #[cfg($systems)]
         #[allow(unused_macros)]
         macro_rules! $name {
+            (item $with:item) => { $with };
             ($with:block else $without:block) => { $with };
         }
         #[cfg(not($systems))]
         #[allow(unused_macros)]
         macro_rules! $name {
+            (item $with:item) => {};
             ($with:block else $without:block) => { $without };
         }
     )+};
@@ -67,12 +73,13 @@ capabilities! {
         target_os = "illumos",
         target_os = "cygwin"
     );
-    /// ppoll(2): poll(2) with nanoseconds.
+    /// ppoll(2): poll(2) with nanoseconds and a signal mask. NetBSD's is called pollts(2).
     with_ppoll: any(
         target_os = "linux",
         target_os = "android",
         target_os = "freebsd",
         target_os = "dragonfly",
+        target_os = "netbsd",
         target_os = "openbsd",
         target_os = "haiku",
         target_os = "hurd",
@@ -84,27 +91,127 @@ capabilities! {
     with_pwait2: any(target_os = "linux", target_os = "android");
     /// `EVFILT_EXCEPT`: kqueue tells of urgent data.
     with_except: any(target_vendor = "apple", target_os = "dragonfly", target_os = "openbsd");
+    /// `FIONREAD`: how much is unread.
+    with_fionread: not(target_os = "vita");
+    /// `EPOLLEXCLUSIVE`: of several queues that wait for one open file, not all are woken.
+    with_exclusive: any(target_os = "linux", target_os = "android");
+    /// pidfd_open(2): a process that is a descriptor.
+    with_pidfd: all(any(target_os = "linux", target_os = "android"), not(kevio_unsupported_force_fallbacks));
+    /// `SA_RESTART` and `SA_ONSTACK`: a handler does not end the calls it interrupts, and runs on a stack of its own.
+    with_restart: not(target_os = "nto");
     /// Names of Unix sockets that are not in the file system.
     with_abstract_names: any(target_os = "linux", target_os = "android");
+}
+
+/// A set of the flags that a system call takes and returns; bits without a name are kept. Where the flags are named is
+/// up to the caller, and `NAMES` is the table.
+macro_rules! flag_set {
+    ($(#[$doc:meta])* pub struct $set:ident($word:ty);) => {
+        $(#[$doc])*
+        #[derive(Copy, Clone, Default, PartialEq, Eq, Hash)]
+        #[repr(transparent)]
+        pub struct $set($word);
+
+        impl $set {
+            /// The set without any flag.
+            #[must_use]
+            pub const fn empty() -> $set {
+                $set(0)
+            }
+
+            /// These bits, with or without a name.
+            #[must_use]
+            pub const fn from_bits(bits: $word) -> $set {
+                $set(bits)
+            }
+
+            /// The bits, as the system call has them.
+            #[must_use]
+            pub const fn bits(self) -> $word {
+                self.0
+            }
+
+            /// Whether it has no flag.
+            #[must_use]
+            pub const fn is_empty(self) -> bool {
+                self.0 == 0
+            }
+
+            /// Whether it has all of `flags`.
+            #[must_use]
+            pub const fn contains(self, flags: $set) -> bool {
+                self.0 & flags.0 == flags.0
+            }
+
+            /// Whether it has any of `flags`.
+            #[must_use]
+            pub const fn intersects(self, flags: $set) -> bool {
+                self.0 & flags.0 != 0
+            }
+        }
+
+        impl std::ops::BitOr for $set {
+            type Output = $set;
+
+            fn bitor(self, other: $set) -> $set {
+                $set(self.0 | other.0)
+            }
+        }
+
+        impl std::ops::BitOrAssign for $set {
+            fn bitor_assign(&mut self, other: $set) {
+                self.0 |= other.0;
+            }
+        }
+
+        impl std::ops::BitAnd for $set {
+            type Output = $set;
+
+            fn bitand(self, other: $set) -> $set {
+                $set(self.0 & other.0)
+            }
+        }
+
+        /// What is in the first set and not in the second.
+        impl std::ops::Sub for $set {
+            type Output = $set;
+
+            fn sub(self, other: $set) -> $set {
+                $set(self.0 & !other.0)
+            }
+        }
+
+        /// The names, and what has none in hexadecimal.
+        impl std::fmt::Debug for $set {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                $crate::sys::call::Bits(self.word(), &Self::NAMES).fmt(f)
+            }
+        }
+    };
 }
 
 pub(crate) mod call;
 mod file;
 pub(crate) mod pipe;
+pub(crate) mod ppoll;
+pub(crate) mod process;
 mod revents;
 mod self_pipe;
 #[cfg(feature = "net")]
 pub(crate) mod socket;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timer;
 
 /// A kernel's way to wait for many things. The module's page says what each function owes its caller.
 pub(crate) trait Engine: Sized + Send + Sync + 'static {
     const BACKEND: Backend;
+    /// Whether it knows [`Origin::Filter`].
+    const FILTERS: bool = false;
 
     /// One event as the kernel writes it.
     type Event: Record;
-    /// What a source keeps while it is registered, and drops when it goes.
+    /// What a source keeps while it is registered, and drops before its descriptor.
     type Tie: Tie;
     /// What `wake` needs.
     type Waker: Send + Sync;
@@ -119,6 +226,19 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     /// `origin` as at registration: what is not bare is known to be registered.
     fn reregister(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()>;
     fn deregister(&self, fd: RawFd, origin: Origin) -> io::Result<()>;
+
+    /// Puts a change off until `apply`, and says of it what can be said before; `None` from engines whose changes are
+    /// not cheaper together.
+    fn defer(&self, batch: &mut Vec<Change>, change: Change) -> Option<io::Result<Self::Tie>> {
+        let _ = (batch, change);
+        None
+    }
+
+    /// Makes the changes that were put off, in their order, and returns the result of each.
+    fn apply(&self, batch: &[Change]) -> Vec<io::Result<()>> {
+        debug_assert!(batch.is_empty(), "nothing is deferred by default");
+        Vec::new()
+    }
 
     /// A waker makes readable records with its token. Any number may exist.
     fn add_waker(&self, token: Token) -> io::Result<Self::Waker>;
@@ -144,25 +264,53 @@ pub(crate) trait Record: Clone + fmt::Debug {
     fn is_lio(&self) -> bool {
         false
     }
+
+    /// What it says of this filter, if it is one of its: (`fflags`, `data`).
+    fn told(&self, ident: RawFd, filter: Filter) -> Option<(u32, i64)> {
+        let _ = (ident, filter);
+        None
+    }
 }
 
-/// What ties a registered source to a level-triggered engine; for the others it is `()`.
+/// What ties a registered source to its engine.
 ///
-/// Dropping a tie ends its registration, if that has not ended yet: the descriptor is about to be closed.
+/// Dropping a tie of a level-triggered engine ends its registration, if that has not ended yet: the descriptor is about
+/// to be closed.
 pub(crate) trait Tie: Send + Sync {
     /// An operation in `direction` has been done.
-    fn rearm(&self, direction: Direction);
+    #[inline(always)]
+    fn rearm(&self, direction: Direction) {
+        let _ = direction;
+    }
+
     /// An operation has failed and changed nothing, for want of something that others may give back at any time.
-    fn doubt(&self);
+    fn doubt(&self) {}
+
     /// The descriptor leaves its source and lives on, registered: from here on its operations cannot be seen.
     fn release(self);
+
+    /// The descriptor to deregister when its source is dropped, because that will not close it.
+    fn lent(&self) -> Option<RawFd>;
 }
 
-impl Tie for () {
-    #[inline(always)]
-    fn rearm(&self, _: Direction) {}
-    fn doubt(&self) {}
+/// The tie of an engine that needs no word of operations: the number of a lent descriptor, or -1.
+#[derive(Debug)]
+#[allow(dead_code)] // poll(2) has a tie of its own.
+pub(crate) struct Number(RawFd);
+
+#[allow(dead_code)] // As above.
+impl Number {
+    pub(crate) fn of(fd: RawFd, origin: Origin) -> Number {
+        Number(if origin == Origin::Lent { fd } else { -1 })
+    }
+}
+
+impl Tie for Number {
     fn release(self) {}
+
+    fn lent(&self) -> Option<RawFd> {
+        (self.0 >= 0).then_some(self.0)
+    }
 }
 
 /// Which side of a descriptor an operation used.
@@ -180,8 +328,55 @@ pub(crate) enum Origin {
     Own,
     /// Any descriptor in an `IoSource`: it may be a file; a `Tie` tells of its operations.
     Wrapped,
+    /// As `Wrapped`, and dropping its source does not close it.
+    Lent,
     /// A number and nothing else: it may be a file, and its operations cannot be seen.
     Bare,
+    /// Not a descriptor, but something that a kqueue waits for by itself; the number is its ident. Asked only of an
+    /// engine that says so ([`Engine::FILTERS`]). Its source deregisters it when dropped, knows whether it is registered,
+    /// and asks for reading or parking and nothing else.
+    Filter(Filter),
+}
+
+/// What a kqueue waits for besides descriptors.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Filter {
+    /// The time is up: once, or again and again.
+    #[allow(dead_code)] // Only a kqueue reads it.
+    Timer { wait: Duration, again: bool },
+    /// The process, whose number is the ident, has exited.
+    Process,
+}
+
+impl Filter {
+    /// Whether others may ask for the same ident, and would be given the same filter.
+    pub(crate) fn is_shared(self) -> bool {
+        !matches!(self, Filter::Timer { .. })
+    }
+}
+
+/// One change of the registrations.
+#[derive(Copy, Clone, Debug)]
+#[allow(dead_code)] // Only engines that can defer it read all of it.
+pub(crate) struct Change {
+    pub(crate) operation: Operation,
+    pub(crate) fd: RawFd,
+    pub(crate) token: Token,
+    pub(crate) interest: Interest,
+    pub(crate) origin: Origin,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Register,
+    Reregister,
+    Deregister,
+}
+
+impl Change {
+    pub(crate) fn deregister(fd: RawFd, origin: Origin) -> Change {
+        Change { operation: Operation::Deregister, fd, token: Token(0), interest: Interest::PARKED, origin }
+    }
 }
 
 /// Which of the kernel's ways to wait kevio was built on; see [`BACKEND`](crate::BACKEND).
@@ -228,7 +423,7 @@ pub(crate) fn not_found() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "I/O source not registered with `Registry`")
 }
 
-fn unsupported() -> io::Error {
+pub(crate) fn unsupported() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "this backend cannot wait for such an interest")
 }
 
@@ -254,6 +449,11 @@ macro_rules! choose {
             )+
         }
 
+        #[cfg(test)]
+        mod pairs {
+            crate::sys::tests::differential::pairs! { $($module::$engine if any($chosen, $host);)+ }
+        }
+
         /// Compiles an item where the queue is a descriptor, which poll(2)'s is not.
         #[cfg($descriptor)]
         macro_rules! queue_has_descriptor {
@@ -268,7 +468,7 @@ macro_rules! choose {
 
 /// Which systems have what: a new one is a word here. The rest of this macro is the rule of choice.
 macro_rules! systems {
-    (kqueue: $kqueue:meta, epoll: $epoll:meta, eventfd: $eventfd:meta) => {
+    (kqueue: $kqueue:meta, epoll: $epoll:meta, eventfd: $eventfd:meta, timerfd: $timerfd:meta, waitid: $waitid:meta) => {
         choose! {
             descriptor if any(
                 kevio_backend = "kqueue",
@@ -298,6 +498,23 @@ macro_rules! systems {
             ), tested if unix;
         }
 
+        #[cfg(any($kqueue, kevio_backend = "kqueue"))]
+        pub(crate) mod kevent;
+
+        /// Compiles an item where kevent(2) can be called.
+        #[cfg(any($kqueue, kevio_backend = "kqueue"))]
+        #[allow(unused_macros)] // It is for `unix::kqueue`.
+        macro_rules! kqueue_exists {
+            ($item:item) => {
+                $item
+            };
+        }
+        #[cfg(not(any($kqueue, kevio_backend = "kqueue")))]
+        #[allow(unused_macros)] // It is for `unix::kqueue`.
+        macro_rules! kqueue_exists {
+            ($item:item) => {};
+        }
+
         #[cfg(all($eventfd, any(test, not(mio_unsupported_force_waker_pipe))))]
         mod eventfd;
         #[cfg(all($eventfd, not(mio_unsupported_force_waker_pipe)))]
@@ -306,6 +523,23 @@ macro_rules! systems {
         #[cfg(not(all($eventfd, not(mio_unsupported_force_waker_pipe))))]
         #[allow(unused_imports)] // kqueue has something better.
         use self::self_pipe::SelfPipe as Notify;
+
+        #[cfg(not(all($timerfd, not(kevio_unsupported_force_fallbacks))))]
+        mod deadlines;
+        #[cfg(all($timerfd, not(kevio_unsupported_force_fallbacks)))]
+        mod timerfd;
+        #[cfg(not(all($timerfd, not(kevio_unsupported_force_fallbacks))))]
+        use self::deadlines as clock;
+        #[cfg(all($timerfd, not(kevio_unsupported_force_fallbacks)))]
+        use self::timerfd as clock;
+
+        #[cfg($waitid)]
+        mod sigchld;
+        #[cfg(not($waitid))]
+        #[path = "no_sigchld.rs"]
+        mod sigchld;
+        #[cfg($waitid)]
+        mod signal;
     };
 }
 
@@ -318,10 +552,15 @@ systems! {
         target_os = "openbsd"
     ),
     epoll: any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "redox"),
-    eventfd: any(target_os = "linux", target_os = "android", target_os = "illumos")
+    eventfd: any(target_os = "linux", target_os = "android", target_os = "illumos"),
+    timerfd: any(target_os = "linux", target_os = "android", target_os = "illumos"),
+    waitid: not(any(target_os = "redox", target_os = "cygwin", target_os = "vita"))
 }
 
 #[allow(clippy::single_component_path_imports)] // It gives the macro a path.
+#[cfg(feature = "os-ext")]
+pub(crate) use kqueue_exists;
+#[allow(clippy::single_component_path_imports)] // As above.
 pub(crate) use queue_has_descriptor;
 
 pub(crate) type RawEvent = <Selector as Engine>::Event;

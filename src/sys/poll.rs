@@ -19,10 +19,11 @@ use libc::{c_short, pollfd, POLLIN, POLLOUT, POLLPRI};
 
 use self::entry::{Entry, NOBODY};
 use self::table::Table;
-use super::call::{self, lock};
-use super::file;
+use super::call::lock;
 use super::revents::Revents;
 use super::{already_exists, unsupported, Backend, Direction, Engine, Notify, Origin};
+use super::{file, ppoll};
+use crate::interest::Mode;
 use crate::{Interest, Token};
 
 /// The peer will send no more. Where it does not exist a half-close shows as `POLLIN` alone.
@@ -43,7 +44,7 @@ fn check_number(fd: RawFd) -> io::Result<()> {
 }
 
 fn mask(interest: Interest) -> io::Result<c_short> {
-    if interest.is_aio() || interest.is_lio() {
+    if interest.is_aio() || interest.is_lio() || interest.is_exclusive() {
         return Err(unsupported());
     }
     let mut mask = 0;
@@ -59,24 +60,11 @@ fn mask(interest: Interest) -> io::Result<c_short> {
     Ok(mask)
 }
 
-/// poll(2), with nanoseconds where the system has ppoll(2). Returns how many entries are ready.
+/// One wait. Some systems say that a table was full for a moment.
 fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<usize> {
-    let result = with_ppoll!({
-        let timeout = timeout.map(call::timespec);
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout as *const _);
-        // SAFETY: the kernel reads and writes `len` records; `timeout` is null or points to a value that outlives the
-        // call; a null signal mask changes none.
-        call::check(unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as _, timeout, std::ptr::null()) })
-    } else {
-        let timeout = timeout.map_or(-1, call::whole_milliseconds);
-        // SAFETY: the kernel reads and writes `len` records.
-        call::check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout) })
-    });
-    match result {
-        Ok(n) => Ok(n as usize),
-        // Some systems say that a table was full for a moment.
+    match ppoll::poll(fds, timeout, None) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        Err(error) => Err(error),
+        result => result,
     }
 }
 
@@ -155,7 +143,7 @@ impl Engine for PollSet {
         let notify = Notify::new()?;
         let mut table = Table::default();
         let now = table.tick();
-        let index = table.insert(Entry::new(notify.as_raw_fd(), Token(0), POLLIN, None, now));
+        let index = table.insert(Entry::new(notify.as_raw_fd(), Token(0), (POLLIN, Mode::Level), None, now));
         debug_assert_eq!(index, NOTIFY);
         let shared = Shared { table: Mutex::new(table), notify };
         Ok(PollSet { shared: Arc::new(shared), shown: Mutex::new(Vec::new()) })
@@ -179,7 +167,7 @@ impl Engine for PollSet {
     }
 
     fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Tie> {
-        let wanted = mask(interest)?;
+        let wanted = (mask(interest)?, interest.mode());
         check_number(fd)?;
         let identity = if origin == Origin::Own { None } else { file::identify(fd)? };
         self.shared.change(|table| {
@@ -192,7 +180,7 @@ impl Engine for PollSet {
             let born = table.tick();
             let mut entry = Entry::new(fd, token, wanted, identity, born);
             if origin == Origin::Bare {
-                entry.stop_seeing();
+                entry.be_unseen();
             }
             let index = table.insert(entry);
             Ok((Tie(Box::new(Tied { shared: Arc::clone(&self.shared), index, born })), true))
@@ -200,7 +188,7 @@ impl Engine for PollSet {
     }
 
     fn reregister(&self, fd: RawFd, token: Token, interest: Interest, _: Origin) -> io::Result<()> {
-        let wanted = mask(interest)?;
+        let wanted = (mask(interest)?, interest.mode());
         check_number(fd)?;
         self.shared.change(|table| {
             let index = table.index(fd)?;
@@ -272,6 +260,11 @@ impl super::Tie for Tie {
     fn release(mut self) {
         self.doubt();
         self.0.born = NOBODY;
+    }
+
+    /// It deregisters by itself.
+    fn lent(&self) -> Option<RawFd> {
+        None
     }
 }
 

@@ -31,17 +31,14 @@ pub(super) trait Revents: Clone {
     }
 
     fn debug(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [
-            (IN, "IN"),
-            (PRI, "PRI"),
-            (OUT, "OUT"),
-            (ERR, "ERR"),
-            (HUP, "HUP"),
-            (NVAL, "NVAL"),
-            (Self::RDHUP, "RDHUP"),
-        ];
-        f.debug_struct(Self::NAME).field("events", &Bits(self.bits(), &names)).field("token", &self.token().0).finish()
+        let bits = Bits(self.bits(), &names(Self::RDHUP));
+        f.debug_struct(Self::NAME).field("events", &bits).field("token", &self.token().0).finish()
     }
+}
+
+/// What each bit is called. The argument is the number of the one that is not the same everywhere.
+pub(super) const fn names(rdhup: u32) -> [(u32, &'static str); 7] {
+    [(IN, "IN"), (PRI, "PRI"), (OUT, "OUT"), (ERR, "ERR"), (HUP, "HUP"), (NVAL, "NVAL"), (rdhup, "RDHUP")]
 }
 
 impl<T: Revents + fmt::Debug> Record for T {

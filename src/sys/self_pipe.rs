@@ -2,8 +2,8 @@
 #![allow(dead_code)] // Most systems have something better.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use super::call;
 use super::pipe::pipe;
@@ -26,10 +26,21 @@ impl SelfPipe {
         call::signal(&self.writer, &[1], || self.drain())
     }
 
+    /// Makes it readable if it is not. Safe in a signal handler; it does not touch `errno`, for there is room.
+    pub(super) fn post(&self) {
+        let _ = (&self.writer).write(&[1]);
+    }
+
     /// Makes it unreadable.
     pub(super) fn drain(&self) {
         let mut scrap = [0; 512];
         while matches!((&self.reader).read(&mut scrap), Ok(n) if n > 0) {}
+    }
+}
+
+impl AsFd for SelfPipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
     }
 }
 
@@ -42,7 +53,6 @@ impl AsRawFd for SelfPipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     #[test]
     fn a_full_pipe_is_signalled_again() {

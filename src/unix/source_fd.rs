@@ -2,7 +2,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use crate::event::Source;
-use crate::sys::{Engine, Origin, Tie};
+use crate::sys::{Origin, Tie};
 use crate::{Interest, Registry, Token};
 
 /// A descriptor as a [`Source`]: the number, and nothing else.
@@ -46,14 +46,14 @@ pub struct SourceFd<'a>(pub &'a RawFd);
 
 impl Source for SourceFd<'_> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.selector().register(*self.0, token, interests, Origin::Bare).map(Tie::release)
+        registry.add(*self.0, token, interests, Origin::Bare).map(Tie::release)
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.selector().reregister(*self.0, token, interests, Origin::Bare)
+        registry.change(*self.0, token, interests, Origin::Bare)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        registry.selector().deregister(*self.0, Origin::Bare)
+        registry.remove(*self.0, Origin::Bare)
     }
 }

@@ -1,8 +1,9 @@
 //! Closing a descriptor ends its registration, and its number can be used again at once.
 
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
+use kevio::event::Source;
 use kevio::net::{UdpSocket, UnixStream};
 use kevio::unix::{IoSource, SourceFd};
 
@@ -176,4 +177,67 @@ fn a_registered_source_dropped_after_its_poll() {
     l.register(&mut a, 1, BOTH);
     drop(l);
     drop(a);
+}
+
+type Lend = fn(&UnixStream) -> Box<dyn Source + '_>;
+
+#[test]
+fn what_is_lent_is_deregistered_when_its_source_goes() {
+    let mut l = Loop::new();
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let lend: [Lend; 2] = [|a| Box::new(IoSource::new(a.as_fd())), |a| Box::new(IoSource::new(a))];
+    for lend in lend {
+        let mut source = lend(&a);
+        l.register(&mut source, 1, READ);
+        b.write_all(b"x").unwrap();
+        l.expect(1, R);
+        drop(source);
+        b.write_all(b"x").unwrap();
+        l.expect_silence();
+        let error = l.poll.registry().deregister(&mut SourceFd(&a.as_raw_fd())).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        // One that was deregistered before it goes takes nothing with it.
+        let mut source = lend(&a);
+        l.register(&mut source, 2, READ);
+        l.deregister(&mut source);
+        l.register(&mut SourceFd(&a.as_raw_fd()), 3, READ);
+        drop(source);
+        b.write_all(b"x").unwrap();
+        l.expect(3, R);
+        l.deregister(&mut SourceFd(&a.as_raw_fd()));
+    }
+}
+
+#[test]
+fn what_is_lent_outlives_its_poll() {
+    let (a, _b) = UnixStream::pair().unwrap();
+    let l = Loop::new();
+    let mut source = IoSource::new(a.as_fd());
+    l.register(&mut source, 1, READ);
+    drop(l);
+    let mut l = Loop::new();
+    l.register(&mut source, 2, WRITE);
+    l.expect(2, W);
+    // And what has left its source stays registered.
+    let lent = source.into_inner();
+    l.reregister(&mut SourceFd(&lent.as_raw_fd()), 3, WRITE);
+    l.expect(3, W);
+}
+
+/// What has a destructor is taken for an owner, and deregistered by its own.
+#[test]
+fn what_is_shared_is_deregistered_by_hand() {
+    let mut l = Loop::new();
+    let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
+    a.set_nonblocking(true).unwrap();
+    let shared = std::sync::Arc::new(a);
+    let mut source = IoSource::new(std::sync::Arc::clone(&shared));
+    l.register(&mut source, 1, READ);
+    l.deregister(&mut source);
+    drop(source);
+    b.write_all(b"x").unwrap();
+    l.expect_silence();
+    let mut source = IoSource::new(&*shared);
+    l.register(&mut source, 2, READ);
+    l.expect(2, R);
 }

@@ -1,15 +1,15 @@
 //! Waits with a deadline that end as soon as everything expected has come; absence shown by a fence.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::ops::BitOr;
 use std::time::{Duration, Instant};
 
 use kevio::event::{Event, Source};
 use kevio::net::{TcpListener, TcpStream};
 use kevio::{Events, Interest, Poll, Token, Waker};
+
+pub use super::said::{Said, E, NOTHING, P, R, RC, W, WC};
 
 /// Far more than any wait here needs; a test that gets there has failed.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -20,54 +20,16 @@ pub const WRITE: Interest = Interest::WRITABLE;
 
 const FENCE: Token = Token(usize::MAX / 3);
 
-/// What events have said, joined over all of one token.
-#[derive(Copy, Clone, Default, PartialEq, Eq)]
-pub struct Said(u8);
-
-pub const R: Said = Said(1);
-pub const W: Said = Said(2);
-pub const RC: Said = Said(4);
-pub const WC: Said = Said(8);
-pub const E: Said = Said(16);
-pub const P: Said = Said(32);
-pub const NOTHING: Said = Said(0);
-
-impl Said {
-    pub fn of(event: &Event) -> Said {
-        let answers = [
-            (event.is_readable(), R),
-            (event.is_writable(), W),
-            (event.is_read_closed(), RC),
-            (event.is_write_closed(), WC),
-            (event.is_error(), E),
-            (event.is_priority(), P),
-        ];
-        answers.into_iter().filter(|(said, _)| *said).fold(NOTHING, |all, (_, one)| all | one)
-    }
-
-    pub fn has(self, other: Said) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    pub fn has_any(self, other: Said) -> bool {
-        self.0 & other.0 != 0
-    }
-}
-
-impl BitOr for Said {
-    type Output = Said;
-
-    fn bitor(self, other: Said) -> Said {
-        Said(self.0 | other.0)
-    }
-}
-
-impl fmt::Debug for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [(R, "r"), (W, "w"), (RC, "rc"), (WC, "wc"), (E, "e"), (P, "p")];
-        let said: Vec<_> = names.into_iter().filter(|(one, _)| self.has(*one)).map(|(_, name)| name).collect();
-        write!(f, "[{}]", said.join(" "))
-    }
+/// What one event says.
+pub fn said(event: &Event) -> Said {
+    Said::of([
+        event.is_readable(),
+        event.is_writable(),
+        event.is_read_closed(),
+        event.is_write_closed(),
+        event.is_error(),
+        event.is_priority(),
+    ])
 }
 
 /// A poll with its buffer, and a waker for fences.
@@ -105,16 +67,15 @@ impl Loop {
 
     /// One poll; what came, by token.
     pub fn turn(&mut self, timeout: Option<Duration>) -> BTreeMap<usize, Said> {
-        let mut said = BTreeMap::new();
+        let mut all = BTreeMap::new();
         match self.poll.poll(&mut self.events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return said,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return all,
             result => result.unwrap(),
         }
         for event in &self.events {
-            let one = said.entry(event.token().0).or_insert(NOTHING);
-            *one = *one | Said::of(event);
+            *all.entry(event.token().0).or_insert(NOTHING) |= said(event);
         }
-        said
+        all
     }
 
     /// Polls until `token` has said all of `want`, and returns all it said. Other tokens fail.
@@ -156,8 +117,7 @@ impl Loop {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "wanted {}, had {said:?}", wanted());
             for (token, one) in self.turn(Some(left)) {
-                let all = said.entry(token).or_insert(NOTHING);
-                *all = *all | one;
+                *said.entry(token).or_insert(NOTHING) |= one;
             }
         }
         said
@@ -173,8 +133,7 @@ impl Loop {
                 break;
             }
             for (token, one) in more {
-                let all = said.entry(token).or_insert(NOTHING);
-                *all = *all | one;
+                *said.entry(token).or_insert(NOTHING) |= one;
             }
         }
         said.remove(&FENCE.0);

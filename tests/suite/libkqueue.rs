@@ -1,4 +1,5 @@
-//! What libkqueue, the kqueue for Linux in user space, gets wrong itself. A real kqueue does not.
+//! What libkqueue, the kqueue for Linux in user space, gets wrong itself. A real kqueue does not. Shared with the tests
+//! of the engines in `src/sys/tests`.
 
 /// (the case, the reason)
 const FAULTS: &[(&str, &str)] = &[
@@ -6,7 +7,13 @@ const FAULTS: &[(&str, &str)] = &[
     ("a_peer_that_resets", FETCHES_ERRORS),
     ("nobody_there", FETCHES_ERRORS),
     ("a_poll_inside_a_poll", "the descriptor of its queue is the writing end of a pipe, which never becomes readable"),
-    ("no_descriptors_left", "it closes the descriptors of a closed queue later, in a thread of its own"),
+    ("both_directions_through_a_buffer_for_one", "of two filters that fire at once it forgets the one without room"),
+    (
+        "a_child_of_a_process_that_makes_polls",
+        "its handlers of fork(2) can wait for locks that nobody is there to release",
+    ),
+    ("a_change_that_fails_is_told_at_once", "it waits on, and forgets the receipt if nothing comes"),
+    ("an_error_on_a_datagram_socket_is_not_its_end", "it sets EV_EOF for every EPOLLERR"),
 ];
 
 const FETCHES_ERRORS: &str =

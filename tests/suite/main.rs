@@ -4,13 +4,28 @@
 
 mod harness;
 mod libkqueue;
+mod said;
 
 mod api;
 mod bad_input;
+mod batches;
 mod closing;
 mod differences;
 mod edges;
+// Where there is a kqueue, whatever the backend.
+#[cfg(any(
+    kevio_backend = "kqueue",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
+mod kqueue;
+mod load;
+mod modes;
 mod pipes;
+mod pollset;
 // Where the queue is a descriptor, which poll(2)'s is not.
 #[cfg(all(
     any(
@@ -29,6 +44,7 @@ mod pipes;
 mod queue;
 mod tcp;
 mod threads;
+mod timers;
 mod udp;
 mod unix_sockets;
 mod waits;

@@ -6,7 +6,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::{Command, Stdio};
 
 use kevio::unix::{pipe, IoSource, SourceFd};
 
@@ -180,33 +179,6 @@ fn both_ends_of_one_pipe_in_one_poll() {
         assert_eq!(drain(&mut receiver), (size, false));
         l.expect(1, W);
     }
-}
-
-#[test]
-fn a_child_process_and_its_pipes() {
-    let mut child =
-        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = pipe::Sender::from(child.stdin.take().unwrap());
-    let mut stdout = pipe::Receiver::from(child.stdout.take().unwrap());
-    let mut stderr = pipe::Receiver::from(child.stderr.take().unwrap());
-    stdin.set_nonblocking(true).unwrap();
-    stdout.set_nonblocking(true).unwrap();
-    stderr.set_nonblocking(true).unwrap();
-
-    let mut l = Loop::new();
-    l.register(&mut stdin, 0, WRITE);
-    l.register(&mut stdout, 1, READ);
-    l.register(&mut stderr, 2, READ);
-    l.expect(0, W);
-    stdin.write_all(b"meow").unwrap();
-    l.until(|said| said.contains_key(&1), || "the echo".to_owned());
-    let mut buffer = [0; 16];
-    let n = stdout.try_io(|| (&stdout).read(&mut buffer)).unwrap();
-    assert_eq!(&buffer[..n], b"meow");
-    drop(stdin);
-    l.until(|said| [1, 2].iter().all(|end| said.get(end).is_some_and(|said| said.has(R))), || "the end".to_owned());
-    assert_eq!((drain(&mut stdout), drain(&mut stderr)), ((0, true), (0, true)));
-    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -42,3 +42,63 @@ fn a_poll_inside_a_poll() {
     inner.expect(1, R);
     outer.expect_silence();
 }
+
+/// The inner queue is waited for in another thread at the same time.
+#[test]
+fn a_poll_inside_a_poll_in_two_threads() {
+    if libkqueue::gets_wrong("a_poll_inside_a_poll") {
+        return;
+    }
+    let mut outer = Loop::new();
+    let mut inner = Loop::new();
+    outer.register(&mut SourceFd(&inner.poll.as_raw_fd()), 1, READ);
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    inner.register(&mut a, 2, READ);
+    let waiter = std::thread::spawn(move || {
+        inner.expect(2, R);
+        inner
+    });
+    b.write_all(b"x").unwrap();
+    let mut inner = waiter.join().unwrap();
+    // Whether the outer one had a look before the inner was drained is a matter of time; it ends, and sees the next.
+    outer.now();
+    assert_eq!(drain(&mut a), (1, false));
+    inner.now();
+    outer.reregister(&mut SourceFd(&inner.poll.as_raw_fd()), 3, READ);
+    outer.now();
+    b.write_all(b"y").unwrap();
+    outer.expect(3, R);
+    inner.expect(2, R);
+}
+
+/// The kernel was asked for it, and has it still after each change.
+#[cfg(target_os = "linux")]
+#[test]
+fn exclusive_reaches_the_kernel() {
+    if kevio::BACKEND != kevio::Backend::Epoll {
+        return;
+    }
+    let (listener, _) = listener();
+    let l = Loop::new();
+    let registry = l.poll.registry();
+    let mask = || {
+        let path = format!("/proc/self/fdinfo/{}", l.poll.as_raw_fd());
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text.lines().find(|line| line.starts_with(&format!("tfd: {:8}", listener.as_raw_fd())));
+        line.map(|line| {
+            u32::from_str_radix(line.split("events:").nth(1).unwrap().split_whitespace().next().unwrap(), 16).unwrap()
+        })
+    };
+    let bit = libc::EPOLLEXCLUSIVE as u32;
+    let number = listener.as_raw_fd();
+    registry.register(&mut SourceFd(&number), Token(1), READ.exclusive()).unwrap();
+    assert_eq!(mask().unwrap() & bit, bit);
+    registry.reregister(&mut SourceFd(&number), Token(1), READ).unwrap();
+    assert_eq!(mask().unwrap() & bit, 0);
+    registry.reregister(&mut SourceFd(&number), Token(1), kevio::Interest::PARKED).unwrap();
+    assert_eq!(mask(), None);
+    registry.reregister(&mut SourceFd(&number), Token(1), READ.exclusive().level()).unwrap();
+    assert_eq!(mask().unwrap() & bit, bit);
+    registry.deregister(&mut SourceFd(&number)).unwrap();
+    assert_eq!(mask(), None);
+}

@@ -1,7 +1,6 @@
-//! The registry in many threads while one polls.
+//! The registry in many threads while one polls. With more of them: `load.rs`.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -11,47 +10,11 @@ use kevio::Token;
 
 use super::harness::*;
 
-#[test]
-fn registering_in_four_threads_while_one_polls() {
-    const EACH: usize = 2000;
-    let mut l = Loop::new();
-    let done = Arc::new(AtomicBool::new(false));
-    let threads: Vec<_> = (0..4)
-        .map(|token| {
-            let registry = l.poll.registry().try_clone().unwrap();
-            thread::spawn(move || {
-                let (mut a, _b) = UnixStream::pair().unwrap();
-                for _ in 0..EACH {
-                    registry.register(&mut a, Token(token), BOTH).unwrap();
-                    registry.reregister(&mut a, Token(token), READ).unwrap();
-                    registry.deregister(&mut a).unwrap();
-                }
-            })
-        })
-        .collect();
-    let finished = {
-        let done = Arc::clone(&done);
-        thread::spawn(move || {
-            for thread in threads {
-                thread.join().unwrap();
-            }
-            done.store(true, Ordering::Release);
-        })
-    };
-    while !done.load(Ordering::Acquire) {
-        for (token, said) in l.turn(Some(Duration::from_millis(5))) {
-            assert!(token < 4 && !said.has(E), "{token}: {said:?}");
-        }
-    }
-    finished.join().unwrap();
-    l.expect_silence();
-}
-
 /// A thread that drops what it registered, while the descriptor's number goes to the next.
 #[test]
 fn sources_come_and_go_in_four_threads() {
     let mut l = Loop::new();
-    let done = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(());
     let threads: Vec<_> = (0..4)
         .map(|token| {
             let registry = l.poll.registry().try_clone().unwrap();

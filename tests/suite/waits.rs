@@ -1,6 +1,8 @@
 //! Timeouts, interruptions, and waits under way.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,6 +10,7 @@ use std::time::{Duration, Instant};
 use kevio::net::UnixStream;
 use kevio::{Token, Waker};
 
+use super::differences::waits_in_nanoseconds;
 use super::harness::*;
 
 #[test]
@@ -148,5 +151,93 @@ fn a_signal_interrupts_a_wait() {
         }
         let error = waiter.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
+    }
+}
+
+/// Waits until a deadline, and how much later it was.
+fn late(l: &mut Loop, wait: Duration) -> Duration {
+    let deadline = Instant::now() + wait;
+    l.poll.poll_until(&mut l.events, Some(deadline)).unwrap();
+    assert!(l.events.is_empty());
+    Instant::now().checked_duration_since(deadline).expect("not before the deadline")
+}
+
+#[test]
+fn a_deadline_is_kept() {
+    let mut l = Loop::new();
+    // A tick of the slowest clock, where the kernel does not count nanoseconds.
+    let grain = Duration::from_micros(if waits_in_nanoseconds() { 500 } else { 12_000 });
+    for wait in [1, 200_000, 999_999, 1_000_001, 20_000_000].map(Duration::from_nanos) {
+        // A machine that is busy is late now and then, and not each time.
+        let deadline = Instant::now() + DEADLINE;
+        while late(&mut l, wait) >= grain {
+            assert!(Instant::now() < deadline, "always more than {grain:?} late after {wait:?}");
+        }
+    }
+}
+
+#[test]
+fn a_deadline_in_the_past_looks_once() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, READ);
+    let past = Instant::now() - Duration::from_secs(1);
+    l.poll.poll_until(&mut l.events, Some(past)).unwrap();
+    assert!(l.events.is_empty());
+    b.write_all(b"x").unwrap();
+    l.poll.poll_until(&mut l.events, Some(past)).unwrap();
+    assert_eq!(l.events.len(), 1);
+}
+
+#[test]
+fn no_deadline_waits_for_an_event() {
+    let mut l = Loop::new();
+    let waker = Waker::new(l.poll.registry(), Token(1)).unwrap();
+    let far = Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600);
+    for deadline in [None, Some(far)] {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(10));
+                waker.wake().unwrap();
+            });
+            l.poll.poll_until(&mut l.events, deadline).unwrap();
+            assert_eq!(l.events.len(), 1);
+        });
+    }
+}
+
+#[test]
+fn signals_do_not_end_a_wait_with_a_deadline() {
+    extern "C" fn handler(_: libc::c_int) {}
+    for restart in [0, libc::SA_RESTART] {
+        let mut l = Loop::new();
+        // SAFETY: the handler does nothing, and the structure is as sigaction(2) wants it.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = restart;
+            assert_eq!(libc::sigaction(libc::SIGVTALRM, &action, std::ptr::null_mut()), 0);
+        }
+        // SAFETY: no arguments.
+        let waiting = unsafe { libc::pthread_self() } as usize;
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        let sent = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let sent = &sent;
+            scope.spawn(move || {
+                while is_done.recv_timeout(Duration::from_micros(500)) == Err(RecvTimeoutError::Timeout) {
+                    // SAFETY: the thread outlives this one.
+                    unsafe { libc::pthread_kill(waiting as libc::pthread_t, libc::SIGVTALRM) };
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            // On a busy machine the other thread may not come to it in the first of the waits.
+            let deadline = Instant::now() + DEADLINE;
+            while sent.load(Ordering::Relaxed) < 3 {
+                assert!(Instant::now() < deadline, "no signal was sent");
+                late(&mut l, Duration::from_millis(50));
+            }
+            drop(done);
+        });
     }
 }

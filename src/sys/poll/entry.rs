@@ -1,5 +1,8 @@
 //! How an edge is made of a level, for one registration.
 //!
+//! What is level-triggered is left as it is. What is one-shot is *spent* once something was reported of it, and shown to
+//! nobody until it becomes something else; so is what is parked. The rest of this page is of edges.
+//!
 //! What has been reported of an entry is *told*, and told bits are not shown to the kernel again until there is reason
 //! to think that something new can be seen:
 //!
@@ -28,6 +31,7 @@ use libc::{c_short, pollfd, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI};
 use super::super::file::{self, Identity};
 use super::super::Direction;
 use super::POLLRDHUP;
+use crate::interest::Mode;
 use crate::Token;
 
 /// Reported whether asked for or not.
@@ -45,6 +49,8 @@ pub(super) struct Entry {
     pub(super) fd: RawFd,
     pub(super) token: Token,
     wanted: c_short,
+    mode: Mode,
+    spent: bool,
     told: c_short,
     /// The directions of operations since the entry is stuck.
     touched: c_short,
@@ -92,18 +98,27 @@ impl Unseen {
     }
 }
 
+/// The bits to ask for, and how often to tell.
+pub(super) type Wanted = (c_short, Mode);
+
 impl Entry {
-    pub(super) fn new(fd: RawFd, token: Token, wanted: c_short, identity: Option<Identity>, now: u64) -> Entry {
-        Entry { fd, token, wanted, told: 0, touched: 0, unseen: None, identity, born: now, changed: now }
+    pub(super) fn new(fd: RawFd, token: Token, wanted: Wanted, identity: Option<Identity>, now: u64) -> Entry {
+        let mode = Mode::Edge;
+        let (told, touched, spent, unseen) = (0, 0, false, None);
+        let mut entry =
+            Entry { fd, token, wanted: 0, mode, spent, told, touched, unseen, identity, born: now, changed: now };
+        entry.reset(token, wanted, now);
+        entry
     }
 
     /// It is to be something else from now on.
-    pub(super) fn reset(&mut self, token: Token, wanted: c_short, now: u64) {
-        (self.token, self.wanted, self.told, self.touched, self.changed) = (token, wanted, 0, 0, now);
+    pub(super) fn reset(&mut self, token: Token, (wanted, mode): Wanted, now: u64) {
+        (self.token, self.wanted, self.mode, self.spent) = (token, wanted, mode, mode == Mode::Parked);
+        (self.told, self.touched, self.changed) = (0, 0, now);
     }
 
     pub(super) fn vacate(&mut self, now: u64) {
-        *self = Entry { born: NOBODY, ..Entry::new(-1, self.token, 0, None, now) };
+        *self = Entry { born: NOBODY, ..Entry::new(-1, self.token, (0, Mode::Parked), None, now) };
     }
 
     fn is_stuck(&self) -> bool {
@@ -117,7 +132,7 @@ impl Entry {
     /// What the kernel is shown when it waits.
     pub(super) fn to_wait(&self) -> pollfd {
         // poll(2) passes over negative descriptors.
-        let fd = if self.is_stuck() { -1 } else { self.fd };
+        let fd = if self.is_stuck() || self.spent { -1 } else { self.fd };
         pollfd { fd, events: self.wanted & !self.told, revents: 0 }
     }
 
@@ -144,11 +159,19 @@ impl Entry {
         if self.identity.is_none() {
             self.identity = file::identify(self.fd).ok().flatten();
         }
+        self.be_unseen();
+    }
+
+    /// As `stop_seeing`, for an entry whose identity has just been asked for.
+    pub(super) fn be_unseen(&mut self) {
         self.unseen = Some(Unseen::new(self.fd, self.told, PATIENCE.0));
     }
 
     /// An operation was done.
     pub(super) fn rearm(&mut self, direction: Direction) {
+        if self.mode != Mode::Edge {
+            return;
+        }
         let mut bits = match direction {
             Direction::Read => POLLIN | POLLPRI,
             Direction::Write => POLLOUT,
@@ -198,6 +221,10 @@ impl Entry {
 
     /// It has been reported that `revents` are true.
     pub(super) fn tell(&mut self, revents: c_short) {
+        if self.mode != Mode::Edge {
+            self.spent = self.mode == Mode::OneShot;
+            return;
+        }
         self.told |= revents & (self.wanted | UNMASKABLE);
         if let Some(unseen) = &mut self.unseen {
             *unseen = Unseen::new(self.fd, self.told, unseen.patience);

@@ -172,6 +172,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interest::Mode;
 
     /// What the kernel said of an entry that has become something else while it was asked is not believed.
     #[test]
@@ -179,7 +180,8 @@ mod tests {
         let mut table = Table::default();
         let mut events = Vec::with_capacity(8);
         // The first stands where the notification would; the numbers need not be open.
-        let entry = |table: &mut Table, fd, token| Entry::new(fd, Token(token), POLLIN, None, table.tick());
+        let entry =
+            |table: &mut Table, fd, token| Entry::new(fd, Token(token), (POLLIN, Mode::Edge), None, table.tick());
         for (fd, token) in [(1000, 0), (1001, 1), (1002, 2), (1003, 3)] {
             let entry = entry(&mut table, fd, token);
             table.insert(entry);
@@ -194,7 +196,7 @@ mod tests {
         let new = entry(&mut table, 1004, 4);
         assert_eq!(table.insert(new), 1);
         let now = table.tick();
-        table.change(2, |entry| entry.reset(Token(5), POLLIN, now));
+        table.change(2, |entry| entry.reset(Token(5), (POLLIN, Mode::Edge), now));
         table.remove(3);
         table.collect(&shown, 3, clock, &mut events);
         assert!(events.is_empty(), "{events:?}");

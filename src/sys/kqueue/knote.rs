@@ -1,0 +1,252 @@
+//! The changes that this backend asks for, and what it makes of events.
+
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use super::super::kevent::{Filter, Flags, Kevent, ProcNotes, TimerNotes, UserNotes};
+use super::super::{timer, Filter as Watched, Record};
+use crate::interest::Mode;
+use crate::Token;
+
+pub(super) const READ: Filter = Filter::READ;
+pub(super) const WRITE: Filter = Filter::WRITE;
+pub(super) const USER: Filter = Filter::USER;
+
+/// Urgent data: the filter, and the note that says it is that and nothing else. FreeBSD and NetBSD have none.
+pub(super) const EXCEPT: Option<(Filter, u32)> =
+    with_except!({ Some((Filter::EXCEPT, super::super::kevent::IoNotes::OOB.bits())) } else { None });
+
+/// The units of a timer, by the notes that name them: `timer::in_units`.
+#[cfg(any(target_vendor = "apple", target_os = "linux"))]
+const UNITS: timer::Units = &[
+    (TimerNotes::NSECONDS.bits(), timer::NANOSECOND),
+    (TimerNotes::USECONDS.bits(), timer::MICROSECOND),
+    (0, timer::MILLISECOND),
+    (TimerNotes::SECONDS.bits(), timer::SECOND),
+];
+#[cfg(target_os = "freebsd")]
+const UNITS: timer::Units = &[
+    (TimerNotes::NSECONDS.bits(), timer::NANOSECOND),
+    (TimerNotes::USECONDS.bits(), timer::MICROSECOND),
+    (TimerNotes::MSECONDS.bits(), timer::MILLISECOND),
+    (TimerNotes::SECONDS.bits(), timer::SECOND),
+];
+/// DragonFly, NetBSD before 10 and OpenBSD before 7.4 have no notes and take what they are given for milliseconds; the
+/// newer ones have no finer clock either, only ticks.
+#[cfg(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
+const UNITS: timer::Units = &[(TimerNotes::empty().bits(), timer::MILLISECOND)];
+
+/// The most that `data` holds: `isize` on Apple, DragonFly and in libkqueue, 64 bits on the others.
+const MOST_DATA: i64 = if cfg!(any(target_os = "freebsd", target_os = "netbsd", target_os = "openbsd")) {
+    i64::MAX
+} else {
+    isize::MAX as i64
+};
+
+/// The ident of the timer that stands in for a process: those of timers are `i32`s.
+fn gone(pid: usize) -> usize {
+    pid | 1 << 31
+}
+
+fn number(watched: Watched) -> Filter {
+    match watched {
+        Watched::Timer { .. } => Filter::TIMER,
+        Watched::Process => Filter::PROC,
+    }
+}
+
+const BROKEN_PIPE: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.bits());
+
+#[cfg(not(target_os = "linux"))]
+const AIO: Option<Filter> = Some(Filter::AIO);
+#[cfg(target_os = "linux")]
+const AIO: Option<Filter> = None;
+
+#[cfg(target_os = "freebsd")]
+const LIO: Option<Filter> = Some(Filter::LIO);
+#[cfg(not(target_os = "freebsd"))]
+const LIO: Option<Filter> = None;
+
+/// Whether closing a descriptor removes its filters. libkqueue cannot see it close (its BUGS.md).
+pub(super) const CLOSE_FORGETS: bool = cfg!(not(target_os = "linux"));
+
+fn change(ident: usize, filter: Filter, flags: Flags, fflags: u32, token: Token) -> Kevent {
+    Kevent::new(ident, filter, flags, fflags, 0, token.0)
+}
+
+/// Adds a filter, or replaces its token.
+pub(super) fn add(ident: usize, filter: Filter, fflags: u32, token: Token, mode: Mode) -> Kevent {
+    let flags = match mode {
+        Mode::Edge => Flags::CLEAR,
+        Mode::Level => Flags::empty(),
+        // Without EV_CLEAR: NetBSD looks at that first, and then never disables (kern_event.c: `kqueue_scan`).
+        Mode::OneShot => Flags::DISPATCH,
+        Mode::Parked => Flags::DISABLE,
+    };
+    change(ident, filter, Flags::ADD | Flags::RECEIPT | flags, fflags, token)
+}
+
+/// The read filter in place of a write filter that cannot be added: see `Kqueue::arm`. Both flags come back with the
+/// event, and together they mean nothing else here.
+pub(super) fn replace_for_broken_pipe(ident: usize, token: Token) -> [Kevent; 2] {
+    let add = change(ident, READ, Flags::ADD | BROKEN_PIPE | Flags::RECEIPT, 0, token);
+    [delete(ident, READ), add]
+}
+
+/// Keeps a filter from firing until it is deleted and added again. It may be absent.
+pub(super) fn disable(ident: usize, filter: Filter, fflags: u32, token: Token) -> Kevent {
+    change(ident, filter, Flags::DISABLE | Flags::RECEIPT, fflags, token)
+}
+
+pub(super) fn delete(ident: usize, filter: Filter) -> Kevent {
+    change(ident, filter, Flags::DELETE | Flags::RECEIPT, 0, Token(0))
+}
+
+/// Adds what is not a descriptor's. Timers, signals and processes are edges by nature; one that fires once goes by
+/// itself, also where EV_CLEAR, which they force, beats EV_DISPATCH (NetBSD).
+pub(super) fn add_watched(ident: usize, watched: Watched, token: Token, mode: Mode) -> Kevent {
+    let (filter, fflags, data, once) = match watched {
+        Watched::Timer { wait, again } => {
+            let (note, n) = timer::in_units(wait, UNITS, MOST_DATA);
+            (Filter::TIMER, note, n, !again)
+        }
+        Watched::Process => (Filter::PROC, ProcNotes::EXIT.bits(), 0, true),
+    };
+    let once = if once || mode == Mode::OneShot { Flags::ONESHOT } else { Flags::CLEAR };
+    Kevent::new(ident, filter, Flags::ADD | Flags::RECEIPT | once, fflags, data as _, token.0)
+}
+
+pub(super) fn delete_watched(ident: usize, watched: Watched) -> Kevent {
+    delete(ident, number(watched))
+}
+
+/// An event at once in place of a process that is gone: macOS, NetBSD and OpenBSD cannot add a filter to a zombie. No
+/// timer has its ident.
+pub(super) fn add_gone(pid: usize, token: Token) -> Kevent {
+    let now = Watched::Timer { wait: Duration::ZERO, again: false };
+    add_watched(gone(pid), now, token, Mode::Edge)
+}
+
+pub(super) fn delete_gone(pid: usize) -> Kevent {
+    delete(gone(pid), Filter::TIMER)
+}
+
+/// Fires a user event that was added before.
+///
+/// Without `EV_ADD` or `EV_CLEAR`: with the one an event triggered twice can become level-triggered
+/// (polling#265), with the other the BSDs take the trigger back at once. The token is sent again because FreeBSD,
+/// NetBSD and macOS store `udata` with every change.
+pub(super) fn trigger(ident: usize, token: Token) -> Kevent {
+    change(ident, USER, Flags::empty(), UserNotes::TRIGGER.bits(), token)
+}
+
+impl Kevent {
+    /// Whether the filter was added with EV_DISPATCH, which the kernel leaves in the event.
+    pub(super) fn is_dispatched(&self) -> bool {
+        self.has(Flags::DISPATCH)
+    }
+
+    /// macOS fires this filter for ordinary data and the end of file too.
+    fn is_exceptional(&self) -> bool {
+        EXCEPT.is_some_and(|(filter, _)| self.filter() == filter)
+    }
+
+    fn is_broken_pipe(&self) -> bool {
+        self.filter() == READ && self.flags().contains(BROKEN_PIPE)
+    }
+
+    fn has(&self, flag: Flags) -> bool {
+        self.flags().intersects(flag)
+    }
+}
+
+impl Record for Kevent {
+    fn token(&self) -> Token {
+        Token(self.udata())
+    }
+
+    fn is_readable(&self) -> bool {
+        [READ, USER, Filter::TIMER, Filter::PROC].contains(&self.filter()) || self.is_exceptional()
+    }
+
+    fn is_writable(&self) -> bool {
+        self.filter() == WRITE || self.is_broken_pipe()
+    }
+
+    fn is_error(&self) -> bool {
+        self.has(Flags::ERROR) || (self.has(Flags::EOF) && self.fflags() != 0 && [READ, WRITE].contains(&self.filter()))
+    }
+
+    fn is_read_closed(&self) -> bool {
+        self.has(Flags::EOF) && (self.filter() == READ || self.is_exceptional())
+    }
+
+    fn is_write_closed(&self) -> bool {
+        (self.filter() == WRITE && self.has(Flags::EOF)) || self.is_broken_pipe()
+    }
+
+    fn is_priority(&self) -> bool {
+        self.is_exceptional() && EXCEPT.is_some_and(|(_, note)| self.fflags() & note != 0)
+    }
+
+    fn is_aio(&self) -> bool {
+        AIO == Some(self.filter())
+    }
+
+    fn is_lio(&self) -> bool {
+        LIO == Some(self.filter())
+    }
+
+    fn told(&self, ident: RawFd, filter: Watched) -> Option<(u32, i64)> {
+        let is_gone =
+            filter == Watched::Process && self.filter() == Filter::TIMER && self.ident() == gone(ident as usize);
+        let is_its = is_gone || (self.filter() == number(filter) && self.ident() == ident as usize);
+        is_its.then(|| (self.fflags(), self.data()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(filter: Filter, flags: Flags, fflags: u32) -> Kevent {
+        change(3, filter, flags, fflags, Token(usize::MAX))
+    }
+
+    #[test]
+    fn what_each_record_answers() {
+        let answers = |e: &Kevent| {
+            [e.is_readable(), e.is_writable(), e.is_read_closed(), e.is_write_closed(), e.is_error()].map(u8::from)
+        };
+        assert_eq!(answers(&event(READ, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);
+        assert_eq!(answers(&event(WRITE, Flags::CLEAR, 0)), [0, 1, 0, 0, 0]);
+        assert_eq!(answers(&event(READ, Flags::CLEAR | Flags::EOF, 0)), [1, 0, 1, 0, 0]);
+        assert_eq!(answers(&event(READ, Flags::CLEAR | Flags::DISPATCH | Flags::EOF, 0)), [1, 1, 1, 1, 0]);
+        assert_eq!(answers(&event(WRITE, Flags::EOF, 0)), [0, 1, 0, 1, 0]);
+        assert_eq!(answers(&event(READ, Flags::EOF, libc::ECONNRESET as u32)), [1, 0, 1, 0, 1]);
+        assert_eq!(answers(&event(USER, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);
+        assert_eq!(event(READ, Flags::empty(), 0).token(), Token(usize::MAX));
+        if let Some((filter, note)) = EXCEPT {
+            assert!(
+                event(filter, Flags::empty(), note).is_priority() && event(filter, Flags::empty(), note).is_readable()
+            );
+            assert!(
+                event(filter, Flags::empty(), 0).is_readable() && !event(filter, Flags::empty(), 0).is_priority(),
+                "ordinary data on macOS"
+            );
+        }
+    }
+
+    #[test]
+    fn no_change_is_a_zero_record() {
+        // On NetBSD a record of zeroes is EVFILT_READ on descriptor 0.
+        let modes = [Mode::Edge, Mode::Level, Mode::OneShot, Mode::Parked];
+        let adds = modes.map(|mode| add(0, READ, 0, Token(0), mode));
+        let others = [delete(0, READ), disable(0, READ, 0, Token(0)), trigger(0, Token(0))];
+        for change in adds.iter().chain(&others) {
+            assert!(!change.flags().is_empty() || change.filter() == USER);
+        }
+        let text = format!("{:?}", add(7, WRITE, 0, Token(9), Mode::Edge));
+        assert!(text.contains("EVFILT_WRITE") && text.contains("EV_ADD|EV_CLEAR|EV_RECEIPT"), "{text}");
+    }
+}

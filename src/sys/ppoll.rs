@@ -1,0 +1,86 @@
+//! poll(2): the call and its flags. The record is `libc::pollfd`, the same everywhere.
+#![cfg_attr(not(any(feature = "os-ext", test)), allow(dead_code))]
+
+use std::io;
+use std::time::Duration;
+
+use libc::{c_short, pollfd};
+
+use super::{call, revents};
+
+/// poll(2), with nanoseconds where the system has ppoll(2), for at most [`LONGEST_WAIT`](super::LONGEST_WAIT). Returns
+/// how many records have something to tell.
+///
+/// A signal mask cannot be emulated: a signal that came between setting it and waiting would be missed, and that is what
+/// the mask is for.
+pub(crate) fn poll(
+    fds: &mut [pollfd],
+    timeout: Option<Duration>,
+    signals: Option<&libc::sigset_t>,
+) -> io::Result<usize> {
+    let n = with_ppoll!({
+        #[cfg(target_os = "netbsd")]
+        use libc::pollts as ppoll;
+        #[cfg(not(target_os = "netbsd"))]
+        use libc::ppoll;
+        let timeout = timeout.map(call::timespec);
+        let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout as *const _);
+        let signals = signals.map_or(std::ptr::null(), |signals| signals as *const _);
+        // SAFETY: the kernel reads and writes `len` records; `timeout` and `signals` are null or point to values that
+        // outlive the call.
+        call::check(unsafe { ppoll(fds.as_mut_ptr(), fds.len() as _, timeout, signals) })?
+    } else {
+        if signals.is_some() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no ppoll(2)"));
+        }
+        let timeout = timeout.map_or(-1, call::whole_milliseconds);
+        // SAFETY: the kernel reads and writes `len` records.
+        call::check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout) })?
+    });
+    Ok(n as usize)
+}
+
+flag_set! {
+    /// What poll(2) is asked for, and what it returned: the flags of `<poll.h>`.
+    ///
+    /// Their numbers are the system's own, from `libc`; POSIX names all but `RDHUP`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "os-ext")] {
+    /// use kevio::unix::pollset::PollFlags;
+    ///
+    /// let flags = PollFlags::IN | PollFlags::HUP;
+    /// assert!(flags.contains(PollFlags::IN) && !flags.intersects(PollFlags::OUT));
+    /// assert_eq!(format!("{flags:?}"), "IN|HUP");
+    /// # }
+    /// ```
+    pub struct PollFlags(c_short);
+}
+
+impl PollFlags {
+    /// `POLLIN`: there is something to read or to accept, or the end of file.
+    pub const IN: PollFlags = PollFlags(libc::POLLIN);
+    /// `POLLPRI`: urgent data, or another exceptional condition.
+    pub const PRI: PollFlags = PollFlags(libc::POLLPRI);
+    /// `POLLOUT`: there is room to write.
+    pub const OUT: PollFlags = PollFlags(libc::POLLOUT);
+    /// `POLLERR`: an error, or a pipe whose reader has gone. Returned whether asked for or not.
+    pub const ERR: PollFlags = PollFlags(libc::POLLERR);
+    /// `POLLHUP`: hung up: both directions have ended, or a pipe's writer has gone. Returned whether asked for or not.
+    pub const HUP: PollFlags = PollFlags(libc::POLLHUP);
+    /// `POLLNVAL`: the descriptor is not open (on Apple also: it cannot be waited for). Returned whether asked for or not.
+    pub const NVAL: PollFlags = PollFlags(libc::POLLNVAL);
+
+    const NAMES: [(u32, &'static str); 7] = revents::names(with_pollrdhup!({ libc::POLLRDHUP as u32 } else { 0 }));
+
+    fn word(self) -> u32 {
+        u32::from(self.0 as u16)
+    }
+}
+
+with_pollrdhup! { item
+    impl PollFlags {
+        /// `POLLRDHUP`: the peer will send no more. Linux, Android, FreeBSD from 14, and illumos have it.
+        pub const RDHUP: PollFlags = PollFlags(libc::POLLRDHUP);
+    }
+}

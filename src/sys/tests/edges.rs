@@ -1,0 +1,174 @@
+//! What makes an edge, and what does not.
+
+use super::*;
+
+pub(crate) fn reports_an_edge_once<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    let a = rig.hold(a, 1, READ);
+    rig.silent();
+    for _ in 0..3 {
+        b.write_all(b"x").unwrap();
+        rig.expect(1, R);
+        rig.silent();
+        assert_eq!(a.drain(), (1, false));
+        rig.silent();
+    }
+}
+
+pub(crate) fn more_while_unread<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    let a = rig.hold(a, 1, READ);
+    b.write_all(b"x").unwrap();
+    rig.expect(1, R);
+    b.write_all(b"x").unwrap();
+    if T::BACKEND == Backend::Poll {
+        // A row of the table of differences: after the next operation.
+        rig.silent();
+        assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
+    }
+    rig.expect(1, R);
+}
+
+pub(crate) fn any_operation_rearms<T: Engine>() {
+    for direction in [Direction::Read, Direction::Either] {
+        let mut rig = Rig::<T>::new();
+        let (mut a, mut b) = pair();
+        let tie = rig.own(&a, 1, READ);
+        b.write_all(b"xy").unwrap();
+        rig.expect(1, R);
+        // A short read, and more to come.
+        assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
+        tie.rearm(direction);
+        rig.now();
+        b.write_all(b"z").unwrap();
+        if T::BACKEND == Backend::Poll {
+            tie.rearm(direction);
+        }
+        rig.expect(1, R);
+    }
+}
+
+pub(crate) fn writing_does_not_rearm_reading<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    let a = rig.hold(a, 1, READ);
+    b.write_all(b"x").unwrap();
+    rig.expect(1, R);
+    a.write(b"y").unwrap();
+    rig.silent();
+}
+
+pub(crate) fn reregistering_reports_again<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
+    b.write_all(b"x").unwrap();
+    rig.expect(1, R);
+    rig.reregister(&a, 1, READ).unwrap();
+    rig.expect(1, R);
+    rig.reregister(&a, 2, BOTH).unwrap();
+    rig.expect(2, R | W);
+    rig.reregister(&a, 3, WRITE).unwrap();
+    assert_eq!(rig.expect(3, W), W, "reading was not asked for");
+}
+
+pub(crate) fn a_full_stream_becomes_writable<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, b) = pair();
+    let a = rig.hold(a, 1, WRITE);
+    rig.expect(1, W);
+    a.fill();
+    rig.silent();
+    read_all(&b);
+    rig.expect(1, W);
+}
+
+pub(crate) fn an_interest_that_comes_back<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    let a = rig.hold(a, 1, BOTH);
+    rig.expect(1, W);
+    rig.reregister(&a.io, 1, WRITE).unwrap();
+    b.write_all(b"x").unwrap();
+    rig.not(1, R);
+    rig.reregister(&a.io, 1, BOTH).unwrap();
+    rig.expect(1, R);
+}
+
+pub(crate) fn a_bare_descriptor_has_a_second_wave<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    rig.bare(a.as_raw_fd(), 1, BOTH).unwrap();
+    rig.expect(1, W);
+    for looked in [true, true, false, false] {
+        b.write_all(b"wave").unwrap();
+        rig.expect(1, R);
+        assert_eq!(read_all(&a), 4);
+        if looked {
+            rig.now();
+        }
+    }
+}
+
+pub(crate) fn a_bare_descriptor_left_ready_does_not_spin<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    rig.bare(a.as_raw_fd(), 1, BOTH).unwrap();
+    b.write_all(b"unread").unwrap();
+    rig.expect(1, R | W);
+    let start = Instant::now();
+    let mut events = 0;
+    while start.elapsed() < Duration::from_millis(60) {
+        events += rig.select(Duration::from_millis(60)).len();
+    }
+    assert!(events <= 1, "{events} events in 60 ms");
+}
+
+/// What may have been read or written re-arms both, and keeps nobody busy.
+pub(crate) fn operations_of_either_direction<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (mut a, mut b) = pair();
+    let tie = rig.own(&a, 1, BOTH);
+    // A program that tries to read on each event.
+    let start = Instant::now();
+    let mut events = 0;
+    while start.elapsed() < Duration::from_millis(50) {
+        events += rig.select(Duration::from_millis(50)).len();
+        assert_eq!(a.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        tie.rearm(Direction::Either);
+    }
+    assert!(events <= 2, "{events} events of an idle stream");
+    // One that writes until there is no room, and is read before anybody looks.
+    for _ in 0..2 {
+        while a.write(&[0; 4096]).is_ok() {
+            tie.rearm(Direction::Either);
+        }
+        tie.rearm(Direction::Either);
+        read_all(&b);
+        rig.expect(1, W);
+    }
+    b.write_all(b"x").unwrap();
+    rig.expect(1, R);
+}
+
+/// accept(2) without descriptors fails again and again, and is asked again from time to time, not all the time.
+pub(crate) fn a_shortage_is_no_reason_to_spin<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    let a = rig.hold(a, 1, READ);
+    b.write_all(b"x").unwrap();
+    rig.expect(1, R);
+    let start = Instant::now();
+    let mut events = 0;
+    while start.elapsed() < Duration::from_millis(50) {
+        a.tie.doubt();
+        events += rig.select(Duration::from_millis(50)).len();
+    }
+    assert!(events <= 1, "{events} events");
+    assert_eq!(a.drain(), (1, false));
+    rig.now();
+    b.write_all(b"y").unwrap();
+    rig.expect(1, R);
+}

@@ -1,0 +1,158 @@
+//! Registering, reregistering, deregistering.
+
+use super::*;
+
+pub(crate) fn a_new_queue_is_silent<T: Engine>() {
+    Rig::<T>::new().silent();
+}
+
+pub(crate) fn keeps_score<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    assert_eq!(kind(rig.reregister(&a, 1, BOTH)), ErrorKind::NotFound);
+    assert_eq!(kind(rig.deregister(&a)), ErrorKind::NotFound);
+    b.write_all(b"x").unwrap();
+    rig.silent();
+    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
+    let again = rig.bare(a.as_raw_fd(), 2, READ);
+    if T::BACKEND == Backend::Kqueue {
+        // It replaces what it finds; sources that know that they are registered do not come here.
+        again.unwrap();
+        rig.expect(2, R);
+    } else {
+        assert_eq!(kind(again), ErrorKind::AlreadyExists);
+        rig.expect(1, R);
+    }
+    rig.deregister(&a).unwrap();
+    assert_eq!(kind(rig.deregister(&a)), ErrorKind::NotFound);
+    assert_eq!(kind(rig.reregister(&a, 1, BOTH)), ErrorKind::NotFound);
+    rig.silent();
+}
+
+pub(crate) fn refuses_what_cannot_be<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    for interest in [Interest::AIO, Interest::LIO, READ | Interest::LIO] {
+        assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, interest)), ErrorKind::Unsupported);
+    }
+    assert_eq!(errno(rig.bare(-1, 1, READ)), libc::EBADF);
+    assert_eq!(errno(rig.bare(RawFd::MAX, 1, BOTH)), libc::EBADF);
+    let file = tempfile::tempfile().unwrap();
+    let directory = std::fs::File::open("/").unwrap();
+    for fd in [file.as_raw_fd(), directory.as_raw_fd()] {
+        assert_eq!(errno(rig.bare(fd, 1, READ)), libc::EPERM);
+        let wrapped = rig.engine.register(fd, Token(1), WRITE, Origin::Wrapped).map(Tie::release);
+        assert_eq!(errno(wrapped), libc::EPERM);
+    }
+    b.write_all(b"x").unwrap();
+    rig.silent();
+}
+
+pub(crate) fn a_failed_reregistration_changes_nothing<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
+    assert_eq!(kind(rig.reregister(&a, 2, Interest::AIO)), ErrorKind::Unsupported);
+    b.write_all(b"x").unwrap();
+    rig.expect(1, R);
+}
+
+pub(crate) fn a_failed_registration_leaves_nothing<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, BOTH | Interest::AIO)), ErrorKind::Unsupported);
+    b.write_all(b"x").unwrap();
+    rig.silent();
+    // Neither of the two directions was registered, and both can be now.
+    assert_eq!(kind(rig.deregister(&a)), ErrorKind::NotFound);
+    rig.bare(a.as_raw_fd(), 2, BOTH).unwrap();
+    rig.expect(2, R | W);
+}
+
+pub(crate) fn reregistering_for_writing_stops_reading<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
+    rig.reregister(&a, 1, WRITE).unwrap();
+    rig.expect(1, W);
+    b.write_all(b"x").unwrap();
+    rig.not(1, R);
+}
+
+pub(crate) fn reregistering_replaces_the_token<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    b.write_all(b"x").unwrap();
+    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
+    rig.reregister(&a, 2, READ).unwrap();
+    rig.expect(2, R);
+    assert_eq!(read_all(&a), 1);
+    rig.silent();
+    b.write_all(b"x").unwrap();
+    rig.expect(2, R);
+}
+
+pub(crate) fn deregistering_is_at_once<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    b.write_all(b"x").unwrap();
+    rig.bare(a.as_raw_fd(), 1, BOTH).unwrap();
+    rig.deregister(&a).unwrap();
+    rig.silent();
+    b.write_all(b"x").unwrap();
+    rig.silent();
+}
+
+pub(crate) fn tokens_come_back<T: Engine>() {
+    for token in [0, 1, usize::MAX] {
+        let mut rig = Rig::<T>::new();
+        let (a, _b) = pair();
+        rig.bare(a.as_raw_fd(), token, WRITE).unwrap();
+        rig.expect(token, W);
+    }
+}
+
+pub(crate) fn a_dropped_tie_frees_its_number<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, _keep) = pair();
+    for token in 0..3 {
+        let tie = rig.own(&a, token, WRITE);
+        rig.expect(token, W);
+        if T::BACKEND != Backend::Poll {
+            // For these the tie is nothing, and closing the descriptor is what ends it.
+            rig.deregister(&a).unwrap();
+        }
+        drop(tie);
+        rig.silent();
+    }
+}
+
+pub(crate) fn a_released_tie_stays<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    rig.own(&a, 1, READ).release();
+    for _ in 0..2 {
+        b.write_all(b"wave").unwrap();
+        rig.expect(1, R);
+        assert_eq!(read_all(&a), 4);
+    }
+}
+
+pub(crate) fn leaving_during_a_wait_loses_nothing<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    let tie = rig.own(&a, 1, READ);
+    b.write_all(b"x").unwrap();
+    rig.expect(1, R);
+    std::thread::scope(|scope| {
+        let (a, b) = (&a, &mut b);
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            tie.release();
+            assert_eq!(read_all(a), 1);
+            b.write_all(b"y").unwrap();
+        });
+        rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
+    });
+    assert_eq!(rig.events.len(), 1);
+}

@@ -1,0 +1,292 @@
+//! TCP, and what Unix streams do in the same way.
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::*;
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind(loopback()).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// A TCP socket that is not connected, and does not block.
+fn fresh() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// Begins to connect; it may take a while.
+fn connect(socket: &Socket, to: SocketAddr) {
+    if let Err(error) = socket.connect(&to.into()) {
+        assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS), "{error}");
+    }
+}
+
+/// A port where nobody listens.
+fn closed_port() -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&loopback().into()).unwrap();
+    socket.local_addr().unwrap().as_socket().unwrap()
+}
+
+pub(crate) fn a_listener_and_a_client<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (tcp, address) = listener();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let unix = UnixListener::bind(&path).unwrap();
+    let _ties = [rig.own(&tcp, 1, READ), rig.own(&unix, 2, READ)];
+    rig.silent();
+    let _client = TcpStream::connect(address).unwrap();
+    rig.expect(1, R);
+    let client = UnixStream::connect(&path).unwrap();
+    rig.expect(2, R);
+    // A client need not be accepted to write.
+    let _client = rig.hold(client, 3, WRITE);
+    rig.expect(3, W);
+}
+
+pub(crate) fn one_of_two_is_accepted<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (listener, address) = listener();
+    let tie = rig.own(&listener, 1, READ);
+    let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+    rig.expect(1, R);
+    listener.accept().unwrap();
+    tie.rearm(Direction::Read);
+    rig.reregister(&listener, 2, READ).unwrap();
+    // Of the first token there may be one that came before.
+    assert!(rig.now().contains_key(&2));
+    listener.accept().unwrap();
+    assert_eq!(kind(listener.accept()), ErrorKind::WouldBlock);
+}
+
+pub(crate) fn a_connect_that_succeeds<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (_listener, address) = listener();
+    let socket = fresh();
+    connect(&socket, address);
+    let _tie = rig.own(&socket, 1, WRITE);
+    rig.expect(1, W);
+    assert!(socket.take_error().unwrap().is_none());
+    assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(address));
+}
+
+pub(crate) fn a_connect_that_is_refused<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let socket = fresh();
+    connect(&socket, closed_port());
+    let _tie = rig.own(&socket, 1, WRITE);
+    let said = rig.expect(1, W);
+    if is_libkqueue::<T>() {
+        // It takes the error from the program, to fill in `fflags`.
+        return;
+    }
+    assert!(said.has_any(E | WC), "{said:?}");
+    assert_eq!(socket.take_error().unwrap().unwrap().kind(), ErrorKind::ConnectionRefused);
+}
+
+pub(crate) fn data_comes_and_is_read<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = tcp_pair();
+    let a = rig.hold(a, 1, READ);
+    rig.silent();
+    b.write_all(b"data").unwrap();
+    rig.expect(1, R);
+    assert_eq!(a.drain(), (4, false));
+    rig.silent();
+}
+
+pub(crate) fn a_peer_shuts_down_writing<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = tcp_pair();
+    let a = rig.hold(a, 1, READ);
+    b.shutdown(Shutdown::Write).unwrap();
+    rig.expect(1, R | if tells_half_close::<T>() { RC } else { NOTHING });
+    assert_eq!(a.drain(), (0, true));
+    assert_eq!(a.write(b"yet").unwrap(), 3);
+    let _b = rig.own(&b, 2, READ);
+    rig.expect(2, R);
+    assert_eq!(b.read(&mut [0; 8]).unwrap(), 3);
+}
+
+/// Where poll(2) has no `POLLRDHUP`, only a read tells.
+fn tells_half_close<T: Engine>() -> bool {
+    T::BACKEND != Backend::Poll || with_pollrdhup!({ true } else { false })
+}
+
+pub(crate) fn data_and_then_the_end<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = tcp_pair();
+    let a = rig.hold(a, 1, READ);
+    let message = [7; 100_000];
+    let writer = std::thread::spawn(move || {
+        b.set_nonblocking(false).unwrap();
+        b.write_all(&message).unwrap();
+        b.shutdown(Shutdown::Write).unwrap();
+        b
+    });
+    let (mut total, mut end, mut all) = (0, false, NOTHING);
+    while !end {
+        all |= rig.expect(1, R);
+        let (n, ended) = a.drain();
+        (total, end) = (total + n, ended);
+    }
+    assert_eq!(total, message.len());
+    if tells_half_close::<T>() && !all.has(RC) {
+        // The end was read before anybody looked.
+        rig.expect(1, RC);
+    }
+    drop(writer.join().unwrap());
+}
+
+pub(crate) fn a_peer_closes<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, b) = tcp_pair();
+    let a = rig.hold(a, 1, READ);
+    drop(b);
+    rig.expect(1, R | if tells_half_close::<T>() { RC } else { NOTHING });
+    assert_eq!(a.drain(), (0, true));
+
+    let (c, d) = pair();
+    let c = rig.hold(c, 2, READ);
+    drop(d);
+    rig.expect(2, R | RC);
+    assert_eq!(c.drain(), (0, true));
+    assert_eq!(kind(c.write(b"x")), ErrorKind::BrokenPipe);
+}
+
+fn reset(stream: TcpStream) {
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+pub(crate) fn a_peer_resets<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, b) = tcp_pair();
+    let a = rig.hold(a, 1, READ);
+    reset(b);
+    let said = rig.expect(1, R);
+    assert!(said.has_any(E | RC), "{said:?}");
+    if !is_libkqueue::<T>() {
+        assert_eq!(kind(a.read(&mut [0; 8])), ErrorKind::ConnectionReset);
+    }
+    // The error has been fetched; that it is closed stays true.
+    rig.reregister(&a.io, 2, READ).unwrap();
+    rig.now();
+    rig.reregister(&a.io, 3, READ).unwrap();
+    rig.expect(3, R | RC);
+    assert!(a.io.take_error().unwrap().is_none());
+}
+
+pub(crate) fn a_peer_closes_unread<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, b) = tcp_pair();
+    let a = rig.hold(a, 1, READ);
+    assert_eq!(a.write(b"nobody reads this").unwrap(), 17);
+    let mut byte = [0];
+    // It has to be there before its reader goes.
+    let _ = SockRef::from(&b).set_nonblocking(false);
+    assert_eq!(b.peek(&mut byte).unwrap(), 1);
+    drop(b);
+    let said = rig.expect(1, R);
+    assert!(said.has_any(E | RC), "{said:?}");
+    if !is_libkqueue::<T>() {
+        assert_eq!(kind(a.read(&mut [0; 8])), ErrorKind::ConnectionReset);
+    }
+}
+
+pub(crate) fn both_shut_down_writing<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, b) = tcp_pair();
+    a.shutdown(Shutdown::Write).unwrap();
+    b.shutdown(Shutdown::Write).unwrap();
+    let a = rig.hold(a, 1, READ);
+    rig.expect(1, R | RC);
+    assert_eq!(a.drain(), (0, true));
+}
+
+pub(crate) fn shutting_down_reading<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    let a = rig.hold(a, 1, BOTH);
+    rig.expect(1, W);
+    a.io.shutdown(Shutdown::Read).unwrap();
+    rig.not(1, E);
+    assert_eq!(a.drain(), (0, true));
+    // The other direction still works.
+    assert_eq!(a.write(b"out").unwrap(), 3);
+    assert_eq!(b.read(&mut [0; 8]).unwrap(), 3);
+}
+
+pub(crate) fn a_full_buffer_is_drained<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, b) = tcp_pair();
+    let a = rig.hold(a, 1, WRITE);
+    rig.expect(1, W);
+    // What the peer's kernel takes meanwhile makes room again; one pass may not be enough.
+    while {
+        a.fill();
+        !rig.select(Duration::from_millis(50)).is_empty()
+    } {}
+    let reader = std::thread::spawn(move || {
+        let mut total = 0;
+        b.set_nonblocking(false).unwrap();
+        while let Ok(n @ 1..) = (&b).read(&mut [0; 64 * 1024]) {
+            total += n;
+        }
+        total
+    });
+    rig.expect(1, W);
+    drop(a);
+    assert!(reader.join().unwrap() > 0);
+}
+
+pub(crate) fn urgent_data<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = tcp_pair();
+    if T::BACKEND == Backend::Kqueue && with_except!({ false } else { true }) {
+        assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, READ | Interest::PRIORITY)), ErrorKind::Unsupported);
+        b.write_all(b"x").unwrap();
+        return rig.silent();
+    }
+    let a = rig.hold(a, 1, READ | Interest::PRIORITY);
+    b.write_all(b"ordinary").unwrap();
+    assert!(!rig.expect(1, R).has(P));
+    assert_eq!(a.drain(), (8, false));
+    rig.now();
+    assert_eq!(SockRef::from(&b).send_out_of_band(b"!").unwrap(), 1);
+    rig.expect(1, P);
+}
+
+pub(crate) fn registered_before_connected<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (_listener, address) = listener();
+    let socket = fresh();
+    let tie = rig.own(&socket, 1, BOTH);
+    // A row of the table of differences: some systems say that it is closed.
+    rig.now();
+    connect(&socket, address);
+    tie.rearm(Direction::Either);
+    let deadline = Instant::now() + ENOUGH;
+    while !(rig.select(Duration::from_millis(100)).get(&1).is_some_and(|said| said.has(W))
+        && socket.peer_addr().is_ok())
+    {
+        assert!(Instant::now() < deadline, "it does not become writable");
+    }
+}
+
+pub(crate) fn registered_before_listening<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let socket = fresh();
+    socket.bind(&loopback().into()).unwrap();
+    let _tie = rig.own(&socket, 1, READ);
+    rig.now();
+    socket.listen(8).unwrap();
+    let _client = TcpStream::connect(socket.local_addr().unwrap().as_socket().unwrap()).unwrap();
+    // NetBSD and DragonFly choose the listener's filter when it is added.
+    rig.reregister(&socket, 2, READ).unwrap();
+    rig.expect(2, R);
+}

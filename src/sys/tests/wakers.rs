@@ -1,0 +1,130 @@
+//! Wakes are events.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+
+pub(crate) fn a_thousand_wakes_are_few_events<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let waker = rig.engine.add_waker(Token(1)).unwrap();
+    for _ in 0..3 {
+        for _ in 0..1000 {
+            rig.engine.wake(&waker).unwrap();
+        }
+        assert_eq!(rig.now(), BTreeMap::from([(1, R)]));
+        assert_eq!(rig.events.len(), 1);
+        rig.silent();
+    }
+}
+
+pub(crate) fn wakes_are_events<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let first = rig.engine.add_waker(Token(1)).unwrap();
+    let second = rig.engine.add_waker(Token(usize::MAX)).unwrap();
+    rig.silent();
+    for _ in 0..3 {
+        rig.engine.wake(&first).unwrap();
+        assert_eq!(rig.now(), BTreeMap::from([(1, R)]));
+        rig.silent();
+    }
+    rig.engine.wake(&second).unwrap();
+    assert_eq!(rig.now().len(), 1);
+    rig.engine.wake(&first).unwrap();
+    rig.engine.remove_waker(&first);
+    drop(first);
+    rig.silent();
+    rig.engine.wake(&second).unwrap();
+    rig.expect(usize::MAX, R);
+}
+
+/// Each thread's last wake is seen after it was made: what it wrote before is read by then.
+pub(crate) fn sixteen_threads_wake<T: Engine>() {
+    const WAKES: usize = 500;
+    let mut rig = Rig::<T>::new();
+    let waker = rig.engine.add_waker(Token(1)).unwrap();
+    let written = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let (engine, waker, written) = (&rig.engine, &waker, &written);
+        for _ in 0..16 {
+            scope.spawn(move || {
+                for _ in 0..WAKES {
+                    written.fetch_add(1, Ordering::Release);
+                    engine.wake(waker).unwrap();
+                }
+            });
+        }
+        while written.load(Ordering::Acquire) < 16 * WAKES {
+            engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
+            assert!(!rig.events.is_empty(), "{} written, and nobody was woken", written.load(Ordering::Acquire));
+        }
+    });
+    rig.now();
+    rig.silent();
+}
+
+pub(crate) fn a_wake_before_the_wait<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let waker = rig.engine.add_waker(Token(1)).unwrap();
+    rig.engine.wake(&waker).unwrap();
+    rig.engine.select(&mut rig.events, None).unwrap();
+    assert_eq!(rig.events.len(), 1);
+}
+
+/// More than a pipe has bytes; what an eventfd counts to is tried where it is made.
+pub(crate) fn more_wakes_than_fit<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let waker = rig.engine.add_waker(Token(1)).unwrap();
+    for _ in 0..70_000 {
+        rig.engine.wake(&waker).unwrap();
+    }
+    rig.expect(1, R);
+    rig.silent();
+    rig.engine.wake(&waker).unwrap();
+    rig.expect(1, R);
+}
+
+pub(crate) fn a_wake_ends_a_wait<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let waker = rig.engine.add_waker(Token(1)).unwrap();
+    std::thread::scope(|scope| {
+        let (engine, waker) = (&rig.engine, &waker);
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(10));
+            engine.wake(waker).unwrap();
+        });
+        rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
+    });
+    assert_eq!(rig.events.len(), 1);
+}
+
+/// Wakes do not hide sources, nor sources wakes, when there is more of both than room for them.
+pub(crate) fn wakes_and_sources_take_turns<T: Engine>() {
+    for (wakers, sources) in [(1, 3), (3, 1), (3, 3)] {
+        let mut rig = Rig::<T>::with_capacity(1);
+        let wakers: Vec<_> = (0..wakers).map(|token| rig.engine.add_waker(Token(token)).unwrap()).collect();
+        let mut pairs = Vec::new();
+        for token in 100..100 + sources {
+            let (a, mut b) = pair();
+            b.write_all(b"x").unwrap();
+            pairs.push((rig.hold(a, token, READ), b));
+        }
+        let mut seen = BTreeSet::new();
+        for _ in 0..50 {
+            for waker in &wakers {
+                rig.engine.wake(waker).unwrap();
+            }
+            for token in rig.now().into_keys() {
+                seen.insert(token);
+                if token >= 100 {
+                    pairs[token - 100].0.drain();
+                    pairs[token - 100].1.write_all(b"x").unwrap();
+                }
+            }
+        }
+        assert_eq!(seen.len(), wakers.len() + pairs.len(), "only {seen:?}");
+        // What is left over is one event for each.
+        let left = (0..20).map(|_| rig.now().len()).sum::<usize>();
+        assert!(left <= seen.len(), "{left} events were left");
+    }
+}

@@ -1,0 +1,212 @@
+//! What timers, signals, processes and watches have in common: on a kqueue each is a filter, elsewhere a descriptor.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+
+use crate::event::{Event, Source};
+use crate::io_source::IoSource;
+use crate::poll::{self, Registry};
+use crate::sys::{self, Engine, Filter, Origin};
+use crate::{Interest, Token};
+
+/// A filter as a source. There is no descriptor whose closing would end it, so dropping this does.
+#[derive(Debug)]
+pub(crate) struct FilterSource {
+    ident: RawFd,
+    /// What it waits for; nothing if it is `None`.
+    wanted: Option<Filter>,
+    /// What the kernel was told last, or would be told: it names the filter.
+    filter: Filter,
+    token: Token,
+    interest: Interest,
+    /// The number of the `Poll` it is registered with; 0 if with none.
+    poll: u32,
+}
+
+impl FilterSource {
+    pub(crate) fn new(ident: RawFd, filter: Filter) -> FilterSource {
+        let (token, interest) = (Token(0), Interest::PARKED);
+        FilterSource { ident, wanted: Some(filter), filter, token, interest, poll: 0 }
+    }
+
+    /// What it is to wait for from the next registration on.
+    pub(crate) fn want(&mut self, wanted: Option<Filter>) {
+        self.filter = wanted.unwrap_or(self.filter);
+        self.wanted = wanted;
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Filter(self.filter)
+    }
+
+    /// With nothing to wait for it keeps its place.
+    fn asked(&self, interest: Interest) -> Interest {
+        if self.wanted.is_some() {
+            interest
+        } else {
+            Interest::PARKED
+        }
+    }
+
+    /// Tells the kernel what it is to wait for, if it is registered.
+    pub(crate) fn renew(&self) -> io::Result<()> {
+        let interest = self.asked(self.interest);
+        poll::with(self.poll, |shared| shared.selector().reregister(self.ident, self.token, interest, self.origin()))
+            .unwrap_or(Ok(()))
+    }
+
+    /// It has fired. If it was to fire once, it is silent until it is reregistered.
+    pub(crate) fn fired(&mut self) {
+        if self.interest.is_oneshot() {
+            self.interest = Interest::PARKED;
+        }
+    }
+
+    /// What an event says of this filter: (`fflags`, `data`); nothing if it is another's.
+    pub(crate) fn told(&self, event: &Event) -> Option<(u32, i64)> {
+        event.told(self.ident, self.filter)
+    }
+}
+
+impl Source for FilterSource {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        if registry.knows(self.poll).unwrap_or(true) {
+            return Err(sys::already_exists());
+        }
+        registry.shared().filters().take(self.ident, self.filter)?;
+        if let Err(error) = registry.add(self.ident, token, self.asked(interests), self.origin()) {
+            registry.shared().filters().give_back(self.ident, self.filter);
+            return Err(error);
+        }
+        (self.poll, self.token, self.interest) = (registry.id(), token, interests);
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        if !registry.knows(self.poll)? {
+            return Err(sys::not_found());
+        }
+        registry.change(self.ident, token, self.asked(interests), self.origin())?;
+        (self.token, self.interest) = (token, interests);
+        Ok(())
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.poll != registry.id() {
+            return Err(sys::not_found());
+        }
+        self.poll = 0;
+        registry.shared().filters().give_back(self.ident, self.filter);
+        registry.remove(self.ident, self.origin())
+    }
+}
+
+impl Drop for FilterSource {
+    fn drop(&mut self) {
+        if self.poll != 0 {
+            poll::forget(self.poll, self.ident, self.origin());
+            poll::with(self.poll, |shared| shared.filters().give_back(self.ident, self.filter));
+        }
+    }
+}
+
+/// The filters of one poll that two sources would have in common: a process or a signal is one filter of a kqueue.
+#[derive(Debug, Default)]
+pub(crate) struct Filters(Mutex<HashSet<(RawFd, Filter)>>);
+
+impl Filters {
+    fn with<T>(&self, f: impl FnOnce(&mut HashSet<(RawFd, Filter)>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self, ident: RawFd, filter: Filter) -> io::Result<()> {
+        if filter.is_shared() && !self.with(|filters| filters.insert((ident, filter))) {
+            return Err(sys::already_exists());
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, ident: RawFd, filter: Filter) {
+        if filter.is_shared() {
+            self.with(|filters| filters.remove(&(ident, filter)));
+        }
+    }
+}
+
+/// One or the other, and the token that its events bear.
+#[derive(Debug)]
+pub(crate) struct Watched<T> {
+    pub(crate) way: Way<T>,
+    token: Option<Token>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Way<T> {
+    Filter(FilterSource),
+    Descriptor(IoSource<T>),
+}
+
+impl<T> Watched<T> {
+    pub(crate) fn new(way: Way<T>) -> Watched<T> {
+        Watched { way, token: None }
+    }
+
+    /// Refuses an event that is not of this source, as far as it can be told.
+    pub(crate) fn check(&self, event: &Event) -> io::Result<()> {
+        let is_its = match &self.way {
+            Way::Filter(source) => source.told(event).is_some(),
+            Way::Descriptor(_) => true,
+        };
+        if is_its && self.token == Some(event.token()) && event.is_readable() {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "an event of another source"))
+    }
+}
+
+/// What a registration of these sources can be: for reading, at an edge or once; or parked.
+///
+/// A level would be the edge again: kqueue forces EV_CLEAR on them, and "told for ever" is of no use where asking may take
+/// nothing away.
+fn plain(interests: Interest) -> io::Result<Interest> {
+    let is_foreign = interests.is_priority() || interests.is_aio() || interests.is_lio() || interests.is_exclusive();
+    match (is_foreign, interests.is_readable(), interests.is_oneshot()) {
+        (true, ..) => Err(sys::unsupported()),
+        (_, false, _) => Ok(Interest::PARKED),
+        (.., true) => Ok(Interest::READABLE.oneshot()),
+        (.., false) => Ok(Interest::READABLE),
+    }
+}
+
+impl<T: AsFd> Source for Watched<T> {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        let interests = plain(interests)?;
+        match &mut self.way {
+            Way::Filter(source) => source.register(registry, token, interests)?,
+            Way::Descriptor(source) => source.register_as(Origin::Own, registry, token, interests)?,
+        }
+        self.token = Some(token);
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        let interests = plain(interests)?;
+        match &mut self.way {
+            Way::Filter(source) => source.reregister(registry, token, interests)?,
+            Way::Descriptor(source) => source.reregister(registry, token, interests)?,
+        }
+        self.token = Some(token);
+        Ok(())
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.way {
+            Way::Filter(source) => source.deregister(registry)?,
+            Way::Descriptor(source) => source.deregister(registry)?,
+        }
+        self.token = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,30 @@
+//! System calls counted: what each operation costs. In a process of its own.
+
+/// Counts true system calls. Where a word has 32 bits there are too many ways to tell the time.
+#[cfg(all(target_os = "linux", target_pointer_width = "64", not(kevio_backend = "kqueue")))]
+#[path = "calls/traced.rs"]
+mod counter;
+
+/// Counts calls of the C library's functions: on Linux too with libkqueue, whose `kevent` is many calls.
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    all(target_os = "linux", kevio_backend = "kqueue")
+))]
+#[path = "calls/handed_on.rs"]
+mod counter;
+
+/// Where there is a counter.
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    all(target_os = "linux", any(target_pointer_width = "64", kevio_backend = "kqueue"))
+))]
+#[path = "calls/costs.rs"]
+mod costs;

@@ -1,0 +1,222 @@
+//! True system calls: the cases run in a forked child, which this process stops at each of its calls (ptrace(2)).
+//!
+//! The thread that counts is the child's first; those that it starts are not traced. What the tracer has seen stands in
+//! memory that both share by the time the closing mark returns.
+
+use std::ffi::{c_int, c_long, c_void};
+use std::mem;
+use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU8, AtomicUsize, Ordering::SeqCst};
+
+const MOST_CALLS: usize = 64;
+const LONGEST_TEXT: usize = 4096;
+
+/// A call that nobody else makes, and that does nothing: the process group of a process that cannot be.
+const MARK: c_long = libc::SYS_getpgid;
+const BEGIN: c_int = -0x6265;
+const END: c_int = -0x656e;
+
+/// Longer than all cases take together; then the child is ended by a signal.
+const PATIENCE: u32 = 100;
+
+/// All zeroes is a value of it.
+struct Shared {
+    len: AtomicUsize,
+    calls: [AtomicIsize; MOST_CALLS],
+    /// Why the child failed, in UTF-8.
+    text: [AtomicU8; LONGEST_TEXT],
+}
+
+static SHARED: AtomicPtr<Shared> = AtomicPtr::new(std::ptr::null_mut());
+
+fn shared() -> &'static Shared {
+    // SAFETY: `run` has mapped it, for ever, in this process or in the one that this is the child of.
+    unsafe { SHARED.load(SeqCst).as_ref() }.expect("within `run`")
+}
+
+impl Shared {
+    fn map() -> *mut Shared {
+        // SAFETY: the kernel chooses a place where nothing is.
+        let memory = unsafe {
+            let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+            libc::mmap(std::ptr::null_mut(), mem::size_of::<Shared>(), access, kind, -1, 0)
+        };
+        assert_ne!(memory, libc::MAP_FAILED);
+        memory.cast()
+    }
+
+    fn push(&self, call: isize) {
+        if let Some(place) = self.calls.get(self.len.fetch_add(1, SeqCst)) {
+            place.store(call, SeqCst);
+        }
+    }
+
+    fn say(&self, text: &str) {
+        for (place, byte) in self.text.iter().zip(text.bytes()) {
+            place.store(byte, SeqCst);
+        }
+    }
+
+    fn text(&self) -> String {
+        let bytes: Vec<_> = self.text.iter().map(|byte| byte.load(SeqCst)).take_while(|&byte| byte != 0).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// What this thread asks of the kernel in `of`.
+pub fn calls<T>(of: impl FnOnce() -> T) -> (T, Vec<String>) {
+    shared().len.store(0, SeqCst);
+    mark(BEGIN);
+    let value = of();
+    mark(END);
+    let calls = shared().calls.iter().take(shared().len.load(SeqCst)).map(|call| name(call.load(SeqCst)));
+    let mut calls: Vec<_> = calls.filter(|name| !OTHERS.contains(&&**name)).collect();
+    // With debug assertions the standard library asks, before it closes a descriptor, whether it is open.
+    if cfg!(debug_assertions) {
+        for i in (1..calls.len()).rev() {
+            if (&*calls[i - 1], &*calls[i]) == ("fcntl", "close") {
+                calls.remove(i - 1);
+            }
+        }
+    }
+    (value, calls)
+}
+
+fn mark(which: c_int) {
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::syscall(MARK, which) }, -1);
+}
+
+/// Runs `cases` in a child that is traced. No other thread may be doing anything: a fork copies the locks it holds.
+pub fn run(cases: fn()) {
+    let shared = Shared::map();
+    // SAFETY: the child has the one thread, and leaves without running anything else of this process.
+    match unsafe { libc::fork() } {
+        0 => child(shared, cases),
+        pid => {
+            assert!(pid > 0, "{}", std::io::Error::last_os_error());
+            // SAFETY: it was mapped above and is never unmapped.
+            let shared = unsafe { &*shared };
+            let status = trace(pid, shared);
+            assert_eq!(status, 0, "{}", shared.text());
+        }
+    }
+}
+
+fn child(shared: *mut Shared, cases: fn()) -> ! {
+    SHARED.store(shared, SeqCst);
+    // What the test harness would do with the message stays in this process.
+    std::panic::set_hook(Box::new(|panic| self::shared().say(&panic.to_string())));
+    let result = std::panic::catch_unwind(|| {
+        // SAFETY: no pointers; the parent waits for the stop.
+        unsafe {
+            libc::alarm(PATIENCE);
+            let traced = libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+            assert_eq!(traced, 0, "nothing can be traced here: {}", std::io::Error::last_os_error());
+            libc::raise(libc::SIGSTOP);
+        }
+        cases();
+    });
+    // SAFETY: ends this process, which is the child.
+    unsafe { libc::_exit(i32::from(result.is_err())) }
+}
+
+/// Lets the child run until its end, and writes down its calls between the marks; its status.
+fn trace(pid: libc::pid_t, shared: &Shared) -> c_int {
+    let mut counting = false;
+    let mut is_first = true;
+    loop {
+        let mut status = 0;
+        // SAFETY: the kernel writes one `int`.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        if !libc::WIFSTOPPED(status) {
+            return status;
+        }
+        let mut signal = libc::WSTOPSIG(status);
+        if mem::take(&mut is_first) {
+            let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
+            // SAFETY: no pointers; the child is stopped.
+            assert_eq!(unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, pid, 0, options) }, 0);
+            signal = 0;
+        } else if signal == libc::SIGTRAP | 0x80 {
+            signal = 0;
+            match entered(pid) {
+                Some((call, argument)) if call == MARK && argument == BEGIN => counting = true,
+                Some((call, argument)) if call == MARK && argument == END => counting = false,
+                Some((call, _)) if counting => shared.push(call as isize),
+                _ => {}
+            }
+        }
+        // SAFETY: no pointers; the child is stopped, and goes on with its signal, if that is what stopped it.
+        assert_eq!(unsafe { libc::ptrace(libc::PTRACE_SYSCALL, pid, 0, signal) }, 0);
+    }
+}
+
+/// The call that the child is about to make, and its first argument; `None` if it has just made one.
+fn entered(pid: libc::pid_t) -> Option<(c_long, c_int)> {
+    /// `struct ptrace_syscall_info` of <linux/ptrace.h>; libc has it for glibc only.
+    #[repr(C)]
+    struct Info {
+        operation: u8,
+        reserved: [u8; 3],
+        architecture: u32,
+        places: [u64; 2],
+        call: u64,
+        arguments: [u64; 6],
+    }
+    const GET_SYSCALL_INFO: c_int = 0x420e;
+    const ENTRY: u8 = 1;
+
+    // SAFETY: integers. Zeroes are a value of each.
+    let mut info: Info = unsafe { mem::zeroed() };
+    let address: *mut c_void = std::ptr::addr_of_mut!(info).cast();
+    // SAFETY: the kernel writes at most as many bytes as the record has.
+    let written = unsafe { libc::ptrace(GET_SYSCALL_INFO as _, pid, mem::size_of::<Info>(), address) };
+    assert!(written > 0, "Linux 5.3 is needed to count calls: {}", std::io::Error::last_os_error());
+    (info.operation == ENTRY).then_some((info.call as c_long, info.arguments[0] as c_int))
+}
+
+/// What is not the operation's: memory for the allocator, and the clock on machines where reading it is a call.
+const OTHERS: &[&str] = &["brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "clock_gettime", "gettimeofday"];
+
+fn name(call: isize) -> String {
+    macro_rules! names {
+        ($($(#[$which:meta])? $name:ident $call:ident,)+) => {
+            [$($(#[$which])? (libc::$call as isize, stringify!($name)),)+]
+        };
+    }
+    // Those that an operation here is likely to make, and `OTHERS`; more are numbers.
+    let names: &[(isize, &str)] = &names![
+        accept4 SYS_accept4,
+        brk SYS_brk,
+        clock_gettime SYS_clock_gettime,
+        close SYS_close,
+        dup SYS_dup,
+        epoll_ctl SYS_epoll_ctl,
+        epoll_pwait SYS_epoll_pwait,
+        epoll_pwait2 SYS_epoll_pwait2,
+        fcntl SYS_fcntl,
+        futex SYS_futex,
+        getpid SYS_getpid,
+        getsockopt SYS_getsockopt,
+        gettimeofday SYS_gettimeofday,
+        ioctl SYS_ioctl,
+        madvise SYS_madvise,
+        mmap SYS_mmap,
+        mprotect SYS_mprotect,
+        mremap SYS_mremap,
+        munmap SYS_munmap,
+        ppoll SYS_ppoll,
+        read SYS_read,
+        recvfrom SYS_recvfrom,
+        sched_yield SYS_sched_yield,
+        sendto SYS_sendto,
+        setsockopt SYS_setsockopt,
+        write SYS_write,
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] fstat SYS_fstat,
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))] newfstatat SYS_newfstatat,
+        #[cfg(target_arch = "x86_64")] epoll_wait SYS_epoll_wait,
+        #[cfg(target_arch = "x86_64")] poll SYS_poll,
+    ];
+    let name = names.iter().find(|(number, _)| *number == call);
+    name.map_or_else(|| format!("call {call}"), |(_, name)| (*name).to_owned())
+}

@@ -1,0 +1,313 @@
+//! Whatever is made, registered and dropped, in any order, leaves no descriptor open and closes no other. In a process of
+//! its own, which looks at all it has.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
+
+use kevio::event::Source;
+use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
+use kevio::unix::{pipe, IoSource, SourceFd};
+use kevio::{Interest, Poll, Process, Timer, Token, Waker};
+
+mod open;
+
+/// One test looks at a time. The poll is there so that libkqueue keeps the descriptors that serve all queues.
+static ONE: Mutex<Option<Poll>> = Mutex::new(None);
+
+/// One that lives as long as this process.
+fn child() -> &'static std::process::Child {
+    static CHILD: OnceLock<std::process::Child> = OnceLock::new();
+    CHILD.get_or_init(|| {
+        use std::process::{Command, Stdio};
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    })
+}
+
+/// Does `f`, which drops what it makes.
+fn leaves_nothing(what: &str, f: impl Fn()) {
+    let mut one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    one.get_or_insert_with(|| Poll::new().unwrap());
+    child();
+    let before = open::files();
+    for _ in 0..3 {
+        f();
+        open::assert_same(&before, what);
+    }
+}
+
+fn loopback() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// A name for a socket, which nothing has yet.
+struct Name(tempfile::TempDir);
+
+impl Name {
+    fn new() -> Name {
+        Name(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("socket")
+    }
+}
+
+/// A connected pair, the second of which was accepted.
+fn accepted() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(loopback()).unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (stream, until_done(|| listener.accept()).0)
+}
+
+fn until_done<T>(mut f: impl FnMut() -> io::Result<T>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match f() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && std::time::Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            result => return result.unwrap(),
+        }
+    }
+}
+
+/// A number that is closed when this is dropped.
+struct Bare(OwnedFd);
+
+impl Source for Bare {
+    fn register(&mut self, registry: &kevio::Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &kevio::Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &kevio::Registry) -> io::Result<()> {
+        SourceFd(&self.0.as_raw_fd()).deregister(registry)
+    }
+}
+
+type Sources = Vec<Box<dyn Source>>;
+type Kind = (&'static str, fn() -> Sources);
+
+/// Each kind of source, with its peer, which is one too.
+fn every_kind() -> Vec<Kind> {
+    vec![
+        ("a TCP listener", || vec![Box::new(TcpListener::bind(loopback()).unwrap())]),
+        ("TCP streams", || {
+            let (a, b) = accepted();
+            vec![Box::new(a), Box::new(b)]
+        }),
+        ("a UDP socket", || vec![Box::new(UdpSocket::bind(loopback()).unwrap())]),
+        ("Unix sockets with a name", || {
+            let name = Name::new();
+            let listener = UnixListener::bind(name.path()).unwrap();
+            let stream = UnixStream::connect(name.path()).unwrap();
+            let (accepted, _) = until_done(|| listener.accept());
+            vec![Box::new(listener), Box::new(stream), Box::new(accepted)]
+        }),
+        ("a pair of Unix streams", || {
+            let (a, b) = UnixStream::pair().unwrap();
+            vec![Box::new(a), Box::new(b)]
+        }),
+        ("Unix datagrams", || {
+            let name = Name::new();
+            let (a, b) = UnixDatagram::pair().unwrap();
+            let named = UnixDatagram::bind(name.path()).unwrap();
+            vec![Box::new(a), Box::new(b), Box::new(named), Box::new(UnixDatagram::unbound().unwrap())]
+        }),
+        ("a pipe", || {
+            let (sender, receiver) = pipe::new().unwrap();
+            vec![Box::new(sender), Box::new(receiver)]
+        }),
+        ("wrapped descriptors", || {
+            let (a, b) = UnixStream::pair().unwrap();
+            vec![Box::new(IoSource::new(OwnedFd::from(a))), Box::new(IoSource::new(OwnedFd::from(b)))]
+        }),
+        ("timers", || {
+            let (after, every) = (std::time::Duration::from_secs(60), std::time::Duration::from_micros(1));
+            vec![Box::new(Timer::after(after).unwrap()), Box::new(Timer::every(every).unwrap())]
+        }),
+        ("a process", || vec![Box::new(Process::new(child()).unwrap())]),
+        ("bare descriptors", || {
+            let (a, b) = UnixStream::pair().unwrap();
+            vec![Box::new(Bare(a.into())), Box::new(Bare(b.into()))]
+        }),
+    ]
+}
+
+/// What a kqueue has a filter for.
+const FILTERS: &[&str] = &["timers", "a process"];
+
+#[test]
+fn every_source_in_every_order() {
+    for (what, make) in every_kind() {
+        leaves_nothing(&format!("{what}, never registered"), || drop(make()));
+        for registered_for in [Interest::READABLE, Interest::WRITABLE, Interest::READABLE | Interest::WRITABLE] {
+            let register = || {
+                let (poll, mut sources) = (Poll::new().unwrap(), make());
+                for (token, source) in sources.iter_mut().enumerate() {
+                    poll.registry().register(source, Token(token), registered_for).unwrap();
+                }
+                (poll, sources)
+            };
+            leaves_nothing(&format!("{what}, before the poll"), || {
+                let (poll, sources) = register();
+                drop(sources);
+                drop(poll);
+            });
+            leaves_nothing(&format!("{what}, after the poll"), || {
+                let (poll, sources) = register();
+                drop(poll);
+                drop(sources);
+            });
+            leaves_nothing(&format!("{what}, the last first"), || {
+                let (poll, mut sources) = register();
+                while sources.pop().is_some() {}
+                drop(poll);
+            });
+            leaves_nothing(&format!("{what}, deregistered, while a clone of the registry is there"), || {
+                let (poll, mut sources) = register();
+                let registry = poll.registry().try_clone().unwrap();
+                drop(poll);
+                for source in &mut sources {
+                    registry.reregister(source, Token(9), registered_for).unwrap();
+                    registry.deregister(source).unwrap();
+                }
+                drop(registry);
+                drop(sources);
+            });
+        }
+    }
+}
+
+#[test]
+fn wakers_in_every_order() {
+    for woken in [false, true] {
+        let make = || {
+            let poll = Poll::new().unwrap();
+            let wakers = [1, 2, 3].map(|token| Waker::new(poll.registry(), Token(token)).unwrap());
+            if woken {
+                wakers.iter().for_each(|waker| waker.wake().unwrap());
+            }
+            (poll, wakers)
+        };
+        leaves_nothing("wakers before the poll", || {
+            let (poll, wakers) = make();
+            drop(wakers);
+            drop(poll);
+        });
+        leaves_nothing("wakers after the poll", || {
+            let (poll, wakers) = make();
+            drop(poll);
+            wakers.iter().for_each(|waker| waker.wake().unwrap());
+            drop(wakers);
+        });
+        leaves_nothing("wakers after the poll and the registry", || {
+            let (poll, wakers) = make();
+            let registry = poll.registry().try_clone().unwrap();
+            drop(poll);
+            drop(registry);
+            drop(wakers);
+        });
+    }
+}
+
+#[test]
+fn what_is_given_away_stays_open() {
+    leaves_nothing("streams given away", || {
+        let poll = Poll::new().unwrap();
+        let (mut a, mut b) = UnixStream::pair().unwrap();
+        let files = open::files();
+        poll.registry().register(&mut a, Token(1), Interest::READABLE).unwrap();
+        poll.registry().register(&mut b, Token(2), Interest::READABLE).unwrap();
+        assert_eq!(open::files(), files, "registering opened or closed something");
+        let numbers = [a.into_raw_fd(), b.into_raw_fd()];
+        assert_eq!(open::files(), files, "giving away opened or closed something");
+        for number in numbers {
+            SourceFd(&number).reregister(poll.registry(), Token(3), Interest::WRITABLE).unwrap();
+            SourceFd(&number).deregister(poll.registry()).unwrap();
+        }
+        assert_eq!(open::files(), files, "a bare number was closed");
+        // SAFETY: they were given away by their owners just above, and nobody else has them.
+        drop(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+    });
+}
+
+fn fails<T>(what: &str, kind: ErrorKind, result: io::Result<T>) {
+    match result {
+        Ok(_) => panic!("{what} was possible"),
+        Err(error) => assert_eq!(error.kind(), kind, "{what}: {error}"),
+    }
+}
+
+#[test]
+fn failed_registrations() {
+    for (what, make) in every_kind() {
+        leaves_nothing(&format!("failed registrations of {what}"), || {
+            let polls = [Poll::new().unwrap(), Poll::new().unwrap()];
+            let registries = [polls[0].registry(), polls[1].registry()];
+            let mut sources = make();
+            let files = open::files();
+            for source in &mut sources {
+                let read = Interest::READABLE;
+                fails(what, ErrorKind::Unsupported, registries[0].register(source, Token(1), Interest::AIO));
+                fails(what, ErrorKind::NotFound, registries[0].reregister(source, Token(1), read));
+                fails(what, ErrorKind::NotFound, registries[0].deregister(source));
+                registries[0].register(source, Token(1), read).unwrap();
+                fails(what, ErrorKind::Unsupported, registries[0].reregister(source, Token(1), Interest::AIO));
+                fails(what, ErrorKind::NotFound, registries[1].deregister(source));
+            }
+            // A filter of libkqueue is a descriptor.
+            if !(kevio::BACKEND == kevio::Backend::Kqueue && cfg!(target_os = "linux") && FILTERS.contains(&what)) {
+                assert_eq!(open::files(), files, "{what}");
+            }
+        });
+    }
+    leaves_nothing("a file", || {
+        let poll = Poll::new().unwrap();
+        let mut file = IoSource::new(tempfile::tempfile().unwrap());
+        let error = poll.registry().register(&mut file, Token(1), Interest::READABLE).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    });
+}
+
+/// The socket is there before what fails.
+#[test]
+fn failed_constructors() {
+    let nowhere = Path::new("/nonexistent/socket");
+    leaves_nothing("binding to what is taken", || {
+        let listener = TcpListener::bind(loopback()).unwrap();
+        fails("TCP", ErrorKind::AddrInUse, TcpListener::bind(listener.local_addr().unwrap()));
+        let socket = UdpSocket::bind(loopback()).unwrap();
+        fails("UDP", ErrorKind::AddrInUse, UdpSocket::bind(socket.local_addr().unwrap()));
+        let name = Name::new();
+        let _listener = UnixListener::bind(name.path()).unwrap();
+        fails("a Unix listener", ErrorKind::AddrInUse, UnixListener::bind(name.path()));
+        fails("a Unix datagram", ErrorKind::AddrInUse, UnixDatagram::bind(name.path()));
+    });
+    leaves_nothing("binding and connecting to what is not there", || {
+        fails("a Unix listener", ErrorKind::NotFound, UnixListener::bind(nowhere));
+        fails("a Unix datagram", ErrorKind::NotFound, UnixDatagram::bind(nowhere));
+        fails("a Unix stream", ErrorKind::NotFound, UnixStream::connect(nowhere));
+        let name = Name::new();
+        drop(UnixListener::bind(name.path()).unwrap());
+        fails("a Unix stream", ErrorKind::ConnectionRefused, UnixStream::connect(name.path()));
+    });
+    leaves_nothing("accepting nobody", || {
+        fails("TCP", ErrorKind::WouldBlock, TcpListener::bind(loopback()).unwrap().accept());
+        let name = Name::new();
+        fails("a Unix socket", ErrorKind::WouldBlock, UnixListener::bind(name.path()).unwrap().accept());
+    });
+    leaves_nothing("connecting to nobody", || {
+        let listener = TcpListener::bind(loopback()).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        // It may be refused at once, or later.
+        drop(TcpStream::connect(address));
+    });
+}

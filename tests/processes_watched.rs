@@ -1,0 +1,381 @@
+//! Processes as sources: conformance cases 95 to 97. In a process of its own: without kqueue and pidfd there is a handler for
+//! SIGCHLD, which interrupts waits. One test at a time: between fork(2) and exec(3) a child keeps open what others close.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kevio::net::UnixStream;
+use kevio::{Backend, Batch, Interest, Poll, Process, Token, BACKEND};
+
+#[path = "suite/harness.rs"]
+#[allow(dead_code, unused_imports)]
+mod harness;
+#[path = "suite/said.rs"]
+#[allow(dead_code, unused_imports)]
+mod said;
+
+use self::harness::*;
+
+static ONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A child that exits when its standard input ends, with this status.
+fn child(status: i32) -> Child {
+    let script = format!("read line; exit {status}");
+    Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap()
+}
+
+fn end(child: &mut Child) {
+    drop(child.stdin.take());
+}
+
+/// Whether each system's way is certain: else other children's ends are heard of too.
+fn is_certain() -> bool {
+    let has_pidfd = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(kevio_unsupported_force_fallbacks);
+    BACKEND == Backend::Kqueue || has_pidfd
+}
+
+/// Polls until the event of `token` says that the process has exited. Other tokens fail.
+#[track_caller]
+fn exited(l: &mut Loop, token: usize, process: &mut Process) {
+    loop {
+        l.expect(token, R);
+        if l.events.iter().any(|event| process.has_exited(event).unwrap()) {
+            return;
+        }
+        assert!(!is_certain(), "an event that says nothing");
+    }
+}
+
+/// Nothing comes of it: no event, or one that says no.
+#[track_caller]
+fn runs(l: &mut Loop, process: &mut Process) {
+    if is_certain() {
+        return l.expect_silence();
+    }
+    l.turn(Some(Duration::from_millis(5)));
+    for event in &l.events {
+        assert!(!process.has_exited(event).unwrap());
+    }
+}
+
+#[test]
+fn a_child_exits_and_can_be_waited_for() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    for (token, status) in [(1, 0), (2, 7)] {
+        let mut child = child(status);
+        let mut process = Process::new(&child).unwrap();
+        assert_eq!(process.pid(), child.id() as i32);
+        l.register(&mut process, token, READ);
+        runs(&mut l, &mut process);
+        end(&mut child);
+        exited(&mut l, token, &mut process);
+        assert_eq!(child.wait().unwrap().code(), Some(status));
+        // That it has been waited for is no event.
+        l.expect_silence();
+    }
+    let mut killed = child(0);
+    let mut process = Process::new(&killed).unwrap();
+    l.register(&mut process, 3, READ);
+    killed.kill().unwrap();
+    exited(&mut l, 3, &mut process);
+    assert_eq!(killed.wait().unwrap().signal(), Some(libc::SIGKILL));
+}
+
+/// Waits until it is one, and leaves it so.
+fn zombie(status: i32) -> Child {
+    let mut child = child(status);
+    end(&mut child);
+    // SAFETY: the kernel writes one `siginfo_t`, which is integers and addresses.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        assert_eq!(libc::waitid(libc::P_PID, child.id() as _, &mut info, libc::WEXITED | libc::WNOWAIT), 0);
+    }
+    child
+}
+
+#[test]
+fn a_zombie_is_told_at_once() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut child = zombie(3);
+    let mut process = Process::new(&child).unwrap();
+    l.register(&mut process, 1, READ);
+    exited(&mut l, 1, &mut process);
+    l.deregister(&mut process);
+    l.expect_silence();
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn what_is_no_process() {
+    let _alone = alone();
+    for number in [0, -1, i32::MIN, i32::MIN + 1] {
+        assert_eq!(Process::from_pid(number).unwrap_err().kind(), ErrorKind::InvalidInput, "{number}");
+    }
+    // No system has so many.
+    assert_eq!(Process::from_pid(i32::MAX - 1).unwrap_err().kind(), ErrorKind::NotFound);
+    let mut reaped = zombie(0);
+    reaped.wait().unwrap();
+    assert_eq!(Process::new(&reaped).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn what_is_not_a_child() {
+    let _alone = alone();
+    match Process::from_pid(std::os::unix::process::parent_id() as i32) {
+        Ok(mut parent) => {
+            assert!(is_certain());
+            let mut l = Loop::new();
+            l.register(&mut parent, 1, READ);
+            l.expect_silence();
+        }
+        Err(error) => assert!(error.kind() == ErrorKind::Unsupported && !is_certain(), "{error}"),
+    }
+}
+
+#[test]
+fn the_end_is_told_once_and_again_when_reregistered() {
+    let _alone = alone();
+    for interest in [READ, READ.level(), BOTH, READ.oneshot()] {
+        let mut l = Loop::new();
+        let mut child = zombie(0);
+        let mut process = Process::new(&child).unwrap();
+        l.register(&mut process, 1, interest);
+        exited(&mut l, 1, &mut process);
+        l.expect_silence();
+        l.reregister(&mut process, 2, interest);
+        exited(&mut l, 2, &mut process);
+        l.expect_silence();
+        l.reregister(&mut process, 3, Interest::PARKED);
+        l.expect_silence();
+        child.wait().unwrap();
+    }
+}
+
+/// An event that nobody asked about is not told for ever.
+#[test]
+fn a_process_that_is_not_asked() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut child = zombie(0);
+    let mut process = Process::new(&child).unwrap();
+    l.register(&mut process, 1, READ.level());
+    l.expect(1, R);
+    l.expect_silence();
+    child.wait().unwrap();
+}
+
+#[test]
+fn parked_and_registered_again() {
+    let _alone = alone();
+    let (mut l, mut other) = (Loop::new(), Loop::new());
+    for parked in [Interest::PARKED, WRITE] {
+        let mut child = child(0);
+        let mut process = Process::new(&child).unwrap();
+        let registry = l.poll.registry();
+        assert_eq!(registry.reregister(&mut process, Token(1), READ).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(registry.deregister(&mut process).unwrap_err().kind(), ErrorKind::NotFound);
+        l.register(&mut process, 1, parked);
+        for registry in [l.poll.registry(), other.poll.registry()] {
+            let error = registry.register(&mut process, Token(2), READ).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        }
+        end(&mut child);
+        l.expect_silence();
+        l.reregister(&mut process, 2, READ);
+        exited(&mut l, 2, &mut process);
+        l.deregister(&mut process);
+        other.register(&mut process, 3, READ);
+        exited(&mut other, 3, &mut process);
+        child.wait().unwrap();
+    }
+    let mut process = Process::from_pid(child(0).id() as i32).unwrap();
+    for foreign in [Interest::AIO, Interest::PRIORITY, READ.exclusive()] {
+        let error = l.poll.registry().register(&mut process, Token(1), foreign).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
+}
+
+#[test]
+fn a_process_watched_twice() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut other = Loop::new();
+    let mut child = child(0);
+    let [mut first, mut second, mut third] = [(); 3].map(|()| Process::new(&child).unwrap());
+    l.register(&mut first, 1, READ);
+    other.register(&mut third, 3, READ);
+    match l.poll.registry().register(&mut second, Token(2), READ) {
+        Ok(()) => assert_ne!(BACKEND, Backend::Kqueue),
+        Err(error) => assert!(error.kind() == ErrorKind::AlreadyExists && BACKEND == Backend::Kqueue, "{error}"),
+    }
+    end(&mut child);
+    exited(&mut other, 3, &mut third);
+    if BACKEND == Backend::Kqueue {
+        exited(&mut l, 1, &mut first);
+        // When the one goes the other can come.
+        drop(first);
+        l.register(&mut second, 2, READ);
+        exited(&mut l, 2, &mut second);
+    } else {
+        l.expect_all(&[(1, R), (2, R)]);
+    }
+    child.wait().unwrap();
+}
+
+#[test]
+fn an_event_of_another_source() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut child = zombie(0);
+    let mut process = Process::new(&child).unwrap();
+    l.register(&mut process, 1, READ);
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 2, READ);
+    exited(&mut l, 1, &mut process);
+    b.write_all(b"x").unwrap();
+    l.expect(2, R);
+    assert_eq!(a.read(&mut [0; 4]).unwrap(), 1);
+    let event = l.events.iter().next().unwrap();
+    assert_eq!(process.has_exited(event).unwrap_err().kind(), ErrorKind::InvalidInput);
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_dropped_process_is_silent() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut child = child(0);
+    let mut process = Process::new(&child).unwrap();
+    l.register(&mut process, 1, READ);
+    drop(process);
+    end(&mut child);
+    child.wait().unwrap();
+    l.expect_silence();
+    // And one that outlives its poll.
+    let mut child = self::child(0);
+    let mut process = Process::new(&child).unwrap();
+    let poll = Poll::new().unwrap();
+    poll.registry().register(&mut process, Token(1), READ).unwrap();
+    drop(poll);
+    l.register(&mut process, 2, READ);
+    end(&mut child);
+    exited(&mut l, 2, &mut process);
+    child.wait().unwrap();
+}
+
+/// All that exit at the same moment are told, each under its token; SIGCHLD would come once for many.
+#[test]
+fn many_children_exit_at_once() {
+    let _alone = alone();
+    const MANY: usize = 400;
+    raise_descriptor_limit();
+    let mut l = Loop::with_capacity(64);
+    let (gate, hold) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut children: Vec<_> = (0..MANY)
+        .map(|_| {
+            let stdin = Stdio::from(std::os::fd::OwnedFd::from(gate.try_clone().unwrap()));
+            Command::new("cat").stdin(stdin).stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    let mut processes: Vec<_> = children.iter().map(|child| Process::new(child).unwrap()).collect();
+    let mut batch = Batch::new();
+    for (token, process) in processes.iter_mut().enumerate() {
+        batch.register(process, Token(token), READ);
+    }
+    for result in l.poll.registry().submit(batch) {
+        result.unwrap();
+    }
+    drop((gate, hold));
+    let mut over = vec![false; MANY];
+    let deadline = std::time::Instant::now() + 3 * DEADLINE;
+    while over.contains(&false) {
+        assert!(std::time::Instant::now() < deadline, "{} are left", over.iter().filter(|over| !**over).count());
+        l.turn(Some(Duration::from_millis(100)));
+        for event in &l.events {
+            let token = event.token().0;
+            if processes[token].has_exited(event).unwrap() {
+                assert!(!std::mem::replace(&mut over[token], true), "{token} twice");
+            }
+        }
+    }
+    for child in &mut children {
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn the_end_of_another_child() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let (mut watched, mut other) = (child(0), child(0));
+    let mut process = Process::new(&watched).unwrap();
+    l.register(&mut process, 1, READ);
+    l.expect_silence();
+    end(&mut other);
+    other.wait().unwrap();
+    if is_certain() {
+        l.expect_silence();
+    } else {
+        l.expect(1, R);
+        assert!(!process.has_exited(l.events.iter().next().unwrap()).unwrap());
+    }
+    end(&mut watched);
+    exited(&mut l, 1, &mut process);
+    watched.wait().unwrap();
+}
+
+/// A handler that was there before is called, and is what it was when nobody watches any more.
+#[test]
+fn somebody_elses_handler() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn count(_: libc::c_int) {
+        CALLS.fetch_add(1, Ordering::SeqCst);
+    }
+    let handler = count as extern "C" fn(libc::c_int) as usize;
+    let _alone = alone();
+    // SAFETY: the actions are integers, addresses and sets of bits; the handler only adds.
+    let action = |new: Option<usize>| unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        assert_eq!(libc::sigaction(libc::SIGCHLD, std::ptr::null(), &mut action), 0);
+        let old = action.sa_sigaction as usize;
+        if let Some(new) = new {
+            action.sa_sigaction = new as _;
+            action.sa_flags = libc::SA_RESTART;
+            assert_eq!(libc::sigaction(libc::SIGCHLD, &action, std::ptr::null_mut()), 0);
+        }
+        old
+    };
+    let before = action(Some(handler));
+    for _ in 0..3 {
+        let mut l = Loop::new();
+        let mut children = [child(0), child(0)];
+        let mut processes = [0, 1].map(|n: usize| Process::new(&children[n]).unwrap());
+        l.register(&mut processes[0], 0, READ);
+        l.register(&mut processes[1], 1, READ);
+        assert_eq!(action(None) == handler, is_certain());
+        let calls = CALLS.load(Ordering::SeqCst);
+        children.iter_mut().for_each(end);
+        let mut over = [false; 2];
+        while over.contains(&false) {
+            l.turn(Some(DEADLINE));
+            for event in &l.events {
+                over[event.token().0] |= processes[event.token().0].has_exited(event).unwrap();
+            }
+        }
+        children.iter_mut().for_each(|child| assert!(child.wait().unwrap().success()));
+        assert!(CALLS.load(Ordering::SeqCst) > calls, "it was not called");
+        drop(processes);
+        assert_eq!(action(None), handler);
+    }
+    assert_eq!(action(Some(before)), handler);
+}

@@ -1,0 +1,329 @@
+//! Many changes in one call.
+
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsRawFd;
+
+use kevio::event::Source;
+use kevio::net::UnixStream;
+use kevio::unix::{pipe, SourceFd};
+use kevio::{Backend, Batch, Interest, Registry, Token, BACKEND};
+
+use super::harness::*;
+
+/// A source of another crate, made of two, which counts what it is.
+struct Two(UnixStream, UnixStream, bool);
+
+impl Source for Two {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        assert!(!std::mem::replace(&mut self.2, true));
+        registry.register(&mut self.0, token, interests)?;
+        registry.register(&mut self.1, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        registry.reregister(&mut self.0, token, interests)?;
+        registry.reregister(&mut self.1, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.2 = false;
+        let first = registry.deregister(&mut self.0);
+        registry.deregister(&mut self.1)?;
+        first
+    }
+}
+
+fn kinds(results: Vec<io::Result<()>>) -> Vec<Option<ErrorKind>> {
+    results.into_iter().map(|result| result.err().map(|error| error.kind())).collect()
+}
+
+#[test]
+fn an_empty_batch_is_nothing() {
+    let mut l = Loop::new();
+    assert!(Batch::new().is_empty());
+    assert!(l.poll.registry().submit(Batch::with_capacity(4)).is_empty());
+    l.expect_silence();
+}
+
+#[test]
+fn sources_of_every_kind() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut sender, mut receiver) = pipe::new().unwrap();
+    let (bare, mut bare_peer) = UnixStream::pair().unwrap();
+    let number = bare.as_raw_fd();
+    let mut bare = SourceFd(&number);
+    let (first, mut first_peer) = UnixStream::pair().unwrap();
+    let (second, mut second_peer) = UnixStream::pair().unwrap();
+    let mut two = Two(first, second, false);
+    let (mut boxed, mut boxed_peer) = UnixStream::pair().map(|(a, b)| (Box::new(a), b)).unwrap();
+    let mut batch = Batch::new();
+    batch
+        .register(&mut a, Token(1), BOTH)
+        .register(&mut receiver, Token(2), READ)
+        .register(&mut bare, Token(3), READ)
+        .register(&mut two, Token(4), READ)
+        .register(&mut boxed, Token(5), Interest::PARKED);
+    assert_eq!(batch.len(), 5);
+    assert_eq!(format!("{batch:?}"), "Batch { len: 5 }");
+    assert_eq!(kinds(l.poll.registry().submit(batch)), [None; 5]);
+
+    for peer in [&mut b, &mut bare_peer, &mut first_peer, &mut boxed_peer] {
+        peer.write_all(b"x").unwrap();
+    }
+    sender.write_all(b"x").unwrap();
+    let said = l.now();
+    assert_eq!(said.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4], "{said:?}");
+    assert!(said[&1].has(R | W));
+
+    let mut batch = Batch::new();
+    batch.reregister(&mut a, Token(11), WRITE).deregister(&mut receiver).reregister(&mut boxed, Token(15), READ);
+    batch.deregister(&mut bare).reregister(&mut two, Token(14), READ);
+    assert_eq!(kinds(l.poll.registry().submit(batch)), [None; 5]);
+    second_peer.write_all(b"x").unwrap();
+    let said = l.now();
+    assert_eq!(said.keys().copied().collect::<Vec<_>>(), [11, 14, 15], "{said:?}");
+    // What was registered in a batch is registered, and can be registered again when it is not.
+    let registry = l.poll.registry();
+    assert_eq!(registry.register(&mut a, Token(1), READ).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    registry.deregister(&mut a).unwrap();
+    registry.register(&mut receiver, Token(2), READ).unwrap();
+    l.expect(2, R);
+}
+
+#[test]
+fn one_that_fails_stops_no_other() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut c, mut d) = UnixStream::pair().unwrap();
+    let (mut aio, _aio_peer) = UnixStream::pair().unwrap();
+    let (mut never, _never_peer) = UnixStream::pair().unwrap();
+    let (mut registered, _peer) = UnixStream::pair().unwrap();
+    let (again, _again_peer) = UnixStream::pair().unwrap();
+    let closed = closed_descriptor();
+    let file = tempfile::tempfile().unwrap();
+    let again = again.as_raw_fd();
+    l.register(&mut registered, 9, READ);
+    l.register(&mut SourceFd(&again), 10, READ);
+    let (mut closed, mut negative) = (SourceFd(&closed), SourceFd(&-1));
+    let file = file.as_raw_fd();
+    let (mut file, mut unknown) = (SourceFd(&file), SourceFd(&again));
+    let mut batch = Batch::new();
+    batch
+        .register(&mut a, Token(1), READ)
+        .register(&mut closed, Token(2), BOTH)
+        .register(&mut negative, Token(2), READ)
+        .register(&mut file, Token(2), READ)
+        .register(&mut aio, Token(2), READ | Interest::AIO)
+        .reregister(&mut never, Token(2), READ)
+        .register(&mut registered, Token(2), READ)
+        .deregister(&mut unknown)
+        .register(&mut c, Token(3), READ);
+    let results = l.poll.registry().submit(batch);
+    let errno = |index: usize| results[index].as_ref().unwrap_err().raw_os_error();
+    assert!(results[0].is_ok() && results[7].is_ok() && results[8].is_ok(), "{results:?}");
+    assert_eq!((errno(1), errno(2), errno(3)), (Some(libc::EBADF), Some(libc::EBADF), Some(libc::EPERM)));
+    let kind = |index: usize| results[index].as_ref().unwrap_err().kind();
+    assert_eq!((kind(4), kind(5), kind(6)), (ErrorKind::Unsupported, ErrorKind::NotFound, ErrorKind::AlreadyExists));
+    b.write_all(b"x").unwrap();
+    d.write_all(b"x").unwrap();
+    assert_eq!(l.now().into_keys().collect::<Vec<_>>(), [1, 3]);
+    // What failed is not registered, and what had been still is.
+    l.register(&mut aio, 4, WRITE);
+    l.expect(4, W);
+    l.reregister(&mut registered, 5, WRITE);
+    l.expect(5, W);
+}
+
+/// What the kernel refuses, and its source has been told that it was done.
+#[test]
+fn what_the_kernel_refuses_is_taken_back() {
+    let mut l = Loop::new();
+    // SAFETY: the number is nobody's; it is given back before the stream is dropped, which so closes nothing.
+    let mut closed = unsafe { <UnixStream as std::os::fd::FromRawFd>::from_raw_fd(closed_descriptor()) };
+    let (mut good, _peer) = UnixStream::pair().unwrap();
+    let mut batch = Batch::new();
+    batch.register(&mut closed, Token(1), BOTH).register(&mut good, Token(2), WRITE);
+    let results = l.poll.registry().submit(batch);
+    assert!(results[1].is_ok());
+    l.expect(2, W);
+    if BACKEND != Backend::Poll {
+        // poll(2) would see it at the next poll, and forgets it then.
+        assert_eq!(results[0].as_ref().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        let registry = l.poll.registry();
+        assert_eq!(registry.deregister(&mut closed).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(registry.register(&mut closed, Token(1), BOTH).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+    l.expect_silence();
+    let _ = std::os::fd::IntoRawFd::into_raw_fd(closed);
+}
+
+/// The same bare descriptor twice, and one after the other.
+#[test]
+fn the_same_descriptor_twice() {
+    let mut l = Loop::new();
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let number = a.as_raw_fd();
+    let [mut first, mut second, mut third, mut fourth] = [(); 4].map(|()| SourceFd(&number));
+    let mut batch = Batch::new();
+    batch.register(&mut first, Token(1), READ).register(&mut second, Token(2), READ);
+    let results = kinds(l.poll.registry().submit(batch));
+    let replaces = BACKEND == Backend::Kqueue;
+    assert_eq!(results, [None, (!replaces).then_some(ErrorKind::AlreadyExists)]);
+    b.write_all(b"x").unwrap();
+    l.expect(if replaces { 2 } else { 1 }, R);
+
+    let mut batch = Batch::new();
+    batch.deregister(&mut third).register(&mut fourth, Token(3), READ);
+    assert_eq!(kinds(l.poll.registry().submit(batch)), [None, None]);
+    l.expect(3, R);
+}
+
+#[test]
+fn a_thousand_at_once() {
+    let limit = raise_descriptor_limit();
+    let many = 1000.min(limit.saturating_sub(500));
+    assert!(many >= 300, "no more than {limit} descriptors can be opened here");
+    let mut l = Loop::new();
+    let socket = std::net::UdpSocket::bind(loopback()).unwrap();
+    let mut copies: Vec<_> = (0..many).map(|_| kevio::net::UdpSocket::from_std(socket.try_clone().unwrap())).collect();
+    let mut batch = Batch::with_capacity(many);
+    for (token, copy) in copies.iter_mut().enumerate() {
+        batch.register(copy, Token(token), WRITE);
+    }
+    assert_eq!(kinds(l.poll.registry().submit(batch)), vec![None; many]);
+    l.until(|said| said.len() == many, || format!("{many} tokens"));
+    let mut batch = Batch::with_capacity(many);
+    for copy in &mut copies {
+        batch.deregister(copy);
+    }
+    assert_eq!(kinds(l.poll.registry().submit(batch)), vec![None; many]);
+    assert!(copies.iter_mut().all(|copy| l.poll.registry().deregister(copy).is_err()));
+}
+
+/// A source that acts on what the registry answers, as each may.
+struct Insists(SourceFd<'static>, bool);
+
+impl Source for Insists {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        if self.1 {
+            // Whatever there was.
+            let _ = registry.deregister(&mut self.0);
+            return registry.register(&mut self.0, token, interests);
+        }
+        match registry.reregister(&mut self.0, token, interests) {
+            Err(error) if error.kind() == ErrorKind::NotFound => registry.register(&mut self.0, token, interests),
+            result => result,
+        }
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        registry.reregister(&mut self.0, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.0)
+    }
+}
+
+#[test]
+fn a_source_that_looks_at_the_answer() {
+    for deregisters in [true, false] {
+        let mut l = Loop::new();
+        let (a, mut b) = UnixStream::pair().unwrap();
+        let (mut c, mut d) = UnixStream::pair().unwrap();
+        let number: &'static _ = Box::leak(Box::new(a.as_raw_fd()));
+        for token in [1, 2] {
+            let mut insists = Insists(SourceFd(number), deregisters);
+            let mut batch = Batch::new();
+            batch.register(&mut insists, Token(token), READ);
+            if token == 1 {
+                batch.register(&mut c, Token(9), READ);
+            }
+            assert!(l.poll.registry().submit(batch).iter().all(Result::is_ok));
+            b.write_all(b"x").unwrap();
+            l.expect(token, R);
+        }
+        d.write_all(b"x").unwrap();
+        l.expect(9, R);
+    }
+}
+
+/// A source of two of which one cannot be registered does not stay registered by half.
+#[test]
+fn half_of_a_source() {
+    let mut l = Loop::new();
+    let file = tempfile::tempfile().unwrap();
+    let file: &'static _ = Box::leak(Box::new(file.as_raw_fd()));
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let number: &'static _ = Box::leak(Box::new(a.as_raw_fd()));
+    let closed: &'static _ = Box::leak(Box::new(closed_descriptor()));
+    for (first, second) in [(number, file), (number, closed), (file, number), (closed, number)] {
+        let mut pair = Pair(SourceFd(first), SourceFd(second));
+        let (mut other, _peer) = UnixStream::pair().unwrap();
+        let mut batch = Batch::new();
+        batch.register(&mut pair, Token(1), READ).register(&mut other, Token(2), WRITE);
+        let results = l.poll.registry().submit(batch);
+        assert!(results[0].is_err() && results[1].is_ok(), "{results:?}");
+        b.write_all(b"x").unwrap();
+        assert_eq!(l.now().into_keys().collect::<Vec<_>>(), [2]);
+        let error = l.poll.registry().deregister(&mut SourceFd(number)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        l.deregister(&mut other);
+    }
+}
+
+/// It does no more than it must.
+struct Pair(SourceFd<'static>, SourceFd<'static>);
+
+impl Source for Pair {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        registry.register(&mut self.0, token, interests)?;
+        registry.register(&mut self.1, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        registry.reregister(&mut self.0, token, interests)?;
+        registry.reregister(&mut self.1, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.0)?;
+        registry.deregister(&mut self.1)
+    }
+}
+
+struct Panics;
+
+impl Source for Panics {
+    fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        panic!("a source of somebody else's")
+    }
+
+    fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
+        panic!("a source of somebody else's")
+    }
+
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        panic!("a source of somebody else's")
+    }
+}
+
+/// What came before it is done, as the sources have been told.
+#[test]
+fn a_source_that_panics() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut c, mut d) = UnixStream::pair().unwrap();
+    l.register(&mut c, 2, READ);
+    let mut batch = Batch::new();
+    let mut panics = Panics;
+    batch.register(&mut a, Token(1), READ).deregister(&mut c).register(&mut panics, Token(3), READ);
+    let registry = l.poll.registry();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| registry.submit(batch)));
+    assert!(panicked.is_err());
+    d.write_all(b"x").unwrap();
+    b.write_all(b"x").unwrap();
+    assert_eq!(l.now().into_keys().collect::<Vec<_>>(), [1]);
+    l.deregister(&mut a);
+}

@@ -1,0 +1,310 @@
+//! Load and faults: many threads, many descriptors, signals without pause.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kevio::net::{TcpStream, UnixStream};
+use kevio::unix::SourceFd;
+use kevio::{Registry, Token, Waker};
+
+use super::harness::*;
+
+/// Registers, changes and deregisters, `times` times; then registers for good.
+fn change(registry: &Registry, stream: &mut UnixStream, is_bare: bool, token: Token, times: usize) {
+    let number = stream.as_raw_fd();
+    let mut bare = SourceFd(&number);
+    let source: &mut dyn kevio::event::Source = if is_bare { &mut bare } else { stream };
+    for _ in 0..times {
+        registry.register(source, token, BOTH).unwrap();
+        registry.reregister(source, token, READ).unwrap();
+        registry.deregister(source).unwrap();
+    }
+    assert_eq!(registry.deregister(source).unwrap_err().kind(), ErrorKind::NotFound);
+    registry.register(source, token, READ).unwrap();
+}
+
+#[test]
+fn eight_threads_change_while_one_polls() {
+    const THREADS: usize = 8;
+    const EACH: usize = 10_000;
+    let mut l = Loop::new();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|token| {
+            let registry = l.poll.registry().try_clone().unwrap();
+            thread::spawn(move || {
+                let (mut a, b) = UnixStream::pair().unwrap();
+                change(&registry, &mut a, token % 2 == 0, Token(token), EACH);
+                (a, b)
+            })
+        })
+        .collect();
+    while !threads.iter().all(thread::JoinHandle::is_finished) {
+        for (token, said) in l.turn(Some(Duration::from_millis(5))) {
+            assert!(token < THREADS && !said.has(E), "{token}: {said:?}");
+        }
+    }
+    let mut pairs: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    l.expect_silence();
+    // What each did last holds.
+    for (_, b) in &mut pairs {
+        b.write_all(b"x").unwrap();
+    }
+    l.expect_all(&(0..THREADS).map(|token| (token, R)).collect::<Vec<_>>());
+}
+
+#[test]
+fn five_thousand_ready_at_once() {
+    const ROOM: usize = 64;
+    let limit = raise_descriptor_limit();
+    // Other tests need some too.
+    let n = (limit - limit / 4).min(5_000);
+    if n < 5_000 {
+        println!("{n} instead of 5000: no more than {limit} descriptors are allowed");
+    }
+    // Copies of one socket: a byte for it is one for all.
+    let (first, mut peer) = UnixStream::pair().unwrap();
+    let first = OwnedFd::from(first);
+    let mut copies: Vec<_> = (0..n).map(|_| UnixStream::from(first.try_clone().unwrap())).collect();
+    let mut l = Loop::with_capacity(ROOM);
+    for (token, copy) in copies.iter_mut().enumerate() {
+        l.register(copy, token, READ);
+    }
+    l.expect_silence();
+    for wave in 0..3 {
+        peer.write_all(b"x").unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        let (mut seen, mut missing, mut events) = (vec![false; n], n, 0);
+        while missing > 0 {
+            assert!(Instant::now() < deadline, "wave {wave}: {missing} of {n} were not seen");
+            for (token, said) in l.turn(Some(DEADLINE)) {
+                assert!(said.has(R), "{token}: {said:?}");
+                missing -= usize::from(!std::mem::replace(&mut seen[token], true));
+            }
+            assert!(l.events.iter().count() <= ROOM);
+            events += l.events.iter().count();
+        }
+        assert!(events <= 2 * n, "{events} events for {n} descriptors");
+        // One of them has it.
+        assert_eq!(copies.iter_mut().map(|copy| drain(copy).0).sum::<usize>(), 1);
+    }
+    l.expect_silence();
+}
+
+/// SIGUSR1 for the thread that made this, without pause, until it is dropped.
+struct Storm {
+    stop: Arc<AtomicBool>,
+    sender: Option<thread::JoinHandle<()>>,
+    /// Handlers are the process's.
+    _one: MutexGuard<'static, ()>,
+}
+
+static STRIKES: AtomicUsize = AtomicUsize::new(0);
+
+impl Storm {
+    fn new(flags: libc::c_int) -> Storm {
+        extern "C" fn handler(_: libc::c_int) {
+            STRIKES.fetch_add(1, Ordering::Relaxed);
+        }
+        static ONE: Mutex<()> = Mutex::new(());
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        STRIKES.store(0, Ordering::Relaxed);
+        // SAFETY: the handler may be called at any time, and the structure is as sigaction(2) wants it.
+        let target = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = flags;
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+            libc::pthread_self() as usize
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let sender = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                // SAFETY: the thread joins this one before it ends.
+                unsafe { libc::pthread_kill(target as libc::pthread_t, libc::SIGUSR1) };
+            }
+        });
+        Storm { stop, sender: Some(sender), _one: one }
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.sender.take().unwrap().join().unwrap();
+        assert!(thread::panicking() || STRIKES.load(Ordering::Relaxed) > 0, "there was no storm");
+    }
+}
+
+/// Does `f` again and again, with and without the kernel's going on by itself, until it has met some signals. How many
+/// there are in a second depends on how many processors there are for the two threads.
+fn in_storms(mut f: impl FnMut()) {
+    const ENOUGH: usize = 1_000;
+    for flags in [0, libc::SA_RESTART] {
+        let storm = Storm::new(flags);
+        let start = Instant::now();
+        f();
+        while STRIKES.load(Ordering::Relaxed) < ENOUGH && start.elapsed() < Duration::from_millis(700) {
+            f();
+        }
+        drop(storm);
+    }
+}
+
+#[test]
+fn changes_in_a_storm_of_signals() {
+    const ROUNDS: usize = 50;
+    in_storms(|| {
+        let mut l = Loop::new();
+        for round in 0..ROUNDS {
+            let (mut a, mut b) = UnixStream::pair().unwrap();
+            let number = a.as_raw_fd();
+            let mut bare = SourceFd(&number);
+            let source: &mut dyn kevio::event::Source = if round % 2 == 0 { &mut a } else { &mut bare };
+            let registry = l.poll.registry().try_clone().unwrap();
+            registry.register(source, Token(1), READ).unwrap();
+            if kevio::BACKEND != kevio::Backend::Kqueue {
+                let again = registry.register(source, Token(9), READ);
+                assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
+            }
+            assert_eq!(b.write(b"x").unwrap(), 1);
+            l.expect(1, R);
+            registry.reregister(source, Token(2), BOTH).unwrap();
+            l.expect(2, R | W);
+            registry.deregister(source).unwrap();
+            assert_eq!(registry.deregister(source).unwrap_err().kind(), ErrorKind::NotFound);
+            assert_eq!(registry.reregister(source, Token(3), BOTH).unwrap_err().kind(), ErrorKind::NotFound);
+            assert_eq!(b.write(b"y").unwrap(), 1);
+            l.expect_silence();
+            registry.register(source, Token(4), READ).unwrap();
+            l.expect(4, R);
+            assert_eq!(a.read(&mut [0; 4]).unwrap(), 2);
+            if round % 2 == 0 {
+                registry.deregister(&mut SourceFd(&number)).unwrap();
+            }
+        }
+    });
+}
+
+/// Another thread, which no signal meets, registers what is ready and wakes, while this one waits.
+#[test]
+fn waits_in_a_storm_of_signals() {
+    const ROUNDS: usize = 50;
+    in_storms(|| {
+        let mut l = Loop::new();
+        let registry = l.poll.registry().try_clone().unwrap();
+        let waker = Waker::new(&registry, Token(ROUNDS)).unwrap();
+        let (go, gone) = std::sync::mpsc::channel();
+        let other = thread::spawn(move || {
+            for token in 0..ROUNDS {
+                gone.recv().unwrap();
+                let (mut a, mut b) = UnixStream::pair().unwrap();
+                b.write_all(b"x").unwrap();
+                registry.register(&mut a, Token(token), READ).unwrap();
+                gone.recv().unwrap();
+                drop(a);
+                waker.wake().unwrap();
+            }
+            // A dropped waker takes its wake along.
+            waker
+        });
+        for token in 0..ROUNDS {
+            go.send(()).unwrap();
+            l.expect(token, R);
+            go.send(()).unwrap();
+            l.expect(ROUNDS, R);
+        }
+        let _waker = other.join().unwrap();
+        l.expect_silence();
+    });
+}
+
+/// A connection of the server below: it takes all until the end, and gives it back.
+struct Connection {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+    returned: Option<usize>,
+}
+
+impl Connection {
+    /// Goes on as far as it can; whether it is done.
+    fn run(&mut self) -> bool {
+        let is_blocked = |error: &io::Error| {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            true
+        };
+        let mut buffer = [0; 4096];
+        while self.returned.is_none() {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.returned = Some(0),
+                Ok(n) => self.bytes.extend(&buffer[..n]),
+                Err(error) => return !is_blocked(&error),
+            }
+        }
+        while let Some(rest) = self.returned.map(|n| &self.bytes[n..]).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(&rest[..rest.len().min(5000)]) {
+                Ok(n) => self.returned = self.returned.map(|all| all + n),
+                Err(error) => return !is_blocked(&error),
+            }
+        }
+        true
+    }
+}
+
+#[test]
+fn every_byte_arrives_in_a_storm_of_signals() {
+    const CLIENTS: usize = 8;
+    const BYTES: usize = 200_000;
+    const LISTENER: usize = usize::MAX;
+    in_storms(|| {
+        let mut l = Loop::new();
+        let (mut listener, address) = listener();
+        l.register(&mut listener, LISTENER, READ);
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                thread::spawn(move || {
+                    let sent: Vec<u8> = (0..BYTES).map(|i| (i * (2 * client + 1) / 7) as u8).collect();
+                    let mut stream = std::net::TcpStream::connect(address).unwrap();
+                    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                    stream.write_all(&sent).unwrap();
+                    stream.shutdown(Shutdown::Write).unwrap();
+                    let mut returned = Vec::new();
+                    stream.read_to_end(&mut returned).unwrap();
+                    assert!(returned == sent, "{} bytes of {BYTES}, or others", returned.len());
+                })
+            })
+            .collect();
+        let mut connections = HashMap::new();
+        let (mut accepted, mut done) = (0, 0);
+        while done < CLIENTS {
+            let said = l.until(|said| !said.is_empty(), || format!("more: {accepted} accepted, {done} done"));
+            for token in said.into_keys() {
+                if token != LISTENER {
+                    if connections.get_mut(&token).is_some_and(Connection::run) {
+                        connections.remove(&token);
+                        done += 1;
+                    }
+                    continue;
+                }
+                loop {
+                    let mut stream = match listener.accept() {
+                        Ok((stream, _)) => stream,
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                        Err(error) => panic!("{error}"),
+                    };
+                    l.register(&mut stream, accepted, BOTH);
+                    connections.insert(accepted, Connection { stream, bytes: Vec::new(), returned: None });
+                    accepted += 1;
+                }
+            }
+        }
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        assert_eq!((accepted, connections.len()), (CLIENTS, 0));
+    });
+}

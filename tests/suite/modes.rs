@@ -1,0 +1,291 @@
+//! Trigger modes and parked registrations, through every kind of source.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use kevio::event::Source;
+use kevio::net::{TcpStream, UdpSocket, UnixStream};
+use kevio::unix::{pipe, IoSource, SourceFd};
+use kevio::{Backend, Interest, Registry, Token, BACKEND};
+
+use super::harness::*;
+use super::libkqueue;
+
+/// As another crate would write it: it knows of no modes.
+struct Foreign(UnixStream);
+
+impl Source for Foreign {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> std::io::Result<()> {
+        registry.register(&mut self.0, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> std::io::Result<()> {
+        registry.reregister(&mut self.0, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> std::io::Result<()> {
+        registry.deregister(&mut self.0)
+    }
+}
+
+/// Each kind of source that has become readable, and its peer.
+fn readable(check: impl Fn(&mut dyn Source)) {
+    let keep = |mut peer: UnixStream| {
+        peer.write_all(b"unread").unwrap();
+        peer
+    };
+    let pair = || {
+        let (a, b) = UnixStream::pair().unwrap();
+        (a, keep(b))
+    };
+    let (mut stream, _peer) = pair();
+    check(&mut stream);
+    let (stream, _peer) = pair();
+    check(&mut Foreign(stream));
+    let (stream, _peer) = pair();
+    check(&mut SourceFd(&stream.as_raw_fd()));
+    check(&mut IoSource::new(stream.as_fd()));
+    check(&mut IoSource::new(std::os::fd::OwnedFd::from(stream)));
+    let (mut sender, mut receiver) = pipe::new().unwrap();
+    sender.write_all(b"unread").unwrap();
+    check(&mut receiver);
+    let (mut stream, mut peer) = tcp_pair();
+    peer.write_all(b"unread").unwrap();
+    check(&mut stream);
+    let mut socket = UdpSocket::bind(loopback()).unwrap();
+    socket.send_to(b"unread", socket.local_addr().unwrap()).unwrap();
+    check(&mut socket);
+}
+
+fn register(l: &Loop, source: &mut dyn Source, token: usize, interest: Interest) {
+    l.poll.registry().register(source, Token(token), interest).unwrap();
+}
+
+#[test]
+fn every_source_is_told_by_level() {
+    readable(|source| {
+        let mut l = Loop::new();
+        register(&l, source, 1, READ.level());
+        for _ in 0..3 {
+            l.expect(1, R);
+        }
+        l.poll.registry().deregister(source).unwrap();
+        l.expect_silence();
+    });
+}
+
+#[test]
+fn every_source_is_told_once() {
+    readable(|source| {
+        let mut l = Loop::new();
+        register(&l, source, 1, READ.oneshot());
+        l.expect(1, R);
+        l.expect_silence();
+        l.poll.registry().reregister(source, Token(2), READ.oneshot()).unwrap();
+        l.expect(2, R);
+        l.expect_silence();
+        l.poll.registry().deregister(source).unwrap();
+    });
+}
+
+#[test]
+fn every_source_is_parked() {
+    readable(|source| {
+        let mut l = Loop::new();
+        register(&l, source, 1, Interest::PARKED);
+        l.expect_silence();
+        l.poll.registry().reregister(source, Token(2), READ).unwrap();
+        l.expect(2, R);
+        l.poll.registry().reregister(source, Token(3), Interest::PARKED).unwrap();
+        l.expect_silence();
+        l.poll.registry().deregister(source).unwrap();
+        assert_eq!(l.poll.registry().deregister(source).unwrap_err().kind(), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_parked_source_is_registered() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, Interest::PARKED);
+    for interest in [READ, Interest::PARKED] {
+        let error = l.poll.registry().register(&mut a, Token(2), interest).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    }
+    // Closing it ends that too: its number can be registered by the next.
+    let number = a.as_raw_fd();
+    drop(a);
+    for _ in 0..20 {
+        let (mut c, mut d) = UnixStream::pair().unwrap();
+        let again = c.as_raw_fd() == number;
+        l.register(&mut c, 3, READ);
+        d.write_all(b"x").unwrap();
+        l.expect(3, R);
+        if again {
+            break;
+        }
+    }
+    assert!(b.write_all(b"x").is_err());
+    l.expect_silence();
+}
+
+#[test]
+fn interests_of_several_modes() {
+    let (level, once) = (READ.level(), WRITE.oneshot());
+    assert!((READ | WRITE.level()).is_level() && (level | WRITE).is_readable());
+    assert!((level | once).is_oneshot() && !(level | once).is_level());
+    assert!(READ.is_edge() && level.edge() == READ && once.edge() == WRITE);
+    assert_eq!((READ | WRITE).level().remove(WRITE), Some(level));
+    assert_eq!(level.remove(READ), None);
+    assert_eq!(level.remove(WRITE.oneshot()), Some(level));
+    for parked in [Interest::PARKED, Interest::PARKED.level(), Interest::PARKED.oneshot(), Interest::PARKED.exclusive()]
+    {
+        assert_eq!(parked, Interest::PARKED);
+        assert_eq!(parked | once, once);
+        assert_eq!(level.add(parked), level);
+        assert_eq!(parked | parked, parked);
+    }
+    assert!(Interest::PARKED.is_parked() && !Interest::PARKED.is_edge() && Interest::PARKED.remove(READ).is_none());
+    assert_eq!(
+        format!("{:?} {once:?} {:?}", READ.exclusive(), Interest::PARKED),
+        "READABLE | EXCLUSIVE WRITABLE | ONESHOT PARKED"
+    );
+}
+
+#[test]
+fn the_mode_of_a_combination_is_kept() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    b.write_all(b"x").unwrap();
+    l.register(&mut a, 1, READ.level() | WRITE);
+    for _ in 0..3 {
+        l.expect(1, R | W);
+    }
+    l.reregister(&mut a, 2, READ.level() | WRITE.oneshot());
+    l.expect_any(2, R | W);
+    l.expect_silence();
+}
+
+/// One-shot with everything true at once, over and over.
+#[test]
+fn one_shot_is_one_event_for_each_arming() {
+    one_event_for_each_arming(8);
+    if !libkqueue::gets_wrong("both_directions_through_a_buffer_for_one") {
+        one_event_for_each_arming(1);
+    }
+}
+
+fn one_event_for_each_arming(room: usize) {
+    let mut l = Loop::with_capacity(room);
+    let (mut a, mut b) = tcp_twins();
+    b.write_all(b"x").unwrap();
+    l.register(&mut a, 0, BOTH.oneshot());
+    for token in 1..200 {
+        let said = l.turn(Some(DEADLINE));
+        assert_eq!(said.keys().copied().collect::<Vec<_>>(), [token - 1]);
+        assert_eq!(l.events.len(), 1, "{:?}", l.events);
+        assert!(l.turn(Some(Duration::ZERO)).is_empty());
+        l.reregister(&mut a, token, BOTH.oneshot());
+    }
+}
+
+#[test]
+fn the_end_and_level() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = tcp_twins();
+    l.register(&mut a, 1, READ.level());
+    b.write_all(b"last").unwrap();
+    drop(b);
+    for _ in 0..3 {
+        l.expect(1, R);
+    }
+    assert_eq!(drain(&mut a), (4, true));
+    for _ in 0..3 {
+        l.expect(1, R);
+    }
+    l.reregister(&mut a, 2, Interest::PARKED);
+    // A wait is one, though the stream is at its end.
+    let start = Instant::now();
+    assert!(l.turn(Some(Duration::from_millis(20))).is_empty());
+    assert!(start.elapsed() >= Duration::from_millis(20));
+}
+
+/// A server in which each event belongs to one worker until it is armed again.
+#[test]
+fn one_shot_gives_each_event_to_one_worker() {
+    const ROUNDS: usize = 200;
+    let mut l = Loop::new();
+    let pairs: Vec<_> = (0..4).map(|_| tcp_pair()).collect();
+    let registry = l.poll.registry().try_clone().unwrap();
+    let (streams, peers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let streams: Vec<_> = streams.into_iter().map(|stream| (AtomicBool::new(false), Mutex::new(stream))).collect();
+    for (token, (_, stream)) in streams.iter().enumerate() {
+        l.register(&mut *stream.lock().unwrap(), token, BOTH.oneshot());
+    }
+    let (work, queue) = std::sync::mpsc::channel::<usize>();
+    let queue = Mutex::new(queue);
+    std::thread::scope(|scope| {
+        let (streams, queue, registry) = (&streams, &queue, &registry);
+        let next = move || queue.lock().unwrap().recv();
+        for _ in 0..3 {
+            scope.spawn(move || {
+                while let Ok(token) = next() {
+                    let (is_taken, stream) = &streams[token];
+                    assert!(!is_taken.swap(true, Ordering::AcqRel), "an event for two workers");
+                    let mut stream = stream.lock().unwrap();
+                    echo(&mut stream);
+                    is_taken.store(false, Ordering::Release);
+                    registry.reregister(&mut *stream, Token(token), READ.oneshot()).unwrap();
+                }
+            });
+        }
+        let clients: Vec<_> = peers.into_iter().map(|peer| scope.spawn(move || talk(peer, ROUNDS))).collect();
+        while !clients.iter().all(|client| client.is_finished()) {
+            for token in l.turn(Some(Duration::from_millis(20))).into_keys() {
+                work.send(token).unwrap();
+            }
+        }
+        drop(work);
+    });
+}
+
+fn echo(stream: &mut TcpStream) {
+    let mut buffer = [0; 64];
+    while let Ok(n @ 1..) = stream.read(&mut buffer) {
+        stream.write_all(&buffer[..n]).unwrap();
+    }
+}
+
+fn talk(mut peer: std::net::TcpStream, rounds: usize) {
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    for round in 0..rounds {
+        let message = (round as u64).to_ne_bytes();
+        peer.write_all(&message).unwrap();
+        let mut answer = [0; 8];
+        peer.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, message);
+    }
+}
+
+#[test]
+fn what_cannot_be_exclusive_is_not_registered() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let can = BACKEND == Backend::Epoll && cfg!(any(target_os = "linux", target_os = "android"));
+    for (interest, can) in [(READ.exclusive(), can), (READ.exclusive().oneshot(), false)] {
+        match l.poll.registry().register(&mut a, Token(1), interest) {
+            Ok(()) => {
+                assert!(can, "{interest:?}");
+                l.deregister(&mut a);
+            }
+            Err(error) => assert!(error.kind() == ErrorKind::Unsupported && !can, "{interest:?}: {error}"),
+        }
+    }
+    b.write_all(b"x").unwrap();
+    l.expect_silence();
+    l.register(&mut a, 2, READ);
+    l.expect(2, R);
+}

@@ -1,0 +1,493 @@
+//! Timers: conformance cases 88 to 93, and what a program does with them.
+
+use std::io::{ErrorKind, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kevio::net::UnixStream;
+use kevio::{Batch, Interest, Poll, Timer, Token};
+
+use super::harness::*;
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Polls until `token` has an event, and asks `timer`: how often it fired. Other tokens fail.
+#[track_caller]
+fn fired(l: &mut Loop, token: usize, timer: &mut Timer) -> u64 {
+    l.expect(token, R);
+    l.events.iter().map(|event| timer.expirations(event).unwrap()).sum()
+}
+
+/// As `fired`, until there are `wanted` expirations.
+#[track_caller]
+fn fired_at_least(l: &mut Loop, wanted: u64, token: usize, timer: &mut Timer) -> u64 {
+    let mut count = 0;
+    while count < wanted {
+        count += fired(l, token, timer);
+    }
+    count
+}
+
+/// Nothing comes in `wait`.
+#[track_caller]
+fn silent_for(l: &mut Loop, wait: Duration) {
+    let said = l.turn(Some(wait));
+    assert!(said.is_empty(), "{said:?}");
+}
+
+#[test]
+fn a_timer_fires_once_and_not_early() {
+    let mut l = Loop::new();
+    let start = Instant::now();
+    let mut timer = Timer::after(ms(20)).unwrap();
+    l.register(&mut timer, 1, READ);
+    assert_eq!(fired(&mut l, 1, &mut timer), 1);
+    assert!(start.elapsed() >= ms(20), "{:?}", start.elapsed());
+    assert_eq!(timer.remaining(), None);
+    silent_for(&mut l, ms(50));
+}
+
+#[test]
+fn odd_times_are_never_early() {
+    let mut l = Loop::new();
+    for micros in [1, 500, 1_500, 20_250, 1_000_500].map(Duration::from_micros) {
+        let start = Instant::now();
+        let mut timer = Timer::after(micros).unwrap();
+        l.register(&mut timer, 1, READ);
+        assert_eq!(fired(&mut l, 1, &mut timer), 1);
+        assert!(start.elapsed() >= micros, "{:?} of {micros:?}", start.elapsed());
+        l.deregister(&mut timer);
+        let start = Instant::now();
+        timer.set_at(start + micros).unwrap();
+        l.register(&mut timer, 2, READ);
+        assert_eq!(fired(&mut l, 2, &mut timer), 1);
+        assert!(start.elapsed() >= micros, "{:?} until {micros:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_period_counts_what_nobody_polled_for() {
+    let mut l = Loop::new();
+    let mut timer = Timer::every(ms(10)).unwrap();
+    let start = Instant::now();
+    l.register(&mut timer, 1, READ);
+    thread::sleep(ms(55));
+    let said = l.turn(Some(DEADLINE));
+    assert_eq!(said.len(), 1);
+    assert_eq!(l.events.len(), 1, "{:?}", l.events);
+    let count = timer.expirations(l.events.iter().next().unwrap()).unwrap();
+    let most = start.elapsed().as_millis() as u64 / 10;
+    // Each period is a tick longer where there are ticks of 10 ms.
+    let has_ticks = cfg!(any(target_os = "netbsd", target_os = "openbsd", target_os = "dragonfly"));
+    let least = if has_ticks { 2 } else { 4 };
+    assert!((least..=most).contains(&count), "{count} of {most}");
+    // And on it goes.
+    let count = count + fired_at_least(&mut l, 3, 1, &mut timer);
+    assert!(u128::from(count) <= start.elapsed().as_millis() / 10, "{count}");
+}
+
+#[test]
+fn a_timer_is_set_again() {
+    let mut l = Loop::new();
+    let mut timer = Timer::after(ms(10)).unwrap();
+    l.register(&mut timer, 1, READ);
+    let start = Instant::now();
+    timer.set_after(ms(200)).unwrap();
+    assert_eq!(fired(&mut l, 1, &mut timer), 1);
+    assert!(start.elapsed() >= ms(200), "{:?}", start.elapsed());
+    // From far to near, from once to again, and back.
+    timer.set_after(Duration::from_secs(3600)).unwrap();
+    let start = Instant::now();
+    timer.set_every(ms(5)).unwrap();
+    fired_at_least(&mut l, 3, 1, &mut timer);
+    assert!(start.elapsed() >= ms(15), "{:?}", start.elapsed());
+    timer.set_after(ms(1)).unwrap();
+    assert_eq!(fired(&mut l, 1, &mut timer), 1);
+    silent_for(&mut l, ms(20));
+}
+
+#[test]
+fn setting_forgets_what_was_not_told() {
+    let mut l = Loop::new();
+    for every in [false, true] {
+        let mut timer = if every { Timer::every(ms(1)) } else { Timer::after(ms(1)) }.unwrap();
+        l.register(&mut timer, 1, READ);
+        thread::sleep(ms(10));
+        timer.set_after(ms(100)).unwrap();
+        l.expect_silence();
+        assert_eq!(fired(&mut l, 1, &mut timer), 1);
+    }
+}
+
+#[test]
+fn setting_after_an_event_that_was_not_asked_for() {
+    let mut l = Loop::new();
+    let mut timer = Timer::after(ms(1)).unwrap();
+    l.register(&mut timer, 1, READ);
+    for _ in 0..5 {
+        l.expect(1, R);
+        let start = Instant::now();
+        timer.set_after(ms(5)).unwrap();
+        l.expect(1, R);
+        assert!(start.elapsed() >= ms(5), "{:?}", start.elapsed());
+        timer.set_after(ms(1)).unwrap();
+    }
+}
+
+#[test]
+fn a_stopped_timer_is_silent() {
+    let mut l = Loop::new();
+    let mut timer = Timer::every(ms(5)).unwrap();
+    l.register(&mut timer, 1, READ);
+    fired(&mut l, 1, &mut timer);
+    timer.cancel().unwrap();
+    assert_eq!(timer.remaining(), None);
+    silent_for(&mut l, ms(30));
+    // What has expired and was not told goes too.
+    timer.set_after(ms(1)).unwrap();
+    thread::sleep(ms(10));
+    timer.cancel().unwrap();
+    silent_for(&mut l, ms(10));
+    timer.cancel().unwrap();
+    timer.set_after(ms(1)).unwrap();
+    assert_eq!(fired(&mut l, 1, &mut timer), 1);
+}
+
+#[test]
+fn what_has_passed_and_zero_fire_at_once() {
+    let mut l = Loop::new();
+    let make: [fn() -> Timer; 4] = [
+        || Timer::after(Duration::ZERO).unwrap(),
+        || Timer::at(Instant::now()).unwrap(),
+        || Timer::at(Instant::now().checked_sub(ms(500)).unwrap_or_else(Instant::now)).unwrap(),
+        || Timer::after(Duration::from_nanos(1)).unwrap(),
+    ];
+    for make in make {
+        let mut timer = make();
+        let start = Instant::now();
+        l.register(&mut timer, 1, READ);
+        assert_eq!(fired(&mut l, 1, &mut timer), 1);
+        assert!(start.elapsed() < Duration::from_secs(5));
+        l.expect_silence();
+        // And when it is registered already.
+        timer.set_after(Duration::ZERO).unwrap();
+        assert_eq!(fired(&mut l, 1, &mut timer), 1);
+        l.expect_silence();
+    }
+}
+
+#[test]
+fn a_period_of_zero_is_refused() {
+    assert_eq!(Timer::every(Duration::ZERO).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let mut timer = Timer::after(ms(1)).unwrap();
+    assert_eq!(timer.set_every(Duration::ZERO).unwrap_err().kind(), ErrorKind::InvalidInput);
+    // It is what it was.
+    let mut l = Loop::new();
+    l.register(&mut timer, 1, READ);
+    assert_eq!(fired(&mut l, 1, &mut timer), 1);
+}
+
+#[test]
+fn the_longest_times_never_come() {
+    let mut l = Loop::new();
+    let mut timers = [Timer::new(), Timer::after(Duration::MAX), Timer::every(Duration::MAX)].map(Result::unwrap);
+    for (token, timer) in timers.iter_mut().enumerate() {
+        l.register(timer, token, READ);
+    }
+    for seconds in [86_400, 20_000_000, 3_000_000_000, u64::MAX].map(Duration::from_secs) {
+        timers[0].set_after(seconds).unwrap();
+        assert!(timers[0].remaining().unwrap() > seconds - Duration::from_secs(60));
+        timers[1].set_every(seconds).unwrap();
+        silent_for(&mut l, ms(5));
+    }
+    assert_eq!(timers[0].remaining(), Some(Duration::MAX));
+    assert_eq!(timers[2].remaining(), Some(Duration::MAX));
+}
+
+#[test]
+fn what_remains() {
+    let poll = Poll::new().unwrap();
+    let mut timer = Timer::new().unwrap();
+    assert_eq!(timer.remaining(), None);
+    timer.set_after(Duration::from_secs(60)).unwrap();
+    let left = timer.remaining().unwrap();
+    assert!(left <= Duration::from_secs(60) && left > Duration::from_secs(30), "{left:?}");
+    timer.set_every(Duration::from_secs(60)).unwrap();
+    assert_eq!(timer.remaining(), Some(Duration::from_secs(60)));
+    poll.registry().register(&mut timer, Token(1), READ).unwrap();
+    let left = timer.remaining().unwrap();
+    assert!(left <= Duration::from_secs(60) && left > Duration::from_secs(30), "{left:?}");
+    timer.set_at(Instant::now()).unwrap();
+    assert_eq!(timer.remaining(), Some(Duration::ZERO));
+}
+
+#[test]
+fn an_event_of_another_source() {
+    let mut l = Loop::new();
+    let mut timer = Timer::after(Duration::ZERO).unwrap();
+    let mut other = Timer::after(Duration::from_secs(3600)).unwrap();
+    l.register(&mut timer, 1, READ);
+    l.register(&mut other, 2, READ);
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.expect(1, R);
+    let event = l.events.iter().next().unwrap().clone();
+    assert_eq!(other.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let mut stranger = Timer::new().unwrap();
+    assert_eq!(stranger.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(timer.expirations(&event).unwrap(), 1);
+    l.register(&mut a, 3, READ);
+    b.write_all(b"x").unwrap();
+    l.expect(3, R);
+    let event = l.events.iter().next().unwrap().clone();
+    assert_eq!(timer.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
+    // One that is not registered has no events.
+    l.deregister(&mut timer);
+    assert_eq!(timer.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_timer_that_is_not_asked_does_not_fire_for_ever() {
+    for interest in [READ, READ.level(), BOTH, BOTH.level()] {
+        let mut l = Loop::new();
+        let mut timer = Timer::after(ms(1)).unwrap();
+        l.register(&mut timer, 1, interest);
+        l.expect(1, R);
+        silent_for(&mut l, ms(10));
+        // And it is not lost.
+        l.reregister(&mut timer, 2, interest);
+        assert_eq!(fired(&mut l, 2, &mut timer), 1);
+        l.reregister(&mut timer, 3, interest);
+        silent_for(&mut l, ms(10));
+    }
+}
+
+#[test]
+fn one_shot_is_silent_until_it_is_reregistered() {
+    let mut l = Loop::new();
+    let mut timer = Timer::every(ms(2)).unwrap();
+    l.register(&mut timer, 1, READ.oneshot());
+    for token in 2..6 {
+        assert!(fired(&mut l, token - 1, &mut timer) >= 1);
+        silent_for(&mut l, ms(10));
+        let start = Instant::now();
+        l.reregister(&mut timer, token, READ.oneshot());
+        l.expect(token, R);
+        // The period has begun anew.
+        assert!(start.elapsed() >= ms(2), "{:?}", start.elapsed());
+        l.reregister(&mut timer, token, READ.oneshot());
+    }
+    // Setting it is not registering it.
+    fired(&mut l, 5, &mut timer);
+    timer.set_after(Duration::ZERO).unwrap();
+    silent_for(&mut l, ms(5));
+    l.reregister(&mut timer, 9, READ.oneshot());
+    assert_eq!(fired(&mut l, 9, &mut timer), 1);
+}
+
+#[test]
+fn parked_is_silent_and_loses_no_deadline() {
+    for parked in [Interest::PARKED, WRITE, WRITE.level()] {
+        let mut l = Loop::new();
+        let mut timer = Timer::after(ms(1)).unwrap();
+        l.register(&mut timer, 1, parked);
+        silent_for(&mut l, ms(10));
+        l.reregister(&mut timer, 2, READ);
+        assert_eq!(fired(&mut l, 2, &mut timer), 1);
+        timer.set_every(ms(1)).unwrap();
+        l.reregister(&mut timer, 3, parked);
+        silent_for(&mut l, ms(10));
+        timer.set_after(ms(1)).unwrap();
+        silent_for(&mut l, ms(10));
+        l.deregister(&mut timer);
+        l.expect_silence();
+    }
+}
+
+#[test]
+fn interests_that_a_timer_has_not() {
+    let l = Loop::new();
+    let mut timer = Timer::after(ms(1)).unwrap();
+    for foreign in [Interest::AIO, Interest::LIO, Interest::PRIORITY, READ.exclusive(), READ | Interest::PRIORITY] {
+        let error = l.poll.registry().register(&mut timer, Token(1), foreign).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{foreign:?}");
+    }
+    assert_eq!(l.poll.registry().deregister(&mut timer).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn registered_again_and_elsewhere() {
+    let (mut l, mut other) = (Loop::new(), Loop::new());
+    let mut timer = Timer::every(ms(2)).unwrap();
+    let registry = l.poll.registry();
+    assert_eq!(registry.reregister(&mut timer, Token(1), READ).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(registry.deregister(&mut timer).unwrap_err().kind(), ErrorKind::NotFound);
+    for _ in 0..3 {
+        l.register(&mut timer, 1, READ);
+        for registry in [l.poll.registry(), other.poll.registry()] {
+            let error = registry.register(&mut timer, Token(2), READ).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        }
+        assert_eq!(other.poll.registry().deregister(&mut timer).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(fired(&mut l, 1, &mut timer) >= 1);
+        l.deregister(&mut timer);
+        silent_for(&mut l, ms(10));
+        other.register(&mut timer, 3, READ);
+        assert!(fired(&mut other, 3, &mut timer) >= 1);
+        other.deregister(&mut timer);
+        other.expect_silence();
+    }
+    // A poll that is no more holds nothing.
+    l.register(&mut timer, 1, READ);
+    drop(l);
+    timer.set_after(ms(1)).unwrap();
+    other.register(&mut timer, 4, READ);
+    assert_eq!(fired(&mut other, 4, &mut timer), 1);
+}
+
+/// A deadline stands; what is registered later than that is told at once.
+#[test]
+fn a_time_passes_while_nobody_waits_for_it() {
+    let mut l = Loop::new();
+    let start = Instant::now();
+    let mut timer = Timer::after(ms(10)).unwrap();
+    thread::sleep(ms(5));
+    l.register(&mut timer, 1, READ);
+    l.deregister(&mut timer);
+    thread::sleep(ms(10));
+    l.register(&mut timer, 2, READ);
+    l.reregister(&mut timer, 3, READ);
+    assert_eq!(fired(&mut l, 3, &mut timer), 1);
+    assert!(start.elapsed() >= ms(15));
+    // It was asked, so that was that.
+    l.reregister(&mut timer, 4, READ);
+    silent_for(&mut l, ms(10));
+}
+
+#[test]
+fn a_dropped_timer_is_silent() {
+    let mut l = Loop::new();
+    for _ in 0..20 {
+        let mut timer = Timer::every(ms(1)).unwrap();
+        l.register(&mut timer, 1, READ);
+        l.expect(1, R);
+        drop(timer);
+        l.expect_silence();
+        silent_for(&mut l, ms(2));
+    }
+}
+
+#[test]
+fn many_timers_in_their_order() {
+    let mut l = Loop::new();
+    let start = Instant::now();
+    // The last is the first.
+    let mut timers: Vec<_> = (0..200).rev().map(|n| Timer::at(start + ms(20 + n / 4)).unwrap()).collect();
+    for (token, timer) in timers.iter_mut().enumerate() {
+        l.register(timer, token, READ);
+    }
+    let mut order = Vec::new();
+    while order.len() < timers.len() {
+        l.poll.poll(&mut l.events, Some(DEADLINE)).unwrap();
+        assert!(!l.events.is_empty(), "only {}", order.len());
+        for event in &l.events {
+            let token = event.token().0;
+            assert_eq!(timers[token].expirations(event).unwrap(), 1);
+            let due = ms(20 + (199 - token as u64) / 4);
+            assert!(start.elapsed() >= due, "{token}");
+            order.push(token);
+        }
+    }
+    order.sort_unstable();
+    assert!(order.iter().copied().eq(0..200), "{order:?}");
+    l.expect_silence();
+}
+
+#[test]
+fn a_batch_of_timers() {
+    let mut l = Loop::new();
+    let mut timers: Vec<_> = (0..20).map(|_| Timer::after(ms(1)).unwrap()).collect();
+    let (mut stream, mut peer) = UnixStream::pair().unwrap();
+    l.register(&mut timers[7], 7, READ);
+    let mut batch = Batch::new();
+    for (token, timer) in timers.iter_mut().enumerate() {
+        batch.register(timer, Token(token), if token == 9 { Interest::AIO } else { READ });
+    }
+    batch.register(&mut stream, Token(99), READ);
+    let results = l.poll.registry().submit(batch);
+    for (token, result) in results.iter().enumerate() {
+        let expected = match token {
+            7 => Some(ErrorKind::AlreadyExists),
+            9 => Some(ErrorKind::Unsupported),
+            _ => None,
+        };
+        assert_eq!(result.as_ref().err().map(std::io::Error::kind), expected, "{token}");
+    }
+    peer.write_all(b"x").unwrap();
+    let wanted: Vec<_> = (0..20).filter(|token| *token != 9).chain([99]).map(|token| (token, R)).collect();
+    l.expect_all(&wanted);
+
+    let mut batch = Batch::new();
+    for (token, timer) in timers.iter_mut().enumerate() {
+        timer.set_after(ms(30)).unwrap();
+        if token % 2 == 0 {
+            batch.deregister(timer);
+        } else {
+            batch.reregister(timer, Token(100 + token), READ);
+        }
+    }
+    let results = l.poll.registry().submit(batch);
+    for (token, result) in results.iter().enumerate() {
+        assert_eq!(result.is_err(), token == 9, "{token}: {result:?}");
+    }
+    let wanted: Vec<_> = (0..20).filter(|token| token % 2 == 1 && *token != 9).map(|token| (100 + token, R)).collect();
+    l.expect_all(&wanted);
+}
+
+/// The wait under way ends when the timer says, though it was set for later or not at all when it began.
+#[test]
+fn set_by_another_thread_during_a_wait() {
+    for first in [Duration::MAX, Duration::from_secs(3600)] {
+        let mut l = Loop::new();
+        let mut timer = Timer::after(first).unwrap();
+        l.register(&mut timer, 1, READ);
+        thread::scope(|scope| {
+            let timer = scope.spawn(move || {
+                thread::sleep(ms(20));
+                let start = Instant::now();
+                timer.set_after(ms(20)).unwrap();
+                (timer, start)
+            });
+            let mut count = 0;
+            let start = Instant::now();
+            l.expect(1, R);
+            let (mut timer, set) = timer.join().unwrap();
+            loop {
+                count += l.events.iter().map(|event| timer.expirations(event).unwrap()).sum::<u64>();
+                if count > 0 {
+                    break;
+                }
+                l.expect(1, R);
+            }
+            assert_eq!(count, 1);
+            assert!(set.elapsed() >= ms(20) && start.elapsed() < DEADLINE);
+        });
+    }
+}
+
+#[test]
+fn a_timer_ends_a_wait_without_end() {
+    let mut l = Loop::new();
+    let mut timer = Timer::after(ms(20)).unwrap();
+    l.register(&mut timer, 1, READ);
+    assert!(l.turn(None).contains_key(&1));
+    // And one that is longer than the timer's.
+    timer.set_after(ms(5)).unwrap();
+    assert!(l.turn(Some(Duration::MAX)).contains_key(&1));
+    // A wait that is shorter is one.
+    timer.set_after(DEADLINE).unwrap();
+    let start = Instant::now();
+    silent_for(&mut l, ms(20));
+    assert!(start.elapsed() >= ms(20));
+}
