@@ -164,6 +164,79 @@ fn bare_calls(c: &mut Criterion) {
 #[cfg(not(target_os = "linux"))]
 fn bare_calls(_: &mut Criterion) {}
 
+/// The public face of poll(2) and the call itself, with 8 idle slots and one that is ready.
+#[cfg(target_os = "linux")]
+fn bare_poll(c: &mut Criterion) {
+    use kevio::unix::pollset::{PollFlags, PollSet};
+    let (a, _b) = pair();
+    let fd = a.as_raw_fd();
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }; 9];
+    fds[8].events = libc::POLLOUT;
+    c.bench_function("ppoll/bare", |bench| {
+        bench.iter(|| {
+            // SAFETY: the kernel reads and writes nine records; a null mask changes none.
+            assert_eq!(unsafe { libc::ppoll(fds.as_mut_ptr(), 9, &now, std::ptr::null()) }, 1);
+            assert_eq!(fds.iter().position(|fd| fd.revents != 0), Some(8));
+        });
+    });
+    let mut set = PollSet::new();
+    set.grow(9).unwrap();
+    (0..8).for_each(|index| set.set(index, fd, PollFlags::IN).unwrap());
+    set.set(8, fd, PollFlags::OUT).unwrap();
+    c.bench_function("ppoll/kevio", |bench| {
+        bench.iter(|| {
+            assert_eq!(set.poll(9, NOW).unwrap(), 1);
+            assert_eq!(set.ready().next().map(|slot| slot.index()), Some(8));
+        });
+    });
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bare_poll(_: &mut Criterion) {}
+
+/// The public face of kevent(2) and the call itself: an empty queue, and a level that is told again and again.
+#[cfg(any(
+    kevio_backend = "kqueue",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
+fn bare_kevent(c: &mut Criterion) {
+    use kevio::unix::kqueue::{Flags, Kevent, Kqueue};
+    let (a, _b) = pair();
+    let kq = Kqueue::new().unwrap();
+    let mut events = Vec::with_capacity(64);
+    kq.register(&mut [Kevent::write(a.as_raw_fd(), Flags::ADD).with_udata(3)]).unwrap()[0].result().unwrap();
+    c.bench_function("kevent/bare", |bench| {
+        bench.iter(|| {
+            // SAFETY: no record is read, and there is room for 64.
+            let n = unsafe { kq.kevent_raw(std::ptr::null(), 0, events.as_mut_ptr(), 64, NOW) }.unwrap();
+            // SAFETY: so many were written.
+            unsafe { events.set_len(n) };
+            assert_eq!(events[0].udata(), 3);
+        });
+    });
+    c.bench_function("kevent/kevio", |bench| {
+        bench.iter(|| {
+            assert_eq!(kq.wait(&mut events, NOW).unwrap(), 1);
+            assert_eq!(events[0].udata(), 3);
+        });
+    });
+}
+
+#[cfg(not(any(
+    kevio_backend = "kqueue",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
+fn bare_kevent(_: &mut Criterion) {}
+
 fn short() -> Criterion {
     Criterion::default()
         .sample_size(30)
@@ -176,6 +249,6 @@ criterion_group! {
     config = short();
     targets =
         bare_calls, on_kevio::registering, on_mio::registering, on_kevio::polling, on_mio::polling, on_kevio::waking, on_mio::waking,
-        polling_crate
+        polling_crate, bare_poll, bare_kevent
 }
 criterion_main!(all);
