@@ -86,6 +86,11 @@ impl Event {
         unsafe { &*(record as *const sys::RawEvent).cast::<Event>() }
     }
 
+    #[allow(dead_code)] // Only who knows a record's type asks.
+    pub(crate) fn record(&self) -> &sys::RawEvent {
+        &self.record
+    }
+
     pub(crate) fn told(&self, ident: std::os::fd::RawFd, filter: sys::Filter) -> Option<(u32, i64)> {
         self.record.told(ident, filter)
     }

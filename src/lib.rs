@@ -76,8 +76,8 @@
 //! # Where systems differ
 //!
 //! These are the differences we know of. Tests assert the rows for the backend and system at hand: those of
-//! `tests/suite/differences.rs`, `queue.rs` beside it, `tests/processes_watched.rs`, and `src/sys/tests/edges.rs` for the
-//! shortage.
+//! `tests/suite/differences.rs`, `queue.rs` beside it, `tests/processes_watched.rs`, `tests/signals.rs`, and
+//! `src/sys/tests/edges.rs` for the shortage.
 //!
 //! | What | kqueue | epoll | poll |
 //! |---|---|---|---|
@@ -103,10 +103,13 @@
 //! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM` | `EPERM` | always ready |
 //! | deregistering a number that was closed | `EBADF`; Apple and libkqueue: `NotFound` | `EBADF` | `NotFound` |
 //! | a registered descriptor closed while a copy of it is open | its registration ends | its registration lives on: deregister first | its registration ends |
-//! | a [`Process`] watched twice with one [`Poll`] | the second is `AlreadyExists` | two sources | two sources |
+//! | a [`Process`], or a signal, watched twice with one [`Poll`] | the second is `AlreadyExists` | two sources | two sources |
 //! | a [`Process`] that is not a child | supported | Linux from 5.3; elsewhere `Unsupported` | as epoll |
 //! | the end of another child | nothing | nothing; without pidfd an event of each [`Process`], which says no | as epoll |
-//! | a periodic [`Timer`] that is never asked | an event each period | one event | one event |
+//! | a periodic [`Timer`], or [`Signals`], never asked | an event each time | one event | one event |
+//! | several signals of one [`Signals`] | an event each | one event | one event |
+//! | a signal that every thread blocks | reported | reported when one no longer does | as epoll |
+//! | a signal that was sent to one thread | Apple, DragonFly and libkqueue: nothing; else reported | reported | reported |
 //! | a source asked again with an event that it was asked with before | says it again | says that nothing happened | as epoll |
 //! | a [`Timer`] set, by another thread, while the poll waits | nothing | nothing; Redox: an event without expirations | nothing; where there is no timerfd an event without expirations |
 //! | the shortest time of a [`Timer`] | nanoseconds; NetBSD, OpenBSD and DragonFly: a millisecond, and a tick | nanoseconds | as the waits |
@@ -172,6 +175,7 @@ mod interest;
 mod io_source;
 mod poll;
 mod process;
+mod signal;
 mod sys;
 mod timer;
 mod token;
@@ -189,6 +193,7 @@ pub use event::Events;
 pub use interest::Interest;
 pub use poll::{Poll, Registry};
 pub use process::Process;
+pub use signal::Signals;
 pub use sys::Backend;
 pub use timer::Timer;
 pub use token::Token;

@@ -103,12 +103,72 @@ impl Source for FilterSource {
     }
 }
 
+/// Something whose events can be told from those of others, or from most.
+pub(crate) trait Tells: Source {
+    /// Whether an event is of it.
+    fn tells(&self, event: &Event) -> bool;
+}
+
+impl Tells for FilterSource {
+    fn tells(&self, event: &Event) -> bool {
+        self.told(event).is_some()
+    }
+}
+
 impl Drop for FilterSource {
     fn drop(&mut self) {
         if self.poll != 0 {
             poll::forget(self.poll, self.ident, self.origin());
             poll::with(self.poll, |shared| shared.filters().give_back(self.ident, self.filter));
         }
+    }
+}
+
+/// Several filters as one source: all of them are registered, or none is.
+#[derive(Debug)]
+pub(crate) struct FilterSet(Vec<FilterSource>);
+
+impl FilterSet {
+    pub(crate) fn new(filters: impl IntoIterator<Item = FilterSource>) -> FilterSet {
+        FilterSet(filters.into_iter().collect())
+    }
+
+    /// The filter that an event is of, and what it says: (ident, `fflags`, `data`).
+    pub(crate) fn told(&self, event: &Event) -> Option<(RawFd, u32, i64)> {
+        self.0.iter().find_map(|filter| filter.told(event).map(|(fflags, data)| (filter.ident, fflags, data)))
+    }
+
+    fn each(&mut self, change: impl FnMut(&mut FilterSource) -> io::Result<()>) -> io::Result<()> {
+        // Each of them, and then the first error.
+        self.0.iter_mut().map(change).fold(Ok(()), io::Result::and)
+    }
+}
+
+impl Tells for FilterSet {
+    fn tells(&self, event: &Event) -> bool {
+        self.told(event).is_some()
+    }
+}
+
+impl Source for FilterSet {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        for next in 0..self.0.len() {
+            if let Err(error) = self.0[next].register(registry, token, interests) {
+                for filter in &mut self.0[..next] {
+                    let _ = filter.deregister(registry);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.each(|filter| filter.reregister(registry, token, interests))
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.each(|filter| filter.deregister(registry))
     }
 }
 
@@ -137,26 +197,26 @@ impl Filters {
 
 /// One or the other, and the token that its events bear.
 #[derive(Debug)]
-pub(crate) struct Watched<T> {
-    pub(crate) way: Way<T>,
+pub(crate) struct Watched<T, F = FilterSource> {
+    pub(crate) way: Way<T, F>,
     token: Option<Token>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Way<T> {
-    Filter(FilterSource),
+pub(crate) enum Way<T, F = FilterSource> {
+    Filter(F),
     Descriptor(IoSource<T>),
 }
 
-impl<T> Watched<T> {
-    pub(crate) fn new(way: Way<T>) -> Watched<T> {
+impl<T, F: Tells> Watched<T, F> {
+    pub(crate) fn new(way: Way<T, F>) -> Watched<T, F> {
         Watched { way, token: None }
     }
 
     /// Refuses an event that is not of this source, as far as it can be told.
     pub(crate) fn check(&self, event: &Event) -> io::Result<()> {
         let is_its = match &self.way {
-            Way::Filter(source) => source.told(event).is_some(),
+            Way::Filter(source) => source.tells(event),
             Way::Descriptor(_) => true,
         };
         if is_its && self.token == Some(event.token()) && event.is_readable() {
@@ -180,7 +240,7 @@ fn plain(interests: Interest) -> io::Result<Interest> {
     }
 }
 
-impl<T: AsFd> Source for Watched<T> {
+impl<T: AsFd, F: Tells> Source for Watched<T, F> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         let interests = plain(interests)?;
         match &mut self.way {

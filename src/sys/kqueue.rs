@@ -74,7 +74,9 @@ impl Records {
     /// EV_CLEAR, which timers and signals force, beats EV_DISABLE's).
     fn of_filter(&mut self, change: &Change, filter: Watched) {
         let (ident, mode) = (change.fd as usize, change.interest.mode());
-        if change.operation != Operation::Register {
+        // A signal's has nothing but its token to change, and a count to keep.
+        let is_kept = filter == Watched::Signal && change.operation == Operation::Reregister && mode != Mode::Parked;
+        if change.operation != Operation::Register && !is_kept {
             // To change one it is deleted and added: adding again keeps flags or periods, on one system or another.
             self.push(knote::delete_watched(ident, filter));
             if filter == Watched::Process {

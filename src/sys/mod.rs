@@ -346,6 +346,8 @@ pub(crate) enum Filter {
     Timer { wait: Duration, again: bool },
     /// The process, whose number is the ident, has exited.
     Process,
+    /// The signal, whose number is the ident, has come.
+    Signal,
 }
 
 impl Filter {
@@ -468,7 +470,7 @@ macro_rules! choose {
 
 /// Which systems have what: a new one is a word here. The rest of this macro is the rule of choice.
 macro_rules! systems {
-    (kqueue: $kqueue:meta, epoll: $epoll:meta, eventfd: $eventfd:meta, timerfd: $timerfd:meta, waitid: $waitid:meta) => {
+    (kqueue: $kqueue:meta, epoll: $epoll:meta, eventfd: $eventfd:meta, timerfd: $timerfd:meta, sigaction: $sigaction:meta, waitid: $waitid:meta) => {
         choose! {
             descriptor if any(
                 kevio_backend = "kqueue",
@@ -538,8 +540,11 @@ macro_rules! systems {
         #[cfg(not($waitid))]
         #[path = "no_sigchld.rs"]
         mod sigchld;
-        #[cfg($waitid)]
-        mod signal;
+        #[cfg($sigaction)]
+        pub(crate) mod signal;
+        #[cfg(not($sigaction))]
+        #[path = "no_signal.rs"]
+        pub(crate) mod signal;
     };
 }
 
@@ -554,6 +559,7 @@ systems! {
     epoll: any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "redox"),
     eventfd: any(target_os = "linux", target_os = "android", target_os = "illumos"),
     timerfd: any(target_os = "linux", target_os = "android", target_os = "illumos"),
+    sigaction: not(target_os = "vita"),
     waitid: not(any(target_os = "redox", target_os = "cygwin", target_os = "vita"))
 }
 

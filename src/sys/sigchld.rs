@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::{io, mem};
 
 use super::call::check;
-use super::signal::Mailbox;
+use super::signal::{Bell, Mailbox};
 
 /// Readable when a child of this process may have exited.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: libc::pid_t,
+    bell: Arc<Bell>,
     mailbox: Arc<Mailbox>,
 }
 
@@ -22,23 +23,26 @@ impl Child {
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Err(super::unsupported()),
             result => result?,
         };
-        Ok(Child { pid, mailbox: Mailbox::open(&[libc::SIGCHLD])? })
+        let bell = Bell::new()?;
+        let mailbox = Mailbox::new(&[libc::SIGCHLD], Some(Arc::clone(&bell)))?;
+        mailbox.open()?;
+        Ok(Child { pid, bell, mailbox })
     }
 
     pub(crate) fn begin(&self) {
         if self.is_over().unwrap_or(true) {
-            self.mailbox.post();
+            self.bell.ring();
         }
     }
 
     /// Whether it has exited. If not, what exits from now on makes it readable.
     pub(crate) fn take(&self) -> io::Result<bool> {
-        self.mailbox.take();
+        self.bell.silence();
         let is_over = self.is_over()?;
         if is_over {
             self.mailbox.close();
             // What came between the two looks.
-            self.mailbox.take();
+            self.bell.silence();
         }
         Ok(is_over)
     }
@@ -60,7 +64,7 @@ impl Drop for Child {
 
 impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.mailbox.as_fd()
+        self.bell.as_fd()
     }
 }
 

@@ -4,13 +4,13 @@
 //! post without a lock; who changes it puts another one in its place, and frees the old one when no handler is running.
 //! The handler does nothing but add, write and call what was there before, so it is safe wherever a signal comes; it leaves
 //! `errno` alone because none of its calls fails.
-#![allow(dead_code)] // A kqueue has filters.
+#![allow(dead_code)] // A kqueue tells of signals and processes by itself.
 #![allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::{io, mem, ptr, thread};
+use std::{io, mem, process, ptr, thread};
 
 use libc::{c_int, c_void, siginfo_t};
 
@@ -20,51 +20,87 @@ use super::Notify;
 /// More than any system has.
 const MOST: usize = 256;
 
-/// Where signals are put. Readable while there is something in it.
+/// What cannot be caught, and what the program did itself: a handler that returns would have it done again.
+const NEVER: [c_int; 6] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGBUS];
+
+/// A descriptor that is readable once it was rung.
 #[derive(Debug)]
-pub(crate) struct Mailbox {
+pub(crate) struct Bell {
     notify: Notify,
     /// Whether `notify` is readable, so that it is written to once and never full.
-    posted: AtomicBool,
-    counts: Vec<(c_int, AtomicUsize)>,
-    /// A forked child has a copy of the memory, and shares the descriptor.
-    pid: u32,
+    rung: AtomicBool,
 }
 
-impl Mailbox {
-    /// A mailbox for these signals, which are put into it from now on, until `close`.
-    pub(crate) fn open(signals: &[c_int]) -> io::Result<Arc<Mailbox>> {
-        let counts = signals.iter().map(|&signal| (signal, AtomicUsize::new(0))).collect();
-        let mailbox =
-            Mailbox { notify: Notify::new()?, posted: AtomicBool::new(false), counts, pid: std::process::id() };
-        let mailbox = Arc::new(mailbox);
-        for &signal in signals {
-            if let Err(error) = subscribe(signal, &mailbox) {
-                mailbox.close();
-                return Err(error);
-            }
-        }
-        Ok(mailbox)
+impl Bell {
+    pub(crate) fn new() -> io::Result<Arc<Bell>> {
+        Ok(Arc::new(Bell { notify: Notify::new()?, rung: AtomicBool::new(false) }))
     }
 
-    /// No signal is put into it any more. In a forked child the parent's table is left alone.
-    pub(crate) fn close(&self) {
-        if std::process::id() == self.pid {
-            self.counts.iter().for_each(|(signal, _)| unsubscribe(*signal, self));
-        }
-    }
-
-    /// Makes it readable.
-    pub(crate) fn post(&self) {
-        if !self.posted.swap(true, Ordering::SeqCst) {
+    /// Makes it readable. Safe in a handler.
+    pub(crate) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::SeqCst) {
             self.notify.post();
         }
     }
 
     /// Makes it unreadable. Before anything is looked up: what comes later makes it readable again.
-    pub(crate) fn take(&self) {
+    pub(crate) fn silence(&self) {
         self.notify.drain();
-        self.posted.store(false, Ordering::SeqCst);
+        self.rung.store(false, Ordering::SeqCst);
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.notify.as_fd()
+    }
+}
+
+/// Where signals are put while it is open: counted, and the bell is rung. Their default action is not taken then.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    counts: Vec<(c_int, AtomicUsize)>,
+    bell: Option<Arc<Bell>>,
+}
+
+impl Mailbox {
+    /// A mailbox for these signals, each of them once.
+    ///
+    /// `InvalidInput` if one is none, or cannot be waited for.
+    pub(crate) fn new(signals: &[c_int], bell: Option<Arc<Bell>>) -> io::Result<Arc<Mailbox>> {
+        for &signal in signals {
+            if NEVER.contains(&signal) {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "a signal that cannot be waited for"));
+            }
+            slot(signal)?;
+            action(signal, None)?;
+        }
+        let counts = signals.iter().map(|&signal| (signal, AtomicUsize::new(0))).collect();
+        Ok(Arc::new(Mailbox { counts, bell }))
+    }
+
+    /// From now on the signals are put into it.
+    pub(crate) fn open(self: &Arc<Self>) -> io::Result<()> {
+        for (signal, _) in &self.counts {
+            if let Err(error) = subscribe(*signal, self) {
+                self.close();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// No signal is put into it any more, if it was open.
+    pub(crate) fn close(&self) {
+        self.counts.iter().for_each(|(signal, _)| unsubscribe(*signal, self));
+    }
+
+    /// Takes what has come: each signal, and how often.
+    pub(crate) fn take(&self) -> impl Iterator<Item = (c_int, usize)> + '_ {
+        if let Some(bell) = &self.bell {
+            bell.silence();
+        }
+        self.counts.iter().map(|(signal, count)| (*signal, count.swap(0, Ordering::SeqCst))).filter(|&(_, n)| n > 0)
     }
 
     /// A signal has come. In a handler.
@@ -72,20 +108,26 @@ impl Mailbox {
         if let Some((_, count)) = self.counts.iter().find(|(other, _)| *other == signal) {
             count.fetch_add(1, Ordering::SeqCst);
         }
-        self.post();
-    }
-}
-
-impl AsFd for Mailbox {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.notify.as_fd()
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
     }
 }
 
 /// What is done with a signal.
 struct Post {
     previous: libc::sigaction,
-    mailboxes: Vec<Arc<Mailbox>>,
+    /// With the process that opened them: in its forked child it is a copy of the memory, and shares the descriptor.
+    mailboxes: Vec<(u32, Arc<Mailbox>)>,
+}
+
+impl Post {
+    /// The open mailboxes of this process.
+    fn mailboxes(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        // getpid(2) may be called in a handler.
+        let here = process::id();
+        self.mailboxes.iter().filter(move |(pid, _)| *pid == here).map(|(_, mailbox)| mailbox)
+    }
 }
 
 #[allow(clippy::declare_interior_mutable_const)] // It is the start of each, not shared.
@@ -130,25 +172,37 @@ fn handler() -> usize {
     handle as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize
 }
 
+/// What was there before is to see no difference: its mask, and whether calls are restarted, stay as they were.
+fn ours(signal: c_int, previous: &libc::sigaction) -> libc::sigaction {
+    let mut ours = *previous;
+    ours.sa_sigaction = handler() as _;
+    ours.sa_flags = (previous.sa_flags & !libc::SA_RESETHAND) | libc::SA_SIGINFO;
+    if [libc::SIG_DFL, libc::SIG_IGN].contains(&(previous.sa_sigaction as usize)) {
+        // SAFETY: a set of bits, which is written.
+        unsafe { libc::sigemptyset(&mut ours.sa_mask) };
+        ours.sa_flags |= with_restart!({ libc::SA_RESTART | libc::SA_ONSTACK } else { 0 });
+    }
+    if signal == libc::SIGCHLD && previous.sa_sigaction as usize == libc::SIG_IGN {
+        // Children of who ignores it are not waited for (POSIX, sigaction).
+        ours.sa_flags |= libc::SA_NOCLDWAIT;
+    }
+    ours
+}
+
 fn subscribe(signal: c_int, mailbox: &Arc<Mailbox>) -> io::Result<()> {
     let slot = slot(signal)?;
     let _changes = lock(&CHANGES);
+    let entry = |mailbox: &Arc<Mailbox>| (process::id(), Arc::clone(mailbox));
     // SAFETY: only who holds the lock frees one.
     if let Some(post) = unsafe { slot.load(Ordering::SeqCst).as_ref() } {
-        let mut mailboxes = post.mailboxes.clone();
-        mailboxes.push(Arc::clone(mailbox));
+        let mailboxes = post.mailboxes().chain([mailbox]).map(entry).collect();
         replace(slot, Some(Post { previous: post.previous, mailboxes }));
         return Ok(());
     }
     // The post is there before the handler is.
     let previous = action(signal, None)?;
-    replace(slot, Some(Post { previous, mailboxes: vec![Arc::clone(mailbox)] }));
-    let mut ours = previous;
-    ours.sa_sigaction = handler() as _;
-    ours.sa_flags = libc::SA_SIGINFO | with_restart!({ libc::SA_RESTART | libc::SA_ONSTACK } else { 0 });
-    // SAFETY: a set of bits, which is written.
-    unsafe { libc::sigemptyset(&mut ours.sa_mask) };
-    match action(signal, Some(&ours)) {
+    replace(slot, Some(Post { previous, mailboxes: vec![entry(mailbox)] }));
+    match action(signal, Some(&ours(signal, &previous))) {
         Ok(_) => Ok(()),
         Err(error) => {
             replace(slot, None);
@@ -162,8 +216,12 @@ fn unsubscribe(signal: c_int, mailbox: &Mailbox) {
     let _changes = lock(&CHANGES);
     // SAFETY: only who holds the lock frees one.
     let Some(post) = (unsafe { slot.load(Ordering::SeqCst).as_ref() }) else { return };
-    let others = post.mailboxes.iter().filter(|other| !ptr::eq(Arc::as_ptr(other), mailbox));
-    let (previous, mailboxes) = (post.previous, others.cloned().collect::<Vec<_>>());
+    let is_it = |other: &Arc<Mailbox>| ptr::eq(Arc::as_ptr(other), mailbox);
+    if !post.mailboxes().any(is_it) {
+        return;
+    }
+    let others = post.mailboxes().filter(|other| !is_it(other)).map(|other| (process::id(), Arc::clone(other)));
+    let (previous, mailboxes) = (post.previous, others.collect::<Vec<_>>());
     let is_ours = action(signal, None).is_ok_and(|now| now.sa_sigaction as usize == handler());
     if mailboxes.is_empty() && is_ours && action(signal, Some(&previous)).is_ok() {
         return replace(slot, None);
@@ -176,10 +234,8 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
     READERS.fetch_add(1, Ordering::SeqCst);
     // SAFETY: it is not freed while there is a reader.
     let post = slot(signal).ok().and_then(|slot| unsafe { slot.load(Ordering::SeqCst).as_ref() });
-    // What comes to a forked child is not its parent's.
-    let pid = std::process::id();
     let mut is_watched = false;
-    for mailbox in post.iter().flat_map(|post| &post.mailboxes).filter(|mailbox| mailbox.pid == pid) {
+    for mailbox in post.iter().flat_map(|post| post.mailboxes()) {
         mailbox.deliver(signal);
         is_watched = true;
     }

@@ -17,10 +17,12 @@
 //! * libkqueue takes no more than 512 receipts in a call, and waits even though a change has failed (and says nothing of
 //!   that if nothing comes): [`register`](Kqueue::register) and wait there in two calls.
 
+use std::any::Any;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 use std::{io, mem};
 
+use crate::event::Event;
 use crate::sys::call::{in_steps, invalid};
 use crate::sys::kevent;
 
@@ -114,6 +116,51 @@ impl Kevent {
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
+}
+
+/// What kqueue says in an [`Event`] of a [`Poll`](crate::Poll), beyond what every backend can.
+///
+/// It is for [`Event`] alone, and does no system call.
+///
+/// ```
+/// use kevio::unix::kqueue::{EventExt, Filter};
+/// use kevio::{Events, Poll, Token, Waker};
+///
+/// let mut poll = Poll::new()?;
+/// let mut events = Events::with_capacity(8);
+/// let waker = Waker::new(poll.registry(), Token(7))?;
+/// waker.wake()?;
+/// poll.poll(&mut events, None)?;
+/// for event in &events {
+///     match event.kevent() {
+///         Some(record) => {
+///             assert_eq!((record.filter(), record.udata()), (Filter::USER, 7));
+///             println!("{} {:?} {:#x} {}", record.ident(), record.flags(), record.fflags(), record.data());
+///         }
+///         None => assert_ne!(kevio::BACKEND, kevio::Backend::Kqueue),
+///     }
+/// }
+/// # std::io::Result::Ok(())
+/// ```
+pub trait EventExt: sealed::Sealed {
+    /// The record as kevent(2) returned it, its ident, filter, flags, fflags and data; `None` if the polls of this build
+    /// are not kqueues ([`BACKEND`](crate::BACKEND)).
+    ///
+    /// Which filters and flags stand for a registration is kevio's own matter, and may change; what they say of a filter,
+    /// as the number of bytes in `data`, is the kernel's.
+    fn kevent(&self) -> Option<Kevent>;
+}
+
+impl EventExt for Event {
+    fn kevent(&self) -> Option<Kevent> {
+        (self.record() as &dyn Any).downcast_ref().copied()
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    impl Sealed for super::Event {}
 }
 
 /// The unit of a timer's period.

@@ -9,9 +9,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kevio::unix::kqueue::{Filter, Flags, Kevent, Kqueue, ProcNotes, RawFlags, TimerUnit, UserNotes, VnodeNotes};
+use kevio::unix::kqueue::{
+    EventExt, Filter, Flags, Kevent, Kqueue, ProcNotes, RawFlags, TimerUnit, UserNotes, VnodeNotes,
+};
 
-use super::harness::{closed_descriptor, DEADLINE};
+use kevio::{Backend, Timer, BACKEND};
+
+use super::harness::*;
 use super::libkqueue;
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -401,6 +405,30 @@ fn a_signal_ends_a_wait_and_the_changes_stay() {
     assert_eq!((error.kind(), events.len()), (ErrorKind::Interrupted, 0));
     b.write_all(b"x").unwrap();
     assert_eq!(one(&kq, &mut events).udata(), 6);
+}
+
+#[test]
+fn the_record_of_a_polls_event() {
+    let mut l = Loop::new();
+    let (mut ours, mut theirs) = tcp_pair();
+    let mut timer = Timer::every(Duration::from_millis(1)).unwrap();
+    l.register(&mut ours, 1, READ);
+    theirs.write_all(b"seven").unwrap();
+    l.expect(1, R);
+    let record = l.events.iter().next().unwrap().kevent();
+    if BACKEND != Backend::Kqueue {
+        return assert!(record.is_none());
+    }
+    let record = record.unwrap();
+    assert_eq!((record.ident(), record.filter(), record.udata()), (ours.as_raw_fd() as usize, Filter::READ, 1));
+    assert!(record.flags().contains(Flags::CLEAR) && record.data() > 0, "{record:?}");
+    drop(ours);
+    l.register(&mut timer, 2, READ);
+    l.expect(2, R);
+    let event = l.events.iter().next().unwrap();
+    let record = event.kevent().unwrap();
+    assert_eq!((record.filter(), record.udata()), (Filter::TIMER, 2));
+    assert_eq!(record.data() as u64, timer.expirations(event).unwrap());
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -12,6 +12,7 @@ const FAULTS: &[(&str, &str)] = &[
         "a_child_of_a_process_that_makes_polls",
         "its handlers of fork(2) can wait for locks that nobody is there to release",
     ),
+    ("a_handler_that_was_there_is_called", "it takes the signal before any handler"),
     ("a_change_that_fails_is_told_at_once", "it waits on, and forgets the receipt if nothing comes"),
     ("an_error_on_a_datagram_socket_is_not_its_end", "it sets EV_EOF for every EPOLLERR"),
 ];

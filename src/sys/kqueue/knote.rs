@@ -52,6 +52,7 @@ fn number(watched: Watched) -> Filter {
     match watched {
         Watched::Timer { .. } => Filter::TIMER,
         Watched::Process => Filter::PROC,
+        Watched::Signal => Filter::SIGNAL,
     }
 }
 
@@ -111,6 +112,7 @@ pub(super) fn add_watched(ident: usize, watched: Watched, token: Token, mode: Mo
             (Filter::TIMER, note, n, !again)
         }
         Watched::Process => (Filter::PROC, ProcNotes::EXIT.bits(), 0, true),
+        Watched::Signal => (Filter::SIGNAL, 0, 0, false),
     };
     let once = if once || mode == Mode::OneShot { Flags::ONESHOT } else { Flags::CLEAR };
     Kevent::new(ident, filter, Flags::ADD | Flags::RECEIPT | once, fflags, data as _, token.0)
@@ -166,7 +168,7 @@ impl Record for Kevent {
     }
 
     fn is_readable(&self) -> bool {
-        [READ, USER, Filter::TIMER, Filter::PROC].contains(&self.filter()) || self.is_exceptional()
+        [READ, USER, Filter::TIMER, Filter::PROC, Filter::SIGNAL].contains(&self.filter()) || self.is_exceptional()
     }
 
     fn is_writable(&self) -> bool {

@@ -1,0 +1,659 @@
+//! Signals as sources: conformance case 94. In a process of its own, for signals are the process's; one test at a time.
+
+use std::io::{self, ErrorKind};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{mem, ptr, thread};
+
+use kevio::net::UnixStream;
+use kevio::{Backend, Batch, Events, Interest, Poll, Signals, Timer, Token, BACKEND};
+use libc::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+
+#[path = "suite/harness.rs"]
+#[allow(dead_code, unused_imports)]
+mod harness;
+#[path = "suite/libkqueue.rs"]
+mod libkqueue;
+mod open;
+#[path = "suite/said.rs"]
+#[allow(dead_code, unused_imports)]
+mod said;
+
+use self::harness::*;
+
+/// libkqueue tells only of signals that every thread blocks (its BUGS.md): the first thread does, before there are others,
+/// which inherit it.
+#[cfg(all(target_os = "linux", kevio_backend = "kqueue"))]
+#[used]
+#[link_section = ".init_array"]
+static BLOCK: extern "C" fn() = {
+    extern "C" fn block() {
+        mask(libc::SIG_BLOCK, &[SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGCHLD, SIGWINCH]);
+    }
+    block
+};
+
+fn mask(how: libc::c_int, signals: &[i32]) {
+    // SAFETY: a set of bits, of which zeroes are a value; it is written, and read.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for &signal in signals {
+            libc::sigaddset(&mut set, signal);
+        }
+        assert_eq!(libc::pthread_sigmask(how, &set, ptr::null_mut()), 0);
+    }
+}
+
+static ONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// To the process: a kqueue is not told everywhere of what is sent to one thread. Elsewhere to this thread: its handler has
+/// run when this returns.
+fn send(signal: i32) {
+    // SAFETY: no pointers.
+    let result = unsafe {
+        if BACKEND == Backend::Kqueue {
+            libc::kill(libc::getpid(), signal)
+        } else {
+            libc::raise(signal)
+        }
+    };
+    assert_eq!(result, 0);
+}
+
+/// What is done with a signal.
+fn action(signal: i32) -> libc::sigaction {
+    // SAFETY: integers, addresses and a set of bits, of which zeroes are a value; the kernel writes one.
+    unsafe {
+        let mut now: libc::sigaction = mem::zeroed();
+        assert_eq!(libc::sigaction(signal, ptr::null(), &mut now), 0);
+        now
+    }
+}
+
+/// Sets what is done with a signal, and what it was.
+fn set_action(signal: i32, handler: libc::sighandler_t, flags: libc::c_int) -> libc::sigaction {
+    let old = action(signal);
+    // SAFETY: as above; the handlers of these tests only add.
+    unsafe {
+        let mut new: libc::sigaction = mem::zeroed();
+        new.sa_sigaction = handler;
+        new.sa_flags = flags;
+        libc::sigemptyset(&mut new.sa_mask);
+        libc::sigaddset(&mut new.sa_mask, SIGWINCH);
+        assert_eq!(libc::sigaction(signal, &new, ptr::null_mut()), 0);
+    }
+    old
+}
+
+fn restore(signal: i32, old: &libc::sigaction) {
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::sigaction(signal, old, ptr::null_mut()) }, 0);
+}
+
+fn is_default(signal: i32) -> bool {
+    action(signal).sa_sigaction == libc::SIG_DFL
+}
+
+/// Polls until every signal of `wanted` has come to `signals`; how often each. Other tokens fail.
+#[track_caller]
+fn received(l: &mut Loop, token: usize, signals: &Signals, wanted: &[i32]) -> Vec<(i32, u64)> {
+    let mut all: Vec<(i32, u64)> = Vec::new();
+    while !wanted.iter().all(|wanted| all.iter().any(|(signal, _)| signal == wanted)) {
+        l.expect(token, R);
+        for event in &l.events {
+            for (signal, count) in signals.received(event).unwrap() {
+                assert!(wanted.contains(&signal) && count > 0, "{signal} came {count} times");
+                match all.iter_mut().find(|(other, _)| *other == signal) {
+                    Some((_, sum)) => *sum += count,
+                    None => all.push((signal, count)),
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn three_raises_are_one_event() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    l.register(&mut signals, 1, READ);
+    l.expect_silence();
+    for round in 0..3 {
+        (0..3).for_each(|_| send(SIGUSR1));
+        let [(signal, count)] = received(&mut l, 1, &signals, &[SIGUSR1])[..] else { panic!() };
+        assert!(signal == SIGUSR1 && (1..=3).contains(&count), "round {round}: {count}");
+        if BACKEND != Backend::Kqueue {
+            assert_eq!(count, 3);
+        }
+        while count < 3 && !l.now().is_empty() {}
+        l.expect_silence();
+    }
+}
+
+#[test]
+fn which_of_several() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGUSR2, SIGTERM, SIGUSR2, SIGHUP]).unwrap();
+    l.register(&mut signals, 1, READ);
+    send(SIGTERM);
+    received(&mut l, 1, &signals, &[SIGTERM]);
+    send(SIGUSR2);
+    send(SIGHUP);
+    received(&mut l, 1, &signals, &[SIGHUP, SIGUSR2]);
+    l.expect_silence();
+}
+
+#[test]
+fn what_was_there_before_comes_back() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    assert!(is_default(SIGTERM) && is_default(SIGINT));
+    let mut signals = Signals::new([SIGTERM, SIGINT]).unwrap();
+    assert!(is_default(SIGTERM), "nothing is done before it is registered");
+    l.register(&mut signals, 1, READ);
+    assert!(!is_default(SIGTERM) && !is_default(SIGINT));
+    // This would end the process.
+    send(SIGTERM);
+    received(&mut l, 1, &signals, &[SIGTERM]);
+    l.deregister(&mut signals);
+    assert!(is_default(SIGTERM) && is_default(SIGINT));
+    l.register(&mut signals, 2, READ);
+    assert!(!is_default(SIGTERM));
+    l.reregister(&mut signals, 3, READ);
+    assert!(!is_default(SIGTERM));
+    send(SIGINT);
+    received(&mut l, 3, &signals, &[SIGINT]);
+    drop(signals);
+    assert!(is_default(SIGTERM) && is_default(SIGINT));
+    l.expect_silence();
+}
+
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn plain(_: libc::c_int) {
+    HANDLED.fetch_add(1, Ordering::SeqCst);
+}
+
+extern "C" fn informed(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel's, for as long as the handler runs.
+    let is_right = signal == SIGUSR1 && unsafe { (*info).si_signo } == signal;
+    HANDLED.fetch_add(if is_right { 100 } else { 1_000_000 }, Ordering::SeqCst);
+}
+
+/// Waits for handlers, which may run in another thread.
+#[track_caller]
+fn handled(count: usize) {
+    let deadline = Instant::now() + DEADLINE;
+    while HANDLED.load(Ordering::SeqCst) < count && Instant::now() < deadline {
+        thread::yield_now();
+    }
+    assert_eq!(HANDLED.swap(0, Ordering::SeqCst), count);
+}
+
+#[test]
+fn a_handler_that_was_there_is_called() {
+    let _alone = alone();
+    if libkqueue::gets_wrong("a_handler_that_was_there_is_called") {
+        return;
+    }
+    let cases = [
+        (plain as extern "C" fn(_) as libc::sighandler_t, 0, 1),
+        (informed as extern "C" fn(_, _, _) as libc::sighandler_t, libc::SA_SIGINFO | libc::SA_RESTART, 100),
+    ];
+    for (handler, flags, adds) in cases {
+        let before = set_action(SIGUSR1, handler, flags);
+        HANDLED.store(0, Ordering::SeqCst);
+        let mut l = Loop::new();
+        let mut signals = Signals::new([SIGUSR1]).unwrap();
+        l.register(&mut signals, 1, READ);
+        let during = action(SIGUSR1);
+        // What it interrupts is restarted, or is not, as before; and its mask stays.
+        assert_eq!(during.sa_flags & libc::SA_RESTART, flags & libc::SA_RESTART);
+        // SAFETY: a set of bits, which is read.
+        assert_eq!(unsafe { libc::sigismember(&during.sa_mask, SIGWINCH) }, 1);
+        send(SIGUSR1);
+        received(&mut l, 1, &signals, &[SIGUSR1]);
+        handled(adds);
+        drop(signals);
+        let after = action(SIGUSR1);
+        assert!(after.sa_sigaction == handler && after.sa_flags & libc::SA_SIGINFO == flags & libc::SA_SIGINFO);
+        send(SIGUSR1);
+        handled(adds);
+        restore(SIGUSR1, &before);
+    }
+}
+
+#[test]
+fn a_handler_that_came_later_stays() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGHUP]).unwrap();
+    l.register(&mut signals, 1, READ);
+    let ours = set_action(SIGHUP, plain as extern "C" fn(_) as libc::sighandler_t, 0);
+    drop(signals);
+    assert_eq!(action(SIGHUP).sa_sigaction, plain as extern "C" fn(_) as libc::sighandler_t);
+    // Who came later may hand on what it gets.
+    restore(SIGHUP, &ours);
+    let mut signals = Signals::new([SIGHUP]).unwrap();
+    l.register(&mut signals, 2, READ);
+    send(SIGHUP);
+    received(&mut l, 2, &signals, &[SIGHUP]);
+    drop(signals);
+    assert!(is_default(SIGHUP));
+}
+
+#[test]
+fn several_on_several_polls() {
+    let _alone = alone();
+    let mut loops = [Loop::new(), Loop::new(), Loop::new()];
+    let mut sources = [
+        Signals::new([SIGUSR1]).unwrap(),
+        Signals::new([SIGUSR1, SIGUSR2]).unwrap(),
+        Signals::new([SIGUSR2, SIGTERM]).unwrap(),
+    ];
+    for (l, signals) in loops.iter().zip(&mut sources) {
+        l.register(signals, 1, READ);
+    }
+    send(SIGUSR1);
+    received(&mut loops[0], 1, &sources[0], &[SIGUSR1]);
+    received(&mut loops[1], 1, &sources[1], &[SIGUSR1]);
+    loops[2].expect_silence();
+    loops[0].deregister(&mut sources[0]);
+    send(SIGUSR1);
+    send(SIGUSR2);
+    received(&mut loops[1], 1, &sources[1], &[SIGUSR1, SIGUSR2]);
+    received(&mut loops[2], 1, &sources[2], &[SIGUSR2]);
+    loops[0].expect_silence();
+    drop(sources);
+    assert!([SIGUSR1, SIGUSR2, SIGTERM].into_iter().all(is_default));
+}
+
+/// The table of differences: one filter of a kqueue has one token.
+#[test]
+fn two_on_one_poll() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut first = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
+    let mut second = Signals::new([SIGTERM, SIGUSR2]).unwrap();
+    l.register(&mut first, 1, READ);
+    let result = l.poll.registry().register(&mut second, Token(2), READ);
+    if BACKEND == Backend::Kqueue {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert!(is_default(SIGTERM), "half of it is registered");
+        send(SIGUSR2);
+        received(&mut l, 1, &first, &[SIGUSR2]);
+        l.deregister(&mut first);
+        l.register(&mut second, 2, READ);
+        send(SIGTERM);
+        received(&mut l, 2, &second, &[SIGTERM]);
+        return l.expect_silence();
+    }
+    result.unwrap();
+    send(SIGUSR2);
+    l.expect_all(&[(1, R), (2, R)]);
+}
+
+/// The table of differences.
+#[test]
+fn events_of_several_signals() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let all = [SIGUSR1, SIGUSR2, SIGHUP];
+    let mut signals = Signals::new(all).unwrap();
+    l.register(&mut signals, 1, READ);
+    all.into_iter().for_each(send);
+    if libkqueue::is_here() {
+        received(&mut l, 1, &signals, &all);
+        return;
+    }
+    l.expect(1, R);
+    let expected = if BACKEND == Backend::Kqueue { 3 } else { 1 };
+    assert_eq!(l.events.iter().count(), expected);
+}
+
+/// The table of differences: where a handler tells, it has to run.
+#[test]
+fn a_signal_that_is_blocked() {
+    let _alone = alone();
+    if libkqueue::is_here() || cfg!(any(target_vendor = "apple", target_os = "dragonfly")) {
+        return;
+    }
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    l.register(&mut signals, 1, READ);
+    mask(libc::SIG_BLOCK, &[SIGUSR1]);
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::raise(SIGUSR1) }, 0);
+    if BACKEND == Backend::Kqueue {
+        received(&mut l, 1, &signals, &[SIGUSR1]);
+    } else {
+        l.expect_silence();
+    }
+    mask(libc::SIG_UNBLOCK, &[SIGUSR1]);
+    if BACKEND != Backend::Kqueue {
+        received(&mut l, 1, &signals, &[SIGUSR1]);
+    }
+    l.expect_silence();
+}
+
+/// The table of differences: Apple, DragonFly and libkqueue do not tell.
+#[test]
+fn a_signal_for_one_thread() {
+    let _alone = alone();
+    if libkqueue::is_here() {
+        return;
+    }
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    l.register(&mut signals, 1, READ);
+    // SAFETY: no pointers but the thread's own.
+    assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), SIGUSR1) }, 0);
+    if cfg!(any(target_vendor = "apple", target_os = "dragonfly")) {
+        l.expect_silence();
+    } else {
+        received(&mut l, 1, &signals, &[SIGUSR1]);
+    }
+}
+
+#[test]
+fn a_signal_during_a_wait() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(8);
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    poll.registry().register(&mut signals, Token(1), READ).unwrap();
+    for _ in 0..20 {
+        let waiting = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !waiting.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+                // SAFETY: no pointers.
+                assert_eq!(unsafe { libc::kill(libc::getpid(), SIGUSR1) }, 0);
+            });
+            waiting.store(true, Ordering::SeqCst);
+            poll.poll_until(&mut events, Some(Instant::now() + DEADLINE)).unwrap();
+        });
+        let told: Vec<_> = events.iter().flat_map(|event| signals.received(event).unwrap()).collect();
+        assert_eq!(told, [(SIGUSR1, 1)]);
+    }
+}
+
+#[test]
+fn what_cannot_be_waited_for() {
+    for signal in
+        [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGBUS, 0, -1, 4096, i32::MAX]
+    {
+        let error = Signals::new([SIGUSR1, signal]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{signal}");
+    }
+    assert_eq!(Signals::new([]).unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn how_it_can_be_registered() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let registry = l.poll.registry().try_clone().unwrap();
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    let kind = |result: io::Result<()>| result.unwrap_err().kind();
+    for interest in [READ.oneshot(), Interest::PRIORITY, Interest::AIO, READ.exclusive()] {
+        assert_eq!(kind(registry.register(&mut signals, Token(1), interest)), ErrorKind::Unsupported);
+        assert!(is_default(SIGUSR1));
+    }
+    assert_eq!(kind(registry.deregister(&mut signals)), ErrorKind::NotFound);
+    assert_eq!(kind(registry.reregister(&mut signals, Token(1), READ)), ErrorKind::NotFound);
+    registry.register(&mut signals, Token(1), READ.level()).unwrap();
+    assert_eq!(kind(registry.register(&mut signals, Token(1), READ)), ErrorKind::AlreadyExists);
+    let other = Poll::new().unwrap();
+    assert_eq!(kind(other.registry().register(&mut signals, Token(1), READ)), ErrorKind::AlreadyExists);
+    assert_eq!(kind(other.registry().deregister(&mut signals)), ErrorKind::NotFound);
+    assert!(!is_default(SIGUSR1), "a failed attempt stopped it");
+    send(SIGUSR1);
+    received(&mut l, 1, &signals, &[SIGUSR1]);
+    registry.deregister(&mut signals).unwrap();
+    other.registry().register(&mut signals, Token(1), READ).unwrap();
+}
+
+#[test]
+fn parked_it_is_silent_and_keeps_the_default_away() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGTERM]).unwrap();
+    for _ in 0..2 {
+        l.register(&mut signals, 1, Interest::PARKED);
+        assert!(!is_default(SIGTERM));
+        if !libkqueue::is_here() {
+            // There it stays pending, for nobody takes it.
+            send(SIGTERM);
+        }
+        l.expect_silence();
+        l.reregister(&mut signals, 2, READ);
+        l.expect_silence();
+        send(SIGTERM);
+        received(&mut l, 2, &signals, &[SIGTERM]);
+        l.reregister(&mut signals, 2, Interest::PARKED);
+        l.deregister(&mut signals);
+    }
+}
+
+#[test]
+fn reregistering_forgets_nothing_and_deregistering_does() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
+    l.register(&mut signals, 1, READ);
+    send(SIGUSR1);
+    l.reregister(&mut signals, 2, READ);
+    received(&mut l, 2, &signals, &[SIGUSR1]);
+    send(SIGUSR2);
+    l.expect(2, R);
+    l.deregister(&mut signals);
+    l.register(&mut signals, 3, READ);
+    l.expect_silence();
+    send(SIGUSR1);
+    received(&mut l, 3, &signals, &[SIGUSR1]);
+}
+
+#[test]
+fn not_asked_it_does_not_fire_for_ever() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    for interest in [READ, READ.level()] {
+        l.register(&mut signals, 1, interest);
+        send(SIGUSR1);
+        l.expect(1, R);
+        l.expect_silence();
+        // The table of differences: a descriptor that was not read makes no more events.
+        send(SIGUSR1);
+        if BACKEND == Backend::Kqueue {
+            l.expect(1, R);
+        }
+        l.expect_silence();
+        l.deregister(&mut signals);
+    }
+}
+
+#[test]
+fn an_event_of_another_source() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    let mut timer = Timer::after(Duration::ZERO).unwrap();
+    l.register(&mut signals, 1, READ);
+    l.register(&mut timer, 2, READ);
+    l.expect(2, R);
+    let event = l.events.iter().next().unwrap();
+    assert_eq!(signals.received(event).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let event = event.clone();
+    timer.cancel().unwrap();
+    send(SIGUSR1);
+    l.expect(1, R);
+    assert_eq!(timer.expirations(l.events.iter().next().unwrap()).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert!(timer.expirations(&event).is_ok());
+}
+
+/// A forked child of a process with threads may do little; this one waits to be ended by a signal.
+#[test]
+fn a_child_is_ended_as_before() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGTERM]).unwrap();
+    l.register(&mut signals, 1, READ);
+    // SAFETY: the child calls nothing but what may be called after fork(2) and in a handler.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        mask(libc::SIG_UNBLOCK, &[SIGTERM]);
+        loop {
+            // SAFETY: no pointers.
+            unsafe { libc::pause() };
+        }
+    }
+    // SAFETY: no pointers but to the status.
+    unsafe {
+        assert_eq!(libc::kill(pid, SIGTERM), 0);
+        let mut status = 0;
+        assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == SIGTERM, "{status:x}");
+    }
+    l.expect_silence();
+    if libkqueue::is_here() {
+        // A program that is run inherits that its signals are blocked.
+        return;
+    }
+    let mut program = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::kill(program.id() as i32, SIGTERM) }, 0);
+    assert_eq!(program.wait().unwrap().signal(), Some(SIGTERM), "a program that is run starts anew");
+    l.expect_silence();
+    send(SIGTERM);
+    received(&mut l, 1, &signals, &[SIGTERM]);
+}
+
+/// Children of who ignores SIGCHLD are not waited for, and that stays so.
+#[test]
+fn ignored_children_are_reaped_as_before() {
+    let _alone = alone();
+    if libkqueue::gets_wrong("a_handler_that_was_there_is_called") {
+        return;
+    }
+    let before = set_action(SIGCHLD, libc::SIG_IGN, 0);
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGCHLD]).unwrap();
+    l.register(&mut signals, 1, READ);
+    let mut child = Command::new("true").spawn().unwrap();
+    assert_eq!(child.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    drop(signals);
+    restore(SIGCHLD, &before);
+    let mut signals = Signals::new([SIGCHLD]).unwrap();
+    l.register(&mut signals, 1, READ);
+    let mut child = Command::new("true").spawn().unwrap();
+    received(&mut l, 1, &signals, &[SIGCHLD]);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn in_a_batch() {
+    let _alone = alone();
+    let mut l = Loop::new();
+    let (mut ours, _theirs) = UnixStream::pair().unwrap();
+    let mut signals = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
+    let mut batch = Batch::new();
+    batch.register(&mut ours, Token(1), Interest::WRITABLE).register(&mut signals, Token(2), READ);
+    let results = l.poll.registry().submit(batch);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    l.expect(1, W);
+    send(SIGUSR2);
+    received(&mut l, 2, &signals, &[SIGUSR2]);
+}
+
+#[test]
+fn whatever_becomes_of_it_nothing_is_left() {
+    let _alone = alone();
+    let l = Loop::new();
+    // libkqueue keeps descriptors that serve all queues, while there are any.
+    let keeper = Loop::new();
+    let mut kept = Signals::new([SIGHUP]).unwrap();
+    keeper.register(&mut kept, 1, READ);
+    let before = open::files();
+    for _ in 0..100 {
+        let mut signals = Signals::new([SIGUSR1, SIGTERM]).unwrap();
+        l.register(&mut signals, 1, READ);
+        l.deregister(&mut signals);
+        l.register(&mut signals, 1, READ);
+        let unregistered = Signals::new([SIGUSR2]).unwrap();
+        if BACKEND == Backend::Kqueue && !libkqueue::is_here() {
+            open::assert_same(&before, "a filter has no descriptor");
+        }
+        drop((signals, unregistered));
+    }
+    open::assert_same(&before, "dropped while registered");
+    assert!(is_default(SIGUSR1) && is_default(SIGTERM));
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    l.register(&mut signals, 1, READ);
+    drop(l);
+    drop(signals);
+    assert!(is_default(SIGUSR1));
+}
+
+/// Mailboxes come and go while signals come: none is read after it is freed, and who stays misses nothing.
+#[test]
+fn a_storm() {
+    let _alone = alone();
+    const ROUNDS: usize = 300;
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
+    l.register(&mut signals, 1, READ);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::SeqCst) {
+                    send(SIGUSR1);
+                }
+            });
+        }
+        let changers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let l = Loop::new();
+                    for _ in 0..ROUNDS {
+                        let mut signals = Signals::new([SIGUSR1]).unwrap();
+                        l.register(&mut signals, 1, READ);
+                    }
+                })
+            })
+            .collect();
+        let end = Instant::now() + 3 * DEADLINE;
+        let mut count = 0;
+        while count < 100 || !changers.iter().all(|changer| changer.is_finished()) {
+            assert!(Instant::now() < end, "{count} signals");
+            l.turn(Some(Duration::from_millis(100)));
+            for event in &l.events {
+                count += signals.received(event).unwrap().iter().map(|(_, count)| count).sum::<u64>();
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+    let mut is_told = false;
+    send(SIGUSR2);
+    while !is_told {
+        l.expect(1, R);
+        for event in &l.events {
+            is_told |= signals.received(event).unwrap().iter().any(|(signal, _)| *signal == SIGUSR2);
+        }
+    }
+}
