@@ -241,8 +241,11 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
     }
     let previous = post.map(|post| post.previous);
     READERS.fetch_sub(1, Ordering::SeqCst);
-    if let Some(previous) = previous {
-        hand_on(&previous, is_watched, signal, info, context);
+    match previous {
+        Some(previous) => hand_on(&previous, is_watched, signal, info, context),
+        // What was there before has come back since the signal came, and is to have it. It is blocked until this returns.
+        // SAFETY: no pointers.
+        None => drop(unsafe { libc::raise(signal) }),
     }
 }
 
