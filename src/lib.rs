@@ -151,7 +151,8 @@
 //! `--cfg kevio_backend="kqueue"`, `"epoll"` or `"poll"` in `RUSTFLAGS` forces one. It is a rustc cfg and not a Cargo
 //! feature, because features of a crate are united over all that depend on it. On Linux `"kqueue"` links libkqueue,
 //! found with pkg-config or in `KQUEUE_LIB_DIR`. mio's `mio_unsupported_force_poll_poll` and
-//! `mio_unsupported_force_waker_pipe` are understood too, and `kevio_unsupported_force_fallbacks` does without timerfd and pidfd.
+//! `mio_unsupported_force_waker_pipe` are understood too, and `kevio_unsupported_force_fallbacks` does without timerfd, pidfd
+//! and inotify.
 
 // Bare descriptors, and what there is for them, come with `os-ext`.
 #![cfg_attr(not(feature = "os-ext"), allow(dead_code))]
@@ -180,6 +181,7 @@ mod sys;
 mod timer;
 mod token;
 mod waker;
+mod watch;
 mod watched;
 
 #[cfg(feature = "net")]
@@ -198,6 +200,7 @@ pub use sys::Backend;
 pub use timer::Timer;
 pub use token::Token;
 pub use waker::Waker;
+pub use watch::{Changes, Watch};
 
 /// The backend that this build of kevio uses.
 ///

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::mem::{discriminant, Discriminant};
 use std::os::fd::{AsFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
@@ -172,17 +173,20 @@ impl Source for FilterSet {
     }
 }
 
-/// The filters of one poll that two sources would have in common: a process or a signal is one filter of a kqueue.
+/// The filters of one poll that two sources would have in common: a process, a signal or a file is one filter of a kqueue.
 #[derive(Debug, Default)]
-pub(crate) struct Filters(Mutex<HashSet<(RawFd, Filter)>>);
+pub(crate) struct Filters(Mutex<HashSet<Name>>);
+
+/// What identifies a filter of a kqueue: whatever else it is told, it is the same.
+type Name = (RawFd, Discriminant<Filter>);
 
 impl Filters {
-    fn with<T>(&self, f: impl FnOnce(&mut HashSet<(RawFd, Filter)>) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut HashSet<Name>) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn take(&self, ident: RawFd, filter: Filter) -> io::Result<()> {
-        if filter.is_shared() && !self.with(|filters| filters.insert((ident, filter))) {
+        if filter.is_shared() && !self.with(|filters| filters.insert((ident, discriminant(&filter)))) {
             return Err(sys::already_exists());
         }
         Ok(())
@@ -190,7 +194,7 @@ impl Filters {
 
     fn give_back(&self, ident: RawFd, filter: Filter) {
         if filter.is_shared() {
-            self.with(|filters| filters.remove(&(ident, filter)));
+            self.with(|filters| filters.remove(&(ident, discriminant(&filter))));
         }
     }
 }

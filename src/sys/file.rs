@@ -14,6 +14,14 @@ pub(super) struct Identity {
     inode: u64,
 }
 
+/// What a watched file is compared by.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Measure {
+    pub(super) size: i64,
+    pub(super) links: u64,
+    pub(super) is_directory: bool,
+}
+
 fn stat(fd: RawFd) -> io::Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the kernel writes one `stat`, and there is room for it.
@@ -44,6 +52,16 @@ pub(super) fn identify(fd: RawFd) -> io::Result<Option<Identity>> {
 #[allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
 pub(super) fn is_socket(fd: RawFd) -> bool {
     stat(fd).is_ok_and(|stat| stat.st_mode as libc::mode_t & libc::S_IFMT == libc::S_IFSOCK)
+}
+
+/// Of a file or a directory; `None` of anything else.
+#[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
+pub(super) fn measure(fd: RawFd) -> io::Result<Option<Measure>> {
+    let stat = stat(fd)?;
+    let kind = stat.st_mode as libc::mode_t & libc::S_IFMT;
+    let is_directory = kind == libc::S_IFDIR;
+    let measure = Measure { size: stat.st_size as i64, links: stat.st_nlink as u64, is_directory };
+    Ok(Some(measure).filter(|_| is_directory || kind == libc::S_IFREG))
 }
 
 /// How many bytes can be read (FIONREAD); `None` of what does not know.

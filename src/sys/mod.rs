@@ -39,7 +39,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::{Interest, Token};
+use crate::{Changes, Interest, Token};
 
 /// What some systems have and others have to do without: `name!({ with it } else { without })`, of which only the one
 /// that applies is compiled, or `name! { item … }`, an item that is compiled where they have it.
@@ -202,6 +202,7 @@ pub(crate) mod socket;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timer;
+pub(crate) mod watch;
 
 /// A kernel's way to wait for many things. The module's page says what each function owes its caller.
 pub(crate) trait Engine: Sized + Send + Sync + 'static {
@@ -348,6 +349,9 @@ pub(crate) enum Filter {
     Process,
     /// The signal, whose number is the ident, has come.
     Signal,
+    /// The open file, whose descriptor is the ident, was changed in one of these ways.
+    #[allow(dead_code)] // As above.
+    Vnode(Changes),
 }
 
 impl Filter {
@@ -470,7 +474,8 @@ macro_rules! choose {
 
 /// Which systems have what: a new one is a word here. The rest of this macro is the rule of choice.
 macro_rules! systems {
-    (kqueue: $kqueue:meta, epoll: $epoll:meta, eventfd: $eventfd:meta, timerfd: $timerfd:meta, sigaction: $sigaction:meta, waitid: $waitid:meta) => {
+    (kqueue: $kqueue:meta, epoll: $epoll:meta, eventfd: $eventfd:meta, timerfd: $timerfd:meta, inotify: $inotify:meta,
+     sigaction: $sigaction:meta, waitid: $waitid:meta) => {
         choose! {
             descriptor if any(
                 kevio_backend = "kqueue",
@@ -535,6 +540,12 @@ macro_rules! systems {
         #[cfg(all($timerfd, not(kevio_unsupported_force_fallbacks)))]
         use self::timerfd as clock;
 
+        #[cfg(all($inotify, not(kevio_unsupported_force_fallbacks)))]
+        mod inotify;
+        #[cfg(not(all($inotify, not(kevio_unsupported_force_fallbacks))))]
+        #[path = "no_inotify.rs"]
+        mod inotify;
+
         #[cfg($waitid)]
         mod sigchld;
         #[cfg(not($waitid))]
@@ -559,11 +570,14 @@ systems! {
     epoll: any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "redox"),
     eventfd: any(target_os = "linux", target_os = "android", target_os = "illumos"),
     timerfd: any(target_os = "linux", target_os = "android", target_os = "illumos"),
+    inotify: any(target_os = "linux", target_os = "android"),
     sigaction: not(target_os = "vita"),
     waitid: not(any(target_os = "redox", target_os = "cygwin", target_os = "vita"))
 }
 
 #[allow(clippy::single_component_path_imports)] // It gives the macro a path.
+pub(crate) use flag_set;
+#[allow(clippy::single_component_path_imports)] // As above.
 #[cfg(feature = "os-ext")]
 pub(crate) use kqueue_exists;
 #[allow(clippy::single_component_path_imports)] // As above.

@@ -49,3 +49,19 @@ mod udp;
 mod unix_sockets;
 mod waits;
 mod wakers;
+// Where there is a kqueue, or inotify.
+#[cfg(any(
+    kevio_backend = "kqueue",
+    all(any(target_os = "linux", target_os = "android"), not(kevio_unsupported_force_fallbacks)),
+    all(
+        any(
+            target_vendor = "apple",
+            target_os = "freebsd",
+            target_os = "dragonfly",
+            target_os = "netbsd",
+            target_os = "openbsd"
+        ),
+        not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
+    )
+))]
+mod watch;

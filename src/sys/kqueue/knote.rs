@@ -3,10 +3,10 @@
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use super::super::kevent::{Filter, Flags, Kevent, ProcNotes, TimerNotes, UserNotes};
+use super::super::kevent::{Filter, Flags, Kevent, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
 use super::super::{timer, Filter as Watched, Record};
 use crate::interest::Mode;
-use crate::Token;
+use crate::{Changes, Token};
 
 pub(super) const READ: Filter = Filter::READ;
 pub(super) const WRITE: Filter = Filter::WRITE;
@@ -53,8 +53,29 @@ fn number(watched: Watched) -> Filter {
         Watched::Timer { .. } => Filter::TIMER,
         Watched::Process => Filter::PROC,
         Watched::Signal => Filter::SIGNAL,
+        Watched::Vnode(_) => Filter::VNODE,
     }
 }
+
+/// A file that access was revoked to, or whose file system is gone, is as good as deleted. libkqueue has no such note.
+#[cfg(not(target_os = "linux"))]
+const REVOKE: u32 = VnodeNotes::REVOKE.bits();
+#[cfg(target_os = "linux")]
+const REVOKE: u32 = 0;
+
+/// The notes are the bits of [`Changes`].
+fn vnode_notes(changes: Changes) -> u32 {
+    changes.bits() | if changes.contains(Changes::DELETED) { REVOKE } else { 0 }
+}
+
+const _: () = {
+    assert!(Changes::WRITTEN.bits() == VnodeNotes::WRITE.bits());
+    assert!(Changes::EXTENDED.bits() == VnodeNotes::EXTEND.bits());
+    assert!(Changes::ATTRIBUTES.bits() == VnodeNotes::ATTRIB.bits());
+    assert!(Changes::LINKED.bits() == VnodeNotes::LINK.bits());
+    assert!(Changes::RENAMED.bits() == VnodeNotes::RENAME.bits());
+    assert!(Changes::DELETED.bits() == VnodeNotes::DELETE.bits());
+};
 
 const BROKEN_PIPE: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.bits());
 
@@ -113,6 +134,7 @@ pub(super) fn add_watched(ident: usize, watched: Watched, token: Token, mode: Mo
         }
         Watched::Process => (Filter::PROC, ProcNotes::EXIT.bits(), 0, true),
         Watched::Signal => (Filter::SIGNAL, 0, 0, false),
+        Watched::Vnode(changes) => (Filter::VNODE, vnode_notes(changes), 0, false),
     };
     let once = if once || mode == Mode::OneShot { Flags::ONESHOT } else { Flags::CLEAR };
     Kevent::new(ident, filter, Flags::ADD | Flags::RECEIPT | once, fflags, data as _, token.0)
@@ -168,7 +190,8 @@ impl Record for Kevent {
     }
 
     fn is_readable(&self) -> bool {
-        [READ, USER, Filter::TIMER, Filter::PROC, Filter::SIGNAL].contains(&self.filter()) || self.is_exceptional()
+        let without_direction = [USER, Filter::TIMER, Filter::PROC, Filter::SIGNAL, Filter::VNODE];
+        self.filter() == READ || without_direction.contains(&self.filter()) || self.is_exceptional()
     }
 
     fn is_writable(&self) -> bool {
@@ -203,7 +226,9 @@ impl Record for Kevent {
         let is_gone =
             filter == Watched::Process && self.filter() == Filter::TIMER && self.ident() == gone(ident as usize);
         let is_its = is_gone || (self.filter() == number(filter) && self.ident() == ident as usize);
-        is_its.then(|| (self.fflags(), self.data()))
+        let was_revoked = self.filter() == Filter::VNODE && self.fflags() & REVOKE != 0;
+        let deleted = if was_revoked { VnodeNotes::DELETE.bits() } else { 0 };
+        is_its.then(|| (self.fflags() | deleted, self.data()))
     }
 }
 

@@ -1,0 +1,34 @@
+//! Watches: what a [`Watch`](crate::Watch) has to know of an open file. A kqueue has a filter for each; elsewhere inotify
+//! makes a descriptor for each, or there is nothing.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::file;
+
+pub(crate) use super::file::Measure;
+pub(crate) use super::inotify::Inotify;
+
+/// What opens a file for nothing but to know of it: it keeps no file system from being unmounted (Apple), needs no leave to
+/// read and wakes no driver (Linux).
+#[cfg(target_vendor = "apple")]
+const ONLY_TO_WATCH: libc::c_int = libc::O_EVTONLY;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const ONLY_TO_WATCH: libc::c_int = libc::O_PATH;
+#[cfg(not(any(target_vendor = "apple", target_os = "linux", target_os = "android")))]
+const ONLY_TO_WATCH: libc::c_int = 0;
+
+pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
+    // A FIFO without a writer would block.
+    let flags = ONLY_TO_WATCH | libc::O_NONBLOCK;
+    OpenOptions::new().read(true).custom_flags(flags).open(path).map(OwnedFd::from)
+}
+
+/// How large it is and how many names it has; refused if it is neither a file nor a directory.
+pub(crate) fn measure(file: BorrowedFd<'_>) -> io::Result<Measure> {
+    let measure = file::measure(file.as_raw_fd())?;
+    measure.ok_or_else(|| super::call::invalid("neither a file nor a directory"))
+}

@@ -1,0 +1,530 @@
+//! Watches: conformance of what is told of files and directories, and what a program does with it.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kevio::net::UnixStream;
+use kevio::unix::pipe;
+use kevio::{Batch, Changes, Interest, Poll, Token, Watch};
+
+use super::harness::*;
+use super::libkqueue;
+
+/// A directory of its own, and a file in it.
+pub struct Place {
+    directory: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Place {
+        let place = Place { directory: tempfile::tempdir().unwrap() };
+        fs::write(place.file(), b"what is in it").unwrap();
+        place
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.at("file")
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+pub fn overwrite(path: &Path) {
+    OpenOptions::new().write(true).open(path).unwrap().write_all(b"W").unwrap();
+}
+
+pub fn append(path: &Path) {
+    OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap();
+}
+
+pub fn chmod(path: &Path) {
+    let mode = path.metadata().unwrap().mode() ^ 0o040;
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// What `watch` says of the events of `token` until it has said all of `least`. Other tokens fail.
+#[track_caller]
+pub fn told<T: AsFd>(l: &mut Loop, token: usize, watch: &mut Watch<T>, least: Changes) -> Changes {
+    let mut changes = Changes::empty();
+    while !changes.contains(least) {
+        l.expect(token, R);
+        for event in &l.events {
+            changes |= watch.changes(event).unwrap();
+        }
+    }
+    changes
+}
+
+/// As `told`; and it says no more than `most`, and nothing comes after it.
+#[track_caller]
+fn told_within<T: AsFd>(l: &mut Loop, token: usize, watch: &mut Watch<T>, least: Changes, most: Changes) {
+    let changes = told(l, token, watch, least);
+    assert!(most.contains(changes), "{changes:?} instead of {least:?}");
+    l.expect_silence();
+}
+
+/// What `watch` says by now; nothing if there is no event.
+fn told_by_now<T: AsFd>(l: &mut Loop, watch: &mut Watch<T>) -> Changes {
+    let mut changes = Changes::empty();
+    while !l.turn(Some(Duration::ZERO)).is_empty() {
+        for event in &l.events {
+            changes |= watch.changes(event).unwrap();
+        }
+    }
+    changes
+}
+
+/// Everything that can happen to a file, in an order in which it can: what happens, what has to be told of it, and what
+/// may be.
+#[allow(clippy::type_complexity)]
+fn all_that_happens() -> Vec<(fn(&Place), Changes, Changes)> {
+    let extended = if cfg!(target_vendor = "apple") { Changes::empty() } else { Changes::EXTENDED };
+    let may_be = Changes::ATTRIBUTES | Changes::LINKED;
+    vec![
+        (|place| overwrite(&place.file()), Changes::WRITTEN, Changes::WRITTEN),
+        (|place| append(&place.file()), Changes::WRITTEN | extended, Changes::WRITTEN | Changes::EXTENDED),
+        (|place| chmod(&place.file()), Changes::ATTRIBUTES, Changes::ATTRIBUTES),
+        (|place| fs::hard_link(place.file(), place.at("link")).unwrap(), Changes::LINKED, may_be),
+        (|place| fs::rename(place.file(), place.at("name")).unwrap(), Changes::RENAMED, Changes::RENAMED),
+        (|place| fs::rename(place.at("name"), place.file()).unwrap(), Changes::RENAMED, Changes::RENAMED),
+        // Most kqueues say of one name what the others say of the last.
+        (|place| fs::remove_file(place.at("link")).unwrap(), Changes::empty(), may_be | Changes::DELETED),
+        (|place| fs::remove_file(place.file()).unwrap(), Changes::DELETED, may_be | Changes::DELETED),
+    ]
+}
+
+#[test]
+fn each_change_of_a_file() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
+    l.register(&mut watch, 1, READ);
+    l.expect_silence();
+    for (happen, least, most) in all_that_happens() {
+        happen(&place);
+        if least.is_empty() {
+            l.expect(1, R);
+            let event = l.events.iter().next().unwrap();
+            let changes = watch.changes(event).unwrap();
+            assert!(!changes.is_empty() && most.contains(changes), "{changes:?}");
+        } else {
+            told_within(&mut l, 1, &mut watch, least, most);
+        }
+    }
+}
+
+#[test]
+fn only_what_was_asked_for() {
+    let each = [Changes::WRITTEN, Changes::EXTENDED, Changes::ATTRIBUTES, Changes::LINKED, Changes::RENAMED];
+    for asked in each.into_iter().chain([Changes::DELETED, Changes::WRITTEN | Changes::RENAMED]) {
+        let mut l = Loop::new();
+        let place = Place::new();
+        let mut watch = Watch::with_changes(File::open(place.file()).unwrap(), asked).unwrap();
+        l.register(&mut watch, 1, READ);
+        for (happen, least, most) in all_that_happens() {
+            happen(&place);
+            if least.intersects(asked) {
+                told_within(&mut l, 1, &mut watch, least & asked, most & asked);
+                continue;
+            }
+            // There may be an event for what looks alike.
+            let changes = told_by_now(&mut l, &mut watch);
+            assert!((most & asked).contains(changes), "{changes:?}, and asked for {asked:?}");
+        }
+    }
+}
+
+#[test]
+fn each_change_of_a_directory() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let (path, file) = (place.at("directory"), place.at("directory/file"));
+    fs::create_dir(&path).unwrap();
+    let mut watch = Watch::new(File::open(&path).unwrap()).unwrap();
+    l.register(&mut watch, 1, READ);
+    // Directories have sizes too, on some systems.
+    let (written, most) = (Changes::WRITTEN, Changes::WRITTEN | Changes::EXTENDED);
+    File::create(&file).unwrap();
+    told_within(&mut l, 1, &mut watch, written, most);
+    fs::rename(&file, place.at("directory/name")).unwrap();
+    told_within(&mut l, 1, &mut watch, written, most);
+    fs::rename(place.at("directory/name"), place.at("elsewhere")).unwrap();
+    told_within(&mut l, 1, &mut watch, written, most);
+    fs::rename(place.at("elsewhere"), &file).unwrap();
+    told_within(&mut l, 1, &mut watch, written, most);
+    fs::remove_file(&file).unwrap();
+    told_within(&mut l, 1, &mut watch, written, most);
+    let links = path.metadata().unwrap().nlink();
+    fs::create_dir(&file).unwrap();
+    let linked = if path.metadata().unwrap().nlink() != links { Changes::LINKED } else { Changes::empty() };
+    told_within(&mut l, 1, &mut watch, written | linked, most | linked);
+    fs::remove_dir(&file).unwrap();
+    told_within(&mut l, 1, &mut watch, written | linked, most | linked);
+    chmod(&path);
+    told_within(&mut l, 1, &mut watch, Changes::ATTRIBUTES, Changes::ATTRIBUTES);
+    fs::rename(&path, place.at("other")).unwrap();
+    told_within(&mut l, 1, &mut watch, Changes::RENAMED, Changes::RENAMED);
+}
+
+#[test]
+fn a_directory_and_only_what_was_asked_for() {
+    let each = [Changes::EXTENDED, Changes::ATTRIBUTES, Changes::LINKED, Changes::RENAMED, Changes::DELETED];
+    for asked in each {
+        let mut l = Loop::new();
+        let place = Place::new();
+        let path = place.at("directory");
+        fs::create_dir(&path).unwrap();
+        let mut watch = Watch::with_changes(File::open(&path).unwrap(), asked).unwrap();
+        l.register(&mut watch, 1, READ);
+        File::create(path.join("file")).unwrap();
+        fs::create_dir(path.join("directory")).unwrap();
+        chmod(&path);
+        fs::rename(&path, place.at("other")).unwrap();
+        let changes = told_by_now(&mut l, &mut watch);
+        assert!(asked.contains(changes), "{changes:?}, and asked for {asked:?}");
+        let certain = Changes::ATTRIBUTES | Changes::RENAMED;
+        assert_eq!(changes & certain, asked & certain);
+    }
+}
+
+#[test]
+fn changes_that_come_together_make_one_event() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
+    l.register(&mut watch, 1, READ);
+    append(&place.file());
+    chmod(&place.file());
+    fs::rename(place.file(), place.at("name")).unwrap();
+    l.expect(1, R);
+    assert_eq!(l.events.len(), 1, "{:?}", l.events);
+    let wanted = Changes::WRITTEN | Changes::ATTRIBUTES | Changes::RENAMED;
+    let changes = watch.changes(l.events.iter().next().unwrap()).unwrap();
+    assert!(changes.contains(wanted), "{changes:?}");
+    l.expect_silence();
+}
+
+/// Far more than one read of inotify takes.
+#[test]
+fn many_changes_of_a_directory() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watch = Watch::new(File::open(place.at("")).unwrap()).unwrap();
+    l.register(&mut watch, 1, READ);
+    for round in 0..3 {
+        for n in 0..60 {
+            File::create(place.at(&format!("{round}{n:0200}"))).unwrap();
+        }
+        told(&mut l, 1, &mut watch, Changes::WRITTEN);
+        l.expect_silence();
+    }
+}
+
+#[test]
+fn the_file_is_at_hand() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
+    (&*watch).seek(SeekFrom::End(0)).unwrap();
+    l.register(&mut watch, 1, READ);
+    append(&place.file());
+    told(&mut l, 1, &mut watch, Changes::WRITTEN);
+    assert_eq!(std::io::read_to_string(&*watch).unwrap(), "more");
+    assert_eq!(watch.as_fd().as_raw_fd(), watch.as_raw_fd());
+    // Given back it is open, and nothing comes any more.
+    append(&place.file());
+    let mut file = watch.into_inner();
+    l.expect_silence();
+    append(&place.file());
+    l.expect_silence();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "moremore");
+    // And can be watched again, lent too.
+    let mut watch = Watch::new(&file).unwrap();
+    l.register(&mut watch, 2, READ);
+    overwrite(&place.file());
+    told_within(&mut l, 2, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    drop(watch);
+    let mut watch = Watch::new(file.as_fd()).unwrap();
+    l.register(&mut watch, 3, READ);
+    chmod(&place.file());
+    told_within(&mut l, 3, &mut watch, Changes::ATTRIBUTES, Changes::ATTRIBUTES);
+}
+
+#[test]
+fn opened_only_to_watch() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut file = Watch::open(place.file()).unwrap();
+    let mut directory = Watch::open(place.at("")).unwrap();
+    l.register(&mut file, 1, READ);
+    append(&place.file());
+    told(&mut l, 1, &mut file, Changes::WRITTEN);
+    l.register(&mut directory, 2, READ);
+    fs::remove_file(place.file()).unwrap();
+    l.expect_all(&[(1, R), (2, R)]);
+    for event in &l.events {
+        let changes = if event.token() == Token(1) { file.changes(event) } else { directory.changes(event) }.unwrap();
+        assert!(changes.intersects(Changes::DELETED | Changes::WRITTEN), "{changes:?}");
+    }
+    assert_eq!(Watch::open(place.at("nothing")).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn what_cannot_be_watched() {
+    let place = Place::new();
+    let (stream, _peer) = UnixStream::pair().unwrap();
+    let (_sender, receiver) = pipe::new().unwrap();
+    let device = File::open("/dev/null").unwrap();
+    for fd in [stream.as_fd(), receiver.as_fd(), device.as_fd()] {
+        assert_eq!(Watch::new(fd).unwrap_err().kind(), ErrorKind::InvalidInput, "{fd:?}");
+    }
+    assert_eq!(Watch::open("/dev/null").unwrap_err().kind(), ErrorKind::InvalidInput);
+    let file = File::open(place.file()).unwrap();
+    for changes in [Changes::empty(), Changes::from_bits(0x40), Changes::ALL | Changes::from_bits(0x400)] {
+        let error = Watch::with_changes(&file, changes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{changes:?}");
+    }
+    let l = Loop::new();
+    let mut watch = Watch::new(&file).unwrap();
+    for foreign in [Interest::AIO, Interest::PRIORITY, READ.exclusive()] {
+        let error = l.poll.registry().register(&mut watch, Token(1), foreign).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
+}
+
+#[test]
+fn two_watches_of_one_file() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watches = [(); 2].map(|()| Watch::new(File::open(place.file()).unwrap()).unwrap());
+    for (token, watch) in watches.iter_mut().enumerate() {
+        l.register(watch, token, READ);
+    }
+    append(&place.file());
+    l.expect_all(&[(0, R), (1, R)]);
+    for event in &l.events {
+        let changes = watches[event.token().0].changes(event).unwrap();
+        assert!(changes.contains(Changes::WRITTEN), "{changes:?}");
+    }
+    l.expect_silence();
+    // The end of one is not the other's.
+    let [first, mut second] = watches;
+    drop(first);
+    overwrite(&place.file());
+    told_within(&mut l, 1, &mut second, Changes::WRITTEN, Changes::WRITTEN);
+    l.deregister(&mut second);
+    overwrite(&place.file());
+    l.expect_silence();
+}
+
+/// As editors save: what has the name now is another file.
+#[test]
+fn a_file_replaced_by_rename() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut old = Watch::new(File::open(place.file()).unwrap()).unwrap();
+    l.register(&mut old, 1, READ);
+    fs::write(place.at("new"), b"new").unwrap();
+    l.expect_silence();
+    fs::rename(place.at("new"), place.file()).unwrap();
+    let may_be = Changes::DELETED | Changes::LINKED | Changes::ATTRIBUTES;
+    told_within(&mut l, 1, &mut old, Changes::DELETED, may_be);
+    let mut new = Watch::new(File::open(place.file()).unwrap()).unwrap();
+    l.register(&mut new, 2, READ);
+    append(&place.file());
+    told_within(&mut l, 2, &mut new, Changes::WRITTEN, Changes::WRITTEN | Changes::EXTENDED);
+    assert_eq!(std::io::read_to_string(&*old).unwrap(), "what is in it");
+}
+
+/// It is the open file that is watched, whatever it is called.
+#[test]
+fn a_file_without_a_name() {
+    if libkqueue::gets_wrong("a_file_without_a_name") {
+        return;
+    }
+    let mut l = Loop::new();
+    let place = Place::new();
+    let file = OpenOptions::new().read(true).write(true).open(place.file()).unwrap();
+    fs::remove_file(place.file()).unwrap();
+    fs::write(place.file(), b"another").unwrap();
+    let mut watch = Watch::new(file).unwrap();
+    l.register(&mut watch, 1, READ);
+    overwrite(&place.file());
+    fs::remove_file(place.file()).unwrap();
+    l.expect_silence();
+    (&*watch).write_all(b"W").unwrap();
+    told_within(&mut l, 1, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+}
+
+#[test]
+fn registered_deregistered_and_registered_again() {
+    let (mut l, mut other) = (Loop::new(), Loop::new());
+    let place = Place::new();
+    let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
+    // What happened before is not told.
+    append(&place.file());
+    for _ in 0..3 {
+        let registry = l.poll.registry();
+        assert_eq!(registry.reregister(&mut watch, Token(1), READ).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(registry.deregister(&mut watch).unwrap_err().kind(), ErrorKind::NotFound);
+        l.register(&mut watch, 1, READ);
+        for registry in [l.poll.registry(), other.poll.registry()] {
+            let error = registry.register(&mut watch, Token(2), READ).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        }
+        l.expect_silence();
+        overwrite(&place.file());
+        told_within(&mut l, 1, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+        l.reregister(&mut watch, 2, READ);
+        l.expect_silence();
+        chmod(&place.file());
+        told_within(&mut l, 2, &mut watch, Changes::ATTRIBUTES, Changes::ATTRIBUTES);
+        // Neither what was not told when it ended, nor what happened since.
+        append(&place.file());
+        l.deregister(&mut watch);
+        append(&place.file());
+        l.expect_silence();
+        std::mem::swap(&mut l, &mut other);
+    }
+    other.register(&mut watch, 3, READ);
+    overwrite(&place.file());
+    told_within(&mut other, 3, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+}
+
+#[test]
+fn modes() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    for interest in [READ, READ.level(), BOTH] {
+        let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
+        l.register(&mut watch, 1, interest);
+        overwrite(&place.file());
+        // It is told once, asked or not.
+        l.expect(1, R);
+        let event = l.events.iter().next().unwrap().clone();
+        l.expect_silence();
+        assert_eq!(watch.changes(&event).unwrap(), Changes::WRITTEN);
+        l.expect_silence();
+        overwrite(&place.file());
+        told_within(&mut l, 1, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    }
+    let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
+    l.register(&mut watch, 1, READ.oneshot());
+    overwrite(&place.file());
+    told_within(&mut l, 1, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    chmod(&place.file());
+    l.expect_silence();
+    l.reregister(&mut watch, 2, READ);
+    overwrite(&place.file());
+    told(&mut l, 2, &mut watch, Changes::WRITTEN);
+    for parked in [Interest::PARKED, WRITE] {
+        l.reregister(&mut watch, 3, parked);
+        overwrite(&place.file());
+        l.expect_silence();
+        l.reregister(&mut watch, 4, READ);
+        overwrite(&place.file());
+        told_within(&mut l, 4, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    }
+}
+
+#[test]
+fn an_event_of_another_source() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
+    l.register(&mut watch, 1, READ);
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 2, READ);
+    b.write_all(b"x").unwrap();
+    l.expect(2, R);
+    assert_eq!(a.read(&mut [0; 4]).unwrap(), 1);
+    let event = l.events.iter().next().unwrap().clone();
+    assert_eq!(watch.changes(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
+    // Nor its own when it is registered no more.
+    overwrite(&place.file());
+    l.expect(1, R);
+    let event = l.events.iter().next().unwrap().clone();
+    l.deregister(&mut watch);
+    assert_eq!(watch.changes(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_dropped_watch_is_silent() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let file = File::open(place.file()).unwrap();
+    // The same descriptor again and again, and others with its number.
+    for token in 0..3 {
+        let mut lent = Watch::new(&file).unwrap();
+        l.register(&mut lent, token, READ);
+        overwrite(&place.file());
+        drop(lent);
+        l.expect_silence();
+        let mut owned = Watch::new(File::open(place.file()).unwrap()).unwrap();
+        l.register(&mut owned, token, READ);
+        overwrite(&place.file());
+        drop(owned);
+        overwrite(&place.file());
+        l.expect_silence();
+    }
+    // And one that outlives its poll.
+    let mut watch = Watch::new(file).unwrap();
+    let poll = Poll::new().unwrap();
+    poll.registry().register(&mut watch, Token(1), READ).unwrap();
+    drop(poll);
+    l.register(&mut watch, 2, READ);
+    overwrite(&place.file());
+    told_within(&mut l, 2, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+}
+
+#[test]
+fn watches_in_a_batch() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watches: Vec<_> = (0..5).map(|_| Watch::open(place.file()).unwrap()).collect();
+    let mut batch = Batch::new();
+    for (token, watch) in watches.iter_mut().enumerate() {
+        batch.register(watch, Token(token), READ);
+    }
+    assert!(l.poll.registry().submit(batch).iter().all(Result::is_ok));
+    append(&place.file());
+    l.expect_all(&[(0, R), (1, R), (2, R), (3, R), (4, R)]);
+    for event in &l.events {
+        assert!(watches[event.token().0].changes(event).unwrap().contains(Changes::WRITTEN));
+    }
+    let mut batch = Batch::new();
+    for watch in &mut watches {
+        batch.deregister(watch);
+    }
+    assert!(l.poll.registry().submit(batch).iter().all(Result::is_ok));
+    append(&place.file());
+    l.expect_silence();
+}
+
+/// A descriptor that is watched, its other registrations and what is registered under its number are nothing to each other.
+#[test]
+fn a_watch_among_sockets() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, BOTH.oneshot());
+    let mut watch = Watch::open(place.file()).unwrap();
+    l.register(&mut watch, 2, READ);
+    l.expect(1, W);
+    b.write_all(b"x").unwrap();
+    overwrite(&place.file());
+    told_within(&mut l, 2, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    l.deregister(&mut watch);
+    let fd: OwnedFd = watch.into_inner();
+    drop(fd);
+    l.reregister(&mut a, 1, READ.oneshot());
+    l.expect(1, R);
+}
