@@ -40,8 +40,9 @@ impl Inotify {
         // SAFETY: the kernel has just made this descriptor, and nobody else has it.
         let queue = unsafe { File::from_raw_fd(fd) };
         let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        let bits = asked_for(asked, seen.is_directory);
         // SAFETY: the path ends with a zero and outlives the call.
-        check(unsafe { libc::inotify_add_watch(queue.as_raw_fd(), path.as_ptr(), asked_for(asked, seen.is_directory)) })?;
+        check(unsafe { libc::inotify_add_watch(queue.as_raw_fd(), path.as_ptr(), bits) })?;
         Ok(Inotify { queue, asked, seen })
     }
 
@@ -88,20 +89,25 @@ impl AsFd for Inotify {
     }
 }
 
-/// What inotify is asked for. Of a directory not what is written in it, which would be told of each file in it.
+/// What inotify is asked for. Of a directory not what is written, which would be told of each file in it.
 fn asked_for(changes: Changes, is_directory: bool) -> u32 {
-    let (written, linked) = if is_directory { (ENTRIES, ENTRIES) } else { (libc::IN_MODIFY, libc::IN_ATTRIB) };
+    #[rustfmt::skip]
     let table = [
-        (Changes::WRITTEN, written),
-        (Changes::EXTENDED, libc::IN_MODIFY * u32::from(!is_directory)),
-        (Changes::ATTRIBUTES, libc::IN_ATTRIB),
-        (Changes::LINKED, linked),
-        (Changes::RENAMED, libc::IN_MOVE_SELF),
-        // That the last name is removed changes an attribute, the number of names.
-        (Changes::DELETED, libc::IN_ATTRIB),
+        // (the change, of a file, of a directory)
+        (Changes::WRITTEN,    libc::IN_MODIFY,    ENTRIES),
+        (Changes::EXTENDED,   libc::IN_MODIFY,    0),
+        (Changes::ATTRIBUTES, libc::IN_ATTRIB,    libc::IN_ATTRIB),
+        (Changes::LINKED,     libc::IN_ATTRIB,    ENTRIES),
+        (Changes::RENAMED,    libc::IN_MOVE_SELF, libc::IN_MOVE_SELF),
+        // The number of its names is an attribute, and becomes 0.
+        (Changes::DELETED,    libc::IN_ATTRIB,    libc::IN_ATTRIB),
     ];
-    // The last never comes, for the file is open; it is there because inotify takes no empty set.
-    table.into_iter().filter(|(change, _)| changes.contains(*change)).fold(libc::IN_DELETE_SELF, |all, (_, bits)| all | bits)
+    // That the file is no more never comes, for it is open; but inotify takes no empty set.
+    let mut bits = libc::IN_DELETE_SELF;
+    for (_, file, directory) in table.into_iter().filter(|(change, ..)| changes.contains(*change)) {
+        bits |= if is_directory { directory } else { file };
+    }
+    bits
 }
 
 /// The bits of these events, without those of a directory's files.
@@ -168,14 +174,15 @@ mod tests {
         let of_a_file = [event(libc::IN_MODIFY, ""), event(libc::IN_ATTRIB, "")].concat();
         assert_eq!(of_events(&of_a_file), libc::IN_MODIFY | libc::IN_ATTRIB);
         let named = "a name that is longer than one header";
-        let entries = [event(libc::IN_CREATE, "a"), event(libc::IN_ATTRIB, named), event(libc::IN_MOVE_SELF, "")].concat();
+        let of_a_file_in_it = event(libc::IN_ATTRIB, named);
+        let entries = [event(libc::IN_CREATE, "a"), of_a_file_in_it, event(libc::IN_MOVE_SELF, "")].concat();
         assert_eq!(of_events(&entries), libc::IN_CREATE | libc::IN_MOVE_SELF);
         assert_eq!(event(0, &"x".repeat(255)).len(), LONGEST);
     }
 
     #[test]
     fn what_each_change_asks_for() {
-        let all = |changes| [asked_for(changes, false), asked_for(changes, true)].map(|bits| bits - libc::IN_DELETE_SELF);
+        let all = |changes| [false, true].map(|is_directory| asked_for(changes, is_directory) - libc::IN_DELETE_SELF);
         assert_eq!(all(Changes::WRITTEN), [libc::IN_MODIFY, ENTRIES]);
         assert_eq!(all(Changes::EXTENDED), [libc::IN_MODIFY, 0]);
         assert_eq!(all(Changes::ATTRIBUTES), [libc::IN_ATTRIB; 2]);
@@ -213,22 +220,42 @@ mod tests {
         }
     }
 
-    /// Names that do not fit into one read, and a queue that has overflowed.
-    #[test]
-    fn more_than_fits() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = File::open(directory.path()).unwrap();
+    fn watched(path: &std::path::Path) -> (File, Inotify) {
+        let file = File::open(path).unwrap();
         let seen = measure(file.as_fd()).unwrap();
-        let mut inotify = Inotify::of(file.as_fd(), seen, Changes::ALL).unwrap();
-        let name = |n: usize| directory.path().join(format!("{n:0250}"));
+        let inotify = Inotify::of(file.as_fd(), seen, Changes::ALL).unwrap();
+        (file, inotify)
+    }
+
+    #[test]
+    fn more_than_one_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, mut inotify) = watched(directory.path());
         for n in 0..100 {
-            File::create(name(n)).unwrap();
+            File::create(directory.path().join(format!("{n:0250}"))).unwrap();
         }
-        std::fs::create_dir(name(100)).unwrap();
         let happened = inotify.take().unwrap();
-        assert_eq!(happened & !libc::IN_ISDIR, libc::IN_CREATE);
+        assert_eq!(happened, libc::IN_CREATE);
         assert_eq!(inotify.take().unwrap(), 0, "it was all taken");
-        assert!(inotify.changes(happened, file.as_fd()).unwrap().contains(Changes::WRITTEN));
-        assert_eq!(inotify.changes(libc::IN_Q_OVERFLOW, file.as_fd()).unwrap(), Changes::ALL);
+        assert_eq!(inotify.changes(happened, file.as_fd()).unwrap(), Changes::WRITTEN);
+    }
+
+    #[test]
+    fn more_than_the_queue_holds() {
+        let most = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let temporary = tempfile::NamedTempFile::new().unwrap();
+        let (file, mut inotify) = watched(temporary.path());
+        // The same twice in a row would be one event.
+        for n in 0..most.trim().parse().unwrap() {
+            temporary.as_file().set_len(n).unwrap();
+            temporary.as_file().set_permissions(temporary.as_file().metadata().unwrap().permissions()).unwrap();
+        }
+        let happened = inotify.take().unwrap();
+        assert_eq!(happened, libc::IN_MODIFY | libc::IN_ATTRIB | libc::IN_Q_OVERFLOW);
+        assert_eq!(inotify.changes(happened, file.as_fd()).unwrap(), Changes::ALL);
+        assert_eq!(inotify.take().unwrap(), 0, "it was all taken");
+        temporary.as_file().set_len(0).unwrap();
+        let happened = inotify.take().unwrap();
+        assert_eq!(inotify.changes(happened, file.as_fd()).unwrap(), Changes::WRITTEN);
     }
 }

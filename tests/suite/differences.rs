@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kevio::net::{UdpSocket, UnixStream};
 use kevio::unix::{IoSource, SourceFd};
-use kevio::{Backend, Interest, Timer, Token, BACKEND};
+use kevio::{Backend, Interest, Timer, Token, Watch, BACKEND};
 use socket2::{Domain, Socket, Type};
 
 use super::harness::*;
@@ -438,4 +438,16 @@ fn the_shortest_time_of_a_timer() {
         .unwrap();
     assert!(shortest >= Duration::from_micros(200), "{shortest:?}");
     assert!(!is_fine || shortest < Duration::from_millis(1), "{shortest:?}");
+}
+
+#[test]
+fn what_tells_of_files() {
+    let has_inotify = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(kevio_unsupported_force_fallbacks);
+    match Watch::open(".") {
+        Ok(_) => assert!(BACKEND == Backend::Kqueue || has_inotify),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(BACKEND != Backend::Kqueue && !has_inotify);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Watches: conformance of what is told of files and directories, and what a program does with it.
+//! Watches: what is told of files and directories, what a program does with it, and their rows of the table of differences.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kevio::net::UnixStream;
 use kevio::unix::pipe;
-use kevio::{Batch, Changes, Interest, Poll, Token, Watch};
+use kevio::{Backend, Batch, Changes, Interest, Poll, Token, Watch, BACKEND};
 
 use super::harness::*;
 use super::libkqueue;
@@ -527,4 +527,159 @@ fn a_watch_among_sockets() {
     drop(fd);
     l.reregister(&mut a, 1, READ.oneshot());
     l.expect(1, R);
+}
+
+fn is_kqueue() -> bool {
+    BACKEND == Backend::Kqueue
+}
+
+/// By itself, or under libkqueue.
+fn is_inotify() -> bool {
+    !is_kqueue() || libkqueue::is_here()
+}
+
+/// A watch of everything, registered.
+fn watched(l: &Loop, path: &Path) -> Watch<OwnedFd> {
+    let mut watch = Watch::open(path).unwrap();
+    l.register(&mut watch, 1, READ);
+    watch
+}
+
+#[test]
+fn a_descriptor_watched_twice() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let file = File::open(place.file()).unwrap();
+    let mut first = Watch::with_changes(&file, Changes::WRITTEN).unwrap();
+    let mut second = Watch::with_changes(&file, Changes::RENAMED).unwrap();
+    l.register(&mut first, 1, READ);
+    let result = l.poll.registry().register(&mut second, Token(2), READ);
+    if is_kqueue() {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        drop(first);
+        l.register(&mut second, 2, READ);
+    } else {
+        result.unwrap();
+        overwrite(&place.file());
+        told(&mut l, 1, &mut first, Changes::WRITTEN);
+    }
+    fs::rename(place.file(), place.at("name")).unwrap();
+    told_within(&mut l, 2, &mut second, Changes::RENAMED, Changes::RENAMED);
+}
+
+#[test]
+fn a_file_that_grows() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watch = watched(&l, &place.file());
+    append(&place.file());
+    let changes = told(&mut l, 1, &mut watch, Changes::WRITTEN);
+    assert_eq!(changes.contains(Changes::EXTENDED), !(is_kqueue() && cfg!(target_vendor = "apple")), "{changes:?}");
+}
+
+#[test]
+fn a_file_that_is_cut_off() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watch = watched(&l, &place.file());
+    OpenOptions::new().write(true).open(place.file()).unwrap().set_len(1).unwrap();
+    let change = if is_inotify() { Changes::WRITTEN } else { Changes::ATTRIBUTES };
+    told_within(&mut l, 1, &mut watch, change, change);
+}
+
+#[test]
+fn a_name_more_and_a_name_less() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watch = watched(&l, &place.file());
+    let attributes = if is_inotify() { Changes::ATTRIBUTES } else { Changes::empty() };
+    fs::hard_link(place.file(), place.at("link")).unwrap();
+    told_within(&mut l, 1, &mut watch, Changes::LINKED | attributes, Changes::LINKED | attributes);
+    fs::remove_file(place.at("link")).unwrap();
+    let change = if is_inotify() || cfg!(target_os = "netbsd") { Changes::LINKED } else { Changes::DELETED };
+    told_within(&mut l, 1, &mut watch, change | attributes, change | attributes | Changes::LINKED);
+}
+
+#[test]
+fn a_watched_directory_is_removed() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    for name in ["directory", "other"] {
+        fs::create_dir(place.at(name)).unwrap();
+    }
+    let mut watch = watched(&l, &place.at("directory"));
+    // By another that gets its name.
+    fs::rename(place.at("other"), place.at("directory")).unwrap();
+    told(&mut l, 1, &mut watch, Changes::DELETED);
+    let mut watch = watched(&l, &place.at("directory"));
+    fs::remove_dir(place.at("directory")).unwrap();
+    if is_inotify() {
+        l.expect_silence();
+    } else {
+        told(&mut l, 1, &mut watch, Changes::DELETED);
+    }
+}
+
+#[test]
+fn what_happens_in_a_directory() {
+    if libkqueue::gets_wrong("what_happens_in_a_directory") {
+        return;
+    }
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watch = watched(&l, &place.at(""));
+    append(&place.file());
+    l.expect_silence();
+    chmod(&place.file());
+    if is_kqueue() {
+        l.expect_silence();
+    } else {
+        l.expect(1, R);
+        assert_eq!(watch.changes(l.events.iter().next().unwrap()).unwrap(), Changes::empty());
+    }
+    l.expect_silence();
+}
+
+#[test]
+fn changes_while_nobody_is_to_be_told() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    for silent in [READ.oneshot(), Interest::PARKED] {
+        let mut watch = Watch::open(place.file()).unwrap();
+        l.register(&mut watch, 1, silent);
+        if silent.is_oneshot() {
+            overwrite(&place.file());
+            told(&mut l, 1, &mut watch, Changes::WRITTEN);
+        }
+        chmod(&place.file());
+        l.expect_silence();
+        l.reregister(&mut watch, 1, READ);
+        if is_kqueue() {
+            l.expect_silence();
+        } else {
+            told_within(&mut l, 1, &mut watch, Changes::ATTRIBUTES, Changes::ATTRIBUTES);
+        }
+    }
+}
+
+#[test]
+fn a_watch_that_is_never_asked() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let _watch = watched(&l, &place.file());
+    overwrite(&place.file());
+    l.expect(1, R);
+    // The same again is one with what is untold in inotify's queue.
+    overwrite(&place.file());
+    if is_kqueue() {
+        l.expect(1, R);
+    } else {
+        l.expect_silence();
+    }
+    chmod(&place.file());
+    if BACKEND == Backend::Poll {
+        l.expect_silence();
+    } else {
+        l.expect(1, R);
+    }
 }
