@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use kevio::event::Source;
 use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Interest, Poll, Process, Timer, Token, Waker};
+use kevio::{Interest, Poll, Process, Timer, Token, Waker, Watch};
 
 mod open;
 
@@ -133,6 +133,10 @@ fn every_kind() -> Vec<Kind> {
             vec![Box::new(Timer::after(after).unwrap()), Box::new(Timer::every(every).unwrap())]
         }),
         ("a process", || vec![Box::new(Process::new(child()).unwrap())]),
+        ("watches", || match Watch::open(".") {
+            Err(error) if error.kind() == ErrorKind::Unsupported => vec![],
+            first => vec![Box::new(first.unwrap()), Box::new(Watch::open("Cargo.toml").unwrap())],
+        }),
         ("bare descriptors", || {
             let (a, b) = UnixStream::pair().unwrap();
             vec![Box::new(Bare(a.into())), Box::new(Bare(b.into()))]
@@ -141,7 +145,7 @@ fn every_kind() -> Vec<Kind> {
 }
 
 /// What a kqueue has a filter for.
-const FILTERS: &[&str] = &["timers", "a process"];
+const FILTERS: &[&str] = &["timers", "a process", "watches"];
 
 #[test]
 fn every_source_in_every_order() {

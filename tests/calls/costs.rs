@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use kevio::event::Source;
 use kevio::net::{TcpListener, UdpSocket, UnixStream};
 use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Backend, Batch, Events, Interest, Poll, Token, Waker};
+use kevio::{Backend, Batch, Changes, Events, Interest, Poll, Token, Waker, Watch};
 
 use super::counter;
 
@@ -48,6 +48,7 @@ fn the_price_list() {
         dropping_a_source_costs_its_close,
         accepting_costs_one_call,
         writing_costs_one_call,
+        asking_a_watch_costs_one_read,
         changes_while_another_thread_waits,
         a_wake_while_another_thread_waits,
     ];
@@ -292,6 +293,28 @@ fn writing_costs_one_call() {
     rig.poll.registry().register(&mut sender, Token(1), Interest::WRITABLE).unwrap();
     for _ in 0..TIMES {
         assert_eq!(costs([1, 1, 1], "a write", || sender.write(b"x")).unwrap(), 1);
+    }
+}
+
+/// And a look at the file, if it may have grown or have another name and that was asked for.
+fn asking_a_watch_costs_one_read() {
+    let mut rig = Rig::new();
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    let file = std::fs::File::options().append(true).open(&path).unwrap();
+    for (asked, price) in [(Changes::WRITTEN, [0, 1, 1]), (Changes::ALL, [0, 2, 2])] {
+        let mut watch = Watch::with_changes(&file, asked).unwrap();
+        for _ in 0..TIMES {
+            let registry = rig.poll.registry();
+            costs([1, 3, 2], "registering a watch", || registry.register(&mut watch, Token(1), BOTH)).unwrap();
+            for bytes in [1, 2, 3] {
+                (&file).write_all(&[b'x'; 3][..bytes]).unwrap();
+                assert_eq!(rig.turn(PATIENCE), 1);
+                let event = rig.events.iter().next().unwrap();
+                let changes = costs(price, "asking a watch", || watch.changes(event)).unwrap();
+                assert!(changes.contains(Changes::WRITTEN));
+            }
+            costs([1, 1, 0], "deregistering a watch", || rig.poll.registry().deregister(&mut watch)).unwrap();
+        }
     }
 }
 
