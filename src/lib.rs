@@ -76,7 +76,7 @@
 //! # Where systems differ
 //!
 //! These are the differences we know of. Tests assert the rows for the backend and system at hand: those of
-//! `tests/suite/differences.rs`, `queue.rs` beside it, `tests/processes_watched.rs`, `tests/signals.rs`, and
+//! `tests/suite/differences.rs`, `queue.rs` and `watch.rs` beside it, `tests/processes_watched.rs`, `tests/signals.rs`, and
 //! `src/sys/tests/edges.rs` for the shortage.
 //!
 //! | What | kqueue | epoll | poll |
@@ -110,6 +110,16 @@
 //! | several signals of one [`Signals`] | an event each | one event | one event |
 //! | a signal that every thread blocks | reported | reported when one no longer does | as epoll |
 //! | a signal that was sent to one thread | Apple, DragonFly and libkqueue: nothing; else reported | reported | reported |
+//! | a [`Watch`] | supported | Linux and Android; elsewhere `Unsupported` | as epoll |
+//! | a descriptor watched twice with one [`Poll`] | the second is `AlreadyExists` | two sources | two sources |
+//! | a watched file is written at its end | [`WRITTEN`](Changes::WRITTEN) and [`EXTENDED`](Changes::EXTENDED); Apple: `WRITTEN` | both | both |
+//! | a watched file is cut off | [`ATTRIBUTES`](Changes::ATTRIBUTES) (libkqueue: as epoll) | `WRITTEN` | `WRITTEN` |
+//! | a watched file has a name more | [`LINKED`](Changes::LINKED) (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
+//! | a watched file has a name less, and others | [`DELETED`](Changes::DELETED); NetBSD: `LINKED` (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
+//! | a watched directory is removed, not replaced | `DELETED` (libkqueue: nothing) | nothing | nothing |
+//! | a file in a watched directory gets other attributes | nothing (libkqueue: as if it were the directory) | an event that says nothing | as epoll |
+//! | changes while a [`Watch`] is parked, or after its one-shot event | not told | told when it is reregistered | as epoll |
+//! | a [`Watch`] that is never asked | an event for each change | one event, and one more for a change of another kind | one event |
 //! | a source asked again with an event that it was asked with before | says it again | says that nothing happened | as epoll |
 //! | a [`Timer`] set, by another thread, while the poll waits | nothing | nothing; Redox: an event without expirations | nothing; where there is no timerfd an event without expirations |
 //! | the shortest time of a [`Timer`] | nanoseconds; NetBSD, OpenBSD and DragonFly: a millisecond, and a tick | nanoseconds | as the waits |

@@ -32,7 +32,7 @@ impl Changes {
     pub const WRITTEN: Changes = Changes(0x02);
     /// What was written made the file longer. It comes with [`WRITTEN`](Changes::WRITTEN), and on Apple it does not come.
     pub const EXTENDED: Changes = Changes(0x04);
-    /// Its mode, owner, times or other attributes were changed. Not the times that reading and writing leave.
+    /// Its mode, its owner or other attributes were set. Not the times that reading and writing leave.
     pub const ATTRIBUTES: Changes = Changes(0x08);
     /// The number of its names was changed; of a directory, that of its subdirectories, where the file system counts them.
     pub const LINKED: Changes = Changes(0x10);
@@ -62,21 +62,21 @@ impl Changes {
 /// is watched, not its name: it can be renamed or deleted and is watched all the same, and what gets its name is another.
 /// Dropping it ends the watch. It lends the file by `Deref`, and gives it back with [`into_inner`](Watch::into_inner).
 ///
-/// What happened before it was registered is not told: look at the file when it is registered. Changes that come together
-/// make one event, also for [`Interest::level`]. One that is not asked for is told once. After [`Interest::oneshot`]
-/// nothing comes until it is reregistered.
+/// What happened before it was registered is not told, so look at the file when it is registered. Changes that come together
+/// make one event, also for [`Interest::level`]. Ask for each event: what changes after one that was not asked for may make
+/// no other. After [`Interest::oneshot`] nothing comes until it is reregistered.
 ///
-/// Nothing tells what is written through a mapping (mmap(2)), or by another machine of a network file system. Of the files
-/// in a directory nothing is told but that there are others or that they are called otherwise.
+/// Nothing tells what is written through a mapping (mmap(2)), or by another machine of a network file system. Of what is in
+/// a directory only the names are watched: that there is one more or less, or another.
 ///
 /// # Platform notes
 ///
-/// On kqueue it is a filter and no descriptor, and the event tells it all. On Linux it is an inotify of its own; to ask it
-/// is a read, and a look at the file (fstat(2)) if the file may have grown or has other names. A user may have 128 of them
-/// (`fs.inotify.max_user_instances`). Elsewhere there is nothing of the kind.
+/// On kqueue it is a filter and no descriptor. On Linux it is an inotify of its own, of which a user may have 128
+/// (`fs.inotify.max_user_instances`); asking it is a read, and a look at the file with fstat(2) if that may have grown, or
+/// have other names. Elsewhere nothing tells of files.
 ///
-/// On kqueue a descriptor can be watched once with each `Poll`; the second is `AlreadyExists`. Which changes are told
-/// differs from system to system: see [the table](crate#where-systems-differ).
+/// On kqueue a descriptor can be watched once with each `Poll`; the second is `AlreadyExists`. The systems do not agree on
+/// what a change is: see [the table](crate#where-systems-differ). On Linux a directory that is removed says nothing.
 ///
 /// # Examples
 ///
