@@ -59,13 +59,14 @@ fn number(watched: Watched) -> Filter {
 
 /// A file that access was revoked to, or whose file system is gone, is as good as deleted. libkqueue has no such note.
 #[cfg(not(target_os = "linux"))]
-const REVOKE: u32 = VnodeNotes::REVOKE.bits();
+const REVOKE: VnodeNotes = VnodeNotes::REVOKE;
 #[cfg(target_os = "linux")]
-const REVOKE: u32 = 0;
+const REVOKE: VnodeNotes = VnodeNotes::empty();
 
 /// The notes are the bits of [`Changes`].
-fn vnode_notes(changes: Changes) -> u32 {
-    changes.bits() | if changes.contains(Changes::DELETED) { REVOKE } else { 0 }
+fn vnode_notes(changes: Changes) -> VnodeNotes {
+    let revoke = if changes.contains(Changes::DELETED) { REVOKE } else { VnodeNotes::empty() };
+    VnodeNotes::from_bits(changes.bits()) | revoke
 }
 
 const _: () = {
@@ -134,7 +135,7 @@ pub(super) fn add_watched(ident: usize, watched: Watched, token: Token, mode: Mo
         }
         Watched::Process => (Filter::PROC, ProcNotes::EXIT.bits(), 0, true),
         Watched::Signal => (Filter::SIGNAL, 0, 0, false),
-        Watched::Vnode(changes) => (Filter::VNODE, vnode_notes(changes), 0, false),
+        Watched::Vnode(changes) => (Filter::VNODE, vnode_notes(changes).bits(), 0, false),
     };
     let once = if once || mode == Mode::OneShot { Flags::ONESHOT } else { Flags::CLEAR };
     Kevent::new(ident, filter, Flags::ADD | Flags::RECEIPT | once, fflags, data as _, token.0)
@@ -226,7 +227,7 @@ impl Record for Kevent {
         let is_gone =
             filter == Watched::Process && self.filter() == Filter::TIMER && self.ident() == gone(ident as usize);
         let is_its = is_gone || (self.filter() == number(filter) && self.ident() == ident as usize);
-        let was_revoked = self.filter() == Filter::VNODE && self.fflags() & REVOKE != 0;
+        let was_revoked = self.filter() == Filter::VNODE && VnodeNotes::from_bits(self.fflags()).intersects(REVOKE);
         let deleted = if was_revoked { VnodeNotes::DELETE.bits() } else { 0 };
         is_its.then(|| (self.fflags() | deleted, self.data()))
     }
@@ -261,6 +262,24 @@ mod tests {
                 event(filter, Flags::empty(), 0).is_readable() && !event(filter, Flags::empty(), 0).is_priority(),
                 "ordinary data on macOS"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_watch_is_told() {
+        let written = event(Filter::VNODE, Flags::CLEAR, VnodeNotes::WRITE.bits());
+        assert!(written.is_readable() && !written.is_writable() && !written.is_error());
+        let notes = |event: &Kevent, ident| {
+            event.told(ident, Watched::Vnode(Changes::ALL)).map(|(notes, _)| Changes::from_bits(notes) & Changes::ALL)
+        };
+        assert_eq!(notes(&written, 3), Some(Changes::WRITTEN));
+        assert_eq!(notes(&written, 4), None, "another descriptor");
+        assert_eq!(notes(&event(READ, Flags::CLEAR, 2), 3), None, "another filter");
+        assert_eq!(vnode_notes(Changes::WRITTEN), VnodeNotes::WRITE);
+        if !REVOKE.is_empty() {
+            let revoked = event(Filter::VNODE, Flags::EOF, REVOKE.bits());
+            assert_eq!(notes(&revoked, 3), Some(Changes::DELETED));
+            assert!(!revoked.is_error() && vnode_notes(Changes::DELETED).contains(REVOKE));
         }
     }
 
