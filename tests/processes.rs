@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use kevio::unix::{pipe, IoSource};
-use kevio::{Events, Interest, Poll, Timer, Token, Waker};
+use kevio::{Events, Interest, Poll, Timer, Token, Waker, Watch};
 
 mod open;
 
@@ -260,6 +260,8 @@ fn nothing_is_left_open_in_a_program_that_is_run() {
     let unix_accepted = unix_listener.accept().unwrap();
     let datagrams = (UnixDatagram::pair().unwrap(), UnixDatagram::unbound().unwrap());
     let others = (UdpSocket::bind(loopback()).unwrap(), UnixStream::pair().unwrap(), pipe::new().unwrap());
+    // Where there is none it is not open either.
+    let watch = Watch::open(".").ok();
     assert_eq!(open_in_a_program(false), before);
     assert_eq!(open_in_a_program(true), before);
 
@@ -269,7 +271,7 @@ fn nothing_is_left_open_in_a_program_that_is_run() {
     // SAFETY: no pointers; the descriptor is this function's own.
     assert_eq!(unsafe { libc::fcntl(given.as_raw_fd(), libc::F_SETFD, 0) }, 0);
     assert_ne!(open_in_a_program(false), before);
-    drop((stream, accepted, unix_listener, unix_stream, unix_accepted, datagrams, others));
+    drop((stream, accepted, unix_listener, unix_stream, unix_accepted, datagrams, others, watch));
 }
 
 /// The same of a bare kqueue, where there is one.
