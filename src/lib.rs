@@ -181,6 +181,7 @@ macro_rules! trace {
 }
 
 mod batch;
+mod changes;
 pub mod event;
 mod interest;
 mod io_source;
@@ -200,6 +201,7 @@ pub mod net;
 pub mod unix;
 
 pub use batch::Batch;
+pub use changes::Changes;
 #[doc(no_inline)]
 pub use event::Events;
 pub use interest::Interest;
@@ -210,7 +212,7 @@ pub use sys::Backend;
 pub use timer::Timer;
 pub use token::Token;
 pub use waker::Waker;
-pub use watch::{Changes, Watch};
+pub use watch::Watch;
 
 /// The backend that this build of kevio uses.
 ///

@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use kevio::event::Source;
 use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Interest, Poll, Process, Timer, Token, Waker, Watch};
+use kevio::{Interest, Poll, Process, Signals, Timer, Token, Waker, Watch};
 
 mod open;
 
@@ -132,6 +132,7 @@ fn every_kind() -> Vec<Kind> {
             let (after, every) = (std::time::Duration::from_secs(60), std::time::Duration::from_micros(1));
             vec![Box::new(Timer::after(after).unwrap()), Box::new(Timer::every(every).unwrap())]
         }),
+        ("signals", || vec![Box::new(Signals::new([libc::SIGUSR1, libc::SIGUSR2]).unwrap())]),
         ("a process", || vec![Box::new(Process::new(child()).unwrap())]),
         ("watches", || match Watch::open(".") {
             Err(error) if error.kind() == ErrorKind::Unsupported => vec![],
@@ -145,7 +146,7 @@ fn every_kind() -> Vec<Kind> {
 }
 
 /// What a kqueue has a filter for.
-const FILTERS: &[&str] = &["timers", "a process", "watches"];
+const FILTERS: &[&str] = &["timers", "signals", "a process", "watches"];
 
 #[test]
 fn every_source_in_every_order() {
