@@ -1,8 +1,11 @@
-//! Checks `--cfg kevio_backend="…"`, and finds libkqueue where it asks for that on Linux. Does nothing in any other
-//! build.
+//! Says which systems have a kqueue, checks `--cfg kevio_backend="…"`, and finds libkqueue where it asks for that on
+//! Linux.
 
 use std::env;
 use std::process::Command;
+
+/// The systems with kqueue(2), beside Apple's.
+const KQUEUE: [&str; 4] = ["freebsd", "dragonfly", "netbsd", "openbsd"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -14,6 +17,9 @@ fn main() {
         );
     }
     let is = |name, value: &str| env::var(name).is_ok_and(|found| found == value);
+    if is("CARGO_CFG_TARGET_VENDOR", "apple") || KQUEUE.iter().any(|system| is("CARGO_CFG_TARGET_OS", system)) {
+        println!("cargo:rustc-cfg=kevio_has_kqueue");
+    }
     if !is("CARGO_CFG_KEVIO_BACKEND", "kqueue") || !is("CARGO_CFG_TARGET_OS", "linux") {
         return;
     }

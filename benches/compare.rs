@@ -196,14 +196,7 @@ fn bare_poll(c: &mut Criterion) {
 fn bare_poll(_: &mut Criterion) {}
 
 /// The public face of kevent(2) and the call itself: an empty queue, and a level that is told again and again.
-#[cfg(any(
-    kevio_backend = "kqueue",
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd"
-))]
+#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
 fn bare_kevent(c: &mut Criterion) {
     use kevio::unix::kqueue::{Flags, Kevent, Kqueue};
     let (a, _b) = pair();
@@ -227,14 +220,7 @@ fn bare_kevent(c: &mut Criterion) {
     });
 }
 
-#[cfg(not(any(
-    kevio_backend = "kqueue",
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd"
-)))]
+#[cfg(not(any(kevio_has_kqueue, kevio_backend = "kqueue")))]
 fn bare_kevent(_: &mut Criterion) {}
 
 fn short() -> Criterion {

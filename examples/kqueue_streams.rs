@@ -7,14 +7,7 @@
 //! cargo run --example kqueue_streams        # on a system with kqueue
 //! ```
 
-#[cfg(any(
-    kevio_backend = "kqueue",
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd"
-))]
+#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))] // It builds everywhere; a program for kqueue needs no cfg.
 fn main() -> std::io::Result<()> {
     use kevio::unix::kqueue::{Flags, Kevent, Kqueue};
     use std::io::{self, Read, Write};
@@ -65,14 +58,7 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-#[cfg(not(any(
-    kevio_backend = "kqueue",
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd"
-)))]
+#[cfg(not(any(kevio_has_kqueue, kevio_backend = "kqueue")))]
 fn main() {
     println!("There is no kqueue here. On Linux, build with --cfg kevio_backend=\"kqueue\" and libkqueue.");
 }

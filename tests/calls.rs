@@ -6,25 +6,11 @@
 mod counter;
 
 /// Counts calls of the C library's functions: on Linux too with libkqueue, whose `kevent` is many calls.
-#[cfg(any(
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd",
-    all(target_os = "linux", kevio_backend = "kqueue")
-))]
+#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
 #[path = "calls/handed_on.rs"]
 mod counter;
 
 /// Where there is a counter.
-#[cfg(any(
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd",
-    all(target_os = "linux", any(target_pointer_width = "64", kevio_backend = "kqueue"))
-))]
+#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue", all(target_os = "linux", target_pointer_width = "64")))]
 #[path = "calls/costs.rs"]
 mod costs;

@@ -57,14 +57,7 @@ fn forks_and_programs() {
     a_child_of_a_process_that_waits();
     a_child_of_a_process_that_makes_polls();
     nothing_is_left_open_in_a_program_that_is_run();
-    #[cfg(any(
-        kevio_backend = "kqueue",
-        target_vendor = "apple",
-        target_os = "freebsd",
-        target_os = "dragonfly",
-        target_os = "netbsd",
-        target_os = "openbsd"
-    ))]
+    #[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
     {
         bare_kqueue::is_left_alone_by_a_child();
         bare_kqueue::counts_signals();
@@ -275,14 +268,7 @@ fn nothing_is_left_open_in_a_program_that_is_run() {
 }
 
 /// The same of a bare kqueue, where there is one.
-#[cfg(any(
-    kevio_backend = "kqueue",
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd"
-))]
+#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
 mod bare_kqueue {
     use super::*;
     use kevio::unix::kqueue::{Filter, Flags, Kevent, Kqueue};

@@ -214,6 +214,20 @@ pub fn fill(writer: &mut impl Write) -> usize {
     }
 }
 
+/// Installs a handler for a signal that no other test of the process uses at the same time.
+pub fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int), flags: libc::c_int) {
+    // SAFETY: the structure is as sigaction(2) wants it; the handlers of these tests do nothing, or store to an atomic.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as usize;
+        action.sa_flags = flags;
+        assert_eq!(libc::sigaction(signal, &action, std::ptr::null_mut()), 0);
+    }
+}
+
+/// A handler that does nothing: its signal interrupts, and no more.
+pub extern "C" fn interrupt(_: libc::c_int) {}
+
 /// Lets this process open as many descriptors as it may, up to 8 192; how many that is.
 pub fn raise_descriptor_limit() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -377,14 +377,7 @@ fn a_wait_of_any_length() {
 /// What was to be changed is changed once, before the wait that a signal ends.
 #[test]
 fn a_signal_ends_a_wait_and_the_changes_stay() {
-    extern "C" fn handler(_: libc::c_int) {}
-    // SAFETY: the handler does nothing, and the structure is as sigaction(2) wants it.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
-        action.sa_flags = libc::SA_RESTART;
-        assert_eq!(libc::sigaction(libc::SIGURG, &action, std::ptr::null_mut()), 0);
-    }
+    handle(libc::SIGURG, interrupt, libc::SA_RESTART);
     let (kq, mut events) = queue();
     let (a, mut b) = UnixStream::pair().unwrap();
     let change = Kevent::read(a.as_raw_fd(), Flags::ADD | Flags::CLEAR).with_udata(6);

@@ -114,14 +114,9 @@ impl Storm {
         static ONE: Mutex<()> = Mutex::new(());
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         STRIKES.store(0, Ordering::Relaxed);
-        // SAFETY: the handler may be called at any time, and the structure is as sigaction(2) wants it.
-        let target = unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
-            action.sa_flags = flags;
-            assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
-            libc::pthread_self() as usize
-        };
+        handle(libc::SIGUSR1, handler, flags);
+        // SAFETY: no arguments.
+        let target = unsafe { libc::pthread_self() } as usize;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let sender = thread::spawn(move || {

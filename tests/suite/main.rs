@@ -13,14 +13,7 @@ mod closing;
 mod differences;
 mod edges;
 // Where there is a kqueue, whatever the backend.
-#[cfg(any(
-    kevio_backend = "kqueue",
-    target_vendor = "apple",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd"
-))]
+#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
 mod kqueue;
 mod load;
 mod modes;
@@ -28,17 +21,7 @@ mod pipes;
 mod pollset;
 // Where the queue is a descriptor, which poll(2)'s is not.
 #[cfg(all(
-    any(
-        target_vendor = "apple",
-        target_os = "freebsd",
-        target_os = "dragonfly",
-        target_os = "netbsd",
-        target_os = "openbsd",
-        target_os = "linux",
-        target_os = "android",
-        target_os = "illumos",
-        target_os = "redox"
-    ),
+    any(kevio_has_kqueue, target_os = "linux", target_os = "android", target_os = "illumos", target_os = "redox"),
     not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
 ))]
 mod queue;

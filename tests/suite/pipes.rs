@@ -38,14 +38,20 @@ fn the_end_of_file_of_an_empty_pipe_is_readable() {
     l.expect_silence();
 }
 
-#[test]
-fn a_reader_that_goes_is_writable() {
+/// A writer that has been told that its reader has gone.
+fn widowed() -> (Loop, pipe::Sender) {
     let mut l = Loop::new();
     let (mut sender, receiver) = pipe::new().unwrap();
     l.register(&mut sender, 1, WRITE);
     l.expect(1, W);
     drop(receiver);
     l.expect(1, W);
+    (l, sender)
+}
+
+#[test]
+fn a_reader_that_goes_is_writable() {
+    let (mut l, mut sender) = widowed();
     assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     l.expect_silence();
     assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
@@ -54,12 +60,7 @@ fn a_reader_that_goes_is_writable() {
 
 #[test]
 fn a_writer_is_still_registered_after_its_reader_has_gone() {
-    let mut l = Loop::new();
-    let (mut sender, receiver) = pipe::new().unwrap();
-    l.register(&mut sender, 1, WRITE);
-    l.expect(1, W);
-    drop(receiver);
-    l.expect(1, W);
+    let (mut l, mut sender) = widowed();
     l.reregister(&mut sender, 2, WRITE);
     l.expect(2, W);
     l.deregister(&mut sender);

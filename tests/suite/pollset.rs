@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kevio::unix::pollset::{PollFlags, PollSet, Slot};
 
-use super::harness::{closed_descriptor, raise_descriptor_limit, DEADLINE};
+use super::harness::{closed_descriptor, handle, raise_descriptor_limit, DEADLINE};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const IN: PollFlags = PollFlags::IN;
@@ -211,13 +211,9 @@ fn signals() {
     let mut set = set_of(1);
     set.set(0, a.as_raw_fd(), IN).unwrap();
     std::thread::spawn(move || {
-        // SAFETY: the handler stores to an atomic, the structures are as the calls want them, and the signal is for this
-        // thread, which alone has it blocked.
+        handle(libc::SIGPROF, handler, libc::SA_RESTART);
+        // SAFETY: the sets are as the calls want them, and the signal is for this thread, which alone has it blocked.
         let (none, all) = unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
-            action.sa_flags = libc::SA_RESTART;
-            assert_eq!(libc::sigaction(libc::SIGPROF, &action, std::ptr::null_mut()), 0);
             let (mut none, mut one) = (std::mem::zeroed(), std::mem::zeroed());
             libc::sigemptyset(&mut none);
             libc::sigemptyset(&mut one);

@@ -27,14 +27,19 @@ fn a_poll_cannot_wait_for_itself() {
     l.expect_silence();
 }
 
+/// The outer one waits for the inner one, which is its source 1.
+fn one_inside_another() -> (Loop, Loop) {
+    let (outer, inner) = (Loop::new(), Loop::new());
+    outer.register(&mut SourceFd(&inner.poll.as_raw_fd()), 1, READ);
+    (outer, inner)
+}
+
 #[test]
 fn a_poll_inside_a_poll() {
     if libkqueue::gets_wrong("a_poll_inside_a_poll") {
         return;
     }
-    let mut outer = Loop::new();
-    let mut inner = Loop::new();
-    outer.register(&mut SourceFd(&inner.poll.as_raw_fd()), 1, READ);
+    let (mut outer, mut inner) = one_inside_another();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     inner.register(&mut a, 1, READ);
     b.write_all(b"x").unwrap();
@@ -49,9 +54,7 @@ fn a_poll_inside_a_poll_in_two_threads() {
     if libkqueue::gets_wrong("a_poll_inside_a_poll") {
         return;
     }
-    let mut outer = Loop::new();
-    let mut inner = Loop::new();
-    outer.register(&mut SourceFd(&inner.poll.as_raw_fd()), 1, READ);
+    let (mut outer, mut inner) = one_inside_another();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     inner.register(&mut a, 2, READ);
     let waiter = std::thread::spawn(move || {

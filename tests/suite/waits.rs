@@ -126,16 +126,9 @@ fn one_buffer_serves_several_polls() {
 
 #[test]
 fn a_signal_interrupts_a_wait() {
-    extern "C" fn handler(_: libc::c_int) {}
     for restart in [0, libc::SA_RESTART] {
         let mut l = Loop::new();
-        // SAFETY: the handler does nothing, and the structure is as sigaction(2) wants it.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
-            action.sa_flags = restart;
-            assert_eq!(libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut()), 0);
-        }
+        handle(libc::SIGUSR2, interrupt, restart);
         let (send, receive) = std::sync::mpsc::channel();
         let waiter = thread::spawn(move || {
             // SAFETY: no arguments.
@@ -208,16 +201,9 @@ fn no_deadline_waits_for_an_event() {
 
 #[test]
 fn signals_do_not_end_a_wait_with_a_deadline() {
-    extern "C" fn handler(_: libc::c_int) {}
     for restart in [0, libc::SA_RESTART] {
         let mut l = Loop::new();
-        // SAFETY: the handler does nothing, and the structure is as sigaction(2) wants it.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
-            action.sa_flags = restart;
-            assert_eq!(libc::sigaction(libc::SIGVTALRM, &action, std::ptr::null_mut()), 0);
-        }
+        handle(libc::SIGVTALRM, interrupt, restart);
         // SAFETY: no arguments.
         let waiting = unsafe { libc::pthread_self() } as usize;
         let (done, is_done) = std::sync::mpsc::channel::<()>();
