@@ -15,9 +15,13 @@ use kevio::{Events, Interest, Poll, Timer, Token, Waker, Watch};
 
 mod open;
 
+#[path = "suite/asleep.rs"]
+mod asleep;
 #[path = "suite/libkqueue.rs"]
 #[allow(dead_code)]
 mod libkqueue;
+
+use self::asleep::Waiter;
 
 /// Runs `child` in a forked child, and waits for its end.
 fn in_a_child(child: impl FnOnce()) {
@@ -187,23 +191,23 @@ fn a_child_of_a_process_that_waits() {
     let waiter = thread::spawn(move || {
         let mut events = Events::with_capacity(8);
         for token in [Token(1), Token(2)] {
-            say.send(token).unwrap();
+            say.send((token, Waiter::here())).unwrap();
             expect(&mut poll, &mut events, token);
         }
         poll
     });
-    said.recv().unwrap();
     // If it did not wait yet it could hold a lock, which nobody in the child would release.
-    thread::sleep(Duration::from_millis(20));
+    said.recv().unwrap().1.falls_asleep();
     let (mut a_, mut waker_, mut registry_) = (Some(a), Some(waker), Some(registry));
     in_a_child(|| drop_among_strangers(|| drop((a_.take(), waker_.take(), registry_.take()))));
     // The thread waits as before, and does not look again and again at what the child may have done.
     let before = processor_time();
+    // Nothing happens for so long.
     thread::sleep(Duration::from_millis(100));
     let spent = processor_time() - before;
     assert!(spent < Duration::from_millis(20), "{spent:?} spent on waiting");
     waker_.as_ref().unwrap().wake().unwrap();
-    assert_eq!(said.recv(), Ok(Token(2)));
+    assert_eq!(said.recv().unwrap().0, Token(2));
     b.write_all(b"x").unwrap();
     drop(waiter.join().unwrap());
 }

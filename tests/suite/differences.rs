@@ -5,11 +5,13 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
+use kevio::event::Event;
 use kevio::net::{UdpSocket, UnixStream};
 use kevio::unix::{IoSource, SourceFd};
-use kevio::{Backend, Interest, Timer, Token, Watch, BACKEND};
+use kevio::{Backend, Interest, Timer, Token, Waker, Watch, BACKEND};
 use socket2::{Domain, Socket, Type};
 
+use super::asleep::Waiter;
 use super::harness::*;
 use super::libkqueue;
 
@@ -383,6 +385,7 @@ fn a_periodic_timer_that_is_never_asked() {
     l.reregister(&mut timer, 3, READ);
     l.expect(3, R);
     let event = l.events.iter().next().unwrap().clone();
+    // Ten more periods, in which nobody asks.
     std::thread::sleep(Duration::from_millis(20));
     assert!(timer.expirations(&event).unwrap() >= 9);
 }
@@ -405,17 +408,25 @@ fn a_timer_set_by_another_thread_during_a_wait() {
     let mut timer = Timer::new().unwrap();
     l.register(&mut timer, 1, READ);
     let far = Duration::from_secs(3600);
+    let waker = Waker::new(l.poll.registry(), Token(2)).unwrap();
+    let waiter = Waiter::here();
     std::thread::scope(|scope| {
         let timer = scope.spawn(|| {
-            std::thread::sleep(Duration::from_millis(50));
+            waiter.falls_asleep();
             timer.set_after(far).unwrap();
+            waker.wake().unwrap();
             &mut timer
         });
-        let said = l.turn(Some(Duration::from_millis(200)));
-        assert_eq!(said.is_empty(), BACKEND == Backend::Kqueue || is_timerfd(), "{said:?}");
+        let mut events = Vec::new();
+        while !events.iter().any(|event: &Event| event.token() == Token(2)) {
+            assert!(!l.turn(Some(DEADLINE)).is_empty(), "the waker was not heard");
+            events.extend(l.events.iter().cloned());
+        }
+        events.retain(|event| event.token() == Token(1));
+        assert_eq!(events.is_empty(), BACKEND == Backend::Kqueue || is_timerfd(), "{events:?}");
         let timer = timer.join().unwrap();
-        for event in &l.events {
-            assert_eq!(timer.expirations(event).unwrap(), 0);
+        for event in events {
+            assert_eq!(timer.expirations(&event).unwrap(), 0);
         }
     });
 }

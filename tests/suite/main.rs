@@ -2,6 +2,7 @@
 //!
 //! Run it for each: plainly, with `RUSTFLAGS='--cfg kevio_backend="poll"'`, and with `"kqueue"` where there is one.
 
+mod asleep;
 mod harness;
 mod libkqueue;
 mod said;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kevio::net::UnixStream;
 use kevio::Token;
 
+use super::asleep::Waiter;
 use super::harness::*;
 
 /// A thread that drops what it registered, while the descriptor's number goes to the next.
@@ -90,12 +91,14 @@ fn closing_under_a_wait_reaches_the_peer() {
     let (mut a, mut b) = tcp_pair();
     l.register(&mut a, 1, READ);
     let done = kevio::Waker::new(l.poll.registry(), Token(2)).unwrap();
+    let (say, said) = std::sync::mpsc::channel();
     let waiter = thread::spawn(move || {
+        say.send(Waiter::here()).unwrap();
         l.expect(2, R);
     });
     // The waiter leaves only when it is woken, and it is woken only after the peer has read the end.
     b.set_read_timeout(Some(DEADLINE / 2)).unwrap();
-    thread::sleep(Duration::from_millis(20));
+    said.recv().unwrap().falls_asleep();
     drop(a);
     assert_eq!(std::io::Read::read(&mut b, &mut [0; 4]).unwrap(), 0);
     done.wake().unwrap();

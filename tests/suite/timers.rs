@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kevio::net::UnixStream;
 use kevio::{Batch, Interest, Poll, Timer, Token};
 
+use super::asleep::Waiter;
 use super::harness::*;
 
 const fn ms(n: u64) -> Duration {
@@ -73,6 +74,7 @@ fn a_period_counts_what_nobody_polled_for() {
     let mut timer = Timer::every(ms(10)).unwrap();
     let start = Instant::now();
     l.register(&mut timer, 1, READ);
+    // Five periods, in which nobody polls.
     thread::sleep(ms(55));
     let said = l.turn(Some(DEADLINE));
     assert_eq!(said.len(), 1);
@@ -114,6 +116,7 @@ fn setting_forgets_what_was_not_told() {
     for every in [false, true] {
         let mut timer = if every { Timer::every(ms(1)) } else { Timer::after(ms(1)) }.unwrap();
         l.register(&mut timer, 1, READ);
+        // Its time passes, and nobody polls.
         thread::sleep(ms(10));
         timer.set_after(ms(100)).unwrap();
         l.expect_silence();
@@ -452,9 +455,10 @@ fn set_by_another_thread_during_a_wait() {
         let mut l = Loop::new();
         let mut timer = Timer::after(first).unwrap();
         l.register(&mut timer, 1, READ);
+        let waiter = Waiter::here();
         thread::scope(|scope| {
             let timer = scope.spawn(move || {
-                thread::sleep(ms(20));
+                waiter.falls_asleep();
                 let start = Instant::now();
                 timer.set_after(ms(20)).unwrap();
                 (timer, start)

@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kevio::net::UnixStream;
 use kevio::{Token, Waker};
 
+use super::asleep::Waiter;
 use super::differences::waits_in_nanoseconds;
 use super::harness::*;
 
@@ -47,18 +47,17 @@ fn long_timeouts_wait_until_there_is_an_event() {
         Duration::MAX,
     ];
     let mut l = Loop::new();
-    let waker = Arc::new(Waker::new(l.poll.registry(), Token(1)).unwrap());
+    let waker = Waker::new(l.poll.registry(), Token(1)).unwrap();
+    let waiter = Waiter::here();
     for timeout in timeouts.into_iter().map(Some).chain([None]) {
-        let waker = Arc::clone(&waker);
-        let start = Instant::now();
-        let thread = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(20));
-            waker.wake().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                waiter.falls_asleep();
+                waker.wake().unwrap();
+            });
+            let said = l.turn(timeout);
+            assert!(said.contains_key(&1), "{timeout:?} returned without an event");
         });
-        let said = l.turn(timeout);
-        assert!(said.contains_key(&1), "{timeout:?} returned without an event");
-        assert!(start.elapsed() >= Duration::from_millis(20), "{timeout:?}");
-        thread.join().unwrap();
     }
 }
 
@@ -66,10 +65,11 @@ fn long_timeouts_wait_until_there_is_an_event() {
 fn a_registration_takes_effect_in_the_wait_under_way() {
     let mut l = Loop::new();
     let registry = l.poll.registry().try_clone().unwrap();
+    let waiter = Waiter::here();
     let thread = thread::spawn(move || {
         let (mut a, mut b) = UnixStream::pair().unwrap();
         b.write_all(b"x").unwrap();
-        thread::sleep(Duration::from_millis(20));
+        waiter.falls_asleep();
         registry.register(&mut a, Token(1), READ).unwrap();
         (a, b)
     });
@@ -187,10 +187,11 @@ fn no_deadline_waits_for_an_event() {
     let mut l = Loop::new();
     let waker = Waker::new(l.poll.registry(), Token(1)).unwrap();
     let far = Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600);
+    let waiter = Waiter::here();
     for deadline in [None, Some(far)] {
         thread::scope(|scope| {
             scope.spawn(|| {
-                thread::sleep(Duration::from_millis(10));
+                waiter.falls_asleep();
                 waker.wake().unwrap();
             });
             l.poll.poll_until(&mut l.events, deadline).unwrap();

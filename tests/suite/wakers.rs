@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kevio::{Token, Waker};
 
+use super::asleep::Waiter;
 use super::harness::*;
 
 fn waker(l: &Loop, token: usize) -> Waker {
@@ -41,8 +42,9 @@ fn a_thousand_wakes_are_one_event() {
 fn a_wake_from_another_thread_ends_the_wait() {
     let mut l = Loop::new();
     let waker = waker(&l, usize::MAX);
+    let waiter = Waiter::here();
     let thread = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(20));
+        waiter.falls_asleep();
         waker.wake().unwrap();
         waker
     });

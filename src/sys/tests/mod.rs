@@ -11,11 +11,15 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
+use self::asleep::Waiter;
 use self::said::{Said, E, NOTHING, P, R, RC, W, WC};
 use super::*;
 
 #[path = "../../../tests/suite/said.rs"]
 pub(crate) mod said;
+
+#[path = "../../../tests/suite/asleep.rs"]
+mod asleep;
 
 #[path = "../../../tests/suite/libkqueue.rs"]
 mod libkqueue;

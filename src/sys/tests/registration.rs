@@ -144,10 +144,11 @@ pub(crate) fn leaving_during_a_wait_loses_nothing<T: Engine>() {
     let tie = rig.own(&a, 1, READ);
     b.write_all(b"x").unwrap();
     rig.expect(1, R);
+    let waiter = Waiter::here();
     std::thread::scope(|scope| {
         let (a, b) = (&a, &mut b);
         scope.spawn(move || {
-            std::thread::sleep(Duration::from_millis(20));
+            waiter.falls_asleep();
             tie.release();
             assert_eq!(read_all(a), 1);
             b.write_all(b"y").unwrap();

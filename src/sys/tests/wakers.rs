@@ -87,10 +87,11 @@ pub(crate) fn more_wakes_than_fit<T: Engine>() {
 pub(crate) fn a_wake_ends_a_wait<T: Engine>() {
     let mut rig = Rig::<T>::new();
     let waker = rig.engine.add_waker(Token(1)).unwrap();
+    let waiter = Waiter::here();
     std::thread::scope(|scope| {
         let (engine, waker) = (&rig.engine, &waker);
         scope.spawn(move || {
-            std::thread::sleep(Duration::from_millis(10));
+            waiter.falls_asleep();
             engine.wake(waker).unwrap();
         });
         rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
