@@ -117,16 +117,19 @@ impl Mailbox {
 /// What is done with a signal.
 struct Post {
     previous: libc::sigaction,
-    /// With the process that opened them: in its forked child it is a copy of the memory, and shares the descriptor.
-    mailboxes: Vec<(u32, Arc<Mailbox>)>,
+    /// With the process that opened them: in its forked child it is a copy of the memory, and shares the descriptor. Each
+    /// stands for one count of an `Arc`, which it keeps from post to post: there may be thousands.
+    mailboxes: Vec<(u32, *const Mailbox)>,
 }
 
 impl Post {
     /// The open mailboxes of this process.
-    fn mailboxes(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+    fn mailboxes(&self) -> impl Iterator<Item = &Mailbox> {
         // getpid(2) may be called in a handler.
         let here = process::id();
-        self.mailboxes.iter().filter(move |(pid, _)| *pid == here).map(|(_, mailbox)| mailbox)
+        let ours = self.mailboxes.iter().filter(move |(pid, _)| *pid == here);
+        // SAFETY: what is in a post has a count, which is dropped when nobody reads that post any more.
+        ours.map(|&(_, mailbox)| unsafe { &*mailbox })
     }
 }
 
@@ -192,23 +195,27 @@ fn ours(signal: c_int, previous: &libc::sigaction) -> libc::sigaction {
 fn subscribe(signal: c_int, mailbox: &Arc<Mailbox>) -> io::Result<()> {
     let slot = slot(signal)?;
     let _changes = lock(&CHANGES);
-    let entry = |mailbox: &Arc<Mailbox>| (process::id(), Arc::clone(mailbox));
+    let entry = (process::id(), Arc::into_raw(Arc::clone(mailbox)));
     // SAFETY: only who holds the lock frees one.
     if let Some(post) = unsafe { slot.load(Ordering::SeqCst).as_ref() } {
-        let mailboxes = post.mailboxes().chain([mailbox]).map(entry).collect();
+        let mut mailboxes = post.mailboxes.clone();
+        mailboxes.push(entry);
         replace(slot, Some(Post { previous: post.previous, mailboxes }));
         return Ok(());
     }
     // The post is there before the handler is.
-    let previous = action(signal, None)?;
-    replace(slot, Some(Post { previous, mailboxes: vec![entry(mailbox)] }));
-    match action(signal, Some(&ours(signal, &previous))) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            replace(slot, None);
-            Err(error)
-        }
+    let install = || {
+        let previous = action(signal, None)?;
+        replace(slot, Some(Post { previous, mailboxes: vec![entry] }));
+        action(signal, Some(&ours(signal, &previous)))
+    };
+    let result = install().map(drop);
+    if result.is_err() {
+        replace(slot, None);
+        // SAFETY: its count, and it is in no post.
+        drop(unsafe { Arc::from_raw(entry.1) });
     }
+    result
 }
 
 fn unsubscribe(signal: c_int, mailbox: &Mailbox) {
@@ -216,18 +223,25 @@ fn unsubscribe(signal: c_int, mailbox: &Mailbox) {
     let _changes = lock(&CHANGES);
     // SAFETY: only who holds the lock frees one.
     let Some(post) = (unsafe { slot.load(Ordering::SeqCst).as_ref() }) else { return };
-    let is_it = |other: &Arc<Mailbox>| ptr::eq(Arc::as_ptr(other), mailbox);
-    if !post.mailboxes().any(is_it) {
-        return;
-    }
-    let others = post.mailboxes().filter(|other| !is_it(other)).map(|other| (process::id(), Arc::clone(other)));
-    let (previous, mailboxes) = (post.previous, others.collect::<Vec<_>>());
+    let here = process::id();
+    let mut mailboxes = post.mailboxes.clone();
+    let Some(place) = mailboxes.iter().position(|&entry| entry == (here, mailbox)) else { return };
+    let mut leaving = vec![mailboxes.swap_remove(place)];
+    let previous = post.previous;
+    let is_last = mailboxes.iter().all(|(pid, _)| *pid != here);
     let is_ours = action(signal, None).is_ok_and(|now| now.sa_sigaction as usize == handler());
-    if mailboxes.is_empty() && is_ours && action(signal, Some(&previous)).is_ok() {
-        return replace(slot, None);
+    if is_last && is_ours && action(signal, Some(&previous)).is_ok() {
+        replace(slot, None);
+        // In a forked child its parent's are left.
+        leaving.append(&mut mailboxes);
+    } else {
+        // Others are in it; or somebody has taken the signal after us, and hands it on to us perhaps.
+        replace(slot, Some(Post { previous, mailboxes }));
     }
-    // Others are in it; or somebody has taken the signal after us, and hands it on to us perhaps.
-    replace(slot, Some(Post { previous, mailboxes }));
+    for (_, mailbox) in leaving {
+        // SAFETY: its count, and it is in no post that anybody reads.
+        drop(unsafe { Arc::from_raw(mailbox) });
+    }
 }
 
 extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
