@@ -230,16 +230,22 @@ pub extern "C" fn interrupt(_: libc::c_int) {}
 
 /// Lets this process open as many descriptors as it may, up to 8 192; how many that is.
 pub fn raise_descriptor_limit() -> usize {
+    allow_descriptors(8192)
+}
+
+/// The same, up to so many.
+pub fn allow_descriptors(most: usize) -> usize {
+    let most = most as libc::rlim_t;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes and reads one `rlimit`.
     unsafe {
         assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
-        if limit.rlim_cur < 8192 {
-            limit.rlim_cur = limit.rlim_max.min(8192);
+        if limit.rlim_cur < most {
+            limit.rlim_cur = limit.rlim_max.min(most);
             assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
         }
     }
-    limit.rlim_cur.min(8192) as usize
+    limit.rlim_cur.min(most) as usize
 }
 
 /// A number that was a descriptor's, and that no other test will be given: descriptors are numbered from below.
