@@ -141,6 +141,20 @@ fn only_what_was_asked_for() {
 }
 
 #[test]
+fn what_was_not_asked_for_makes_no_event() {
+    let mut l = Loop::new();
+    let place = Place::new();
+    let mut watch = Watch::with_changes(File::open(place.file()).unwrap(), Changes::RENAMED).unwrap();
+    l.register(&mut watch, 1, READ);
+    append(&place.file());
+    chmod(&place.file());
+    fs::hard_link(place.file(), place.at("link")).unwrap();
+    l.expect_silence();
+    fs::rename(place.file(), place.at("name")).unwrap();
+    told_within(&mut l, 1, &mut watch, Changes::RENAMED, Changes::RENAMED);
+}
+
+#[test]
 fn each_change_of_a_directory() {
     let mut l = Loop::new();
     let place = Place::new();
