@@ -1,0 +1,303 @@
+//! What the cases ask of a subject, and the subjects that are crates.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The largest token; polling keeps `usize::MAX` for itself.
+pub const LAST: usize = usize::MAX - 1;
+
+/// Something that waits for many things: a queue with room for the events of one wait.
+///
+/// Everything is asked for reading, by edges where there are any, and all of it has to succeed. What stands between a case
+/// and the crate is always inlined: returning from it would be dearer than much of what is measured.
+pub trait Subject: Sized + Send + 'static {
+    const NAME: &'static str;
+    /// What other threads have of it.
+    type Registry: Send + 'static;
+    type Waker: Send + 'static;
+    type Socket: Read + Write + Send + 'static;
+    type Listener: Send + 'static;
+
+    fn new(room: usize) -> Self;
+    fn registry(&self) -> Self::Registry;
+    /// Its only one.
+    fn waker(&self) -> Self::Waker;
+    fn wake(waker: &Self::Waker);
+    /// Waits once, and hands the token of each event on.
+    fn turn(&mut self, timeout: Option<Duration>, each: impl FnMut(usize));
+
+    fn socket(fd: OwnedFd) -> Self::Socket;
+    fn register(registry: &Self::Registry, socket: &mut Self::Socket, token: usize);
+    fn reregister(registry: &Self::Registry, socket: &mut Self::Socket, token: usize);
+    fn deregister(registry: &Self::Registry, socket: &mut Self::Socket);
+    /// Under the token 0, as fast as may be.
+    #[inline(always)]
+    fn register_all(registry: &Self::Registry, sockets: &mut [Self::Socket]) {
+        for socket in sockets {
+            Self::register(registry, socket, 0);
+        }
+    }
+    /// After an event, and operations until there was nothing left.
+    fn drained(_: &Self::Registry, _: &Self::Socket, _token: usize) {}
+    fn close(_: &Self::Registry, socket: Self::Socket) {
+        drop(socket);
+    }
+
+    /// A descriptor of somebody else's.
+    fn add(registry: &Self::Registry, fd: RawFd, token: usize);
+    fn change(registry: &Self::Registry, fd: RawFd, token: usize);
+    fn remove(registry: &Self::Registry, fd: RawFd);
+
+    fn listen(registry: &Self::Registry, listener: TcpListener, token: usize) -> Self::Listener;
+    /// One connection, which does not block, if there is one.
+    fn accept(listener: &Self::Listener) -> Option<Self::Socket>;
+    fn accepted(_: &Self::Registry, _: &Self::Listener, _token: usize) {}
+}
+
+/// The same for two crates with one API, but for what the last argument says.
+macro_rules! like_mio {
+    ($subject:ident, $crate_name:ident, { $($more:tt)* }) => {
+        pub struct $subject {
+            poll: $crate_name::Poll,
+            events: $crate_name::Events,
+        }
+
+        impl Subject for $subject {
+            const NAME: &'static str = stringify!($crate_name);
+            type Registry = $crate_name::Registry;
+            type Waker = $crate_name::Waker;
+            // Its calls are those of any socket.
+            type Socket = $crate_name::net::TcpStream;
+            type Listener = $crate_name::net::TcpListener;
+
+            #[inline(always)]
+            fn new(room: usize) -> $subject {
+                $subject { poll: $crate_name::Poll::new().unwrap(), events: $crate_name::Events::with_capacity(room) }
+            }
+
+            #[inline(always)]
+            fn registry(&self) -> $crate_name::Registry {
+                self.poll.registry().try_clone().unwrap()
+            }
+
+            #[inline(always)]
+            fn waker(&self) -> $crate_name::Waker {
+                $crate_name::Waker::new(self.poll.registry(), $crate_name::Token(LAST)).unwrap()
+            }
+
+            #[inline(always)]
+            fn wake(waker: &$crate_name::Waker) {
+                waker.wake().unwrap();
+            }
+
+            #[inline(always)]
+            fn turn(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
+                self.poll.poll(&mut self.events, timeout).unwrap();
+                for event in &self.events {
+                    each(event.token().0);
+                }
+            }
+
+            #[inline(always)]
+            fn socket(fd: OwnedFd) -> $crate_name::net::TcpStream {
+                $crate_name::net::TcpStream::from_std(fd.into())
+            }
+
+            #[inline(always)]
+            fn register(registry: &$crate_name::Registry, socket: &mut $crate_name::net::TcpStream, token: usize) {
+                registry.register(socket, $crate_name::Token(token), $crate_name::Interest::READABLE).unwrap();
+            }
+
+            #[inline(always)]
+            fn reregister(registry: &$crate_name::Registry, socket: &mut $crate_name::net::TcpStream, token: usize) {
+                registry.reregister(socket, $crate_name::Token(token), $crate_name::Interest::READABLE).unwrap();
+            }
+
+            #[inline(always)]
+            fn deregister(registry: &$crate_name::Registry, socket: &mut $crate_name::net::TcpStream) {
+                registry.deregister(socket).unwrap();
+            }
+
+            #[inline(always)]
+            fn add(registry: &$crate_name::Registry, fd: RawFd, token: usize) {
+                let mut source = $crate_name::unix::SourceFd(&fd);
+                registry.register(&mut source, $crate_name::Token(token), $crate_name::Interest::READABLE).unwrap();
+            }
+
+            #[inline(always)]
+            fn change(registry: &$crate_name::Registry, fd: RawFd, token: usize) {
+                let mut source = $crate_name::unix::SourceFd(&fd);
+                registry.reregister(&mut source, $crate_name::Token(token), $crate_name::Interest::READABLE).unwrap();
+            }
+
+            #[inline(always)]
+            fn remove(registry: &$crate_name::Registry, fd: RawFd) {
+                registry.deregister(&mut $crate_name::unix::SourceFd(&fd)).unwrap();
+            }
+
+            #[inline(always)]
+            fn listen(
+                registry: &$crate_name::Registry,
+                listener: TcpListener,
+                token: usize,
+            ) -> $crate_name::net::TcpListener {
+                let mut listener = $crate_name::net::TcpListener::from_std(listener);
+                registry
+                    .register(&mut listener, $crate_name::Token(token), $crate_name::Interest::READABLE)
+                    .unwrap();
+                listener
+            }
+
+            #[inline(always)]
+            fn accept(listener: &$crate_name::net::TcpListener) -> Option<$crate_name::net::TcpStream> {
+                listener.accept().ok().map(|(socket, _)| socket)
+            }
+
+            $($more)*
+        }
+    };
+}
+
+like_mio!(Kevio, kevio, {
+    #[inline(always)]
+    fn register_all(registry: &kevio::Registry, sockets: &mut [kevio::net::TcpStream]) {
+        let mut batch = kevio::Batch::with_capacity(sockets.len());
+        for socket in sockets {
+            batch.register(socket, kevio::Token(0), kevio::Interest::READABLE);
+        }
+        assert!(registry.submit(batch).iter().all(Result::is_ok));
+    }
+});
+like_mio!(Mio, mio, {});
+
+pub struct Polling {
+    poller: Arc<polling::Poller>,
+    events: polling::Events,
+}
+
+fn mode(poller: &polling::Poller) -> polling::PollMode {
+    if poller.supports_edge() {
+        polling::PollMode::Edge
+    } else {
+        polling::PollMode::Oneshot
+    }
+}
+
+fn add(poller: &polling::Poller, source: impl polling::AsRawSource, token: usize) {
+    // SAFETY: deleted before it is closed, or the poller goes first.
+    unsafe { poller.add_with_mode(source, polling::Event::readable(token), mode(poller)).unwrap() };
+}
+
+/// One-shot, as it means to be used, where it has no edges.
+fn again(poller: &polling::Poller, source: impl AsFd, token: usize) {
+    if !poller.supports_edge() {
+        poller.modify(source.as_fd(), polling::Event::readable(token)).unwrap();
+    }
+}
+
+fn borrow<'a>(fd: RawFd) -> std::os::fd::BorrowedFd<'a> {
+    // SAFETY: whoever named it keeps it open.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+}
+
+impl Subject for Polling {
+    const NAME: &'static str = "polling";
+    type Registry = Arc<polling::Poller>;
+    type Waker = Arc<polling::Poller>;
+    type Socket = std::net::TcpStream;
+    type Listener = TcpListener;
+
+    #[inline(always)]
+    fn new(room: usize) -> Polling {
+        let events = polling::Events::with_capacity(room.try_into().unwrap());
+        Polling { poller: Arc::new(polling::Poller::new().unwrap()), events }
+    }
+
+    #[inline(always)]
+    fn registry(&self) -> Arc<polling::Poller> {
+        Arc::clone(&self.poller)
+    }
+
+    #[inline(always)]
+    fn waker(&self) -> Arc<polling::Poller> {
+        Arc::clone(&self.poller)
+    }
+
+    #[inline(always)]
+    fn wake(waker: &Arc<polling::Poller>) {
+        waker.notify().unwrap();
+    }
+
+    #[inline(always)]
+    fn turn(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
+        self.events.clear();
+        self.poller.wait(&mut self.events, timeout).unwrap();
+        for event in self.events.iter() {
+            each(event.key);
+        }
+    }
+
+    #[inline(always)]
+    fn socket(fd: OwnedFd) -> std::net::TcpStream {
+        fd.into()
+    }
+
+    #[inline(always)]
+    fn register(poller: &Arc<polling::Poller>, socket: &mut std::net::TcpStream, token: usize) {
+        add(poller, &*socket, token);
+    }
+
+    #[inline(always)]
+    fn reregister(poller: &Arc<polling::Poller>, socket: &mut std::net::TcpStream, token: usize) {
+        poller.modify_with_mode(socket, polling::Event::readable(token), mode(poller)).unwrap();
+    }
+
+    #[inline(always)]
+    fn deregister(poller: &Arc<polling::Poller>, socket: &mut std::net::TcpStream) {
+        poller.delete(socket).unwrap();
+    }
+
+    #[inline(always)]
+    fn drained(poller: &Arc<polling::Poller>, socket: &std::net::TcpStream, token: usize) {
+        again(poller, socket, token);
+    }
+
+    #[inline(always)]
+    fn close(poller: &Arc<polling::Poller>, socket: std::net::TcpStream) {
+        poller.delete(&socket).unwrap();
+    }
+
+    #[inline(always)]
+    fn add(poller: &Arc<polling::Poller>, fd: RawFd, token: usize) {
+        add(poller, fd, token);
+    }
+
+    #[inline(always)]
+    fn change(poller: &Arc<polling::Poller>, fd: RawFd, token: usize) {
+        poller.modify_with_mode(borrow(fd), polling::Event::readable(token), mode(poller)).unwrap();
+    }
+
+    #[inline(always)]
+    fn remove(poller: &Arc<polling::Poller>, fd: RawFd) {
+        poller.delete(borrow(fd)).unwrap();
+    }
+
+    #[inline(always)]
+    fn listen(poller: &Arc<polling::Poller>, listener: TcpListener, token: usize) -> TcpListener {
+        add(poller, &listener, token);
+        listener
+    }
+
+    #[inline(always)]
+    fn accept(listener: &TcpListener) -> Option<std::net::TcpStream> {
+        super::accept(listener)
+    }
+
+    #[inline(always)]
+    fn accepted(poller: &Arc<polling::Poller>, listener: &TcpListener, token: usize) {
+        again(poller, listener, token);
+    }
+}
