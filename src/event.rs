@@ -224,6 +224,7 @@ impl Events {
 
     /// Whether the last poll returned no event.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -239,6 +240,7 @@ impl Events {
         self.records.clear();
     }
 
+    #[inline]
     pub(crate) fn records(&mut self) -> &mut Vec<sys::RawEvent> {
         &mut self.records
     }

@@ -86,6 +86,7 @@ impl<T> IoSource<T> {
     /// # Errors
     ///
     /// Those of the operation, untouched.
+    #[inline]
     pub fn do_io<F, R>(&self, operation: F) -> io::Result<R>
     where
         F: FnOnce(&T) -> io::Result<R>,
@@ -98,6 +99,7 @@ impl<T> IoSource<T> {
     /// # Errors
     ///
     /// Those of the operation, untouched.
+    #[inline]
     pub fn try_io<F, R>(&self, operation: F) -> io::Result<R>
     where
         F: FnOnce() -> io::Result<R>,
@@ -105,6 +107,7 @@ impl<T> IoSource<T> {
         self.do_io(|_| operation())
     }
 
+    #[inline]
     pub(crate) fn read_io<R>(&self, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
         self.done(Direction::Read, operation(&self.inner))
     }
@@ -112,6 +115,7 @@ impl<T> IoSource<T> {
     /// As `read_io`, for a stream, and into `room` bytes: the end of file is not followed by anything.
     ///
     /// That is so on every system, and where poll(2) has no `POLLRDHUP` nothing else tells of it.
+    #[inline]
     pub(crate) fn read_stream(&self, room: usize, read: impl FnOnce(&T) -> io::Result<usize>) -> io::Result<usize> {
         match read(&self.inner) {
             Ok(0) if room > 0 => Ok(0),
@@ -119,10 +123,12 @@ impl<T> IoSource<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn write_io<R>(&self, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
         self.done(Direction::Write, operation(&self.inner))
     }
 
+    #[inline]
     fn done<R>(&self, direction: Direction, result: io::Result<R>) -> io::Result<R> {
         if let Some(tie) = &self.tie {
             match &result {
@@ -145,10 +151,12 @@ impl<T> IoSource<T> {
 }
 
 impl<T: AsFd> IoSource<T> {
+    #[inline]
     fn fd(&self) -> RawFd {
         self.inner.as_fd().as_raw_fd()
     }
 
+    #[inline(always)]
     pub(crate) fn register_as(
         &mut self,
         origin: Origin,
@@ -169,10 +177,12 @@ impl<T: AsFd> IoSource<T> {
 }
 
 impl<T: AsFd> Source for IoSource<T> {
+    #[inline(always)]
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.register_as(Self::ORIGIN, registry, token, interests)
     }
 
+    #[inline(always)]
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         if !registry.knows(self.poll)? {
             return Err(sys::not_found());
@@ -180,6 +190,7 @@ impl<T: AsFd> Source for IoSource<T> {
         registry.change(self.fd(), token, interests, Self::ORIGIN)
     }
 
+    #[inline(always)]
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         if self.poll != registry.id() {
             return Err(sys::not_found());
@@ -219,6 +230,7 @@ impl<T: std::fmt::Debug> std::fmt::Debug for IoSource<T> {
 macro_rules! io_source {
     ($name:ident, $inner:ty) => {
         impl crate::event::Source for $name {
+            #[inline(always)]
             fn register(
                 &mut self,
                 registry: &crate::Registry,
@@ -228,6 +240,7 @@ macro_rules! io_source {
                 self.inner.register_as(crate::sys::Origin::Own, registry, token, interests)
             }
 
+            #[inline(always)]
             fn reregister(
                 &mut self,
                 registry: &crate::Registry,
@@ -237,6 +250,7 @@ macro_rules! io_source {
                 self.inner.reregister(registry, token, interests)
             }
 
+            #[inline(always)]
             fn deregister(&mut self, registry: &crate::Registry) -> std::io::Result<()> {
                 self.inner.deregister(registry)
             }
@@ -318,10 +332,12 @@ macro_rules! io_source_std {
 macro_rules! io_source_read {
     ($($reader:ty),+) => {$(
         impl std::io::Read for $reader {
+            #[inline]
             fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
                 self.inner.read_stream(buf.len(), |mut inner| inner.read(buf))
             }
 
+            #[inline]
             fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
                 let room = bufs.iter().map(|buf| buf.len()).sum();
                 self.inner.read_stream(room, |mut inner| inner.read_vectored(bufs))
@@ -335,10 +351,12 @@ macro_rules! io_source_read {
 macro_rules! io_source_write {
     ($($writer:ty),+) => {$(
         impl std::io::Write for $writer {
+            #[inline]
             fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
                 self.inner.write_io(|mut inner| inner.write(buf))
             }
 
+            #[inline]
             fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
                 self.inner.write_io(|mut inner| inner.write_vectored(bufs))
             }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -90,6 +90,7 @@ impl Poll {
 
     /// Through which sources are registered.
     #[must_use]
+    #[inline]
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -103,6 +104,7 @@ impl Poll {
     ///
     /// `ErrorKind::Interrupted` if a signal came that has a handler (on Linux also `SIGCONT`); poll again. Others are
     /// the kernel's, and none is known to occur.
+    #[inline]
     pub fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let shared = &*self.registry.shared;
         let mut left = timeout;
@@ -162,6 +164,25 @@ impl fmt::Debug for Poll {
     }
 }
 
+/// Tells the log, if somebody listens.
+#[inline]
+fn trace(what: &str, of: Option<(Token, Interest)>) {
+    #[cfg(feature = "log")]
+    {
+        #[cold]
+        fn tell(what: &str, of: Option<(Token, Interest)>) {
+            match of {
+                Some((token, interests)) => log::trace!("{what}: {token:?} for {interests:?}"),
+                None => log::trace!("{what}"),
+            }
+        }
+        if log::LevelFilter::Trace <= log::STATIC_MAX_LEVEL && log::LevelFilter::Trace <= log::max_level() {
+            tell(what, of);
+        }
+    }
+    let _ = (what, of);
+}
+
 /// Registers sources with a [`Poll`].
 ///
 /// Any thread may use it, also while another polls; what it does takes effect at once, in the wait under way too. One
@@ -169,39 +190,64 @@ impl fmt::Debug for Poll {
 pub struct Registry {
     shared: Arc<Shared>,
     /// Where changes are put off to, while a batch is collected.
-    batch: Option<Mutex<Collected>>,
+    batch: Option<Collected>,
 }
 
 /// What the entries of a batch have asked for.
 #[derive(Default)]
 struct Collected {
     /// What was put off; nothing where each change is a call of its own.
-    changes: Vec<Change>,
+    changes: Mutex<Vec<Change>>,
     /// How many registrations, put off or not, were no error.
-    registered: usize,
+    registered: AtomicUsize,
 }
+
+impl Collected {
+    fn changes(&self) -> MutexGuard<'_, Vec<Change>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many were put off.
+    fn len(&self) -> usize {
+        if DEFERS {
+            self.changes().len()
+        } else {
+            0
+        }
+    }
+
+    #[inline]
+    fn count(&self) {
+        self.registered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether a batch is more than its changes one by one.
+const DEFERS: bool = <sys::Selector as Engine>::DEFERS;
 
 /// The registry that entries of a batch are given. If one of them panics, those before it have been told that their
 /// changes are made, and so they are.
 struct Collecting(Registry);
 
 impl Collecting {
+    fn collected(&self) -> &Collected {
+        self.0.batch.as_ref().expect("a registry that collects a batch")
+    }
+
     fn begin(&self, entry: &mut Entry<'_>) -> io::Result<()> {
-        let (start, registered) = {
-            let collected = self.0.collected();
-            (collected.changes.len(), collected.registered)
-        };
+        let collected = self.collected();
+        let (start, registered) = (collected.len(), collected.registered.load(Ordering::Relaxed));
         let result = entry.begin(&self.0);
-        if result.is_err() && self.0.collected().registered > registered {
+        if result.is_err() && collected.registered.load(Ordering::Relaxed) > registered {
             // A part of it was registered, and does not stay so.
             entry.undo(&self.0);
-            self.0.collected().changes.truncate(start);
+            collected.changes().truncate(start);
         }
         result
     }
 
     fn apply(&self) -> (Vec<Change>, Vec<io::Result<()>>) {
-        let changes = std::mem::take(&mut self.0.collected().changes);
+        let changes = std::mem::take(&mut *self.collected().changes());
         let outcomes = self.0.selector().apply(&changes);
         (changes, outcomes)
     }
@@ -248,11 +294,12 @@ impl Registry {
     /// # }
     /// # std::io::Result::Ok(())
     /// ```
+    #[inline(always)] // Returning is dear: see `control` of epoll.
     pub fn register<S>(&self, source: &mut S, token: Token, interests: Interest) -> io::Result<()>
     where
         S: Source + ?Sized,
     {
-        trace!("register: {token:?} for {interests:?}");
+        trace("register", Some((token, interests)));
         source.register(self, token, interests)
     }
 
@@ -262,11 +309,12 @@ impl Registry {
     ///
     /// `NotFound` if it is not registered, `AlreadyExists` if it is with another `Poll`; else as
     /// [`register`](Registry::register).
+    #[inline(always)] // Returning is dear: see `control` of epoll.
     pub fn reregister<S>(&self, source: &mut S, token: Token, interests: Interest) -> io::Result<()>
     where
         S: Source + ?Sized,
     {
-        trace!("reregister: {token:?} for {interests:?}");
+        trace("reregister", Some((token, interests)));
         source.reregister(self, token, interests)
     }
 
@@ -294,11 +342,12 @@ impl Registry {
     /// # }
     /// # std::io::Result::Ok(())
     /// ```
+    #[inline(always)] // Returning is dear: see `control` of epoll.
     pub fn deregister<S>(&self, source: &mut S) -> io::Result<()>
     where
         S: Source + ?Sized,
     {
-        trace!("deregister");
+        trace("deregister", None);
         source.deregister(self)
     }
 
@@ -330,12 +379,12 @@ impl Registry {
     /// See [`Batch`].
     pub fn submit(&self, batch: Batch<'_>) -> Vec<io::Result<()>> {
         let mut entries = batch.into_entries();
-        let collecting = Collecting(Registry { shared: Arc::clone(&self.shared), batch: Some(Mutex::default()) });
+        let collecting = Collecting(Registry { shared: Arc::clone(&self.shared), batch: Some(Collected::default()) });
         let mut ends = Vec::with_capacity(entries.len());
         let mut results = Vec::with_capacity(entries.len());
         for entry in &mut entries {
             results.push(collecting.begin(entry));
-            ends.push(collecting.0.collected().changes.len());
+            ends.push(collecting.collected().len());
         }
         let (changes, mut outcomes) = collecting.apply();
         let mut start = 0;
@@ -361,59 +410,69 @@ impl Registry {
         }
     }
 
-    fn collected(&self) -> MutexGuard<'_, Collected> {
-        let batch = self.batch.as_ref().expect("a registry that collects a batch");
-        batch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What `change` comes to where a batch is collected and its changes are cheaper together.
-    fn defer(&self, change: impl FnOnce() -> Change) -> Option<io::Result<Tie>> {
-        self.batch.as_ref()?;
-        self.selector().defer(&mut self.collected().changes, change())
-    }
-
+    #[inline]
     pub(crate) fn add(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Tie> {
-        let tie = self
-            .defer(|| Change { operation: Operation::Register, fd, token, interest, origin })
-            .unwrap_or_else(|| self.selector().register(fd, token, interest, origin))?;
-        if self.batch.is_some() {
-            self.collected().registered += 1;
+        if DEFERS && self.batch.is_some() {
+            return self.defer(Change { operation: Operation::Register, fd, token, interest, origin });
         }
+        let tie = self.selector().register(fd, token, interest, origin)?;
+        self.batch.as_ref().map(Collected::count);
         Ok(tie)
     }
 
+    #[inline]
     pub(crate) fn change(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
-        match self.defer(|| Change { operation: Operation::Reregister, fd, token, interest, origin }) {
-            Some(result) => result.map(drop),
-            None => self.selector().reregister(fd, token, interest, origin),
+        if DEFERS && self.batch.is_some() {
+            return self.defer(Change { operation: Operation::Reregister, fd, token, interest, origin }).map(drop);
         }
+        self.selector().reregister(fd, token, interest, origin)
     }
 
+    #[inline]
     pub(crate) fn remove(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
-        match self.defer(|| Change::deregister(fd, origin)) {
-            Some(result) => result.map(drop),
-            None => self.selector().deregister(fd, origin),
+        if DEFERS && self.batch.is_some() {
+            return self.defer(Change::deregister(fd, origin)).map(drop);
         }
+        self.selector().deregister(fd, origin)
+    }
+
+    #[cold]
+    fn defer(&self, change: Change) -> io::Result<Tie> {
+        let collected = self.batch.as_ref().expect("a registry that collects a batch");
+        let tie = self.selector().defer(&mut collected.changes(), change)?;
+        if change.operation == Operation::Register {
+            collected.count();
+        }
+        Ok(tie)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
+    #[inline]
     pub(crate) fn selector(&self) -> &sys::Selector {
         &self.shared.selector
     }
 
+    #[inline]
     pub(crate) fn id(&self) -> u32 {
         self.shared.id
     }
 
     /// Whether `poll` is this one; false if it is none, or one that is no more.
+    #[inline]
     pub(crate) fn knows(&self, poll: u32) -> io::Result<bool> {
-        if poll == self.id() {
-            return Ok(true);
+        match poll {
+            live::NONE => Ok(false),
+            _ if poll == self.id() => Ok(true),
+            _ => self.is_live(poll),
         }
-        if poll == live::NONE || !live::contains(poll) {
+    }
+
+    #[cold]
+    fn is_live(&self, poll: u32) -> io::Result<bool> {
+        if !live::contains(poll) {
             return Ok(false);
         }
         Err(io::Error::new(io::ErrorKind::AlreadyExists, "I/O source already registered with a different `Registry`"))
@@ -438,10 +497,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    #[inline]
     pub(crate) fn selector(&self) -> &sys::Selector {
         &self.selector
     }
 
+    #[inline]
     pub(crate) fn wakers(&self) -> &Wakers {
         &self.wakers
     }

@@ -9,10 +9,12 @@ use std::{fmt, io, mem};
 use super::LONGEST_WAIT;
 
 /// A wait of at most [`LONGEST_WAIT`](super::LONGEST_WAIT) in milliseconds, rounded up: one that is not zero never becomes zero.
+#[inline]
 pub(super) fn whole_milliseconds(wait: Duration) -> i32 {
-    ((wait.as_nanos() + 999_999) / 1_000_000) as i32
+    wait.as_secs() as i32 * 1000 + ((wait.subsec_nanos() + 999_999) / 1_000_000) as i32
 }
 
+#[inline]
 pub(super) fn timespec(wait: Duration) -> libc::timespec {
     // SAFETY: integers, and on some systems padding. Zeroes are a value of each.
     let mut timespec: libc::timespec = unsafe { mem::zeroed() };
@@ -43,6 +45,7 @@ pub(crate) fn invalid(why: &'static str) -> io::Error {
 }
 
 /// The result of a system call that says -1 for a failure.
+#[inline]
 pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 {
         Err(io::Error::last_os_error())

@@ -32,18 +32,28 @@ fn create() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(epoll) })
 }
 
+// What a system call returns to is worth inlining: each return after it costs more than all else that is done here, for
+// the kernel leaves the processor's prediction of returns spoilt.
+#[inline(always)]
 fn control(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
     // SAFETY: integers, and on Redox padding. Zeroes are a value of each.
     let mut event: libc::epoll_event = unsafe { mem::zeroed() };
     (event.events, event.u64) = (events, token.0 as u64);
     // SAFETY: the kernel reads one record, which lives until the call returns.
-    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &mut event) }).map(drop).map_err(|error| {
-        match error.raw_os_error() {
-            Some(libc::EEXIST) => already_exists(),
-            Some(libc::ENOENT) => not_found(),
-            _ => error,
-        }
-    })
+    match unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &mut event) } {
+        -1 => Err(control_error()),
+        _ => Ok(()),
+    }
+}
+
+#[cold]
+fn control_error() -> io::Error {
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EEXIST) => already_exists(),
+        Some(libc::ENOENT) => not_found(),
+        _ => error,
+    }
 }
 
 // `revents` speaks for both.
@@ -59,6 +69,7 @@ const MOST_EVENTS: usize = i32::MAX as usize / 16;
 /// `EPOLLEXCLUSIVE`, where there is one.
 const EXCLUSIVE: Option<i32> = with_exclusive!({ Some(libc::EPOLLEXCLUSIVE) } else { None });
 
+#[inline]
 fn mask(interest: Interest) -> io::Result<u32> {
     if interest.is_aio() || interest.is_lio() {
         return Err(unsupported());
@@ -88,6 +99,7 @@ fn mask(interest: Interest) -> io::Result<u32> {
 }
 
 impl Epoll {
+    #[inline(always)]
     fn control(&self, operation: libc::c_int, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
         control(&self.epoll, operation, fd, events, token)
     }
@@ -98,6 +110,7 @@ impl Epoll {
         control(parking, operation, fd, 0, Token(0))
     }
 
+    #[cold]
     fn park(&self, fd: RawFd) -> io::Result<()> {
         if fd == self.epoll.as_raw_fd() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -111,10 +124,16 @@ impl Epoll {
 
     /// Whether `fd` is in one of the two queues, which is asked only of what does not know it: whoever adds to the one
     /// has to see that it is not in the other.
+    #[inline]
     fn check_absent(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
-        if origin != Origin::Bare {
+        if origin != Origin::Bare || (!interest.is_parked() && self.parking.get().is_none()) {
             return Ok(());
         }
+        self.ask_absent(fd, token, interest)
+    }
+
+    #[cold]
+    fn ask_absent(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         if interest.is_parked() {
             // It is there for a moment, and if it hangs a waiter may see that.
             self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLONESHOT as u32, token)?;
@@ -127,6 +146,7 @@ impl Epoll {
     }
 
     /// Registers what is not registered.
+    #[inline]
     fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         let mask = mask(interest)?;
         if interest.is_parked() {
@@ -136,11 +156,24 @@ impl Epoll {
     }
 
     /// Ends the registration, wherever it is.
+    #[inline]
     fn delete(&self, fd: RawFd) -> io::Result<()> {
-        match self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.ask_parking(libc::EPOLL_CTL_DEL, fd),
-            result => result,
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0)).or_else(|error| self.delete_parked(fd, error))
+    }
+
+    #[cold]
+    fn delete_parked(&self, fd: RawFd, error: io::Error) -> io::Result<()> {
+        match error.kind() {
+            io::ErrorKind::NotFound => self.ask_parking(libc::EPOLL_CTL_DEL, fd),
+            _ => Err(error),
         }
+    }
+
+    /// Makes it something else that the kernel cannot change it to.
+    #[cold]
+    fn replace(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        self.delete(fd)?;
+        self.add(fd, token, interest)
     }
 }
 
@@ -155,6 +188,7 @@ impl Engine for Epoll {
         Ok(Epoll { epoll: create()?, parking: OnceLock::new() })
     }
 
+    #[inline]
     fn select(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         let room = events.capacity().min(MOST_EVENTS);
@@ -166,27 +200,30 @@ impl Engine for Epoll {
         Ok(())
     }
 
+    #[inline(always)]
     fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Number> {
         self.check_absent(fd, token, interest, origin)?;
         self.add(fd, token, interest)?;
         Ok(Number::of(fd, origin))
     }
 
+    #[inline(always)]
     fn reregister(&self, fd: RawFd, token: Token, interest: Interest, _: Origin) -> io::Result<()> {
         let mask = mask(interest)?;
-        if !interest.is_parked() && !interest.is_exclusive() {
-            match self.control(libc::EPOLL_CTL_MOD, fd, mask, token) {
-                // It is parked, or not registered.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                // It is exclusive, which cannot be changed.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && EXCLUSIVE.is_some() => {}
-                result => return result,
-            }
+        if interest.is_parked() || interest.is_exclusive() {
+            return self.replace(fd, token, interest);
         }
-        self.delete(fd)?;
-        self.add(fd, token, interest)
+        self.control(libc::EPOLL_CTL_MOD, fd, mask, token).or_else(|error| {
+            // It is parked, or not registered; or it is exclusive, which cannot be changed.
+            let is_exclusive = EXCLUSIVE.is_some() && error.raw_os_error() == Some(libc::EINVAL);
+            match error.kind() == io::ErrorKind::NotFound || is_exclusive {
+                true => self.replace(fd, token, interest),
+                false => Err(error),
+            }
+        })
     }
 
+    #[inline(always)]
     fn deregister(&self, fd: RawFd, _: Origin) -> io::Result<()> {
         self.delete(fd)
     }
@@ -239,6 +276,7 @@ impl fmt::Debug for EpollEvent {
 /// # Safety
 ///
 /// There must be room for `room` records at `records`.
+#[inline]
 unsafe fn wait(
     epoll: RawFd,
     records: *mut libc::epoll_event,
@@ -262,6 +300,7 @@ unsafe fn wait(
 /// # Safety
 ///
 /// There must be room for `room` records at `records`.
+#[cold]
 unsafe fn pwait2(
     epoll: RawFd,
     records: *mut libc::epoll_event,

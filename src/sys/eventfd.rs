@@ -43,6 +43,7 @@ impl AsFd for EventFd {
 }
 
 impl AsRawFd for EventFd {
+    #[inline]
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }

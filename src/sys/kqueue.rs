@@ -280,6 +280,7 @@ impl Kqueue {
 impl Engine for Kqueue {
     const BACKEND: Backend = Backend::Kqueue;
     const FILTERS: bool = true;
+    const DEFERS: bool = true;
 
     type Event = Kevent;
     type Tie = Number;
@@ -321,12 +322,10 @@ impl Engine for Kqueue {
         self.change(&Change::deregister(fd, origin))
     }
 
-    fn defer(&self, batch: &mut Vec<Change>, change: Change) -> Option<io::Result<Number>> {
-        let number = Number::of(change.fd, change.origin);
-        Some(self.check(&change).map(|()| {
-            batch.push(change);
-            number
-        }))
+    fn defer(&self, batch: &mut Vec<Change>, change: Change) -> io::Result<Number> {
+        self.check(&change)?;
+        batch.push(change);
+        Ok(Number::of(change.fd, change.origin))
     }
 
     fn apply(&self, batch: &[Change]) -> Vec<io::Result<()>> {

@@ -209,6 +209,8 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     const BACKEND: Backend;
     /// Whether it knows [`Origin::Filter`].
     const FILTERS: bool = false;
+    /// Whether several changes are cheaper together.
+    const DEFERS: bool = false;
 
     /// One event as the kernel writes it.
     type Event: Record;
@@ -228,11 +230,10 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     fn reregister(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()>;
     fn deregister(&self, fd: RawFd, origin: Origin) -> io::Result<()>;
 
-    /// Puts a change off until `apply`, and says of it what can be said before; `None` from engines whose changes are
-    /// not cheaper together.
-    fn defer(&self, batch: &mut Vec<Change>, change: Change) -> Option<io::Result<Self::Tie>> {
-        let _ = (batch, change);
-        None
+    /// Puts a change off until `apply`, and says of it what can be said before. Asked only of an engine that says so
+    /// ([`Engine::DEFERS`]).
+    fn defer(&self, batch: &mut Vec<Change>, change: Change) -> io::Result<Self::Tie> {
+        unreachable!("nothing is deferred by default: {change:?} {}", batch.len())
     }
 
     /// Makes the changes that were put off, in their order, and returns the result of each.
@@ -301,14 +302,17 @@ pub(crate) struct Number(RawFd);
 
 #[allow(dead_code)] // As above.
 impl Number {
+    #[inline]
     pub(crate) fn of(fd: RawFd, origin: Origin) -> Number {
         Number(if origin == Origin::Lent { fd } else { -1 })
     }
 }
 
 impl Tie for Number {
+    #[inline]
     fn release(self) {}
 
+    #[inline]
     fn lent(&self) -> Option<RawFd> {
         (self.0 >= 0).then_some(self.0)
     }
@@ -421,14 +425,17 @@ impl fmt::Display for Backend {
 /// and returns at once; epoll_wait(2) and poll(2) count milliseconds in an `i32`, 24.8 days.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
+#[cold]
 pub(crate) fn already_exists() -> io::Error {
     io::Error::new(io::ErrorKind::AlreadyExists, "I/O source already registered with a `Registry`")
 }
 
+#[cold]
 pub(crate) fn not_found() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "I/O source not registered with `Registry`")
 }
 
+#[cold]
 pub(crate) fn unsupported() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "this backend cannot wait for such an interest")
 }

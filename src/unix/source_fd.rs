@@ -45,14 +45,17 @@ use crate::{Interest, Registry, Token};
 pub struct SourceFd<'a>(pub &'a RawFd);
 
 impl Source for SourceFd<'_> {
+    #[inline(always)]
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         registry.add(*self.0, token, interests, Origin::Bare).map(Tie::release)
     }
 
+    #[inline(always)]
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         registry.change(*self.0, token, interests, Origin::Bare)
     }
 
+    #[inline(always)]
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         registry.remove(*self.0, Origin::Bare)
     }
