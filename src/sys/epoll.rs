@@ -182,7 +182,7 @@ impl Engine for Epoll {
 
     type Event = EpollEvent;
     type Tie = Number;
-    type Waker = Notify;
+    type Waker = Waker;
 
     fn new() -> io::Result<Epoll> {
         Ok(Epoll { epoll: create()?, parking: OnceLock::new() })
@@ -228,19 +228,43 @@ impl Engine for Epoll {
         self.delete(fd)
     }
 
-    fn add_waker(&self, token: Token) -> io::Result<Notify> {
+    fn add_waker(&self, token: Token) -> io::Result<Waker> {
         let notify = Notify::new()?;
-        self.register(notify.as_raw_fd(), token, Interest::READABLE, Origin::Own)?;
-        Ok(notify)
+        let events = with_requeue!({
+            notify.signal()?;
+            0
+        } else {
+            libc::EPOLLIN as u32
+        });
+        self.control(libc::EPOLL_CTL_ADD, notify.as_raw_fd(), events | libc::EPOLLET as u32, token)?;
+        Ok(Waker { notify, token })
     }
 
-    // Edge-triggered: each signal makes a new event, and nobody needs to drain it.
-    fn wake(&self, waker: &Notify) -> io::Result<()> {
-        waker.signal()
+    #[inline]
+    fn wake(&self, waker: &Waker) -> io::Result<()> {
+        with_requeue!({
+            let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
+            self.control(libc::EPOLL_CTL_MOD, waker.notify.as_raw_fd(), events, waker.token)
+        } else {
+            waker.notify.signal()
+        })
     }
 
     // Closing it is all. A forked child shares the queue: were it to deregister its copy, the parent's would be gone.
-    fn remove_waker(&self, _: &Notify) {}
+    fn remove_waker(&self, _: &Waker) {}
+}
+
+/// A descriptor that nobody drains, edge-triggered.
+///
+/// Where the kernel reports again what is changed it is readable from the start, and nothing is asked of it; a wake asks
+/// for reading, each time anew. The change is made under the lock that the waiter holds while it takes events: before,
+/// and the event is among them, or after, and it is one of the next wait. Several are one event. (ep_modify() in Linux's
+/// fs/eventpoll.c.) Elsewhere a wake is a write, and each is an edge.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    notify: Notify,
+    #[allow(dead_code)] // Where a wake is a write.
+    token: Token,
 }
 
 impl AsFd for Epoll {

@@ -93,6 +93,8 @@ capabilities! {
     with_except: any(target_vendor = "apple", target_os = "dragonfly", target_os = "openbsd");
     /// `FIONREAD`: how much is unread.
     with_fionread: not(target_os = "vita");
+    /// `EPOLL_CTL_MOD` reports again what is ready, edge-triggered or not, and costs less than a write to an eventfd.
+    with_requeue: any(target_os = "linux", target_os = "android");
     /// `EPOLLEXCLUSIVE`: of several queues that wait for one open file, not all are woken.
     with_exclusive: any(target_os = "linux", target_os = "android");
     /// pidfd_open(2): a process that is a descriptor.

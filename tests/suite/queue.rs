@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use kevio::net::UnixStream;
 use kevio::unix::SourceFd;
-use kevio::Token;
+use kevio::{Token, Waker};
 
 use super::harness::*;
 use super::libkqueue;
@@ -46,6 +46,25 @@ fn a_poll_inside_a_poll() {
     outer.expect(1, R);
     inner.expect(1, R);
     outer.expect_silence();
+}
+
+/// The queue as a descriptor tells of wakes too.
+#[test]
+fn a_wake_inside_a_poll_inside_a_poll() {
+    if libkqueue::gets_wrong("a_poll_inside_a_poll") {
+        return;
+    }
+    let mut outer = Loop::new();
+    let mut inner = Loop::new();
+    let waker = Waker::new(inner.poll.registry(), Token(2)).unwrap();
+    outer.register(&mut SourceFd(&inner.poll.as_raw_fd()), 1, READ);
+    for _ in 0..3 {
+        outer.expect_silence();
+        waker.wake().unwrap();
+        outer.expect(1, R);
+        inner.expect(2, R);
+    }
+    inner.expect_silence();
 }
 
 /// The inner queue is waited for in another thread at the same time.

@@ -279,6 +279,7 @@ macro_rules! all_cases {
                 nobody_starves [],
             }
             wakers {
+                each_wake_is_one_event_among_others [],
                 a_thousand_wakes_are_few_events [35],
                 wakes_are_events [36 40],
                 sixteen_threads_wake [37],

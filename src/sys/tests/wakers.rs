@@ -129,3 +129,48 @@ pub(crate) fn wakes_and_sources_take_turns<T: Engine>() {
         assert!(left <= seen.len(), "{left} events were left");
     }
 }
+
+/// Each thread waits for the event of its wake before it wakes again, so that one that was lost ends everything, and one
+/// that was doubled is counted. There is room for one event, and more than that to report in each turn.
+pub(crate) fn each_wake_is_one_event_among_others<T: Engine>() {
+    const THREADS: usize = 4;
+    const WAKES: usize = 300;
+    let mut rig = Rig::<T>::with_capacity(1);
+    let wakers: Vec<_> = (0..THREADS).map(|token| rig.engine.add_waker(Token(token)).unwrap()).collect();
+    let pairs: Vec<_> = (0..2).map(|_| pair()).collect();
+    for (a, _) in &pairs {
+        rig.bare(a.as_raw_fd(), THREADS, Interest::WRITABLE.level()).unwrap();
+    }
+    let mut seen = [0; THREADS];
+    std::thread::scope(|scope| {
+        let engine = &rig.engine;
+        let mut answers = Vec::new();
+        for waker in &wakers {
+            let (answer, answered) = std::sync::mpsc::channel();
+            answers.push(answer);
+            scope.spawn(move || {
+                for _ in 0..WAKES {
+                    engine.wake(waker).unwrap();
+                    answered.recv_timeout(ENOUGH).expect("a wake was lost");
+                }
+            });
+        }
+        let deadline = Instant::now() + ENOUGH;
+        while seen != [WAKES; THREADS] {
+            assert!(Instant::now() < deadline, "only {seen:?} were seen");
+            engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
+            for event in &rig.events {
+                let token = event.token().0;
+                if token < THREADS {
+                    seen[token] += 1;
+                    assert!(seen[token] <= WAKES, "a wake was doubled");
+                    answers[token].send(()).unwrap();
+                }
+            }
+        }
+    });
+    for (a, _) in &pairs {
+        rig.deregister(a).unwrap();
+    }
+    rig.silent();
+}
