@@ -61,6 +61,7 @@ fn mask(interest: Interest) -> io::Result<c_short> {
 }
 
 /// One wait. Some systems say that a table was full for a moment.
+#[inline(always)] // Returning after a call of the kernel is dear: see `control` of epoll.
 fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<usize> {
     match ppoll::poll(fds, timeout, None) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -84,9 +85,13 @@ impl Shared {
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> io::Result<(T, bool)>) -> io::Result<T> {
         let mut table = lock(&self.table);
         let (value, tell) = change(&mut table)?;
-        if tell && table.waiting && !table.notified {
-            // It fails only if somebody else has closed the descriptor.
-            table.notified = self.notify.signal().is_ok();
+        if tell && table.waiting && !std::mem::replace(&mut table.notified, true) {
+            // The waiter wants the lock at once. If it has come back by itself, it is told once too often.
+            drop(table);
+            if self.notify.signal().is_err() {
+                // Somebody else has closed the descriptor.
+                lock(&self.table).notified = false;
+            }
         }
         Ok(value)
     }
@@ -94,6 +99,7 @@ impl Shared {
 
 impl PollSet {
     /// One wait. `clock` is that of the table which `shown` is a copy of.
+    #[inline(always)] // As `poll`.
     fn wait(
         &self,
         shown: &mut Vec<pollfd>,
