@@ -1,5 +1,3 @@
-use crate::sys::flag_set;
-
 flag_set! {
     /// What happened to a file or a directory, or is to be told of it. See [`Watch`](crate::Watch).
     ///

@@ -173,6 +173,9 @@ compile_error!("kevio is for Unix: kqueue(2), epoll(7) and poll(2)");
 #[cfg(test)]
 extern crate self as kevio; // The tests of the engines share files with the public suite.
 
+#[macro_use]
+mod flag_set;
+
 mod batch;
 mod changes;
 pub mod event;

@@ -4,7 +4,7 @@
 use std::os::fd::RawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fmt, io, mem};
+use std::{io, mem};
 
 use super::LONGEST_WAIT;
 
@@ -67,27 +67,6 @@ pub(crate) fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
     let flags = fcntl(fd, libc::F_GETFL, 0)?;
     let flags = if nonblocking { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
     fcntl(fd, libc::F_SETFL, flags).map(drop)
-}
-
-/// Prints a set of flags by their names, and what has none in hexadecimal. A name of several bits comes before theirs.
-pub(crate) struct Bits<'a>(pub(crate) u32, pub(crate) &'a [(u32, &'a str)]);
-
-impl fmt::Debug for Bits<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        for (bits, name) in self.1 {
-            if *bits != 0 && rest & bits == *bits {
-                f.write_str(if rest == self.0 { "" } else { "|" })?;
-                f.write_str(name)?;
-                rest &= !bits;
-            }
-        }
-        match (rest, rest == self.0) {
-            (0, false) => Ok(()),
-            (rest, true) => write!(f, "{rest:#x}"),
-            (rest, false) => write!(f, "|{rest:#x}"),
-        }
-    }
 }
 
 /// Whether the system is short of something: it says so again and again until others give it back.
@@ -154,14 +133,5 @@ mod tests {
         assert_eq!(steps_of(Some(day + second), 9), (vec![Some(day), Some(second)], 0));
         assert_eq!(steps_of(Some(Duration::MAX), 3), (vec![Some(day); 3], 1));
         assert!(in_steps(Some(Duration::MAX), |_| Err(invalid("no"))).is_err());
-    }
-
-    #[test]
-    fn flags_by_name() {
-        const NAMES: &[(u32, &str)] = &[(0x30, "BOTH"), (0x10, "ONE"), (1, "A"), (4, "B"), (0, "NONE")];
-        let table = [(0, "0x0"), (1, "A"), (5, "A|B"), (7, "A|B|0x2"), (8, "0x8"), (0x30, "BOTH"), (0x11, "ONE|A")];
-        for (bits, text) in table {
-            assert_eq!(format!("{:?}", Bits(bits, NAMES)), text);
-        }
     }
 }

@@ -105,93 +105,6 @@ capabilities! {
     with_abstract_names: any(target_os = "linux", target_os = "android");
 }
 
-/// A set of the flags that a system call takes and returns; bits without a name are kept. Where the flags are named is
-/// up to the caller, and `NAMES` is the table.
-macro_rules! flag_set {
-    ($(#[$doc:meta])* pub struct $set:ident($word:ty);) => {
-        $(#[$doc])*
-        #[derive(Copy, Clone, Default, PartialEq, Eq, Hash)]
-        #[repr(transparent)]
-        pub struct $set($word);
-
-        impl $set {
-            /// The set without any flag.
-            #[must_use]
-            pub const fn empty() -> $set {
-                $set(0)
-            }
-
-            /// These bits, with or without a name.
-            #[must_use]
-            pub const fn from_bits(bits: $word) -> $set {
-                $set(bits)
-            }
-
-            /// The bits, as the system call has them.
-            #[must_use]
-            pub const fn bits(self) -> $word {
-                self.0
-            }
-
-            /// Whether it has no flag.
-            #[must_use]
-            pub const fn is_empty(self) -> bool {
-                self.0 == 0
-            }
-
-            /// Whether it has all of `flags`.
-            #[must_use]
-            pub const fn contains(self, flags: $set) -> bool {
-                self.0 & flags.0 == flags.0
-            }
-
-            /// Whether it has any of `flags`.
-            #[must_use]
-            pub const fn intersects(self, flags: $set) -> bool {
-                self.0 & flags.0 != 0
-            }
-        }
-
-        impl std::ops::BitOr for $set {
-            type Output = $set;
-
-            fn bitor(self, other: $set) -> $set {
-                $set(self.0 | other.0)
-            }
-        }
-
-        impl std::ops::BitOrAssign for $set {
-            fn bitor_assign(&mut self, other: $set) {
-                self.0 |= other.0;
-            }
-        }
-
-        impl std::ops::BitAnd for $set {
-            type Output = $set;
-
-            fn bitand(self, other: $set) -> $set {
-                $set(self.0 & other.0)
-            }
-        }
-
-        /// What is in the first set and not in the second.
-        impl std::ops::Sub for $set {
-            type Output = $set;
-
-            fn sub(self, other: $set) -> $set {
-                $set(self.0 & !other.0)
-            }
-        }
-
-        /// The names, and what has none in hexadecimal.
-        impl std::fmt::Debug for $set {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                $crate::sys::call::Bits(self.word(), &Self::NAMES).fmt(f)
-            }
-        }
-    };
-}
-
 pub(crate) mod call;
 mod file;
 pub(crate) mod pipe;
@@ -580,8 +493,6 @@ systems! {
 }
 
 #[allow(clippy::single_component_path_imports)] // It gives the macro a path.
-pub(crate) use flag_set;
-#[allow(clippy::single_component_path_imports)] // As above.
 #[cfg(feature = "os-ext")]
 pub(crate) use kqueue_exists;
 #[allow(clippy::single_component_path_imports)] // As above.

@@ -5,8 +5,8 @@ use std::fmt;
 
 use libc::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI};
 
-use super::call::Bits;
 use super::Record;
+use crate::flag_set::Bits;
 use crate::Token;
 
 pub(super) const IN: u32 = POLLIN as u32;

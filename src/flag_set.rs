@@ -1,0 +1,125 @@
+//! Typed sets of flags.
+
+use std::fmt;
+
+/// A set of the flags that a system call takes and returns; bits without a name are kept. Where the flags are named is
+/// up to the caller, and `NAMES` is the table.
+macro_rules! flag_set {
+    ($(#[$doc:meta])* pub struct $set:ident($word:ty);) => {
+        $(#[$doc])*
+        #[derive(Copy, Clone, Default, PartialEq, Eq, Hash)]
+        #[repr(transparent)]
+        pub struct $set($word);
+
+        impl $set {
+            /// The set without any flag.
+            #[must_use]
+            pub const fn empty() -> $set {
+                $set(0)
+            }
+
+            /// These bits, with or without a name.
+            #[must_use]
+            pub const fn from_bits(bits: $word) -> $set {
+                $set(bits)
+            }
+
+            /// The bits, as the system call has them.
+            #[must_use]
+            pub const fn bits(self) -> $word {
+                self.0
+            }
+
+            /// Whether it has no flag.
+            #[must_use]
+            pub const fn is_empty(self) -> bool {
+                self.0 == 0
+            }
+
+            /// Whether it has all of `flags`.
+            #[must_use]
+            pub const fn contains(self, flags: $set) -> bool {
+                self.0 & flags.0 == flags.0
+            }
+
+            /// Whether it has any of `flags`.
+            #[must_use]
+            pub const fn intersects(self, flags: $set) -> bool {
+                self.0 & flags.0 != 0
+            }
+        }
+
+        impl std::ops::BitOr for $set {
+            type Output = $set;
+
+            fn bitor(self, other: $set) -> $set {
+                $set(self.0 | other.0)
+            }
+        }
+
+        impl std::ops::BitOrAssign for $set {
+            fn bitor_assign(&mut self, other: $set) {
+                self.0 |= other.0;
+            }
+        }
+
+        impl std::ops::BitAnd for $set {
+            type Output = $set;
+
+            fn bitand(self, other: $set) -> $set {
+                $set(self.0 & other.0)
+            }
+        }
+
+        /// What is in the first set and not in the second.
+        impl std::ops::Sub for $set {
+            type Output = $set;
+
+            fn sub(self, other: $set) -> $set {
+                $set(self.0 & !other.0)
+            }
+        }
+
+        /// The names, and what has none in hexadecimal.
+        impl std::fmt::Debug for $set {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                $crate::flag_set::Bits(self.word(), &Self::NAMES).fmt(f)
+            }
+        }
+    };
+}
+
+/// Prints a set of flags by their names, and what has none in hexadecimal. A name of several bits comes before theirs.
+pub(crate) struct Bits<'a>(pub(crate) u32, pub(crate) &'a [(u32, &'a str)]);
+
+impl fmt::Debug for Bits<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        for (bits, name) in self.1 {
+            if *bits != 0 && rest & bits == *bits {
+                f.write_str(if rest == self.0 { "" } else { "|" })?;
+                f.write_str(name)?;
+                rest &= !bits;
+            }
+        }
+        match (rest, rest == self.0) {
+            (0, false) => Ok(()),
+            (rest, true) => write!(f, "{rest:#x}"),
+            (rest, false) => write!(f, "|{rest:#x}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_by_name() {
+        const NAMES: &[(u32, &str)] = &[(0x30, "BOTH"), (0x10, "ONE"), (1, "A"), (4, "B"), (0, "NONE")];
+        let table = [(0, "0x0"), (1, "A"), (5, "A|B"), (7, "A|B|0x2"), (8, "0x8"), (0x30, "BOTH"), (0x11, "ONE|A")];
+        for (bits, text) in table {
+            assert_eq!(format!("{:?}", Bits(bits, NAMES)), text);
+        }
+    }
+}
