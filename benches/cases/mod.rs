@@ -300,30 +300,48 @@ fn wake_and_poll<S: Subject>() -> Turns {
 }
 
 /// Keeps this thread, and those it starts, on the processor it is on: what it costs to wake another one, which may be
-/// asleep, is not the subject's, and hides all else.
-fn stay() -> impl Drop {
-    struct Stay(#[cfg(target_os = "linux")] libc::cpu_set_t);
-    impl Drop for Stay {
-        fn drop(&mut self) {
-            // SAFETY: the kernel reads one set.
-            #[cfg(target_os = "linux")]
-            unsafe {
-                libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &self.0);
-            }
-        }
+/// asleep, is not the subject's, and hides all else. All that stay are let go together.
+struct Stay;
+
+#[cfg(target_os = "linux")]
+fn affinity() -> libc::cpu_set_t {
+    // SAFETY: a set of bits, which the kernel writes.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &mut set), 0);
+        set
     }
-    // SAFETY: a set of bits, which the kernel writes and reads.
+}
+
+#[cfg(target_os = "linux")]
+fn set_affinity(set: &libc::cpu_set_t) {
+    // SAFETY: a set of bits, which the kernel reads.
+    assert_eq!(unsafe { libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), set) }, 0);
+}
+
+#[cfg(target_os = "linux")]
+static FREE: OnceLock<libc::cpu_set_t> = OnceLock::new();
+
+fn stay() -> Stay {
     #[cfg(target_os = "linux")]
-    return unsafe {
-        let (mut before, mut one): (libc::cpu_set_t, libc::cpu_set_t) = (std::mem::zeroed(), std::mem::zeroed());
-        let size = std::mem::size_of::<libc::cpu_set_t>();
-        assert_eq!(libc::sched_getaffinity(0, size, &mut before), 0);
-        libc::CPU_SET(libc::sched_getcpu() as usize, &mut one);
-        assert_eq!(libc::sched_setaffinity(0, size, &one), 0);
-        Stay(before)
-    };
-    #[cfg(not(target_os = "linux"))]
-    Stay()
+    {
+        FREE.get_or_init(affinity);
+        // SAFETY: a set of bits, of which one is set; the number is that of a processor.
+        let here = unsafe {
+            let mut set = std::mem::zeroed();
+            libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
+            set
+        };
+        set_affinity(&here);
+    }
+    Stay
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        set_affinity(FREE.get().expect("it was kept before"));
+    }
 }
 
 /// A thread that waits, until this is dropped.
