@@ -124,7 +124,8 @@ impl Table {
     pub(super) fn collect(&mut self, shown: &[pollfd], mut ready: usize, clock: u64, events: &mut Vec<PollEvent>) {
         let start = self.cursor.min(shown.len());
         self.cursor = NOTIFY;
-        for index in (start..shown.len()).chain(NOTIFY..start) {
+        for step in start..start + shown.len() {
+            let index = if step < shown.len() { step } else { step - shown.len() };
             if ready == 0 && self.wakes.is_empty() {
                 return;
             }
