@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::event::Source;
-use crate::poll::{self, Registry};
+use crate::poll::Registry;
+use crate::shared;
 use crate::sys::{self, call, Direction, Engine, Origin, Tie};
 use crate::{Interest, Token};
 
@@ -60,7 +61,7 @@ impl<T> Drop for IoSource<T> {
     fn drop(&mut self) {
         if let Some(tie) = self.tie.take() {
             if let Some(fd) = tie.lent() {
-                poll::forget(self.poll, fd, Origin::Lent);
+                shared::forget(self.poll, fd, Origin::Lent);
             }
         }
     }

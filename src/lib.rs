@@ -183,6 +183,7 @@ mod interest;
 mod io_source;
 mod poll;
 mod process;
+mod shared;
 mod signal;
 mod sys;
 mod timer;

@@ -1,16 +1,12 @@
-use std::collections::BTreeMap;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use crate::batch::{Batch, Entry};
 use crate::event::{Events, Source};
-use crate::sys::timer::Deadlines;
+use crate::shared::{self, Shared};
 use crate::sys::{self, queue_has_descriptor, Change, Engine, Operation, Origin};
-use crate::waker::Wakers;
-use crate::watched::Filters;
 use crate::{Interest, Token};
 
 type Tie = <sys::Selector as Engine>::Tie;
@@ -75,17 +71,7 @@ impl Poll {
     ///
     /// Those of kqueue(2), epoll_create1(2), or eventfd(2) and pipe(2): too many descriptors, or no memory.
     pub fn new() -> io::Result<Poll> {
-        let selector = sys::Selector::new()?;
-        let shared = Arc::new(Shared {
-            id: live::number(),
-            pid: std::process::id(),
-            selector,
-            wakers: Wakers::default(),
-            deadlines: Deadlines::default(),
-            filters: Filters::default(),
-        });
-        live::enter(&shared);
-        Ok(Poll { registry: Registry { shared, batch: None } })
+        Ok(Poll { registry: Registry { shared: Shared::new()?, batch: None } })
     }
 
     /// Through which sources are registered.
@@ -109,10 +95,10 @@ impl Poll {
         let shared = &*self.registry.shared;
         let mut left = timeout;
         loop {
-            let step = shared.deadlines.limit(left.map(|left| left.min(sys::LONGEST_WAIT)));
-            let result = shared.selector.select(events.records(), step);
-            shared.wakers.rest();
-            shared.deadlines.rest();
+            let step = shared.deadlines().limit(left.map(|left| left.min(sys::LONGEST_WAIT)));
+            let result = shared.selector().select(events.records(), step);
+            shared.wakers().rest();
+            shared.deadlines().rest();
             result?;
             if !events.is_empty() || left == step {
                 return Ok(());
@@ -195,25 +181,29 @@ pub struct Registry {
 
 /// What the entries of a batch have asked for.
 #[derive(Default)]
-struct Collected {
+pub(crate) struct Collected {
     /// What was put off; nothing where each change is a call of its own.
     changes: Mutex<Vec<Change>>,
-    /// How many registrations, put off or not, were no error.
     registered: AtomicUsize,
 }
 
 impl Collected {
-    fn changes(&self) -> MutexGuard<'_, Vec<Change>> {
+    pub(crate) fn changes(&self) -> MutexGuard<'_, Vec<Change>> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many were put off.
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         if DEFERS {
             self.changes().len()
         } else {
             0
         }
+    }
+
+    /// How many registrations, put off or not, were no error.
+    pub(crate) fn registered(&self) -> usize {
+        self.registered.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -224,40 +214,6 @@ impl Collected {
 
 /// Whether a batch is more than its changes one by one.
 const DEFERS: bool = <sys::Selector as Engine>::DEFERS;
-
-/// The registry that entries of a batch are given. If one of them panics, those before it have been told that their
-/// changes are made, and so they are.
-struct Collecting(Registry);
-
-impl Collecting {
-    fn collected(&self) -> &Collected {
-        self.0.batch.as_ref().expect("a registry that collects a batch")
-    }
-
-    fn begin(&self, entry: &mut Entry<'_>) -> io::Result<()> {
-        let collected = self.collected();
-        let (start, registered) = (collected.len(), collected.registered.load(Ordering::Relaxed));
-        let result = entry.begin(&self.0);
-        if result.is_err() && collected.registered.load(Ordering::Relaxed) > registered {
-            // A part of it was registered, and does not stay so.
-            entry.undo(&self.0);
-            collected.changes().truncate(start);
-        }
-        result
-    }
-
-    fn apply(&self) -> (Vec<Change>, Vec<io::Result<()>>) {
-        let changes = std::mem::take(&mut *self.collected().changes());
-        let outcomes = self.0.selector().apply(&changes);
-        (changes, outcomes)
-    }
-}
-
-impl Drop for Collecting {
-    fn drop(&mut self) {
-        self.apply();
-    }
-}
 
 impl Registry {
     /// Starts to report the events of `source`, under `token`.
@@ -360,56 +316,6 @@ impl Registry {
         Ok(Registry { shared: Arc::clone(&self.shared), batch: None })
     }
 
-    /// Makes all the changes of a batch, in their order, and returns the result of each.
-    ///
-    /// On kqueue they are one kevent(2) call for each 512 of them (and one fstat(2) for each bare descriptor); elsewhere
-    /// as many calls as changes. An entry that fails stops no other, and leaves nothing of itself registered. Nothing is
-    /// put off beyond the return. An empty batch makes no call.
-    ///
-    /// Sources are asked one after the other, with a registry of their own, and must not use a clone of it. One that looks
-    /// at what the registry answers may be asked a second time, after the others.
-    ///
-    /// # Errors
-    ///
-    /// In the results: for each entry those of [`register`](Registry::register), [`reregister`](Registry::reregister)
-    /// or [`deregister`](Registry::deregister).
-    ///
-    /// # Examples
-    ///
-    /// See [`Batch`].
-    pub fn submit(&self, batch: Batch<'_>) -> Vec<io::Result<()>> {
-        let mut entries = batch.into_entries();
-        let collecting = Collecting(Registry { shared: Arc::clone(&self.shared), batch: Some(Collected::default()) });
-        let mut ends = Vec::with_capacity(entries.len());
-        let mut results = Vec::with_capacity(entries.len());
-        for entry in &mut entries {
-            results.push(collecting.begin(entry));
-            ends.push(collecting.collected().len());
-        }
-        let (changes, mut outcomes) = collecting.apply();
-        let mut start = 0;
-        for ((entry, result), end) in entries.iter_mut().zip(&mut results).zip(ends) {
-            // A source may be several descriptors.
-            let (own, of) = (&changes[start..end], &mut outcomes[start..end]);
-            start = end;
-            if let Some(failed) = of.iter().position(Result::is_err) {
-                self.take_back(own, of);
-                let error = std::mem::replace(&mut of[failed], Ok(())).unwrap_err();
-                *result = entry.again(self, error);
-            }
-        }
-        results
-    }
-
-    /// Ends what was registered, of changes that have not all succeeded.
-    fn take_back(&self, changes: &[Change], outcomes: &[io::Result<()>]) {
-        for (change, outcome) in changes.iter().zip(outcomes) {
-            if change.operation == Operation::Register && outcome.is_ok() {
-                let _ = self.selector().deregister(change.fd, change.origin);
-            }
-        }
-    }
-
     #[inline]
     pub(crate) fn add(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Tie> {
         if DEFERS && self.batch.is_some() {
@@ -438,12 +344,21 @@ impl Registry {
 
     #[cold]
     fn defer(&self, change: Change) -> io::Result<Tie> {
-        let collected = self.batch.as_ref().expect("a registry that collects a batch");
-        let tie = self.selector().defer(&mut collected.changes(), change)?;
+        let tie = self.selector().defer(&mut self.collected().changes(), change)?;
         if change.operation == Operation::Register {
-            collected.count();
+            self.collected().count();
         }
         Ok(tie)
+    }
+
+    /// A registry of the same `Poll` that puts changes off.
+    pub(crate) fn collecting(&self) -> Registry {
+        Registry { shared: Arc::clone(&self.shared), batch: Some(Collected::default()) }
+    }
+
+    /// What was put off.
+    pub(crate) fn collected(&self) -> &Collected {
+        self.batch.as_ref().expect("a registry that collects a batch")
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -452,19 +367,19 @@ impl Registry {
 
     #[inline]
     pub(crate) fn selector(&self) -> &sys::Selector {
-        &self.shared.selector
+        self.shared.selector()
     }
 
     #[inline]
     pub(crate) fn id(&self) -> u32 {
-        self.shared.id
+        self.shared.id()
     }
 
     /// Whether `poll` is this one; false if it is none, or one that is no more.
     #[inline]
     pub(crate) fn knows(&self, poll: u32) -> io::Result<bool> {
         match poll {
-            live::NONE => Ok(false),
+            shared::NO_POLL => Ok(false),
             _ if poll == self.id() => Ok(true),
             _ => self.is_live(poll),
         }
@@ -472,7 +387,7 @@ impl Registry {
 
     #[cold]
     fn is_live(&self, poll: u32) -> io::Result<bool> {
-        if !live::contains(poll) {
+        if !shared::is_live(poll) {
             return Ok(false);
         }
         Err(io::Error::new(io::ErrorKind::AlreadyExists, "I/O source already registered with a different `Registry`"))
@@ -485,116 +400,11 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// What a `Poll`, its registries and its wakers have in common.
-pub(crate) struct Shared {
-    id: u32,
-    /// Who made the poll: what a forked child drops is not its own.
-    pid: u32,
-    selector: sys::Selector,
-    wakers: Wakers,
-    deadlines: Deadlines,
-    filters: Filters,
-}
-
-impl Shared {
-    #[inline]
-    pub(crate) fn selector(&self) -> &sys::Selector {
-        &self.selector
-    }
-
-    #[inline]
-    pub(crate) fn wakers(&self) -> &Wakers {
-        &self.wakers
-    }
-
-    pub(crate) fn deadlines(&self) -> &Deadlines {
-        &self.deadlines
-    }
-
-    pub(crate) fn filters(&self) -> &Filters {
-        &self.filters
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        live::leave(self.id);
-    }
-}
-
-/// What a source that is not at hand of a registry has to do with the poll with the number `poll`: nothing if that no longer
-/// exists, or another process made it.
-pub(crate) fn with<T>(poll: u32, f: impl FnOnce(&Shared) -> T) -> Option<T> {
-    let pid = std::process::id();
-    // In a forked child another thread of the parent may have left the list locked.
-    if poll == live::NONE || !live::was_made_by(pid) {
-        return None;
-    }
-    live::find(poll).filter(|shared| shared.pid == pid).map(|shared| f(&shared))
-}
-
-/// What dropping its source does not close leaves the poll with the number `poll`.
-pub(crate) fn forget(poll: u32, fd: RawFd, origin: Origin) {
-    // It may be closed already.
-    with(poll, |shared| drop(shared.selector.deregister(fd, origin)));
-}
-
-/// The polls that exist, by number: a source that outlived its poll can be registered with another. Only asked when a
-/// source is registered that was registered before, when one is dropped whose descriptor lives on, and when a timer is
-/// set again.
-mod live {
-    use super::*;
-
-    pub(super) const NONE: u32 = 0;
-
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    static LIVE: Mutex<BTreeMap<u32, Weak<Shared>>> = Mutex::new(BTreeMap::new());
-    /// Who has made the last.
-    static PID: AtomicU32 = AtomicU32::new(0);
-
-    fn with<T>(f: impl FnOnce(&mut BTreeMap<u32, Weak<Shared>>) -> T) -> T {
-        f(&mut LIVE.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(super) fn was_made_by(pid: u32) -> bool {
-        PID.load(Ordering::Relaxed) == pid
-    }
-
-    /// Takes a number.
-    pub(super) fn number() -> u32 {
-        PID.store(std::process::id(), Ordering::Relaxed);
-        loop {
-            let id = NEXT.fetch_add(1, Ordering::Relaxed);
-            // After four billion polls, numbers come round again.
-            let take = |live: &mut BTreeMap<_, _>| !live.contains_key(&id) && live.insert(id, Weak::new()).is_none();
-            if id != NONE && with(take) {
-                return id;
-            }
-        }
-    }
-
-    pub(super) fn enter(shared: &Arc<Shared>) {
-        with(|live| live.insert(shared.id, Arc::downgrade(shared)));
-    }
-
-    pub(super) fn contains(id: u32) -> bool {
-        with(|live| live.contains_key(&id))
-    }
-
-    pub(super) fn find(id: u32) -> Option<Arc<Shared>> {
-        with(|live| live.get(&id).and_then(Weak::upgrade))
-    }
-
-    pub(super) fn leave(id: u32) {
-        with(|live| live.remove(&id));
-    }
-}
-
 queue_has_descriptor! {
     /// The queue's own descriptor, which is readable when there are events.
     impl std::os::fd::AsFd for Registry {
         fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-            self.shared.selector.as_fd()
+            self.shared.selector().as_fd()
         }
     }
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Event, Source};
 use crate::io_source::IoSource;
-use crate::poll::{self, Registry};
+use crate::poll::Registry;
+use crate::shared;
 use crate::sys::timer::{self, Clock};
 use crate::sys::{self, Engine, Filter};
 use crate::watched::{FilterSource, Watched, Way};
@@ -250,7 +251,7 @@ impl Timer {
         let (wait, period) = self.next().map_or((None, None), |(wait, again)| (Some(wait), again.then_some(wait)));
         // What was told is told again, as after any other operation.
         clock.read_io(|clock| clock.set(wait, period))?;
-        poll::with(self.poll, |shared| shared.deadlines().changed(clock));
+        shared::with(self.poll, |shared| shared.deadlines().changed(clock));
         Ok(())
     }
 

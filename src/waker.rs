@@ -1,8 +1,9 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::poll::{Registry, Shared};
+use crate::poll::Registry;
+use crate::shared::Shared;
 use crate::sys::{self, Engine};
 use crate::Token;
 
@@ -71,7 +72,7 @@ impl Waker {
         if self.awake.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        self.shared.wakers().any.store(true, Ordering::Release);
+        self.shared.wakers().wake();
         let result = self.shared.selector().wake(&self.waker);
         if result.is_err() {
             self.awake.store(false, Ordering::Release);
@@ -90,48 +91,5 @@ impl Drop for Waker {
 impl std::fmt::Debug for Waker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Waker").finish_non_exhaustive()
-    }
-}
-
-/// Which wakers of a poll have been woken since it last returned.
-///
-/// A waker that finds its flag set leaves the system call to whoever set it. No wake is lost, because the flags are
-/// cleared after the kernel's wait has returned and before the program sees its events. Take a wake that finds its
-/// flag set. Whoever set it makes its call to the kernel before or after that wait returned. If after, the event comes
-/// in a later poll. If before, and the event is not among those returned, likewise. If it is, the program sees it
-/// after the flag was cleared, and so after this wake; and what was written before the wake is seen too, for the
-/// clearing swap reads what the waker's swap wrote.
-#[derive(Debug, Default)]
-pub(crate) struct Wakers {
-    /// Whether there may be a flag to clear. All that a poll without wakes looks at.
-    any: AtomicBool,
-    flags: Mutex<Vec<Arc<AtomicBool>>>,
-}
-
-impl Wakers {
-    fn with_flags<T>(&self, f: impl FnOnce(&mut Vec<Arc<AtomicBool>>) -> T) -> T {
-        f(&mut self.flags.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn add(&self) -> Arc<AtomicBool> {
-        let flag = Arc::new(AtomicBool::new(false));
-        self.with_flags(|flags| flags.push(Arc::clone(&flag)));
-        flag
-    }
-
-    fn remove(&self, flag: &Arc<AtomicBool>) {
-        self.with_flags(|flags| flags.retain(|other| !Arc::ptr_eq(flag, other)));
-    }
-
-    /// The kernel's wait has returned.
-    #[inline]
-    pub(crate) fn rest(&self) {
-        if self.any.load(Ordering::Acquire) && self.any.swap(false, Ordering::AcqRel) {
-            self.with_flags(|flags| {
-                for flag in flags {
-                    flag.swap(false, Ordering::AcqRel);
-                }
-            });
-        }
     }
 }

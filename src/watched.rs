@@ -1,14 +1,12 @@
 //! What timers, signals, processes and watches have in common: on a kqueue each is a filter, elsewhere a descriptor.
 
-use std::collections::HashSet;
 use std::io;
-use std::mem::{discriminant, Discriminant};
 use std::os::fd::{AsFd, RawFd};
-use std::sync::{Mutex, PoisonError};
 
 use crate::event::{Event, Source};
 use crate::io_source::IoSource;
-use crate::poll::{self, Registry};
+use crate::poll::Registry;
+use crate::shared;
 use crate::sys::{self, Engine, Filter, Origin};
 use crate::{Interest, Token};
 
@@ -54,7 +52,7 @@ impl FilterSource {
     /// Tells the kernel what it is to wait for, if it is registered.
     pub(crate) fn renew(&self) -> io::Result<()> {
         let interest = self.asked(self.interest);
-        poll::with(self.poll, |shared| shared.selector().reregister(self.ident, self.token, interest, self.origin()))
+        shared::with(self.poll, |shared| shared.selector().reregister(self.ident, self.token, interest, self.origin()))
             .unwrap_or(Ok(()))
     }
 
@@ -119,8 +117,8 @@ impl Tells for FilterSource {
 impl Drop for FilterSource {
     fn drop(&mut self) {
         if self.poll != 0 {
-            poll::forget(self.poll, self.ident, self.origin());
-            poll::with(self.poll, |shared| shared.filters().give_back(self.ident, self.filter));
+            shared::forget(self.poll, self.ident, self.origin());
+            shared::with(self.poll, |shared| shared.filters().give_back(self.ident, self.filter));
         }
     }
 }
@@ -170,32 +168,6 @@ impl Source for FilterSet {
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.each(|filter| filter.deregister(registry))
-    }
-}
-
-/// The filters of one poll that two sources would have in common: a process, a signal or a file is one filter of a kqueue.
-#[derive(Debug, Default)]
-pub(crate) struct Filters(Mutex<HashSet<Name>>);
-
-/// What identifies a filter of a kqueue: whatever else it is told, it is the same.
-type Name = (RawFd, Discriminant<Filter>);
-
-impl Filters {
-    fn with<T>(&self, f: impl FnOnce(&mut HashSet<Name>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn take(&self, ident: RawFd, filter: Filter) -> io::Result<()> {
-        if filter.is_shared() && !self.with(|filters| filters.insert((ident, discriminant(&filter)))) {
-            return Err(sys::already_exists());
-        }
-        Ok(())
-    }
-
-    fn give_back(&self, ident: RawFd, filter: Filter) {
-        if filter.is_shared() {
-            self.with(|filters| filters.remove(&(ident, discriminant(&filter))));
-        }
     }
 }
 
