@@ -553,6 +553,51 @@ fn a_child_is_ended_as_before() {
     received(&mut l, 1, &signals, &[SIGTERM]);
 }
 
+/// Forks a child, which ends when it has done this, and sees it end.
+#[track_caller]
+fn in_a_child(what: impl FnOnce()) {
+    // SAFETY: no other thread of these tests holds a lock that the child needs, or that is what is tested.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        what();
+        // SAFETY: it leaves without running anything else of this process.
+        unsafe { libc::_exit(0) };
+    }
+    assert_eq!(status_of(pid), 0);
+}
+
+/// Forked while another thread changes what is done with signals: what the child drops waits for nobody.
+#[test]
+fn a_child_of_a_process_that_watches_more() {
+    let _alone = alone();
+    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+        return;
+    }
+    let l = Loop::new();
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    l.register(&mut signals, 1, READ);
+    let mut signals = Some(signals);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let l = Loop::new();
+            let mut more = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
+            while !over.load(Ordering::SeqCst) {
+                l.register(&mut more, 1, READ);
+                l.deregister(&mut more);
+            }
+        });
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            (0..50).for_each(|_| in_a_child(|| drop(signals.take())));
+        }));
+        over.store(true, Ordering::SeqCst);
+        result.unwrap();
+    });
+    assert!(!is_default(SIGUSR1));
+    drop(signals);
+    assert!(is_default(SIGUSR1));
+}
+
 /// Children of who ignores SIGCHLD are not waited for, and that stays so.
 #[test]
 fn ignored_children_are_reaped_as_before() {
@@ -597,6 +642,21 @@ fn it_outlives_its_poll() {
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     l.register(&mut signals, 1, READ);
     drop(l);
+    drop(signals);
+    assert!(is_default(SIGUSR1));
+}
+
+/// When its poll is no more it can go to another, and each signal still counts once.
+#[test]
+fn from_poll_to_poll() {
+    let _alone = alone();
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    for token in 1..4 {
+        let mut l = Loop::new();
+        l.register(&mut signals, token, READ);
+        send(SIGUSR1);
+        assert_eq!(received(&mut l, token, &signals, &[SIGUSR1]), [(SIGUSR1, 1)]);
+    }
     drop(signals);
     assert!(is_default(SIGUSR1));
 }

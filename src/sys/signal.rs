@@ -8,7 +8,7 @@
 #![allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::{io, mem, process, ptr, thread};
 
@@ -61,6 +61,8 @@ impl AsFd for Bell {
 pub(crate) struct Mailbox {
     counts: Vec<(c_int, AtomicUsize)>,
     bell: Option<Arc<Bell>>,
+    /// The process that has it open; 0 if none has.
+    open: AtomicU32,
 }
 
 impl Mailbox {
@@ -76,11 +78,15 @@ impl Mailbox {
             action(signal, None)?;
         }
         let counts = signals.iter().map(|&signal| (signal, AtomicUsize::new(0))).collect();
-        Ok(Arc::new(Mailbox { counts, bell }))
+        Ok(Arc::new(Mailbox { counts, bell, open: AtomicU32::new(0) }))
     }
 
-    /// From now on the signals are put into it.
+    /// From now on the signals are put into it. It may be open: its poll is no more, and it goes to another.
     pub(crate) fn open(self: &Arc<Self>) -> io::Result<()> {
+        let here = process::id();
+        if self.open.swap(here, Ordering::Relaxed) == here {
+            return Ok(());
+        }
         for (signal, _) in &self.counts {
             if let Err(error) = subscribe(*signal, self) {
                 self.close();
@@ -90,8 +96,13 @@ impl Mailbox {
         Ok(())
     }
 
-    /// No signal is put into it any more, if it was open.
+    /// No signal is put into it any more, if it was open. In a forked child it is not, and another thread of the parent may
+    /// have left the posts locked.
     pub(crate) fn close(&self) {
+        let here = process::id();
+        if self.open.compare_exchange(here, 0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
         self.counts.iter().for_each(|(signal, _)| unsubscribe(*signal, self));
     }
 
