@@ -598,6 +598,39 @@ fn a_child_of_a_process_that_watches_more() {
     assert!(is_default(SIGUSR1));
 }
 
+/// Forked while a handler runs in another thread, which the child does not have: it does not wait for that.
+#[test]
+fn a_child_of_a_process_that_signals_come_to() {
+    let _alone = alone();
+    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+        return;
+    }
+    let l = Loop::new();
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    l.register(&mut signals, 1, READ);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                // SAFETY: no pointers.
+                unsafe { libc::raise(SIGUSR1) };
+            }
+        });
+        let result = std::panic::catch_unwind(|| {
+            for _ in 0..300 {
+                in_a_child(|| {
+                    let l = Loop::new();
+                    let mut own = Signals::new([SIGUSR1]).unwrap();
+                    l.register(&mut own, 1, READ);
+                    l.deregister(&mut own);
+                });
+            }
+        });
+        over.store(true, Ordering::SeqCst);
+        result.unwrap();
+    });
+}
+
 /// Children of who ignores SIGCHLD are not waited for, and that stays so.
 #[test]
 fn ignored_children_are_reaped_as_before() {

@@ -134,10 +134,8 @@ struct Post {
 }
 
 impl Post {
-    /// The open mailboxes of this process.
-    fn mailboxes(&self) -> impl Iterator<Item = &Mailbox> {
-        // getpid(2) may be called in a handler.
-        let here = process::id();
+    /// The open mailboxes of a process.
+    fn mailboxes(&self, here: u32) -> impl Iterator<Item = &Mailbox> {
         let ours = self.mailboxes.iter().filter(move |(pid, _)| *pid == here);
         // SAFETY: what is in a post has a count, which is dropped when nobody reads that post any more.
         ours.map(|&(_, mailbox)| unsafe { &*mailbox })
@@ -147,14 +145,39 @@ impl Post {
 #[allow(clippy::declare_interior_mutable_const)] // It is the start of each, not shared.
 const EMPTY: AtomicPtr<Post> = AtomicPtr::new(ptr::null_mut());
 static POSTS: [AtomicPtr<Post>; MOST] = [EMPTY; MOST];
-/// How many handlers are running that may be reading a post.
+/// How many handlers are running that may be reading a post, and in the upper half of which process: a forked child has its
+/// parent's number, and not the threads that would take it down again.
 static READERS: AtomicUsize = AtomicUsize::new(0);
+const COUNT: usize = usize::MAX >> (usize::BITS / 2);
 /// Held by who changes a post.
 static CHANGES: Mutex<()> = Mutex::new(());
 
 fn slot(signal: c_int) -> io::Result<&'static AtomicPtr<Post>> {
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
     usize::try_from(signal).ok().and_then(|signal| POSTS.get(signal)).ok_or_else(invalid)
+}
+
+/// A process's number, as much of it as there is room for beside a count.
+fn upper_half(pid: u32) -> usize {
+    (pid as usize) << (usize::BITS / 2)
+}
+
+/// What becomes of the number of readers when one more handler of a process is running, or one less.
+fn one_more(readers: usize, here: usize) -> usize {
+    1 + if readers & !COUNT == here { readers } else { here }
+}
+
+fn one_less(readers: usize, here: usize) -> usize {
+    // A handler whose process was forked meanwhile goes on in the child, which does not know of it.
+    readers - usize::from(readers & !COUNT == here)
+}
+
+fn is_read(readers: usize, here: usize) -> bool {
+    readers & !COUNT == here && readers & COUNT != 0
+}
+
+fn count(change: fn(usize, usize) -> usize, here: usize) {
+    let _ = READERS.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |readers| Some(change(readers, here)));
 }
 
 /// Puts a post in the place of another one, which is freed.
@@ -165,7 +188,8 @@ fn replace(slot: &AtomicPtr<Post>, post: Option<Post>) {
         return;
     }
     // A handler that starts now reads the new one. Each is a few instructions long.
-    while READERS.load(Ordering::SeqCst) != 0 {
+    let here = upper_half(process::id());
+    while is_read(READERS.load(Ordering::SeqCst), here) {
         thread::yield_now();
     }
     // SAFETY: it came from a box, was taken out of its only place, and nobody reads it any more.
@@ -256,16 +280,18 @@ fn unsubscribe(signal: c_int, mailbox: &Mailbox) {
 }
 
 extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    READERS.fetch_add(1, Ordering::SeqCst);
+    // getpid(2) may be called in a handler.
+    let pid = process::id();
+    count(one_more, upper_half(pid));
     // SAFETY: it is not freed while there is a reader.
     let post = slot(signal).ok().and_then(|slot| unsafe { slot.load(Ordering::SeqCst).as_ref() });
     let mut is_watched = false;
-    for mailbox in post.iter().flat_map(|post| post.mailboxes()) {
+    for mailbox in post.iter().flat_map(|post| post.mailboxes(pid)) {
         mailbox.deliver(signal);
         is_watched = true;
     }
     let previous = post.map(|post| post.previous);
-    READERS.fetch_sub(1, Ordering::SeqCst);
+    count(one_less, upper_half(pid));
     match previous {
         Some(previous) => hand_on(&previous, is_watched, signal, info, context),
         // What was there before has come back since the signal came, and is to have it. It is blocked until this returns.
@@ -295,5 +321,23 @@ fn hand_on(previous: &libc::sigaction, is_watched: bool, signal: c_int, info: *m
             let handler: extern "C" fn(c_int) = unsafe { mem::transmute(address) };
             handler(signal);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_of_a_process_and_of_its_child() {
+        let (parent, child) = (upper_half(4711), upper_half(4712));
+        let two = one_more(one_more(0, parent), parent);
+        assert!(is_read(two, parent) && !is_read(two, child));
+        assert!(is_read(one_less(two, parent), parent));
+        assert!(!is_read(one_less(one_less(two, parent), parent), parent));
+        // Forked with the parent's two: they are nobody's here.
+        let one = one_more(two, child);
+        assert!(is_read(one, child) && !is_read(one_less(one, child), child));
+        assert_eq!(one_less(one, parent), one);
     }
 }
