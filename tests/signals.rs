@@ -252,6 +252,49 @@ fn a_handler_that_came_later_stays() {
     assert!(is_default(SIGHUP));
 }
 
+static BELOW: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn on_top(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    HANDLED.fetch_add(1, Ordering::SeqCst);
+    // SAFETY: the handler that was there when this one was installed, with the same flag.
+    unsafe {
+        let below: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+            mem::transmute(BELOW.load(Ordering::SeqCst));
+        below(signal, info, context);
+    }
+}
+
+/// Who came later and hands on is told as well; what he does is done instead of the default, also when nobody watches.
+#[test]
+fn a_handler_that_came_later_and_hands_on() {
+    let _alone = alone();
+    if libkqueue::gets_wrong("a_handler_that_was_there_is_called") {
+        return;
+    }
+    HANDLED.store(0, Ordering::SeqCst);
+    let mut l = Loop::new();
+    let mut signals = Signals::new([SIGHUP]).unwrap();
+    l.register(&mut signals, 1, READ);
+    BELOW.store(action(SIGHUP).sa_sigaction, Ordering::SeqCst);
+    let handler = on_top as extern "C" fn(_, _, _) as libc::sighandler_t;
+    let ours = set_action(SIGHUP, handler, libc::SA_SIGINFO);
+    send(SIGHUP);
+    received(&mut l, 1, &signals, &[SIGHUP]);
+    handled(1);
+    l.deregister(&mut signals);
+    // This would end the process.
+    send(SIGHUP);
+    handled(1);
+    assert_eq!(action(SIGHUP).sa_sigaction, handler);
+    l.register(&mut signals, 2, READ);
+    send(SIGHUP);
+    received(&mut l, 2, &signals, &[SIGHUP]);
+    handled(1);
+    restore(SIGHUP, &ours);
+    drop(signals);
+    assert!(is_default(SIGHUP));
+}
+
 #[test]
 fn several_on_several_polls() {
     let _alone = alone();

@@ -210,6 +210,11 @@ fn handler() -> usize {
     handle as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize
 }
 
+/// Whether a signal comes to our handler first.
+fn is_installed(signal: c_int) -> bool {
+    action(signal, None).is_ok_and(|now| now.sa_sigaction as usize == handler())
+}
+
 /// What was there before is to see no difference: its mask, and whether calls are restarted, stay as they were.
 fn ours(signal: c_int, previous: &libc::sigaction) -> libc::sigaction {
     let mut ours = *previous;
@@ -264,8 +269,7 @@ fn unsubscribe(signal: c_int, mailbox: &Mailbox) {
     let mut leaving = vec![mailboxes.swap_remove(place)];
     let previous = post.previous;
     let is_last = mailboxes.iter().all(|(pid, _)| *pid != here);
-    let is_ours = action(signal, None).is_ok_and(|now| now.sa_sigaction as usize == handler());
-    if is_last && is_ours && action(signal, Some(&previous)).is_ok() {
+    if is_last && is_installed(signal) && action(signal, Some(&previous)).is_ok() {
         replace(slot, None);
         // In a forked child its parent's are left.
         leaving.append(&mut mailboxes);
@@ -306,7 +310,8 @@ fn hand_on(previous: &libc::sigaction, is_watched: bool, signal: c_int, info: *m
         libc::SIG_IGN => {}
         libc::SIG_DFL if is_watched => {}
         libc::SIG_DFL => {
-            if action(signal, Some(previous)).is_ok() {
+            // If it is another's handler that was called, and hands on to this one, then the default is not taken.
+            if is_installed(signal) && action(signal, Some(previous)).is_ok() {
                 // SAFETY: no pointers. It is blocked here, and comes when this handler returns.
                 unsafe { libc::raise(signal) };
             }
