@@ -100,11 +100,13 @@ impl Process {
         }
     }
 
-    /// A pidfd tells of its end for ever, and of nothing else.
+    /// A pidfd tells of its end for ever, and of nothing else. SIGCHLD tells of others' ends too, which is no reason to fall
+    /// silent; of its own end it tells once in any case.
     fn once(&self, interests: Interest) -> Interest {
         match &self.watched.way {
             Way::Descriptor(exit) if exit.is_certain() => interests.oneshot(),
-            _ => interests,
+            Way::Descriptor(_) => interests.level(),
+            Way::Filter(_) => interests,
         }
     }
 
