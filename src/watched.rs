@@ -97,8 +97,10 @@ impl Source for FilterSource {
             return Err(sys::not_found());
         }
         self.poll = 0;
+        let result = registry.remove(self.ident, self.origin());
+        // Not before: who takes it next would have it removed.
         registry.shared().filters().give_back(self.ident, self.filter);
-        registry.remove(self.ident, self.origin())
+        result
     }
 }
 
