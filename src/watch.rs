@@ -162,10 +162,12 @@ impl<T: AsFd> AsFd for Watch<T> {
 impl<T: AsFd> Source for Watch<T> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.watched.register(registry, token, interests)?;
-        if let Way::Descriptor(inotify) = &mut self.watched.way {
-            inotify.begin(self.file.as_fd())?;
+        let Way::Descriptor(inotify) = &mut self.watched.way else { return Ok(()) };
+        let begun = inotify.begin(self.file.as_fd());
+        if begun.is_err() {
+            let _ = self.watched.deregister(registry);
         }
-        Ok(())
+        begun
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
