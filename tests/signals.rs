@@ -602,9 +602,9 @@ fn in_a_child(what: impl FnOnce()) {
     // SAFETY: no other thread of these tests holds a lock that the child needs, or that is what is tested.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        what();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
         // SAFETY: it leaves without running anything else of this process.
-        unsafe { libc::_exit(0) };
+        unsafe { libc::_exit(i32::from(result.is_err())) };
     }
     assert_eq!(status_of(pid), 0);
 }
@@ -639,6 +639,29 @@ fn a_child_of_a_process_that_watches_more() {
     assert!(!is_default(SIGUSR1));
     drop(signals);
     assert!(is_default(SIGUSR1));
+}
+
+/// The default was taken in a child, by our handler; then the child watches the signal itself.
+#[test]
+fn a_child_watches_what_it_did_not_watch() {
+    let _alone = alone();
+    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+        return;
+    }
+    let l = Loop::new();
+    let mut signals = Signals::new([SIGWINCH]).unwrap();
+    l.register(&mut signals, 1, READ);
+    in_a_child(|| {
+        // By default it is ignored.
+        send(SIGWINCH);
+        let mut l = Loop::new();
+        let mut own = Signals::new([SIGWINCH]).unwrap();
+        l.register(&mut own, 2, READ);
+        send(SIGWINCH);
+        received(&mut l, 2, &own, &[SIGWINCH]);
+        drop(own);
+        assert!(is_default(SIGWINCH));
+    });
 }
 
 /// Forked while a handler runs in another thread, which the child does not have: it does not wait for that.

@@ -238,9 +238,15 @@ fn subscribe(signal: c_int, mailbox: &Arc<Mailbox>) -> io::Result<()> {
     let entry = (process::id(), Arc::into_raw(Arc::clone(mailbox)));
     // SAFETY: only who holds the lock frees one.
     if let Some(post) = unsafe { slot.load(Ordering::SeqCst).as_ref() } {
+        let previous = post.previous;
         let mut mailboxes = post.mailboxes.clone();
         mailboxes.push(entry);
-        replace(slot, Some(Post { previous: post.previous, mailboxes }));
+        replace(slot, Some(Post { previous, mailboxes }));
+        // What was there before may be there again: in a forked child the default was taken, or somebody has put it back.
+        let now = action(signal, None)?;
+        if now.sa_sigaction == previous.sa_sigaction {
+            action(signal, Some(&ours(signal, &previous)))?;
+        }
         return Ok(());
     }
     // The post is there before the handler is.
