@@ -13,7 +13,8 @@ use crate::{Interest, Registry, Token};
 /// Register it for [`READABLE`](Interest::READABLE), and ask it with each event. While it is registered, also while
 /// [parked](Interest::PARKED), the default action of its signals is not taken: `SIGTERM` does not end the program. A handler
 /// that was installed before is called as before. What was before comes back when the source is deregistered or dropped,
-/// unless somebody has installed a handler in the meantime.
+/// unless somebody has installed a handler in the meantime. Such a handler has the signal first, and where there is no kqueue
+/// nothing is told that it does not hand on.
 ///
 /// Signals that come several times may be counted once: the kernel does not queue those that are pending already. What is
 /// not asked for is forgotten when the source is deregistered; what comes while it is parked is not told. Reregistering

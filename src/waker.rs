@@ -65,7 +65,7 @@ impl Waker {
     ///
     /// # Errors
     ///
-    /// Those of kevent(2) or write(2); none are known to occur.
+    /// Those of kevent(2), epoll_ctl(2) or write(2); none are known to occur.
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
         // Release what the caller has written before: the poll that clears the flag acquires it.
