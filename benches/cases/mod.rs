@@ -266,9 +266,14 @@ fn many_ready<S: Subject>() -> Turns {
         let _peers = &peers;
         let mut spent = Duration::ZERO;
         for _ in 0..count {
-            let mut sum = 0;
-            spent += time(|| subject.turn(NOW, |token| sum += token));
-            assert_eq!(sum, 1023 * 1024 / 2);
+            let (mut sum, all) = (0, 1023 * 1024 / 2);
+            // libkqueue returns at most 512.
+            spent += time(|| {
+                while sum < all {
+                    subject.turn(None, |token| sum += token);
+                }
+            });
+            assert_eq!(sum, all);
             for (token, socket) in sockets.iter_mut().enumerate() {
                 S::reregister(&registry, socket, token);
             }
