@@ -18,13 +18,11 @@ fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
 }
 
 /// Non-blocking; only the reader drains it.
-#[cfg(target_os = "linux")]
 fn eventfd() -> OwnedFd {
     // SAFETY: no pointers; the kernel has just made this descriptor, and nobody else has it.
     unsafe { OwnedFd::from_raw_fd(check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))) }
 }
 
-#[cfg(target_os = "linux")]
 fn signal(eventfd: &OwnedFd) {
     // SAFETY: the kernel reads eight bytes.
     let n = unsafe { libc::write(eventfd.as_raw_fd(), (&1_u64 as *const u64).cast(), 8) };
@@ -32,14 +30,12 @@ fn signal(eventfd: &OwnedFd) {
 }
 
 /// epoll(7) and eventfd(2).
-#[cfg(target_os = "linux")]
 pub struct Epoll {
     epoll: Arc<OwnedFd>,
     eventfd: Arc<OwnedFd>,
     events: Vec<libc::epoll_event>,
 }
 
-#[cfg(target_os = "linux")]
 fn control(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, token: usize) {
     let events = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
     let mut event = libc::epoll_event { events, u64: token as u64 };
@@ -47,7 +43,6 @@ fn control(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, token: usize) {
     check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &mut event) });
 }
 
-#[cfg(target_os = "linux")]
 impl Subject for Epoll {
     const NAME: &'static str = "bare";
     type Registry = Arc<OwnedFd>;
@@ -139,20 +134,17 @@ impl Subject for Epoll {
 }
 
 /// poll(2), and eventfd(2) to be woken: a table in the program, which another thread cannot change while one waits.
-#[cfg(target_os = "linux")]
 pub struct Poll {
     table: Arc<Mutex<Table>>,
     eventfd: Arc<OwnedFd>,
 }
 
-#[cfg(target_os = "linux")]
 #[derive(Default)]
 pub struct Table {
     fds: Vec<libc::pollfd>,
     tokens: Vec<usize>,
 }
 
-#[cfg(target_os = "linux")]
 impl Table {
     fn push(&mut self, fd: RawFd, token: usize) {
         self.fds.push(libc::pollfd { fd, events: libc::POLLIN | libc::POLLRDHUP, revents: 0 });
@@ -166,7 +158,6 @@ impl Table {
     }
 }
 
-#[cfg(target_os = "linux")]
 impl Subject for Poll {
     const NAME: &'static str = "bare";
     type Registry = Arc<Mutex<Table>>;

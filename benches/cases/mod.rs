@@ -1,5 +1,6 @@
 //! The cases, each written once for all subjects; README.md says what they mean.
 
+#[cfg(target_os = "linux")]
 mod bare;
 mod subject;
 
