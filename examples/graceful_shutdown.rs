@@ -21,7 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9000".to_owned());
-    let address = address.parse().expect("usage: graceful_shutdown [ADDRESS:PORT]");
+    let Ok(address) = address.parse() else {
+        eprintln!("usage: graceful_shutdown [ADDRESS:PORT], with the address in numbers");
+        std::process::exit(2);
+    };
 
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);

@@ -1,4 +1,4 @@
-//! Watches a file, and tells what becomes of it until it is deleted.
+//! Watches a file, and tells when it is written, renamed, and in the end deleted.
 //!
 //! ```sh
 //! cargo run --example watch_file
@@ -44,7 +44,9 @@ fn main() -> io::Result<()> {
         poll.poll_until(&mut events, None)?;
         for event in &events {
             let changes = watch.changes(event)?;
-            println!("{changes:?}");
+            if !changes.is_empty() {
+                println!("{changes:?}");
+            }
             if changes.contains(Changes::DELETED) {
                 return Ok(());
             }

@@ -90,7 +90,7 @@
 //! | a read that leaves something | no event until more comes | no event until more comes | an event |
 //! | a hang-up or an error, and the descriptor is registered for one direction | shows in that direction | shows in both | shows in both |
 //! | an error on UDP (nobody there) | readable and writable, no [`is_error`](event::Event::is_error) (libkqueue: with) | with `is_error` and `is_write_closed` | as epoll |
-//! | a pipe whose reader has gone | no `is_error` | `is_error` | `is_error` |
+//! | a pipe whose reader has gone | no `is_error` (libkqueue: with) | `is_error` | `is_error` |
 //! | shutting down writing here | [`is_write_closed`](event::Event::is_write_closed) (libkqueue: not) | not | not |
 //! | the peer of a Unix stream shut down reading | `is_write_closed` (libkqueue: not) | not | not |
 //! | a Unix datagram socket whose peer has closed | as the system says; FreeBSD: readable | nothing | as the system's poll(2) says; Linux as epoll |
@@ -127,6 +127,17 @@
 //!
 //! Apple's kernels never report the end of file of a FIFO, and refuse `/dev/tty` and `/dev/null` (`EINVAL`); open the
 //! terminal's own name instead.
+//!
+//! On Linux the kqueue backend runs on libkqueue, which serves to test it. It has faults of its own, which no system's
+//! kqueue has:
+//!
+//! * it takes the pending error of a socket, so that `take_error` is `None` (the number is in the `fflags` of the event's
+//!   record) and tokio takes a refused connection for one that was made;
+//! * it takes a signal before any handler, and sees none that a thread takes which does not block it;
+//! * a queue is not readable by itself, so that a poll cannot be inside another;
+//! * of two filters of one descriptor that fire at once, it can forget the one for which there was no room;
+//! * it watches what has the name of a file now, and takes changes of the files in a directory for the directory's;
+//! * it can hang in a forked child.
 //!
 //! # Systems
 //!

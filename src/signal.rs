@@ -31,8 +31,8 @@ use crate::{Interest, Registry, Token};
 ///
 /// On kqueue each signal is a filter, there is no descriptor, and a signal can be watched once with each `Poll`: the second
 /// is `AlreadyExists`. There each signal makes an event of its own, also one that every thread blocks. Apple and DragonFly
-/// do not tell of what was sent to one thread (pthread_kill(3), `raise`); libkqueue tells only of signals that every thread
-/// blocks. Elsewhere a handler writes to one descriptor. Vita has no signals: `Unsupported`.
+/// do not tell of what was sent to one thread (pthread_kill(3), `raise`); libkqueue blocks them in the thread that
+/// registers, whose later threads inherit it, and does not see what another thread takes: block them there. Elsewhere a handler writes to one descriptor. Vita has no signals: `Unsupported`.
 ///
 /// # Examples
 ///
@@ -104,7 +104,7 @@ impl Signals {
 
     /// Which signals have come, of which `event` tells, and how often each. Ask once for each event.
     ///
-    /// It may be none: asked twice, or what came was told with an earlier event.
+    /// It may be none: asked twice (a kqueue's event says the same again), or what came was told with an earlier event.
     ///
     /// # Errors
     ///

@@ -191,7 +191,7 @@ impl Timer {
 
     /// How often the time was up, of which `event` tells. Ask once for each event.
     ///
-    /// It may be 0: an event that came before the timer was set again, or asked twice.
+    /// It may be 0: an event that came before the timer was set again, or asked twice (a kqueue's event says the same again).
     ///
     /// # Errors
     ///

@@ -210,11 +210,13 @@ impl<T, F: Tells> Watched<T, F> {
 /// nothing away.
 fn plain(interests: Interest) -> io::Result<Interest> {
     let is_foreign = interests.is_priority() || interests.is_aio() || interests.is_lio() || interests.is_exclusive();
-    match (is_foreign, interests.is_readable(), interests.is_oneshot()) {
-        (true, ..) => Err(sys::unsupported()),
-        (_, false, _) => Ok(Interest::PARKED),
-        (.., true) => Ok(Interest::READABLE.oneshot()),
-        (.., false) => Ok(Interest::READABLE),
+    match (interests.is_readable(), interests.is_oneshot()) {
+        _ if is_foreign => Err(sys::unsupported()),
+        (true, true) => Ok(Interest::READABLE.oneshot()),
+        (true, false) => Ok(Interest::READABLE),
+        (false, _) if interests.is_parked() => Ok(Interest::PARKED),
+        // They are never writable.
+        (false, _) => Err(sys::unsupported()),
     }
 }
 

@@ -153,6 +153,9 @@ fn every_source_in_every_order() {
     for (what, make) in every_kind() {
         leaves_nothing(&format!("{what}, never registered"), || drop(make()));
         for registered_for in [Interest::READABLE, Interest::WRITABLE, Interest::READABLE | Interest::WRITABLE] {
+            if FILTERS.contains(&what) && !registered_for.is_readable() {
+                continue;
+            }
             let register = || {
                 let (poll, mut sources) = (Poll::new().unwrap(), make());
                 for (token, source) in sources.iter_mut().enumerate() {

@@ -451,7 +451,7 @@ fn how_it_can_be_registered() {
     let registry = l.poll.registry().try_clone().unwrap();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     let kind = |result: io::Result<()>| result.unwrap_err().kind();
-    for interest in [READ.oneshot(), Interest::PRIORITY, Interest::AIO, READ.exclusive()] {
+    for interest in [READ.oneshot(), WRITE, Interest::PRIORITY, Interest::AIO, READ.exclusive()] {
         assert_eq!(kind(registry.register(&mut signals, Token(1), interest)), ErrorKind::Unsupported);
         assert!(is_default(SIGUSR1));
     }

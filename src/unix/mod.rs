@@ -1,4 +1,7 @@
 //! What only Unix has: any descriptor as a source, pipes, and the bare system calls.
+//!
+//! `unix::kqueue`, the bare kqueue(2), is where the system has one; on Linux with `kevio_backend="kqueue"`, in the
+//! `RUSTDOCFLAGS` too if its documentation is to be made there.
 
 crate::sys::kqueue_exists! {
     pub mod kqueue;

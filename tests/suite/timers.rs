@@ -291,15 +291,15 @@ fn one_shot_is_silent_until_it_is_reregistered() {
 
 #[test]
 fn parked_is_silent_and_loses_no_deadline() {
-    for parked in [Interest::PARKED, WRITE, WRITE.level()] {
+    for _ in 0..2 {
         let mut l = Loop::new();
         let mut timer = Timer::after(ms(1)).unwrap();
-        l.register(&mut timer, 1, parked);
+        l.register(&mut timer, 1, Interest::PARKED);
         silent_for(&mut l, ms(10));
         l.reregister(&mut timer, 2, READ);
         assert_eq!(fired(&mut l, 2, &mut timer), 1);
         timer.set_every(ms(1)).unwrap();
-        l.reregister(&mut timer, 3, parked);
+        l.reregister(&mut timer, 3, Interest::PARKED);
         silent_for(&mut l, ms(10));
         timer.set_after(ms(1)).unwrap();
         silent_for(&mut l, ms(10));
@@ -312,7 +312,9 @@ fn parked_is_silent_and_loses_no_deadline() {
 fn interests_that_a_timer_has_not() {
     let l = Loop::new();
     let mut timer = Timer::after(ms(1)).unwrap();
-    for foreign in [Interest::AIO, Interest::LIO, Interest::PRIORITY, READ.exclusive(), READ | Interest::PRIORITY] {
+    for foreign in
+        [WRITE, Interest::AIO, Interest::LIO, Interest::PRIORITY, READ.exclusive(), READ | Interest::PRIORITY]
+    {
         let error = l.poll.registry().register(&mut timer, Token(1), foreign).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{foreign:?}");
     }

@@ -308,7 +308,7 @@ fn what_cannot_be_watched() {
     }
     let l = Loop::new();
     let mut watch = Watch::new(&file).unwrap();
-    for foreign in [Interest::AIO, Interest::PRIORITY, READ.exclusive()] {
+    for foreign in [WRITE, Interest::AIO, Interest::PRIORITY, READ.exclusive()] {
         let error = l.poll.registry().register(&mut watch, Token(1), foreign).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
@@ -439,8 +439,8 @@ fn modes() {
     l.reregister(&mut watch, 2, READ);
     overwrite(&place.file());
     told(&mut l, 2, &mut watch, Changes::WRITTEN);
-    for parked in [Interest::PARKED, WRITE] {
-        l.reregister(&mut watch, 3, parked);
+    for _ in 0..2 {
+        l.reregister(&mut watch, 3, Interest::PARKED);
         overwrite(&place.file());
         l.expect_silence();
         l.reregister(&mut watch, 4, READ);
