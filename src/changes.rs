@@ -19,7 +19,8 @@ impl Changes {
     pub const DELETED: Changes = Changes(0x01);
     /// Something was written to the file; of a directory, an entry was made, removed or renamed.
     pub const WRITTEN: Changes = Changes(0x02);
-    /// What was written made the file longer, which is also [`WRITTEN`](Changes::WRITTEN). Not on Apple.
+    /// What was written made the file longer, which is also [`WRITTEN`](Changes::WRITTEN). Not on Apple; on Linux, longer than
+    /// when it was asked last: what was cut off and written again since may not show.
     pub const EXTENDED: Changes = Changes(0x04);
     /// Its mode, its owner or other attributes were set. Not the times that reading and writing leave.
     pub const ATTRIBUTES: Changes = Changes(0x08);
