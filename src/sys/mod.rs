@@ -101,6 +101,8 @@ capabilities! {
     with_pidfd: all(any(target_os = "linux", target_os = "android"), not(kevio_unsupported_force_fallbacks));
     /// `SA_RESTART` and `SA_ONSTACK`: a handler does not end the calls it interrupts, and runs on a stack of its own.
     with_restart: not(target_os = "nto");
+    /// `SA_NOCLDWAIT`: children are not kept for who waits for them.
+    with_nocldwait: not(target_os = "hurd");
     /// Names of Unix sockets that are not in the file system.
     with_abstract_names: any(target_os = "linux", target_os = "android");
 }

@@ -227,7 +227,7 @@ fn ours(signal: c_int, previous: &libc::sigaction) -> libc::sigaction {
     }
     if signal == libc::SIGCHLD && previous.sa_sigaction as usize == libc::SIG_IGN {
         // Children of who ignores it are not waited for (POSIX, sigaction).
-        ours.sa_flags |= libc::SA_NOCLDWAIT;
+        ours.sa_flags |= with_nocldwait!({ libc::SA_NOCLDWAIT } else { 0 });
     }
     ours
 }
