@@ -172,9 +172,9 @@ fn room_for_no_events_is_room_for_one() {
 }
 
 #[test]
-fn room_for_one_event_and_2000_are_ready() {
+fn room_for_one_event_and_600_are_ready() {
     let limit = raise_descriptor_limit();
-    let ready = 2000.min(limit.saturating_sub(500));
+    let ready = 600.min(limit.saturating_sub(500));
     assert!(ready >= 300, "no more than {limit} descriptors can be opened here");
     let mut l = Loop::with_capacity(1);
     let socket = StdUdpSocket::bind(loopback()).unwrap();
