@@ -7,6 +7,7 @@
 
 #[path = "cases/mod.rs"]
 mod cases;
+mod setup;
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -87,16 +88,9 @@ fn bare_kevent(c: &mut Criterion) {
 #[cfg(not(any(kevio_has_kqueue, kevio_backend = "kqueue")))]
 fn bare_kevent(_: &mut Criterion) {}
 
-fn short() -> Criterion {
-    Criterion::default()
-        .sample_size(30)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-}
-
 criterion_group! {
     name = all;
-    config = short();
+    config = setup::short();
     targets = side_by_side, bare_poll, bare_kevent
 }
 criterion_main!(all);

@@ -7,6 +7,7 @@
 mod cases;
 #[path = "report/mod.rs"]
 mod report;
+mod setup;
 
 use std::time::Duration;
 

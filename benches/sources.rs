@@ -4,6 +4,8 @@
 
 #![allow(missing_docs)] // criterion's macros write functions without.
 
+mod setup;
+
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,17 +17,6 @@ const FAR: Duration = Duration::from_secs(3600);
 
 /// How many children have exited.
 const CHILDREN: usize = 1_000;
-
-/// As many descriptors as may be; where that is too few, making them says so.
-fn allow_descriptors() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes and reads one `rlimit`.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-    }
-}
 
 /// Each is a subject's own: signal-hook does not give back what it has taken.
 const TO_BARE: i32 = libc::SIGUSR1;
@@ -58,7 +49,7 @@ mod on_kevio {
     use kevio::{Backend, Batch, Events, Interest, Poll, Process, Signals, Timer, Token, BACKEND};
 
     pub fn timers(c: &mut Criterion) {
-        allow_descriptors();
+        crate::setup::allow_descriptors();
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(64);
         let mut timer = Timer::after(FAR).unwrap();
@@ -111,7 +102,7 @@ mod on_kevio {
     }
 
     pub fn processes(c: &mut Criterion) {
-        allow_descriptors();
+        crate::setup::allow_descriptors();
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(64);
         let running = Children::new(1, Stdio::piped);
@@ -265,7 +256,7 @@ mod bare {
     }
 
     pub fn timers(c: &mut Criterion) {
-        allow_descriptors();
+        crate::setup::allow_descriptors();
         let mut queue = Queue::new();
         let timer = armed(&queue);
         c.bench_function("set a timer again/bare", |bench| bench.iter(|| set(&timer, FAR)));
@@ -309,7 +300,7 @@ mod bare {
     }
 
     pub fn processes(c: &mut Criterion) {
-        allow_descriptors();
+        crate::setup::allow_descriptors();
         let mut queue = Queue::new();
         let running = Children::new(1, Stdio::piped);
         c.bench_function("watch a process and forget it/bare", |bench| bench.iter(|| watched(&queue, &running.0[0])));
@@ -333,16 +324,9 @@ mod bare {
     pub fn processes(_: &mut super::Criterion) {}
 }
 
-fn short() -> Criterion {
-    Criterion::default()
-        .sample_size(30)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-}
-
 criterion_group! {
     name = all;
-    config = short();
+    config = setup::short();
     targets =
         bare::timers, on_kevio::timers, on_tokio::timers, bare::signals, on_kevio::signals, on_signal_hook::signals,
         bare::processes, on_kevio::processes

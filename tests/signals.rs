@@ -609,6 +609,21 @@ fn in_a_child(what: impl FnOnce()) {
     assert_eq!(status_of(pid), 0);
 }
 
+/// Does `f` while another thread does `again` and again, and ends that thread whatever becomes of it.
+fn while_another(mut again: impl FnMut() + Send, f: impl FnOnce()) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                again();
+            }
+        });
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        over.store(true, Ordering::SeqCst);
+        result.unwrap();
+    });
+}
+
 /// Forked while another thread changes what is done with signals: what the child drops waits for nobody.
 #[test]
 fn a_child_of_a_process_that_watches_more() {
@@ -620,22 +635,13 @@ fn a_child_of_a_process_that_watches_more() {
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     l.register(&mut signals, 1, READ);
     let mut signals = Some(signals);
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let l = Loop::new();
-            let mut more = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
-            while !over.load(Ordering::SeqCst) {
-                l.register(&mut more, 1, READ);
-                l.deregister(&mut more);
-            }
-        });
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            (0..50).for_each(|_| in_a_child(|| drop(signals.take())));
-        }));
-        over.store(true, Ordering::SeqCst);
-        result.unwrap();
-    });
+    let other = Loop::new();
+    let mut more = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
+    let again = || {
+        other.register(&mut more, 1, READ);
+        other.deregister(&mut more);
+    };
+    while_another(again, || (0..50).for_each(|_| in_a_child(|| drop(signals.take()))));
     assert!(!is_default(SIGUSR1));
     drop(signals);
     assert!(is_default(SIGUSR1));
@@ -674,26 +680,17 @@ fn a_child_of_a_process_that_signals_come_to() {
     let l = Loop::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     l.register(&mut signals, 1, READ);
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::SeqCst) {
-                // SAFETY: no pointers.
-                unsafe { libc::raise(SIGUSR1) };
-            }
-        });
-        let result = std::panic::catch_unwind(|| {
-            for _ in 0..300 {
-                in_a_child(|| {
-                    let l = Loop::new();
-                    let mut own = Signals::new([SIGUSR1]).unwrap();
-                    l.register(&mut own, 1, READ);
-                    l.deregister(&mut own);
-                });
-            }
-        });
-        over.store(true, Ordering::SeqCst);
-        result.unwrap();
+    // SAFETY: no pointers.
+    let again = || assert_eq!(unsafe { libc::raise(SIGUSR1) }, 0);
+    while_another(again, || {
+        for _ in 0..300 {
+            in_a_child(|| {
+                let l = Loop::new();
+                let mut own = Signals::new([SIGUSR1]).unwrap();
+                l.register(&mut own, 1, READ);
+                l.deregister(&mut own);
+            });
+        }
     });
 }
 

@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use self::subject::{Kevio, Mio, Polling, Subject, LAST};
+use super::setup::allow_descriptors;
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
@@ -123,17 +124,6 @@ fn accept(listener: &TcpListener) -> Option<TcpStream> {
     let accepted =
         socket.accept().and_then(|(socket, address)| socket.set_nonblocking(true).map(|()| (socket, address)));
     accepted.ok().map(|(socket, _)| socket.into())
-}
-
-fn allow_descriptors() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes and reads one `rlimit`.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
-        limit.rlim_cur = limit.rlim_max;
-        // Apple refuses its own idea of infinity; then what there is has to do.
-        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-    }
 }
 
 /// Registers `n` descriptors of which nothing is heard. All subjects have the same.
