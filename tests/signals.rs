@@ -326,23 +326,23 @@ fn several_on_several_polls() {
 fn two_on_one_poll() {
     let _alone = alone();
     let mut l = Loop::new();
-    let mut first = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
-    let mut second = Signals::new([SIGTERM, SIGUSR2]).unwrap();
+    let mut first = Signals::new([SIGUSR1, SIGTERM]).unwrap();
+    let mut second = Signals::new([SIGHUP, SIGTERM]).unwrap();
     l.register(&mut first, 1, READ);
     let result = l.poll.registry().register(&mut second, Token(2), READ);
     if BACKEND == Backend::Kqueue {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::AlreadyExists);
-        assert!(is_default(SIGTERM), "half of it is registered");
-        send(SIGUSR2);
-        received(&mut l, 1, &first, &[SIGUSR2]);
+        assert!(is_default(SIGHUP), "half of it is registered");
+        send(SIGTERM);
+        received(&mut l, 1, &first, &[SIGTERM]);
         l.deregister(&mut first);
         l.register(&mut second, 2, READ);
-        send(SIGTERM);
-        received(&mut l, 2, &second, &[SIGTERM]);
+        send(SIGHUP);
+        received(&mut l, 2, &second, &[SIGHUP]);
         return l.expect_silence();
     }
     result.unwrap();
-    send(SIGUSR2);
+    send(SIGTERM);
     l.expect_all(&[(1, R), (2, R)]);
 }
 
