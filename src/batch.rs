@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::{fmt, io};
 
 use crate::event::Source;
@@ -88,8 +89,8 @@ impl<'a> Batch<'a> {
 }
 
 impl Entry<'_> {
-    /// Asks the source for the change, through a registry that may put it off.
-    fn begin(&mut self, registry: &Registry) -> io::Result<()> {
+    /// Makes the change through `registry`, which may queue it.
+    fn apply(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
             Entry::Register(source, token, interests) => registry.register(*source, *token, *interests),
             Entry::Reregister(source, token, interests) => registry.reregister(*source, *token, *interests),
@@ -97,69 +98,144 @@ impl Entry<'_> {
         }
     }
 
-    /// Takes back what was registered, or what the source thinks is.
-    fn undo(&mut self, registry: &Registry) {
+    /// Deregisters what the entry has registered.
+    fn roll_back(&mut self, registry: &Registry) {
         if let Entry::Register(source, ..) = self {
-            // It lets go of what it knows; that there is nothing to deregister is no news.
+            // The source forgets its registration. Whether there was one makes no difference here.
             let _ = registry.deregister(*source);
         }
     }
 
-    /// The source was told that the change had been made, and it could not be, or not all of it. Asked again, on its own,
-    /// it hears the truth.
-    fn again(&mut self, registry: &Registry, error: io::Error) -> io::Result<()> {
-        if let Entry::Deregister(_) = self {
-            // It has let go already.
+    /// Makes the change at once, and leaves nothing of it registered if it fails.
+    fn apply_alone(&mut self, registry: &Registry) -> io::Result<()> {
+        let direct = registry.counting();
+        let result = self.apply(&direct);
+        if result.is_err() && direct.collected().registered() > 0 {
+            self.roll_back(registry);
+        }
+        result
+    }
+}
+
+/// The entries of a batch, and the changes that they have queued.
+///
+/// The results are those of the same calls one by one: before an entry can depend on an earlier one, the queued changes are
+/// submitted, and the entries that failed are brought to an end.
+struct Submission<'e, 'a> {
+    registry: &'e Registry,
+    queueing: Registry,
+    entries: &'e mut [Entry<'a>],
+    results: Vec<io::Result<()>>,
+    /// For each entry with a result, the number of changes queued up to its end. A source may be several descriptors.
+    ends: Vec<usize>,
+    /// The first entry whose queued changes are not submitted.
+    first_pending: usize,
+}
+
+impl Submission<'_, '_> {
+    /// Applies one entry through the registry that queues changes.
+    fn queue(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        let collected = self.queueing.collected();
+        let (start, registered) = (collected.len(), collected.registered());
+        let result = entry.apply(&self.queueing);
+        if result.is_ok() {
+            self.results.push(result);
+            self.ends.push(self.queueing.collected().len());
+            return;
+        }
+        if collected.registered() > registered {
+            // A part of the source was registered, and does not stay so.
+            entry.roll_back(&self.queueing);
+        }
+        collected.changes().truncate(start);
+        // The failure may be the effect of an earlier entry whose outcome is not known yet.
+        let result = if start > 0 {
+            self.submit_queued();
+            self.entries[index].apply_alone(self.registry)
+        } else {
+            result
+        };
+        self.results.push(result);
+        self.ends.push(self.queueing.collected().len());
+        if self.ends.len() == self.first_pending + 1 {
+            self.first_pending = self.ends.len();
+        }
+    }
+
+    /// Submits the queued changes, in groups of entries that name no descriptor twice.
+    fn submit_queued(&mut self) {
+        let changes = std::mem::take(&mut *self.queueing.collected().changes());
+        let (mut first, mut start) = (self.first_pending, 0);
+        let mut named = HashSet::new();
+        for index in self.first_pending..self.ends.len() {
+            let own = &changes[self.start_of(index)..self.ends[index]];
+            if own.iter().any(|change| named.contains(&change.key())) {
+                self.submit_group(first, index, &changes[start..self.start_of(index)]);
+                (first, start) = (index, self.start_of(index));
+                named.clear();
+            }
+            named.extend(own.iter().map(Change::key));
+        }
+        self.submit_group(first, self.ends.len(), &changes[start..]);
+        self.first_pending = self.ends.len();
+    }
+
+    /// The number of queued changes before those of an entry.
+    fn start_of(&self, index: usize) -> usize {
+        match index == self.first_pending {
+            true => 0,
+            false => self.ends[index - 1],
+        }
+    }
+
+    /// Submits the changes of the entries from `first` to `end`, and brings those that failed to an end.
+    fn submit_group(&mut self, first: usize, end: usize, changes: &[Change]) {
+        let mut outcomes = self.registry.selector().apply(changes);
+        let offset = if first == end { 0 } else { self.start_of(first) };
+        for index in first..end {
+            let range = self.start_of(index) - offset..self.ends[index] - offset;
+            let (own, of) = (&changes[range.clone()], &mut outcomes[range]);
+            if let Some(failed) = of.iter().position(Result::is_err) {
+                take_back(self.registry, own, of);
+                let error = std::mem::replace(&mut of[failed], Ok(())).unwrap_err();
+                self.results[index] = self.retry_alone(index, error);
+            }
+        }
+    }
+
+    /// Applies again, alone, an entry whose source has seen success although a change failed. Now the source sees the error.
+    fn retry_alone(&mut self, index: usize, error: io::Error) -> io::Result<()> {
+        let entry = &mut self.entries[index];
+        if let Entry::Deregister(_) = entry {
+            // The source has forgotten its registration already.
             return Err(error);
         }
-        self.undo(registry);
-        let result = self.begin(registry);
-        if result.is_err() {
-            self.undo(registry);
-        }
-        result
+        // The kernel holds nothing of a failed registration: only the source is rolled back.
+        entry.roll_back(&self.queueing);
+        self.queueing.collected().changes().clear();
+        entry.apply_alone(self.registry)
     }
 }
 
-/// The registry that entries of a batch are given. If one of them panics, those before it have been told that their
-/// changes are made, and so they are.
-struct Collecting(Registry);
-
-impl Collecting {
-    fn begin(&self, entry: &mut Entry<'_>) -> io::Result<()> {
-        let collected = self.0.collected();
-        let (start, registered) = (collected.len(), collected.registered());
-        let result = entry.begin(&self.0);
-        if result.is_err() && collected.registered() > registered {
-            // A part of it was registered, and does not stay so.
-            entry.undo(&self.0);
-            collected.changes().truncate(start);
-        }
-        result
-    }
-
-    fn apply(&self) -> (Vec<Change>, Vec<io::Result<()>>) {
-        let changes = std::mem::take(&mut *self.0.collected().changes());
-        let outcomes = self.0.selector().apply(&changes);
-        (changes, outcomes)
-    }
-}
-
-impl Drop for Collecting {
+/// If a source panics, the entries before it have seen success. So their changes are made.
+impl Drop for Submission<'_, '_> {
     fn drop(&mut self) {
-        self.apply();
+        self.submit_queued();
     }
 }
 
 impl Registry {
-    /// Makes all the changes of a batch, in their order, and returns the result of each.
+    /// Makes all the changes of a batch, in their order, and returns the result of each. The outcome is that of the same calls
+    /// one by one.
     ///
-    /// On kqueue they are one kevent(2) call for each 512 of them (and one fstat(2) for each bare descriptor); elsewhere
-    /// as many calls as changes. An entry that fails stops no other, and leaves nothing of itself registered. Nothing is
-    /// put off beyond the return. An empty batch makes no call.
+    /// On kqueue, up to 512 changes are one kevent(2) call (and one lseek(2) for each raw descriptor that is registered).
+    /// A descriptor that is named a second time begins another call. On other backends there are as many calls as changes.
+    /// An entry that fails stops no other, and leaves nothing of itself registered. Every change is made before this
+    /// returns. An empty batch makes no call.
     ///
-    /// Sources are asked one after the other, with a registry of their own, and must not use a clone of it. One that looks
-    /// at what the registry answers may be asked a second time, after the others.
+    /// Each source is called with a registry of its own, and must not use a clone of that registry. A source may be called a
+    /// second time, if its first call or one of its changes failed.
     ///
     /// # Errors
     ///
@@ -171,26 +247,20 @@ impl Registry {
     /// See [`Batch`].
     pub fn submit(&self, batch: Batch<'_>) -> Vec<io::Result<()>> {
         let mut entries = batch.entries;
-        let collecting = Collecting(self.collecting());
-        let mut ends = Vec::with_capacity(entries.len());
-        let mut results = Vec::with_capacity(entries.len());
-        for entry in &mut entries {
-            results.push(collecting.begin(entry));
-            ends.push(collecting.0.collected().len());
+        let len = entries.len();
+        let mut submission = Submission {
+            registry: self,
+            queueing: self.collecting(),
+            entries: &mut entries,
+            results: Vec::with_capacity(len),
+            ends: Vec::with_capacity(len),
+            first_pending: 0,
+        };
+        for index in 0..len {
+            submission.queue(index);
         }
-        let (changes, mut outcomes) = collecting.apply();
-        let mut start = 0;
-        for ((entry, result), end) in entries.iter_mut().zip(&mut results).zip(ends) {
-            // A source may be several descriptors.
-            let (own, of) = (&changes[start..end], &mut outcomes[start..end]);
-            start = end;
-            if let Some(failed) = of.iter().position(Result::is_err) {
-                take_back(self, own, of);
-                let error = std::mem::replace(&mut of[failed], Ok(())).unwrap_err();
-                *result = entry.again(self, error);
-            }
-        }
-        results
+        submission.submit_queued();
+        std::mem::take(&mut submission.results)
     }
 }
 

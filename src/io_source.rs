@@ -144,7 +144,9 @@ impl<T> IoSource<T> {
     pub fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
         if let Some(tie) = this.tie.take() {
-            tie.release();
+            if let Some(fd) = tie.release() {
+                shared::with(this.poll, |shared| shared.selector().detach(fd));
+            }
         }
         // SAFETY: `this` is not dropped, so the value is moved out once; of the other fields none owns anything now.
         unsafe { std::ptr::read(&this.inner) }

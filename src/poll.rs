@@ -182,7 +182,8 @@ pub struct Registry {
 /// What the entries of a batch have asked for.
 #[derive(Default)]
 pub(crate) struct Collected {
-    /// What was put off; nothing where each change is a call of its own.
+    /// Whether changes are queued; else each is made at once, and counted.
+    queues: bool,
     changes: Mutex<Vec<Change>>,
     registered: AtomicUsize,
 }
@@ -318,7 +319,7 @@ impl Registry {
 
     #[inline]
     pub(crate) fn add(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Tie> {
-        if DEFERS && self.batch.is_some() {
+        if self.queues() {
             return self.defer(Change { operation: Operation::Register, fd, token, interest, origin });
         }
         let tie = self.selector().register(fd, token, interest, origin)?;
@@ -328,7 +329,7 @@ impl Registry {
 
     #[inline]
     pub(crate) fn change(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
-        if DEFERS && self.batch.is_some() {
+        if self.queues() {
             return self.defer(Change { operation: Operation::Reregister, fd, token, interest, origin }).map(drop);
         }
         self.selector().reregister(fd, token, interest, origin)
@@ -336,7 +337,7 @@ impl Registry {
 
     #[inline]
     pub(crate) fn remove(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
-        if DEFERS && self.batch.is_some() {
+        if self.queues() {
             return self.defer(Change::deregister(fd, origin)).map(drop);
         }
         self.selector().deregister(fd, origin)
@@ -351,8 +352,20 @@ impl Registry {
         Ok(tie)
     }
 
-    /// A registry of the same `Poll` that puts changes off.
+    /// Whether changes are queued, for a batch.
+    #[inline]
+    fn queues(&self) -> bool {
+        DEFERS && self.batch.as_ref().is_some_and(|batch| batch.queues)
+    }
+
+    /// A registry of the same `Poll` that queues changes, where several are cheaper together.
     pub(crate) fn collecting(&self) -> Registry {
+        let batch = Collected { queues: true, ..Collected::default() };
+        Registry { shared: Arc::clone(&self.shared), batch: Some(batch) }
+    }
+
+    /// A registry of the same `Poll` that makes each change at once, and counts registrations.
+    pub(crate) fn counting(&self) -> Registry {
         Registry { shared: Arc::clone(&self.shared), batch: Some(Collected::default()) }
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
-use super::call::check;
+use super::call::{check, fcntl};
 
 /// Which open file a number stood for, to see later whether it still does.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,21 @@ fn stat(fd: RawFd) -> io::Result<libc::stat> {
 
 /// Refuses what epoll refuses: a regular file or a directory is always ready, so waiting for it means nothing.
 pub(super) fn refuse(fd: RawFd) -> io::Result<()> {
+    // SAFETY: no pointers; an offset of 0 from the current position changes nothing.
+    let cannot_seek = unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) } == -1;
+    if cannot_seek && io::Error::last_os_error().raw_os_error() == Some(libc::ESPIPE) {
+        // A socket, pipe or FIFO (POSIX lseek). This call looks at less than fstat(2) does.
+        return Ok(());
+    }
     identify(fd).map(drop)
+}
+
+/// Whether the descriptor is the end of a pipe or FIFO that can be written and not read.
+#[allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
+pub(super) fn is_write_end_of_pipe(fd: RawFd) -> bool {
+    let is_fifo = stat(fd).is_ok_and(|stat| stat.st_mode as libc::mode_t & libc::S_IFMT == libc::S_IFIFO);
+    let is_write_only = || fcntl(fd, libc::F_GETFL, 0).is_ok_and(|flags| flags & libc::O_ACCMODE == libc::O_WRONLY);
+    is_fifo && is_write_only()
 }
 
 /// As `refuse`; and the identity of what is not refused, if it has one of its own: the anonymous files of Linux

@@ -153,7 +153,13 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
         unreachable!("nothing is deferred by default: {change:?} {}", batch.len())
     }
 
-    /// Makes the changes that were put off, in their order, and returns the result of each.
+    /// A registered descriptor leaves its source, and stays open and registered.
+    fn detach(&self, fd: RawFd) {
+        let _ = fd;
+    }
+
+    /// Makes the changes that were put off, in their order, and returns the result of each. The outcome is that of the same
+    /// calls one by one.
     fn apply(&self, batch: &[Change]) -> Vec<io::Result<()>> {
         debug_assert!(batch.is_empty(), "nothing is deferred by default");
         Vec::new()
@@ -205,33 +211,39 @@ pub(crate) trait Tie: Send + Sync {
     /// An operation has failed and changed nothing, for want of something that others may give back at any time.
     fn doubt(&self) {}
 
-    /// The descriptor leaves its source and lives on, registered: from here on its operations cannot be seen.
-    fn release(self);
+    /// The descriptor leaves its source, and stays open and registered: from here on its operations cannot be observed.
+    /// Returns the descriptor if the engine has to know ([`Engine::detach`]).
+    fn release(self) -> Option<RawFd>;
 
     /// The descriptor to deregister when its source is dropped, because that will not close it.
     fn lent(&self) -> Option<RawFd>;
 }
 
-/// The tie of an engine that needs no word of operations: the number of a lent descriptor, or -1.
+/// The tie of an engine that needs no word of operations.
 #[derive(Debug)]
 #[allow(dead_code)] // poll(2) has a tie of its own.
-pub(crate) struct Number(RawFd);
+pub(crate) struct Number {
+    fd: RawFd,
+    is_borrowed: bool,
+}
 
 #[allow(dead_code)] // As above.
 impl Number {
     #[inline]
     pub(crate) fn of(fd: RawFd, origin: Origin) -> Number {
-        Number(if origin == Origin::Lent { fd } else { -1 })
+        Number { fd, is_borrowed: origin == Origin::Lent }
     }
 }
 
 impl Tie for Number {
     #[inline]
-    fn release(self) {}
+    fn release(self) -> Option<RawFd> {
+        Some(self.fd)
+    }
 
     #[inline]
     fn lent(&self) -> Option<RawFd> {
-        (self.0 >= 0).then_some(self.0)
+        self.is_borrowed.then_some(self.fd)
     }
 }
 
@@ -301,6 +313,16 @@ pub(crate) enum Operation {
 }
 
 impl Change {
+    /// What the change is made to: changes with different keys do not depend on each other.
+    #[allow(dead_code)] // As above.
+    pub(crate) fn key(&self) -> (RawFd, Option<std::mem::Discriminant<Filter>>) {
+        let filter = match &self.origin {
+            Origin::Filter(filter) => Some(std::mem::discriminant(filter)),
+            _ => None,
+        };
+        (self.fd, filter)
+    }
+
     pub(crate) fn deregister(fd: RawFd, origin: Origin) -> Change {
         Change { operation: Operation::Deregister, fd, token: Token(0), interest: Interest::PARKED, origin }
     }

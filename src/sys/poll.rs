@@ -263,9 +263,10 @@ impl super::Tie for Tie {
         self.0.change(|table| table.change(self.0.index, Entry::stop_seeing));
     }
 
-    fn release(mut self) {
+    fn release(mut self) -> Option<RawFd> {
         self.doubt();
         self.0.born = NOBODY;
+        None
     }
 
     /// It deregisters by itself.

@@ -47,7 +47,7 @@ pub struct SourceFd<'a>(pub &'a RawFd);
 impl Source for SourceFd<'_> {
     #[inline(always)]
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.add(*self.0, token, interests, Origin::Bare).map(Tie::release)
+        registry.add(*self.0, token, interests, Origin::Bare).map(|tie| _ = tie.release())
     }
 
     #[inline(always)]

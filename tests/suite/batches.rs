@@ -1,11 +1,12 @@
 //! Many changes in one call.
 
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use kevio::event::Source;
 use kevio::net::UnixStream;
-use kevio::unix::{pipe, SourceFd};
+use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Backend, Batch, Interest, Registry, Token, BACKEND};
 
 use super::harness::*;
@@ -326,4 +327,153 @@ fn a_source_that_panics() {
     b.write_all(b"x").unwrap();
     assert_eq!(l.now().into_keys().collect::<Vec<_>>(), [1]);
     l.deregister(&mut a);
+}
+
+/// A source of the property test: a raw descriptor, or one of two sources that borrow it.
+#[derive(Clone, Copy, Debug)]
+enum Of {
+    Raw(usize),
+    Borrowed(usize, usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Register(Of, Interest),
+    Reregister(Of, Interest),
+    Deregister(Of),
+}
+
+const DESCRIPTORS: usize = 3;
+
+/// Streams whose other ends can be written to, the last of them closed; a poll; and sources that borrow the streams.
+struct World<'a> {
+    l: Loop,
+    fds: &'a [std::os::fd::RawFd; DESCRIPTORS],
+    borrowed: Vec<Option<IoSource<std::os::fd::BorrowedFd<'a>>>>,
+}
+
+/// A source out of a world.
+enum Taken<'a> {
+    Raw(SourceFd<'a>),
+    Borrowed(usize, IoSource<std::os::fd::BorrowedFd<'a>>),
+}
+
+impl<'a> World<'a> {
+    fn new(fds: &'a [std::os::fd::RawFd; DESCRIPTORS], streams: &'a [std::os::unix::net::UnixStream]) -> World<'a> {
+        let borrowed = streams.iter().flat_map(|stream| [stream.as_fd(); 2]).map(|fd| Some(IoSource::new(fd)));
+        World { l: Loop::new(), fds, borrowed: borrowed.collect() }
+    }
+
+    /// Takes the source of a step; `None` if this batch has it already.
+    fn take(&mut self, step: Step) -> Option<Taken<'a>> {
+        let (Step::Register(of, _) | Step::Reregister(of, _) | Step::Deregister(of)) = step;
+        match of {
+            Of::Raw(fd) => Some(Taken::Raw(SourceFd(&self.fds[fd]))),
+            Of::Borrowed(stream, which) => {
+                let index = 2 * stream + which;
+                self.borrowed[index].take().map(|source| Taken::Borrowed(index, source))
+            }
+        }
+    }
+
+    /// Makes steps in one batch, and returns the kinds of their errors. The tokens count from `first`.
+    fn submit(&mut self, first: usize, steps: &[Step], mut taken: Vec<Taken<'a>>) -> Vec<Option<ErrorKind>> {
+        let mut batch = Batch::new();
+        for (index, (step, taken)) in steps.iter().zip(&mut taken).enumerate() {
+            let (source, token): (&mut dyn Source, _) = match taken {
+                Taken::Raw(source) => (source, Token(first + index)),
+                Taken::Borrowed(_, source) => (source, Token(first + index)),
+            };
+            match *step {
+                Step::Register(_, interest) => batch.register(source, token, interest),
+                Step::Reregister(_, interest) => batch.reregister(source, token, interest),
+                Step::Deregister(_) => batch.deregister(source),
+            };
+        }
+        let results = kinds(self.l.poll.registry().submit(batch));
+        for taken in taken {
+            if let Taken::Borrowed(index, source) = taken {
+                self.borrowed[index] = Some(source);
+            }
+        }
+        results
+    }
+
+    /// Makes steps in batches of at most `size`.
+    fn run(&mut self, steps: &[Step], size: usize) -> Vec<Option<ErrorKind>> {
+        let (mut results, mut start) = (Vec::new(), 0);
+        while start < steps.len() {
+            let mut taken = Vec::new();
+            while taken.len() < size && start + taken.len() < steps.len() {
+                match self.take(steps[start + taken.len()]) {
+                    Some(source) => taken.push(source),
+                    None => break,
+                }
+            }
+            let end = start + taken.len();
+            results.extend(self.submit(start, &steps[start..end], taken));
+            start = end;
+        }
+        results
+    }
+}
+
+/// The results of the steps, and the events that follow them: at once, and after each peer has written.
+fn observe(steps: &[Step], size: usize) -> (Vec<Option<ErrorKind>>, Vec<String>) {
+    let pairs: [_; DESCRIPTORS - 1] = std::array::from_fn(|_| std::os::unix::net::UnixStream::pair().unwrap());
+    let (streams, mut peers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let fds = [streams[0].as_raw_fd(), streams[1].as_raw_fd(), closed_descriptor()];
+    let mut world = World::new(&fds, &streams);
+    let results = world.run(steps, size);
+    let mut events = Vec::new();
+    for peer in &mut peers {
+        events.push(format!("{:?}", world.l.turn(Some(Duration::ZERO))));
+        peer.write_all(b"x").unwrap();
+    }
+    events.push(format!("{:?}", world.l.turn(Some(Duration::ZERO))));
+    (results, events)
+}
+
+#[track_caller]
+fn check_same_one_by_one(steps: &[Step], size: usize) {
+    let (expected, found) = (observe(steps, 1), observe(steps, size));
+    assert_eq!(expected, found, "one by one (left) and in batches of {size} (right): {steps:?}");
+}
+
+const INTERESTS: [Interest; 6] = [READ, WRITE, BOTH, READ.level(), BOTH.oneshot(), Interest::PARKED];
+
+#[test]
+fn short_batches_equal_their_calls_one_by_one() {
+    let raw = Of::Raw(0);
+    let changes = [READ, WRITE.level(), BOTH.oneshot(), Interest::PARKED];
+    let mut all: Vec<Step> = changes.map(|interest| Step::Register(raw, interest)).to_vec();
+    all.extend(changes.map(|interest| Step::Reregister(raw, interest)));
+    all.push(Step::Deregister(raw));
+    for &first in &all {
+        for &second in &all {
+            check_same_one_by_one(&[first, second], 2);
+            check_same_one_by_one(&[Step::Register(raw, READ), first, second], 3);
+        }
+    }
+}
+
+#[test]
+fn batches_equal_their_calls_one_by_one() {
+    use proptest::prelude::*;
+
+    let of = (0..DESCRIPTORS, 0..3_usize).prop_map(|(fd, which)| match which {
+        1.. if fd < DESCRIPTORS - 1 => Of::Borrowed(fd, which - 1),
+        _ => Of::Raw(fd),
+    });
+    let step =
+        (of, 0..3, proptest::sample::select(&INTERESTS[..])).prop_map(|(of, operation, interest)| match operation {
+            0 => Step::Register(of, interest),
+            1 => Step::Reregister(of, interest),
+            _ => Step::Deregister(of),
+        });
+    // Shorter sequences are tried after a failure; nothing is written to files.
+    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(steps in proptest::collection::vec(step, 1..9), size in 2..9_usize)| {
+        check_same_one_by_one(&steps, size);
+    });
 }

@@ -130,7 +130,7 @@ pub(crate) fn a_fifo_between_two_looks<T: Engine>() {
             }
         }
         if origin == Origin::Bare {
-            tie.release();
+            let _ = tie.release();
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn a_registration_joins_a_wait<T: Engine>() {
         let fd = a.as_raw_fd();
         scope.spawn(move || {
             waiter.falls_asleep();
-            engine.register(fd, Token(1), READ, Origin::Bare).map(Tie::release).unwrap();
+            engine.register(fd, Token(1), READ, Origin::Bare).map(|tie| _ = tie.release()).unwrap();
         });
         rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
     });

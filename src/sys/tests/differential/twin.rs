@@ -124,12 +124,12 @@ impl<T: Engine> Source<T> {
             if !Excuses::<T>::refuses_twice(fd) {
                 return Ok(());
             }
-            let result = engine.register(fd, token, interest, Origin::Bare).map(Tie::release);
+            let result = engine.register(fd, token, interest, Origin::Bare).map(|tie| _ = tie.release());
             return expect_refusal("register", result, ErrorKind::AlreadyExists);
         }
         let tie = engine.register(fd, token, interest, origin).map_err(|error| format!("register: {error}"))?;
         if origin == Origin::Bare {
-            tie.release();
+            let _ = tie.release();
         } else {
             self.tie = Some(tie);
         }
@@ -166,7 +166,7 @@ impl<T: Engine> Source<T> {
 
     fn release(&mut self) {
         if let (Some(tie), Some(watch)) = (self.tie.take(), &mut self.watch) {
-            tie.release();
+            let _ = tie.release();
             watch.stop_seeing();
             watch.origin = Origin::Bare;
         }

@@ -78,7 +78,8 @@ const _: () = {
     assert!(Changes::DELETED.bits() == VnodeNotes::DELETE.bits());
 };
 
-const BROKEN_PIPE: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.bits());
+const PIPE_END: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.bits());
+const LAST: Flags = Flags::from_bits(Flags::EOF.bits() | Flags::ONESHOT.bits());
 
 #[cfg(not(target_os = "linux"))]
 const AIO: Option<Filter> = Some(Filter::AIO);
@@ -90,33 +91,50 @@ const LIO: Option<Filter> = Some(Filter::LIO);
 #[cfg(not(target_os = "freebsd"))]
 const LIO: Option<Filter> = None;
 
-/// Whether closing a descriptor removes its filters. libkqueue cannot see it close (its BUGS.md).
-pub(super) const CLOSE_FORGETS: bool = cfg!(not(target_os = "linux"));
+/// Whether a change without `EV_ADD` replaces `udata` and evaluates the filter again, as one with `EV_ADD` does.
+///
+/// FreeBSD (kern_event.c: `kqueue_register`) and NetBSD do both, and FreeBSD saves the allocation of a knote. OpenBSD
+/// replaces `udata` with `EV_ADD` only; for the other systems the second half was not seen.
+pub(super) const TOUCH_REPLACES_UDATA: bool = cfg!(any(target_os = "freebsd", target_os = "netbsd"));
 
 fn change(ident: usize, filter: Filter, flags: Flags, fflags: u32, token: Token) -> Kevent {
     Kevent::new(ident, filter, flags, fflags, 0, token.0)
 }
 
-/// Adds a filter, or replaces its token.
+/// Adds a filter. If the knote exists, this replaces its token, enables it if it is one-shot, and keeps its other flags.
 pub(super) fn add(ident: usize, filter: Filter, fflags: u32, token: Token, mode: Mode) -> Kevent {
     let flags = match mode {
         Mode::Edge => Flags::CLEAR,
         Mode::Level => Flags::empty(),
-        // Without EV_CLEAR: NetBSD looks at that first, and then never disables (kern_event.c: `kqueue_scan`).
-        Mode::OneShot => Flags::DISPATCH,
+        // Without EV_CLEAR, which NetBSD tests first, so that it never disables a filter with both (kern_event.c:
+        // `kqueue_scan`). `EV_ADD` alone leaves a disabled knote disabled.
+        Mode::OneShot => Flags::DISPATCH | Flags::ENABLE,
         Mode::Parked => Flags::DISABLE,
     };
     change(ident, filter, Flags::ADD | Flags::RECEIPT | flags, fflags, token)
 }
 
-/// The read filter in place of a write filter that cannot be added: see `Kqueue::arm`. Both flags come back with the
-/// event, and together they mean nothing else here.
+/// Replaces the token of a knote that exists, and evaluates its filter again (see [`TOUCH_REPLACES_UDATA`]). Fails if there is
+/// none.
+pub(super) fn touch(ident: usize, filter: Filter, fflags: u32, token: Token, mode: Mode) -> Kevent {
+    let flag = if mode == Mode::Parked { Flags::DISABLE } else { Flags::ENABLE };
+    change(ident, filter, flag | Flags::RECEIPT, fflags, token)
+}
+
+/// Finds out whether a knote exists. `token` is the token that it has, because the change stores it on most systems.
+pub(super) fn probe(ident: usize, filter: Filter, fflags: u32, token: Token) -> Kevent {
+    change(ident, filter, Flags::RECEIPT, fflags, token)
+}
+
+/// The read filter for the end of a pipe's reader, in place of the write filter or beside it: see
+/// `Kqueue::replace_write_filter` and `Kqueue::add_pipe_end_beside`. Both flags come back with the event, and together they
+/// mean nothing else here.
 pub(super) fn replace_for_broken_pipe(ident: usize, token: Token) -> [Kevent; 2] {
-    let add = change(ident, READ, Flags::ADD | BROKEN_PIPE | Flags::RECEIPT, 0, token);
+    let add = change(ident, READ, Flags::ADD | PIPE_END | Flags::RECEIPT, 0, token);
     [delete(ident, READ), add]
 }
 
-/// Keeps a filter from firing until it is deleted and added again. It may be absent.
+/// Keeps a filter from firing until it is enabled, or deleted and added again.
 pub(super) fn disable(ident: usize, filter: Filter, fflags: u32, token: Token) -> Kevent {
     change(ident, filter, Flags::DISABLE | Flags::RECEIPT, fflags, token)
 }
@@ -171,13 +189,19 @@ impl Kevent {
         self.has(Flags::DISPATCH)
     }
 
+    /// Whether the kernel has removed the knote of a descriptor and this is its last event: none is added with EV_ONESHOT.
+    pub(super) fn is_last(&self) -> bool {
+        self.flags().contains(LAST) && [READ, WRITE].contains(&self.filter())
+    }
+
+    /// Whether the read filter stands for the write end of a pipe whose reader has left.
+    pub(super) fn is_pipe_end(&self) -> bool {
+        self.filter() == READ && self.flags().contains(PIPE_END)
+    }
+
     /// macOS fires this filter for ordinary data and the end of file too.
     fn is_exceptional(&self) -> bool {
         EXCEPT.is_some_and(|(filter, _)| self.filter() == filter)
-    }
-
-    fn is_broken_pipe(&self) -> bool {
-        self.filter() == READ && self.flags().contains(BROKEN_PIPE)
     }
 
     fn has(&self, flag: Flags) -> bool {
@@ -192,11 +216,12 @@ impl Record for Kevent {
 
     fn is_readable(&self) -> bool {
         let without_direction = [USER, Filter::TIMER, Filter::PROC, Filter::SIGNAL, Filter::VNODE];
-        self.filter() == READ || without_direction.contains(&self.filter()) || self.is_exceptional()
+        let is_read = self.filter() == READ && !self.is_pipe_end();
+        is_read || without_direction.contains(&self.filter()) || self.is_exceptional()
     }
 
     fn is_writable(&self) -> bool {
-        self.filter() == WRITE || self.is_broken_pipe()
+        self.filter() == WRITE || self.is_pipe_end()
     }
 
     fn is_error(&self) -> bool {
@@ -204,15 +229,17 @@ impl Record for Kevent {
     }
 
     fn is_read_closed(&self) -> bool {
-        self.has(Flags::EOF) && (self.filter() == READ || self.is_exceptional())
+        self.has(Flags::EOF) && ((self.filter() == READ && !self.is_pipe_end()) || self.is_exceptional())
     }
 
     fn is_write_closed(&self) -> bool {
-        (self.filter() == WRITE && self.has(Flags::EOF)) || self.is_broken_pipe()
+        (self.filter() == WRITE && self.has(Flags::EOF)) || self.is_pipe_end()
     }
 
     fn is_priority(&self) -> bool {
-        self.is_exceptional() && EXCEPT.is_some_and(|(_, note)| self.fflags() & note != 0)
+        // At the end of a socket Apple's kernel leaves its error number in `fflags`, and ECONNRESET (54) has the bit of
+        // NOTE_OOB.
+        self.is_exceptional() && !self.has(Flags::EOF) && EXCEPT.is_some_and(|(_, note)| self.fflags() & note != 0)
     }
 
     fn is_aio(&self) -> bool {
@@ -249,7 +276,7 @@ mod tests {
         assert_eq!(answers(&event(READ, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);
         assert_eq!(answers(&event(WRITE, Flags::CLEAR, 0)), [0, 1, 0, 0, 0]);
         assert_eq!(answers(&event(READ, Flags::CLEAR | Flags::EOF, 0)), [1, 0, 1, 0, 0]);
-        assert_eq!(answers(&event(READ, Flags::CLEAR | Flags::DISPATCH | Flags::EOF, 0)), [1, 1, 1, 1, 0]);
+        assert_eq!(answers(&event(READ, Flags::CLEAR | Flags::DISPATCH | Flags::EOF, 0)), [0, 1, 0, 1, 0]);
         assert_eq!(answers(&event(WRITE, Flags::EOF, 0)), [0, 1, 0, 1, 0]);
         assert_eq!(answers(&event(READ, Flags::EOF, libc::ECONNRESET as u32)), [1, 0, 1, 0, 1]);
         assert_eq!(answers(&event(USER, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);
@@ -258,6 +285,8 @@ mod tests {
             assert!(
                 event(filter, Flags::empty(), note).is_priority() && event(filter, Flags::empty(), note).is_readable()
             );
+            let reset = event(filter, Flags::EOF, libc::ECONNRESET as u32);
+            assert!(reset.is_readable() && !reset.is_priority(), "an error number is not a note");
             assert!(
                 event(filter, Flags::empty(), 0).is_readable() && !event(filter, Flags::empty(), 0).is_priority(),
                 "ordinary data on macOS"

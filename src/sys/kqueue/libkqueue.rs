@@ -1,0 +1,24 @@
+//! Every exception that this backend makes for libkqueue, a kqueue in user space for Linux that serves to test it.
+//!
+//! No kernel needs any of them. `kevent.rs` has the binding; `tests/suite/libkqueue.rs` lists the faults that have no cure.
+
+use super::super::kevent::Kevent;
+use super::filters;
+use crate::Token;
+
+const IS_LIBKQUEUE: bool = cfg!(target_os = "linux");
+
+/// Whether closing a descriptor removes its knotes. libkqueue cannot see a descriptor close (its BUGS.md).
+pub(super) const CLOSE_REMOVES_KNOTES: bool = !IS_LIBKQUEUE;
+
+/// The number of kevents in one call: a batch needs memory for them. libkqueue has room for 512 receipts.
+pub(super) const MAX_CHANGES: usize = if IS_LIBKQUEUE { 512 } else { 512 * super::MAX_KEVENTS };
+
+/// The kevents that add a disabled knote. libkqueue adds a disabled knote enabled, and takes it for disabled from then on.
+pub(super) fn add_disabled(ident: usize, filter: super::Filter, token: Token) -> (Kevent, Option<Kevent>) {
+    if IS_LIBKQUEUE {
+        let add = filters::add(ident, filter, 0, token, super::Mode::Level);
+        return (add, Some(filters::disable(ident, filter, 0, token)));
+    }
+    (filters::add(ident, filter, 0, token, super::Mode::Parked), None)
+}

@@ -1,0 +1,258 @@
+//! What the backend remembers of registrations.
+//!
+//! kqueue keeps one knote for each filter of a descriptor. The kernel has no word for the registration as a whole, and
+//! `EV_ADD` changes neither the flags of a knote that exists nor its disabled state. Most registrations need no memory: a
+//! *plain* registration belongs to a socket or pipe of this crate, is edge-triggered, and has no filter but `EVFILT_READ`
+//! and `EVFILT_WRITE`. For a plain registration each change adds the filters that are wanted and deletes the others.
+//!
+//! Every other registration has an entry in this table: the filters that its knotes have, the trigger mode, and the token.
+//! An entry may outlive its knotes, because closing a descriptor removes them and is not visible here. So an entry is a
+//! hint: for a raw descriptor a receipt of the kernel decides whether it is registered.
+//!
+//! A queue without entries takes no lock: [`Registrations::are_any`] is one load.
+
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use super::super::call::lock;
+use super::super::kevent::{Filter, Kevent};
+use super::super::{Change, Operation, Origin};
+use super::filters::{EXCEPT, READ, WRITE};
+use super::libkqueue::CLOSE_REMOVES_KNOTES;
+use super::PIPE_END_BESIDE_WRITE;
+use crate::interest::Mode;
+use crate::{Interest, Token};
+
+/// A set of the filters that a descriptor can have.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filters(u8);
+
+impl Filters {
+    pub(super) const NONE: Filters = Filters(0);
+    pub(super) const READ: Filters = Filters(1);
+    pub(super) const WRITE: Filters = Filters(2);
+    pub(super) const EXCEPT: Filters = Filters(4);
+    /// The filters that a plain registration can have.
+    pub(super) const PLAIN: Filters = Filters(3);
+
+    /// The filters that an interest needs. A disabled registration keeps a disabled read filter.
+    pub(super) fn of_interest(interest: Interest) -> Filters {
+        if interest.mode() == Mode::Parked {
+            return Filters::READ;
+        }
+        Filters::NONE
+            .with_if(Filters::READ, interest.is_readable())
+            .with_if(Filters::WRITE, interest.is_writable())
+            .with_if(Filters::EXCEPT, interest.is_priority())
+    }
+
+    /// The set of one filter; empty if a descriptor cannot have it.
+    pub(super) fn of_filter(filter: Filter) -> Filters {
+        Filters::NONE
+            .with_if(Filters::READ, filter == READ)
+            .with_if(Filters::WRITE, filter == WRITE)
+            .with_if(Filters::EXCEPT, EXCEPT.is_some_and(|(except, _)| filter == except))
+    }
+
+    fn with_if(self, other: Filters, condition: bool) -> Filters {
+        if condition {
+            self.union(other)
+        } else {
+            self
+        }
+    }
+
+    pub(super) fn union(self, other: Filters) -> Filters {
+        Filters(self.0 | other.0)
+    }
+
+    pub(super) fn without(self, other: Filters) -> Filters {
+        Filters(self.0 & !other.0)
+    }
+
+    pub(super) fn intersection(self, other: Filters) -> Filters {
+        Filters(self.0 & other.0)
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Each filter with its notes, the write filter first.
+    ///
+    /// libkqueue forgets what it needs to see a half-close when the write filter comes second.
+    pub(super) fn iter(self) -> impl Iterator<Item = (Filter, u32)> {
+        let all = [(Filters::WRITE, Some((WRITE, 0))), (Filters::READ, Some((READ, 0))), (Filters::EXCEPT, EXCEPT)];
+        all.into_iter().filter(move |(one, _)| !self.intersection(*one).is_empty()).filter_map(|(_, filter)| filter)
+    }
+}
+
+/// A registration that is not plain.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// `None` if a plain registration lost its source: its token stands in the kernel only.
+    pub(super) token: Option<Token>,
+    pub(super) interest: Interest,
+    /// The knotes that the kernel has, as far as is known here.
+    pub(super) filters: Filters,
+    /// The read filter reports the end of a pipe's reader in place of the write filter, or beside it.
+    pub(super) has_pipe_end: bool,
+    /// A one-shot registration of several filters has reported its event.
+    pub(super) is_disarmed: bool,
+    /// The source borrows its descriptor: nothing else may take the registration over.
+    pub(super) is_borrowed: bool,
+}
+
+impl Entry {
+    /// The entry after a successful change to `filters`.
+    pub(super) fn of(change: &Change, filters: Filters) -> Entry {
+        Entry {
+            token: Some(change.token),
+            interest: change.interest,
+            filters,
+            has_pipe_end: false,
+            is_disarmed: false,
+            is_borrowed: change.origin == Origin::Lent,
+        }
+    }
+
+    /// The entry of a plain registration whose source is gone while the descriptor is open.
+    pub(super) fn detached() -> Entry {
+        Entry {
+            token: None,
+            interest: Interest::READABLE.add(Interest::WRITABLE),
+            filters: Filters::PLAIN,
+            has_pipe_end: false,
+            is_disarmed: false,
+            is_borrowed: false,
+        }
+    }
+
+    /// Whether the registration is plain, so that it needs no entry.
+    fn is_plain(&self, origin: Origin) -> bool {
+        CLOSE_REMOVES_KNOTES
+            && origin == Origin::Own
+            && self.interest.is_edge()
+            && self.filters.without(Filters::PLAIN).is_empty()
+            && !self.has_pipe_end
+    }
+
+    /// What the kernel holds for this registration.
+    pub(super) fn before(&self, change: &Change) -> Before {
+        let mode = Some(self.interest.mode()).filter(|_| !self.has_pipe_end);
+        let is_certain = change.operation == Operation::Register || change.origin != Origin::Bare;
+        Before { filters: self.filters, mode, is_certain }
+    }
+}
+
+/// What the kernel may hold for a descriptor before a change.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Before {
+    pub(super) filters: Filters,
+    /// The mode of those knotes; `None` if it is not known, or if a knote has other flags.
+    pub(super) mode: Option<Mode>,
+    /// The caller knows that the descriptor is registered.
+    pub(super) is_certain: bool,
+}
+
+impl Before {
+    /// What there may be without an entry: nothing, or a plain registration.
+    pub(super) fn without_entry(change: &Change) -> Before {
+        match (change.operation, change.origin) {
+            (Operation::Register, Origin::Bare) => {
+                Before { filters: Filters::PLAIN, mode: Some(Mode::Edge), is_certain: true }
+            }
+            (Operation::Register, _) => Before { filters: Filters::NONE, mode: Some(Mode::Edge), is_certain: true },
+            // The receipts of the deletions decide whether the descriptor is registered.
+            (_, Origin::Bare) => Before { filters: Filters::PLAIN, mode: None, is_certain: false },
+            (..) => Before { filters: Filters::PLAIN, mode: Some(Mode::Edge), is_certain: true },
+        }
+    }
+}
+
+/// The table of a queue.
+#[derive(Debug, Default)]
+pub(super) struct Registrations {
+    /// Whether there ever was an entry.
+    are_any: AtomicBool,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    by_fd: HashMap<RawFd, Entry>,
+    /// Reused, so that a wait allocates nothing.
+    pub(super) kevents: Vec<Kevent>,
+}
+
+impl Registrations {
+    #[inline]
+    pub(super) fn are_any(&self) -> bool {
+        self.are_any.load(Ordering::Acquire)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+
+    /// The table, locked, while changes are made; `None` if all of them are plain and there is no entry.
+    ///
+    /// The lock is held while the kernel makes the changes, so that of an event and a change at the same time one comes
+    /// first.
+    pub(super) fn during(&self, changes: &[Change]) -> Option<MutexGuard<'_, Table>> {
+        if changes.iter().all(|change| matches!(change.origin, Origin::Filter(_))) {
+            return None;
+        }
+        if !self.are_any() {
+            if changes.iter().all(needs_no_entry) {
+                return None;
+            }
+            // Before the kernel can deliver an event of it.
+            self.are_any.store(true, Ordering::Release);
+        }
+        Some(self.lock())
+    }
+
+    /// The descriptor of a plain registration leaves its source, and stays open and registered.
+    pub(super) fn detach(&self, fd: RawFd) {
+        self.are_any.store(true, Ordering::Release);
+        self.lock().by_fd.entry(fd).or_insert_with(Entry::detached).is_borrowed = false;
+    }
+}
+
+fn needs_no_entry(change: &Change) -> bool {
+    let may_have_pipe_end = PIPE_END_BESIDE_WRITE && change.interest.is_writable();
+    let is_plain = Entry::of(change, Filters::of_interest(change.interest)).is_plain(change.origin);
+    matches!(change.origin, Origin::Filter(_))
+        || (is_plain && !may_have_pipe_end)
+        || (change.operation == Operation::Deregister && CLOSE_REMOVES_KNOTES && change.origin != Origin::Lent)
+}
+
+impl Table {
+    pub(super) fn get(&self, fd: RawFd) -> Option<&Entry> {
+        self.by_fd.get(&fd)
+    }
+
+    pub(super) fn get_mut(&mut self, fd: RawFd) -> Option<&mut Entry> {
+        self.by_fd.get_mut(&fd)
+    }
+
+    /// Keeps the entry, unless the registration is plain.
+    pub(super) fn set(&mut self, fd: RawFd, entry: Entry, origin: Origin) {
+        if entry.is_plain(origin) {
+            self.by_fd.remove(&fd);
+        } else {
+            self.by_fd.insert(fd, entry);
+        }
+    }
+
+    pub(super) fn remove(&mut self, fd: RawFd) {
+        self.by_fd.remove(&fd);
+    }
+}
