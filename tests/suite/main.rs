@@ -26,6 +26,7 @@ mod pollset;
     not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
 ))]
 mod queue;
+mod registrations;
 mod tcp;
 mod threads;
 mod timers;

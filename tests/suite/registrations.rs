@@ -1,0 +1,287 @@
+//! One descriptor and several sources, modes, and failures: a registration is what the last successful change made it.
+
+use std::io::{ErrorKind, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use kevio::net::UnixStream;
+use kevio::unix::{pipe, IoSource, SourceFd};
+use kevio::{Backend, Interest, Token, BACKEND};
+
+use super::harness::*;
+use super::libkqueue;
+
+/// The modes of a registration that its source leaves, and whether its event has been reported before.
+const LEFT: [(Interest, bool); 6] = [
+    (READ, false),
+    (BOTH, true),
+    (BOTH.level(), true),
+    (READ.oneshot(), true),
+    (BOTH.oneshot(), true),
+    (Interest::PARKED, false),
+];
+
+/// Registers a source over a registration that was left behind: kqueue replaces it, and other backends may refuse.
+fn register_over(l: &Loop, source: &mut impl kevio::event::Source, fd: i32, token: usize, interest: Interest) {
+    let registry = l.poll.registry();
+    match registry.register(source, Token(token), interest) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && BACKEND != Backend::Kqueue => {
+            registry.deregister(&mut SourceFd(&fd)).unwrap();
+            registry.register(source, Token(token), interest).unwrap();
+        }
+        result => result.unwrap(),
+    }
+}
+
+/// The stream is readable and writable; it has been registered, and nothing of that registration is reported any more.
+#[track_caller]
+fn check_modes_of(l: &mut Loop, a: &mut impl kevio::event::Source, b: &mut impl Write, interest: Interest) {
+    b.write_all(b"x").unwrap();
+    if interest.is_readable() {
+        l.expect(2, R);
+    }
+    if interest.is_level() {
+        for _ in 0..3 {
+            l.expect(2, R);
+        }
+    } else if interest.is_oneshot() {
+        b.write_all(b"y").unwrap();
+        l.expect_silence();
+    } else if interest == READ {
+        // The edge of readability, and nothing of writability.
+        l.expect_not(2, W);
+    }
+    l.reregister(a, 3, Interest::PARKED);
+    l.expect_silence();
+}
+
+#[test]
+fn stream_wrapped_again_takes_its_new_registration() {
+    for (left, is_reported) in LEFT {
+        for interest in [READ, READ.level(), READ.oneshot(), Interest::PARKED] {
+            let mut l = Loop::new();
+            let (mut a, mut b) = UnixStream::pair().unwrap();
+            let fd = a.as_raw_fd();
+            b.write_all(b"x").unwrap();
+            l.register(&mut a, 1, left);
+            if is_reported {
+                l.expect_any(1, R | W);
+            }
+            let mut a = UnixStream::from_std(std::os::unix::net::UnixStream::from(a));
+            register_over(&l, &mut a, fd, 2, interest);
+            check_modes_of(&mut l, &mut a, &mut b, interest);
+        }
+    }
+}
+
+#[test]
+fn descriptor_wrapped_again_takes_its_new_registration() {
+    for (left, is_reported) in LEFT {
+        for interest in [READ, READ.level(), READ.oneshot(), Interest::PARKED] {
+            let mut l = Loop::new();
+            let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+            a.set_nonblocking(true).unwrap();
+            let mut b = UnixStream::from_std(b);
+            let fd = a.as_raw_fd();
+            let mut source = IoSource::new(OwnedFd::from(a));
+            b.write_all(b"x").unwrap();
+            l.register(&mut source, 1, left);
+            if is_reported {
+                l.expect_any(1, R | W);
+            }
+            let mut source = IoSource::new(source.into_inner());
+            register_over(&l, &mut source, fd, 2, interest);
+            check_modes_of(&mut l, &mut source, &mut b, interest);
+        }
+    }
+}
+
+#[test]
+fn stream_registered_after_its_number_takes_its_new_registration() {
+    for (left, is_reported) in LEFT {
+        let mut l = Loop::new();
+        let (a, mut b) = UnixStream::pair().unwrap();
+        let mut a = UnixStream::from(OwnedFd::from(a));
+        let fd = a.as_raw_fd();
+        b.write_all(b"x").unwrap();
+        l.register(&mut SourceFd(&fd), 1, left);
+        if is_reported {
+            l.expect_any(1, R | W);
+        }
+        register_over(&l, &mut a, fd, 2, READ);
+        check_modes_of(&mut l, &mut a, &mut b, READ);
+    }
+}
+
+/// Every mode to every other, through a source and through a number.
+#[test]
+fn reregistering_takes_every_mode_to_every_other() {
+    let modes = [READ, WRITE, BOTH, READ.level(), BOTH.level(), READ.oneshot(), BOTH.oneshot(), Interest::PARKED];
+    for from in modes {
+        for to in [READ, READ.level(), READ.oneshot(), Interest::PARKED] {
+            for is_raw in [false, true] {
+                let mut l = Loop::new();
+                let (mut a, mut b) = UnixStream::pair().unwrap();
+                let fd = a.as_raw_fd();
+                b.write_all(b"x").unwrap();
+                if is_raw {
+                    l.register(&mut SourceFd(&fd), 1, from);
+                    l.turn(Some(std::time::Duration::ZERO));
+                    l.reregister(&mut SourceFd(&fd), 2, to);
+                    check_modes_of(&mut l, &mut SourceFd(&fd), &mut b, to);
+                    l.deregister(&mut SourceFd(&fd));
+                } else {
+                    l.register(&mut a, 1, from);
+                    l.turn(Some(std::time::Duration::ZERO));
+                    l.reregister(&mut a, 2, to);
+                    check_modes_of(&mut l, &mut a, &mut b, to);
+                    l.deregister(&mut a);
+                }
+                b.write_all(b"z").unwrap();
+                l.expect_silence();
+            }
+        }
+    }
+}
+
+#[test]
+fn second_borrowing_source_is_refused_and_removes_nothing() {
+    for first_interest in [READ, Interest::PARKED] {
+        for second_interest in [READ, READ.level(), Interest::PARKED] {
+            let mut l = Loop::new();
+            let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
+            let mut first = IoSource::new(a.as_fd());
+            let mut second = IoSource::new(a.as_fd());
+            l.register(&mut first, 1, first_interest);
+            let error = l.poll.registry().register(&mut second, Token(2), second_interest).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+            let mut batch = kevio::Batch::new();
+            batch.register(&mut second, Token(2), second_interest);
+            let error = l.poll.registry().submit(batch).remove(0).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+            drop(second);
+            l.reregister(&mut first, 3, READ);
+            b.write_all(b"x").unwrap();
+            l.expect(3, R);
+            // When the first one is gone, another one may be registered.
+            drop(first);
+            let mut third = IoSource::new(a.as_fd());
+            l.register(&mut third, 4, READ);
+            l.expect(4, R);
+        }
+    }
+}
+
+#[test]
+fn level_triggered_pipe_writer_is_reported_at_every_poll_after_its_reader_left() {
+    for is_raw in [false, true] {
+        for fills in [false, true] {
+            let mut l = Loop::new();
+            let (mut sender, receiver) = pipe::new().unwrap();
+            let fd = sender.as_raw_fd();
+            if is_raw {
+                l.register(&mut SourceFd(&fd), 1, WRITE.level());
+            } else {
+                l.register(&mut sender, 1, WRITE.level());
+            }
+            l.expect(1, W);
+            if fills {
+                while sender.write(&[0; 4096]).is_ok() {}
+                l.expect_silence();
+            }
+            drop(receiver);
+            for _ in 0..5 {
+                l.expect(1, W);
+            }
+            if is_raw {
+                l.reregister(&mut SourceFd(&fd), 2, WRITE.level());
+            } else {
+                l.reregister(&mut sender, 2, WRITE.level());
+            }
+            for _ in 0..5 {
+                l.expect(2, W);
+            }
+            if is_raw {
+                l.deregister(&mut SourceFd(&fd));
+            } else {
+                l.deregister(&mut sender);
+            }
+            l.expect_silence();
+        }
+    }
+}
+
+/// The number of a writer whose reader left is registered until it is deregistered, whatever the kernel keeps of it.
+#[test]
+fn pipe_writer_without_a_reader_stays_registered() {
+    for interest in [WRITE, WRITE.level(), WRITE.oneshot()] {
+        let mut l = Loop::new();
+        let (sender, receiver) = pipe::new().unwrap();
+        let fd = sender.as_raw_fd();
+        l.register(&mut SourceFd(&fd), 1, interest);
+        l.expect(1, W);
+        l.reregister(&mut SourceFd(&fd), 2, interest);
+        l.expect(2, W);
+        drop(receiver);
+        l.reregister(&mut SourceFd(&fd), 3, interest);
+        l.expect(3, W);
+        l.reregister(&mut SourceFd(&fd), 4, interest);
+        l.expect(4, W);
+        l.deregister(&mut SourceFd(&fd));
+        l.expect_silence();
+    }
+}
+
+#[test]
+fn failed_reregistration_leaves_what_was_there() {
+    let mut l = Loop::new();
+    // Not every system can wait for urgent data of a pipe, and not every one refuses it.
+    let (mut sender, mut receiver) = pipe::new().unwrap();
+    l.register(&mut receiver, 1, READ);
+    let fd = receiver.as_raw_fd();
+    let mut expected = 1;
+    match l.poll.registry().reregister(&mut receiver, Token(2), READ | Interest::PRIORITY) {
+        Ok(()) => expected = 2,
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
+    }
+    match l.poll.registry().reregister(&mut SourceFd(&fd), Token(3), Interest::PRIORITY.level()) {
+        Ok(()) => l.reregister(&mut receiver, expected, READ),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
+    }
+    sender.write_all(b"x").unwrap();
+    l.expect(expected, R);
+}
+
+/// A queue can be read and not written.
+#[test]
+fn failed_reregistration_of_a_queue_leaves_what_was_there() {
+    if BACKEND != Backend::Kqueue || libkqueue::is_here() {
+        return;
+    }
+    let kq = kevio_queue();
+    for interest in [WRITE, WRITE.level(), BOTH, BOTH.oneshot()] {
+        let mut l = Loop::new();
+        let fd = kq.as_raw_fd();
+        l.register(&mut SourceFd(&fd), 1, READ.level());
+        l.poll.registry().reregister(&mut SourceFd(&fd), Token(2), interest).unwrap_err();
+        l.expect(1, R);
+        l.deregister(&mut SourceFd(&fd));
+        let mut source = IoSource::new(kq.as_fd());
+        l.register(&mut source, 1, READ.level());
+        l.poll.registry().reregister(&mut source, Token(2), interest).unwrap_err();
+        l.expect(1, R);
+    }
+}
+
+/// A queue that has an event.
+fn kevio_queue() -> OwnedFd {
+    #[cfg(kevio_has_kqueue)]
+    {
+        use kevio::unix::kqueue::{Flags, Kevent, Kqueue, TimerUnit};
+        let kq = Kqueue::new().unwrap();
+        let mut changes = [Kevent::timer(1, Flags::ADD | Flags::ONESHOT, 1, TimerUnit::Milliseconds).unwrap()];
+        assert!(kq.register(&mut changes).unwrap()[0].result().is_ok());
+        kq.into()
+    }
+    #[cfg(not(kevio_has_kqueue))]
+    unreachable!("there is no kqueue here")
+}
