@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::{fmt, io};
 
 use crate::event::Source;
-use crate::sys::{Change, Engine, Operation};
+use crate::sys::{Change, Engine, Key, Operation};
 use crate::{Interest, Registry, Token};
 
 /// Changes to make together, with [`Registry::submit`].
@@ -164,18 +164,26 @@ impl Submission<'_, '_> {
     }
 
     /// Submits the queued changes, in groups of entries that name no descriptor twice.
+    ///
+    /// A single entry that names one twice is a group, too; its changes are submitted in several calls.
     fn submit_queued(&mut self) {
         let changes = std::mem::take(&mut *self.queueing.collected().changes());
         let (mut first, mut start) = (self.first_pending, 0);
-        let mut named = HashSet::new();
+        let mut named = Keys::default();
         for index in self.first_pending..self.ends.len() {
-            let own = &changes[self.start_of(index)..self.ends[index]];
-            if own.iter().any(|change| named.contains(&change.key())) {
-                self.submit_group(first, index, &changes[start..self.start_of(index)]);
-                (first, start) = (index, self.start_of(index));
+            let own = self.start_of(index)..self.ends[index];
+            if changes[own.clone()].iter().any(|change| named.contains(change)) {
+                self.submit_group(first, index, &changes[start..own.start]);
+                (first, start) = (index, own.start);
                 named.clear();
             }
-            named.extend(own.iter().map(Change::key));
+            let are_new = changes[own].iter().fold(true, |are_new, change| named.insert(change) & are_new);
+            if !are_new {
+                // The entry names a descriptor twice.
+                self.submit_group(first, index + 1, &changes[start..self.ends[index]]);
+                (first, start) = (index + 1, self.ends[index]);
+                named.clear();
+            }
         }
         self.submit_group(first, self.ends.len(), &changes[start..]);
         self.first_pending = self.ends.len();
@@ -191,7 +199,8 @@ impl Submission<'_, '_> {
 
     /// Submits the changes of the entries from `first` to `end`, and brings those that failed to an end.
     fn submit_group(&mut self, first: usize, end: usize, changes: &[Change]) {
-        let mut outcomes = self.registry.selector().apply(changes);
+        let is_one = end - first == 1;
+        let mut outcomes = if is_one { apply(self.registry, changes) } else { self.registry.selector().apply(changes) };
         let offset = if first == end { 0 } else { self.start_of(first) };
         for index in first..end {
             let range = self.start_of(index) - offset..self.ends[index] - offset;
@@ -261,6 +270,62 @@ impl Registry {
         }
         submission.submit_queued();
         std::mem::take(&mut submission.results)
+    }
+}
+
+/// Makes changes in their order, in as few calls as possible.
+fn apply(registry: &Registry, changes: &[Change]) -> Vec<io::Result<()>> {
+    let (mut outcomes, mut start) = (Vec::new(), 0);
+    let mut named = Keys::default();
+    for (index, change) in changes.iter().enumerate() {
+        if named.contains(change) {
+            outcomes.extend(registry.selector().apply(&changes[start..index]));
+            start = index;
+            named.clear();
+        }
+        named.insert(change);
+    }
+    if start == 0 {
+        return registry.selector().apply(changes);
+    }
+    outcomes.extend(registry.selector().apply(&changes[start..]));
+    outcomes
+}
+
+/// The keys of changes: a bit for each descriptor, and the others in a set.
+#[derive(Default)]
+struct Keys {
+    descriptors: Vec<u64>,
+    others: HashSet<Key>,
+}
+
+impl Keys {
+    fn contains(&self, change: &Change) -> bool {
+        match change.key() {
+            (fd, None) => self.descriptors.get(fd as usize / 64).is_some_and(|word| word & 1 << (fd % 64) != 0),
+            key => self.others.contains(&key),
+        }
+    }
+
+    /// Returns `true` if the key is new.
+    fn insert(&mut self, change: &Change) -> bool {
+        let is_new = !self.contains(change);
+        match change.key() {
+            (fd, None) => {
+                let index = fd as usize / 64;
+                if index >= self.descriptors.len() {
+                    self.descriptors.resize(index + 1, 0);
+                }
+                self.descriptors[index] |= 1 << (fd % 64);
+            }
+            key => drop(self.others.insert(key)),
+        }
+        is_new
+    }
+
+    fn clear(&mut self) {
+        self.descriptors.fill(0);
+        self.others.clear();
     }
 }
 

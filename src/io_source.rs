@@ -175,6 +175,12 @@ impl<T: AsFd> IoSource<T> {
         Ok(())
     }
 
+    /// What this source says of itself when it changes or ends its registration.
+    #[inline(always)]
+    fn origin(&self) -> Origin {
+        self.tie.as_ref().map_or(Self::ORIGIN, |tie| tie.origin(Self::ORIGIN))
+    }
+
     /// A type without a destructor does not close what it has.
     const ORIGIN: Origin = if std::mem::needs_drop::<T>() { Origin::Wrapped } else { Origin::Lent };
 }
@@ -190,7 +196,11 @@ impl<T: AsFd> Source for IoSource<T> {
         if !registry.knows(self.poll)? {
             return Err(sys::not_found());
         }
-        registry.change(self.fd(), token, interests, Self::ORIGIN)
+        registry.change(self.fd(), token, interests, self.origin())?;
+        if let Some(tie) = &mut self.tie {
+            tie.set_interest(interests);
+        }
+        Ok(())
     }
 
     #[inline(always)]
@@ -198,7 +208,7 @@ impl<T: AsFd> Source for IoSource<T> {
         if self.poll != registry.id() {
             return Err(sys::not_found());
         }
-        let result = registry.remove(self.fd(), Self::ORIGIN);
+        let result = registry.remove(self.fd(), self.origin());
         (self.tie, self.poll) = (None, 0);
         result
     }

@@ -317,7 +317,7 @@ impl Registry {
         Ok(Registry { shared: Arc::clone(&self.shared), batch: None })
     }
 
-    #[inline]
+    #[inline(always)] // Returning is dear: see `control` of epoll.
     pub(crate) fn add(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Tie> {
         if self.queues() {
             return self.defer(Change { operation: Operation::Register, fd, token, interest, origin });
@@ -327,7 +327,7 @@ impl Registry {
         Ok(tie)
     }
 
-    #[inline]
+    #[inline(always)] // Returning is dear: see `control` of epoll.
     pub(crate) fn change(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
         if self.queues() {
             return self.defer(Change { operation: Operation::Reregister, fd, token, interest, origin }).map(drop);
@@ -335,7 +335,7 @@ impl Registry {
         self.selector().reregister(fd, token, interest, origin)
     }
 
-    #[inline]
+    #[inline(always)] // Returning is dear: see `control` of epoll.
     pub(crate) fn remove(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
         if self.queues() {
             return self.defer(Change::deregister(fd, origin)).map(drop);

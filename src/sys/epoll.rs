@@ -204,7 +204,7 @@ impl Engine for Epoll {
     fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Number> {
         self.check_absent(fd, token, interest, origin)?;
         self.add(fd, token, interest)?;
-        Ok(Number::of(fd, origin))
+        Ok(Number::of(fd, interest, origin))
     }
 
     #[inline(always)]

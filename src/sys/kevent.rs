@@ -81,6 +81,10 @@ unsafe impl Send for Kevent {}
 unsafe impl Sync for Kevent {}
 
 impl Kevent {
+    /// A record of zeroes, for memory that the kernel or a change will fill.
+    // SAFETY: the record is integers and one pointer; all zeroes is a value of each.
+    pub(crate) const ZERO: Kevent = Kevent(unsafe { mem::zeroed() });
+
     /// A record of these fields, as `EV_SET` makes it; what else the system's record has is zero.
     #[must_use]
     pub fn new(ident: usize, filter: Filter, flags: Flags, fflags: u32, data: RawData, udata: usize) -> Kevent {
@@ -361,6 +365,7 @@ fn kqueue1() -> Option<Kqueue1> {
 /// `changes` can be read and `events` written for as many records as said. There is room for as many events as there
 /// are changes, or for none and one change at most: DragonFly writes a receipt for each without looking. No record has
 /// a filter that takes one of its fields for a pointer.
+#[inline(always)] // Returning after a call of the kernel is dear: see `control` of epoll.
 pub(crate) unsafe fn kevent(
     kq: RawFd,
     (changes, nchanges): (*const Kevent, usize),
@@ -379,15 +384,25 @@ pub(crate) unsafe fn kevent(
     check(n).map(|n| n as usize)
 }
 
+/// The timeout of a call that returns receipts.
+///
+/// The kernel does not wait when it has written a receipt (kern_event.c of all five systems), and a timeout would have to be
+/// copied in: 50 instructions on FreeBSD. libkqueue does wait.
+const NO_WAIT: Option<Duration> = if cfg!(target_os = "linux") { Some(Duration::ZERO) } else { None };
+
 /// Applies changes that all ask for a receipt, and overwrites them with the receipts, in the same order.
 ///
 /// The kernel collects no events in such a call. It returns fewer receipts than changes only if a signal arrived, and
 /// then every change has been applied (kqueue(2), FreeBSD: EINTR).
+#[inline(always)] // Returning after a call of the kernel is dear: see `control` of epoll.
 pub(crate) fn submit(kq: RawFd, changes: &mut [Kevent]) -> io::Result<&[Kevent]> {
     let (records, len) = (changes.as_mut_ptr(), changes.len());
+    if len == 0 {
+        return Ok(&[]);
+    }
     // SAFETY: the kernel reads `len` records and writes at most as many over them, each after it was read (kern_event.c
     // of all five systems copies in before it copies out). Who adds filters looks at them.
-    match unsafe { kevent(kq, (records, len), (records, len), Some(Duration::ZERO)) } {
+    match unsafe { kevent(kq, (records, len), (records, len), NO_WAIT) } {
         Ok(n) => Ok(&changes[..n]),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(&[]),
         Err(error) => Err(error),
@@ -405,6 +420,7 @@ pub(crate) fn submit_one(kq: RawFd, change: &Kevent) -> io::Result<()> {
 
 /// Applies changes and waits, and fills `events` up to its capacity; there has to be room for as many events as there
 /// are changes. After an error it is empty.
+#[inline(always)] // As above.
 pub(crate) fn fill(
     kq: RawFd,
     changes: &[Kevent],

@@ -17,9 +17,9 @@ mod receipts;
 mod registrations;
 
 use self::changelist::{ChangeList, MAX_KEVENTS};
-use self::filters::{EXCEPT, USER};
-use self::libkqueue::MAX_CHANGES;
-use self::registrations::{Before, Registrations, Table};
+use self::filters::{EXCEPT, READ, USER, WRITE};
+use self::libkqueue::{CLOSE_REMOVES_KNOTES, MAX_CHANGES};
+use self::registrations::{Before, Entry, Filters, Registrations, Table};
 use super::kevent::{self, Filter, Kevent};
 use super::self_pipe::SelfPipe;
 use super::{not_found, unsupported, Backend, Change, Engine, Number, Operation, Origin};
@@ -41,6 +41,34 @@ const PIPE_END_BESIDE_WRITE: bool = cfg!(any(target_os = "netbsd", target_os = "
 const WAITS_END_EARLY: bool = cfg!(any(target_os = "openbsd", target_os = "dragonfly"));
 
 impl Change {
+    /// What the source was registered for last, if it knows.
+    #[inline(always)]
+    fn had(&self) -> Option<Interest> {
+        match self.origin {
+            Origin::Registered { interest, .. } => Some(interest),
+            _ => None,
+        }
+    }
+
+    fn is_borrowed(&self) -> bool {
+        matches!(self.origin, Origin::Lent | Origin::Registered { is_borrowed: true, .. })
+    }
+
+    /// Whether `Kqueue::change_simple` may make the change: of a registration without other filters than those for reading and
+    /// writing, of a descriptor that no other source may hold.
+    #[inline]
+    fn is_simple(&self) -> bool {
+        let is_simple_interest = self.operation == Operation::Deregister
+            || (self.interest.is_edge()
+                && !self.interest.is_priority()
+                && !(PIPE_END_BESIDE_WRITE && self.interest.is_writable()));
+        CLOSE_REMOVES_KNOTES && self.origin == Origin::Bare && is_simple_interest
+    }
+
+    fn is_filter(&self) -> bool {
+        matches!(self.origin, Origin::Filter(_))
+    }
+
     /// Whether this is a registration for writing of the write end of a pipe.
     fn has_write_end(&self) -> bool {
         self.interest.is_writable() && self.interest.mode() != Mode::Parked && super::file::is_write_end_of_pipe(self.fd)
@@ -53,8 +81,9 @@ impl Kqueue {
     }
 
     /// Refuses a change that the kernel cannot make.
+    #[inline(always)]
     fn validate(&self, change: &Change) -> io::Result<()> {
-        if matches!(change.origin, Origin::Filter(_)) {
+        if change.is_filter() {
             return Ok(());
         }
         // An ident is unsigned: -1 would be a descriptor of its own.
@@ -78,25 +107,98 @@ impl Kqueue {
         Ok(())
     }
 
-    /// What the kernel may hold before the change; an error if the change cannot be made.
-    fn before(&self, change: &Change, table: Option<&mut Table>) -> io::Result<Before> {
-        let is_descriptor = !matches!(change.origin, Origin::Filter(_));
-        let Some(table) = table.filter(|_| is_descriptor) else {
-            return self.before_of_plain(change);
-        };
-        if change.operation == Operation::Register {
-            self.check_not_borrowed(change, table)?;
-        } else if change.origin == Origin::Lent && !table.get(change.fd).is_some_and(|entry| entry.is_borrowed) {
-            // Another source has taken the descriptor over: this one must not remove what it did not register.
-            return Err(not_found());
-        }
-        match table.get(change.fd) {
-            Some(entry) => Ok(entry.before(change)),
-            None => self.before_of_plain(change),
+    /// Makes one change, in one call.
+    #[inline(always)] // A return after a system call costs more than the work around it: see `control` of epoll.
+    fn change(&self, change: &Change) -> io::Result<()> {
+        self.validate(change)?;
+        if self.registrations.is_plain(change) {
+            self.change_plain(change)
+        } else {
+            self.change_recorded(change)
         }
     }
 
-    fn before_of_plain(&self, change: &Change) -> io::Result<Before> {
+    /// Changes a plain registration: its source knows the filters that it has.
+    #[inline(always)] // As above.
+    fn change_plain(&self, change: &Change) -> io::Result<()> {
+        let mut kevents = [Kevent::ZERO; 2];
+        let len = plain_kevents(change, change.had(), &mut kevents);
+        let receipts = kevent::submit(self.raw(), &mut kevents[..len])?;
+        if receipts.iter().all(|receipt| receipt.errno() == 0) {
+            return Ok(());
+        }
+        self.finish_plain(change, receipts)
+    }
+
+    /// A kevent of a plain change has failed.
+    #[cold]
+    fn finish_plain(&self, change: &Change, receipts: &[Kevent]) -> io::Result<()> {
+        if change.operation != Operation::Register {
+            // A filter that was expected is absent: the change is made again, without expectations.
+            return self.change_any(change);
+        }
+        let before = Before::without_entry(change);
+        let list = ChangeList::for_change(change, before);
+        self.finish(change, before, list.with_receipts(receipts), &mut self.registrations.during_change())
+    }
+
+    /// Changes the edge-triggered registration of a raw descriptor, if nothing is in the way. Returns `false` if something is;
+    /// then nothing has happened that `change_any` does not make right.
+    #[inline(always)] // As above.
+    fn change_simple(&self, change: &Change) -> io::Result<bool> {
+        let mut table = self.registrations.during_change();
+        let had = match (change.operation, table.get_mut(change.fd)) {
+            (Operation::Register, None) => None,
+            (Operation::Reregister, Some(entry)) if filters::TOUCH_REPLACES_UDATA && entry.has_simple_filters() => {
+                Some(entry.interest)
+            }
+            (Operation::Deregister, Some(entry)) if entry.has_simple_filters() => Some(entry.interest),
+            _ => return Ok(false),
+        };
+        let mut kevents = [Kevent::ZERO; 2];
+        let len = plain_kevents(change, had, &mut kevents);
+        let receipts = kevent::submit(self.raw(), &mut kevents[..len])?;
+        if !receipts.iter().all(|receipt| receipt.errno() == 0) {
+            return Ok(false);
+        }
+        match change.operation {
+            Operation::Deregister => table.remove(change.fd),
+            _ => table.insert(change.fd, Entry::of(change, Filters::of_interest(change.interest))),
+        }
+        Ok(true)
+    }
+
+    #[inline(never)]
+    fn change_recorded(&self, change: &Change) -> io::Result<()> {
+        if let Origin::Filter(filter) = change.origin {
+            let mut list = ChangeList::for_change(change, Before::without_entry(change));
+            return self.finish_filter(change, filter, list.submit(self.raw())?);
+        }
+        if change.is_simple() && self.change_simple(change)? {
+            return Ok(());
+        }
+        self.change_any(change)
+    }
+
+    #[inline(never)]
+    fn change_any(&self, change: &Change) -> io::Result<()> {
+        let mut table = self.registrations.during_change();
+        let before = self.before(change, &mut table)?;
+        let mut list = ChangeList::for_change(change, before);
+        self.finish(change, before, list.submit(self.raw())?, &mut table)
+    }
+
+    /// What the kernel may hold before the change; an error if the change cannot be made.
+    fn before(&self, change: &Change, table: &mut Table) -> io::Result<Before> {
+        if change.operation == Operation::Register {
+            self.check_not_borrowed(change, table)?;
+        } else if change.is_borrowed() && !table.get(change.fd).is_some_and(|entry| entry.is_borrowed) {
+            // Another source has taken the descriptor over: this one must not remove what it did not register.
+            return Err(not_found());
+        }
+        if let Some(entry) = table.get(change.fd) {
+            return Ok(entry.before(change));
+        }
         let before = Before::without_entry(change);
         if change.interest.is_priority() && change.operation == Operation::Reregister && before.is_certain {
             self.add_except_first(change)?;
@@ -104,40 +206,62 @@ impl Kqueue {
         Ok(before)
     }
 
-    /// Makes one change, in one call.
-    fn change(&self, change: &Change) -> io::Result<()> {
-        self.validate(change)?;
-        let mut table = self.registrations.during(std::slice::from_ref(change));
-        let before = self.before(change, table.as_deref_mut())?;
-        let list = ChangeList::for_change(change, before);
-        let mut kevents = list;
-        let receipts: &[Kevent] = match list.len() {
-            0 => &[],
-            _ => kevent::submit(self.raw(), kevents.as_mut_slice())?,
-        };
-        self.finish(change, before, list.receipts(receipts), table.as_deref_mut())
-    }
-
-    /// Makes changes of different descriptors in one call.
+    /// Makes changes of different knotes in one call.
     fn change_together(&self, changes: &[Change], results: &mut Vec<io::Result<()>>) {
-        let mut table = self.registrations.during(changes);
-        let befores: Vec<_> = changes.iter().map(|change| self.before(change, table.as_deref_mut())).collect();
-        let list_of = |(change, before): (_, &io::Result<Before>)| before.as_ref().ok().map(|&b| ChangeList::for_change(change, b));
-        let lists: Vec<_> = changes.iter().zip(&befores).map(list_of).collect();
-        let mut kevents: Vec<Kevent> = lists.iter().flatten().flat_map(ChangeList::as_slice).copied().collect();
+        let needs_entry = |change: &Change| !change.is_filter() && !self.registrations.is_plain(change);
+        let mut table = changes.iter().any(needs_entry).then(|| self.registrations.during_change());
+        let mut kevents = Vec::with_capacity(2 * changes.len());
+        let mut pending = Vec::with_capacity(changes.len());
+        for change in changes {
+            let before = match &mut table {
+                Some(table) if !change.is_filter() => self.before(change, table),
+                _ => Ok(Before::without_entry(change)),
+            };
+            let start = kevents.len();
+            match before {
+                Ok(_) if table.is_none() && !change.is_filter() => {
+                    let mut list = [Kevent::ZERO; 2];
+                    let len = plain_kevents(change, change.had(), &mut list);
+                    kevents.extend_from_slice(&list[..len]);
+                }
+                Ok(before) => kevents.extend_from_slice(ChangeList::for_change(change, before).as_slice()),
+                Err(_) => {}
+            }
+            pending.push((before, kevents.len() - start));
+        }
         let submitted = kevent::submit(self.raw(), &mut kevents);
         let mut receipts = submitted.as_deref().unwrap_or(&[]);
-        for ((change, before), list) in changes.iter().zip(befores).zip(&lists) {
-            let result = before.and_then(|before| {
-                let list = list.as_ref().expect("a change that can be made has a list");
-                let (own, rest) = receipts.split_at(list.len().min(receipts.len()));
-                receipts = rest;
-                if let Err(error) = &submitted {
-                    return Err(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO)));
-                }
-                self.finish(change, before, list.receipts(own), table.as_deref_mut())
-            });
+        for (change, (before, len)) in changes.iter().zip(pending) {
+            let (own, rest) = receipts.split_at(len.min(receipts.len()));
+            receipts = rest;
+            let result = match (&submitted, before) {
+                (_, Err(error)) => Err(error),
+                (Err(error), _) => Err(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))),
+                (Ok(_), Ok(before)) => self.finish_queued(change, before, own, table.as_deref_mut()),
+            };
             results.push(result);
+        }
+    }
+
+    /// Processes the receipts of a change that was made together with others.
+    fn finish_queued(
+        &self,
+        change: &Change,
+        before: Before,
+        receipts: &[Kevent],
+        table: Option<&mut Table>,
+    ) -> io::Result<()> {
+        match (change.origin, table) {
+            (Origin::Filter(filter), _) => {
+                let list = ChangeList::for_change(change, before);
+                self.finish_filter(change, filter, list.with_receipts(receipts))
+            }
+            (_, Some(table)) => {
+                let list = ChangeList::for_change(change, before);
+                self.finish(change, before, list.with_receipts(receipts), table)
+            }
+            (_, None) if receipts.iter().all(|receipt| receipt.errno() == 0) => Ok(()),
+            (_, None) => self.finish_plain(change, receipts),
         }
     }
 
@@ -186,15 +310,18 @@ impl Engine for Kqueue {
         self.wait(events, timeout)
     }
 
+    #[inline(always)]
     fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Number> {
         self.change(&Change { operation: Operation::Register, fd, token, interest, origin })?;
-        Ok(Number::of(fd, origin))
+        Ok(Number::of(fd, interest, origin))
     }
 
+    #[inline(always)]
     fn reregister(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
         self.change(&Change { operation: Operation::Reregister, fd, token, interest, origin })
     }
 
+    #[inline(always)]
     fn deregister(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
         self.change(&Change::deregister(fd, origin))
     }
@@ -202,14 +329,14 @@ impl Engine for Kqueue {
     fn defer(&self, batch: &mut Vec<Change>, change: Change) -> io::Result<Number> {
         self.validate(&change)?;
         batch.push(change);
-        Ok(Number::of(change.fd, change.origin))
+        Ok(Number::of(change.fd, change.interest, change.origin))
     }
 
     fn apply(&self, batch: &[Change]) -> Vec<io::Result<()>> {
         let mut results = Vec::with_capacity(batch.len());
         let mut rest = batch;
         while !rest.is_empty() {
-            let (together, others) = rest.split_at(independent(rest).min(MAX_CHANGES / MAX_KEVENTS));
+            let (together, others) = rest.split_at(rest.len().min(MAX_CHANGES / MAX_KEVENTS));
             self.change_together(together, &mut results);
             rest = others;
         }
@@ -261,8 +388,24 @@ impl AsFd for Kqueue {
     }
 }
 
-/// The number of changes at the start of `changes` that name different knotes, so that one call can make all of them.
-fn independent(changes: &[Change]) -> usize {
-    let mut named = std::collections::HashSet::with_capacity(changes.len());
-    changes.iter().position(|change| !named.insert(change.key())).unwrap_or(changes.len())
+/// Writes the kevents of an edge-triggered change, where the interest before it is known, and returns their number.
+#[inline(always)]
+fn plain_kevents(change: &Change, had: Option<Interest>, list: &mut [Kevent; 2]) -> usize {
+    let (ident, wanted) = (change.fd as usize, change.interest);
+    let had = had.unwrap_or(Interest::PARKED);
+    let kevent = |filter, is_there: bool, is_wanted: bool| match (is_there, is_wanted) {
+        (true, true) if filters::TOUCH_REPLACES_UDATA => filters::touch(ident, filter, 0, change.token, Mode::Edge),
+        (_, true) => filters::add(ident, filter, 0, change.token, Mode::Edge),
+        (..) => filters::delete(ident, filter),
+    };
+    let mut len = 0;
+    if had.is_writable() || wanted.is_writable() {
+        list[0] = kevent(WRITE, had.is_writable(), wanted.is_writable());
+        len = 1;
+    }
+    if had.is_readable() || wanted.is_readable() {
+        list[len] = kevent(READ, had.is_readable(), wanted.is_readable());
+        len += 1;
+    }
+    len
 }

@@ -158,8 +158,8 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
         let _ = fd;
     }
 
-    /// Makes the changes that were put off, in their order, and returns the result of each. The outcome is that of the same
-    /// calls one by one.
+    /// Makes the changes that were put off, in their order, and returns the result of each. No two of them have the same
+    /// [key](Change::key).
     fn apply(&self, batch: &[Change]) -> Vec<io::Result<()>> {
         debug_assert!(batch.is_empty(), "nothing is deferred by default");
         Vec::new()
@@ -215,6 +215,18 @@ pub(crate) trait Tie: Send + Sync {
     /// Returns the descriptor if the engine has to know ([`Engine::detach`]).
     fn release(self) -> Option<RawFd>;
 
+    /// What a source of this kind says of itself when it changes or ends its registration.
+    #[inline(always)]
+    fn origin(&self, kind: Origin) -> Origin {
+        kind
+    }
+
+    /// The registration has been changed to this interest.
+    #[inline(always)]
+    fn set_interest(&mut self, interest: Interest) {
+        let _ = interest;
+    }
+
     /// The descriptor to deregister when its source is dropped, because that will not close it.
     fn lent(&self) -> Option<RawFd>;
 }
@@ -224,14 +236,15 @@ pub(crate) trait Tie: Send + Sync {
 #[allow(dead_code)] // poll(2) has a tie of its own.
 pub(crate) struct Number {
     fd: RawFd,
+    interest: Interest,
     is_borrowed: bool,
 }
 
 #[allow(dead_code)] // As above.
 impl Number {
     #[inline]
-    pub(crate) fn of(fd: RawFd, origin: Origin) -> Number {
-        Number { fd, is_borrowed: origin == Origin::Lent }
+    pub(crate) fn of(fd: RawFd, interest: Interest, origin: Origin) -> Number {
+        Number { fd, interest, is_borrowed: origin == Origin::Lent }
     }
 }
 
@@ -239,6 +252,16 @@ impl Tie for Number {
     #[inline]
     fn release(self) -> Option<RawFd> {
         Some(self.fd)
+    }
+
+    #[inline(always)]
+    fn origin(&self, _: Origin) -> Origin {
+        Origin::Registered { interest: self.interest, is_borrowed: self.is_borrowed }
+    }
+
+    #[inline(always)]
+    fn set_interest(&mut self, interest: Interest) {
+        self.interest = interest;
     }
 
     #[inline]
@@ -264,6 +287,8 @@ pub(crate) enum Origin {
     Wrapped,
     /// As `Wrapped`, and dropping its source does not close it.
     Lent,
+    /// A source that is registered, when it changes or ends its registration: what it was registered for last.
+    Registered { interest: Interest, is_borrowed: bool },
     /// A number and nothing else: it may be a file, and its operations cannot be seen.
     Bare,
     /// Not a descriptor, but something that a kqueue waits for by itself; the number is its ident. Asked only of an
@@ -312,10 +337,13 @@ pub(crate) enum Operation {
     Deregister,
 }
 
+/// A descriptor, or what else a change is made to.
+pub(crate) type Key = (RawFd, Option<std::mem::Discriminant<Filter>>);
+
 impl Change {
     /// What the change is made to: changes with different keys do not depend on each other.
     #[allow(dead_code)] // As above.
-    pub(crate) fn key(&self) -> (RawFd, Option<std::mem::Discriminant<Filter>>) {
+    pub(crate) fn key(&self) -> Key {
         let filter = match &self.origin {
             Origin::Filter(filter) => Some(std::mem::discriminant(filter)),
             _ => None,

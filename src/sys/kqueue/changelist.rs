@@ -1,10 +1,11 @@
 //! From a change of a registration to the kevents that make it.
 
+use std::io;
 use std::os::fd::RawFd;
 
-use super::super::kevent::{Filter, Kevent};
+use super::super::kevent::{self, Filter, Kevent};
 use super::super::{Change, Filter as Watched, Operation, Origin};
-use super::filters::{self, EXCEPT, READ};
+use super::filters::{self, EXCEPT};
 use super::libkqueue;
 use super::registrations::{Before, Entry, Filters};
 use crate::interest::Mode;
@@ -24,7 +25,7 @@ pub(super) enum Purpose {
 }
 
 /// The kevents of one change, in the order in which the kernel applies them.
-#[derive(Copy, Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct ChangeList {
     list: [Kevent; MAX_KEVENTS],
     purposes: [Purpose; MAX_KEVENTS],
@@ -33,8 +34,8 @@ pub(super) struct ChangeList {
 
 impl ChangeList {
     fn empty() -> ChangeList {
-        // No filler is ever submitted; it has to be some kevent.
-        ChangeList { list: [filters::delete(0, READ); MAX_KEVENTS], purposes: [Purpose::Add; MAX_KEVENTS], len: 0 }
+        // No filler is ever submitted: on NetBSD it would be EVFILT_READ on descriptor 0.
+        ChangeList { list: [Kevent::ZERO; MAX_KEVENTS], purposes: [Purpose::Add; MAX_KEVENTS], len: 0 }
     }
 
     /// The kevents of a change, where the kernel holds what `before` says.
@@ -71,9 +72,10 @@ impl ChangeList {
         let mut list = ChangeList::empty();
         let added = Filters::of_interest(change.interest);
         list.push_deletes(change.fd, added.union(old.map_or(Filters::PLAIN, |old| old.filters)));
-        let Some((old, token)) = old.and_then(|old| old.token.map(|token| (old, token))) else {
+        let Some(old) = old.filter(|old| old.has_token) else {
             return list;
         };
+        let token = old.token;
         if old.has_pipe_end {
             let [_, add] = filters::replace_for_broken_pipe(change.fd as usize, token);
             list.push(Purpose::Add, add);
@@ -146,21 +148,22 @@ impl ChangeList {
         self.len += 1;
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     pub(super) fn as_slice(&self) -> &[Kevent] {
         &self.list[..self.len]
     }
 
-    pub(super) fn as_mut_slice(&mut self) -> &mut [Kevent] {
-        &mut self.list[..self.len]
+    /// Has the kernel make the change, and returns the receipts.
+    pub(super) fn submit(&mut self, kq: RawFd) -> io::Result<Receipts<'_>> {
+        if self.len == 0 {
+            return Ok(Receipts { purposes: &[], receipts: &[] });
+        }
+        let receipts = kevent::submit(kq, &mut self.list[..self.len])?;
+        Ok(Receipts { purposes: &self.purposes[..receipts.len()], receipts })
     }
 
-    /// The receipts of these kevents, each with its purpose.
-    pub(super) fn receipts<'a>(&'a self, receipts: &'a [Kevent]) -> Receipts<'a> {
-        Receipts { purposes: &self.purposes[..self.len.min(receipts.len())], receipts }
+    /// Receipts of these kevents, from another call.
+    pub(super) fn with_receipts<'a>(&'a self, receipts: &'a [Kevent]) -> Receipts<'a> {
+        Receipts { purposes: &self.purposes[..receipts.len().min(self.len)], receipts }
     }
 }
 

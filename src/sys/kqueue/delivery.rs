@@ -59,7 +59,7 @@ impl Entry {
     fn process(&mut self, kq: RawFd, event: &Kevent, fired: Filters, kevents: &mut Vec<Kevent>) -> bool {
         let mode = self.interest.mode();
         let is_pipe_end = event.is_pipe_end();
-        if self.token != Some(event.token()) {
+        if !self.has_token || self.token != event.token() {
             // An edge or a level of an earlier registration is a spurious event at worst; a one-shot event is not.
             return !event.is_dispatched();
         }

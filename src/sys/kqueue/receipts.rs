@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::super::kevent::{self, Filter, Kevent};
+use super::super::kevent::{self, Kevent};
 use super::super::{already_exists, not_found, unsupported, Change, Filter as Watched, Operation, Origin};
 use super::changelist::{is_unsupported, ChangeList, Receipts};
 use super::filters::{self, WRITE};
@@ -35,39 +35,35 @@ fn check_registered(before: Before, receipts: Receipts<'_>) -> io::Result<()> {
 }
 
 impl Kqueue {
-    /// Processes the receipts of a change, makes what is left of it, and keeps the entry.
+    /// Processes the receipts of a change of a descriptor, makes what is left of it, and keeps the entry.
     pub(super) fn finish(
         &self,
         change: &Change,
         before: Before,
         receipts: Receipts<'_>,
-        table: Option<&mut Table>,
+        table: &mut Table,
     ) -> io::Result<()> {
-        if let Origin::Filter(filter) = change.origin {
-            return self.finish_filter(change, filter, before, receipts);
-        }
-        let old = table.as_ref().and_then(|table| table.get(change.fd)).copied();
+        let old = table.get(change.fd).copied();
         let outcome = match (check_registered(before, receipts), change.operation) {
             (Ok(()), Operation::Deregister) => Ok(None),
             (Ok(()), _) => self.finish_adds(change, old, receipts),
-            (Err(error), _) => {
+            (Err(error), operation) => {
                 // A number that was closed, perhaps while an entry stood for it, and may be another descriptor's now.
-                if change.operation != Operation::Deregister {
+                if operation != Operation::Deregister {
                     self.submit_ignoring_errors(&mut ChangeList::for_roll_back(change, None));
                 }
-                if let Some(table) = table {
-                    table.remove(change.fd);
-                }
+                table.remove(change.fd);
                 return Err(error);
             }
         };
-        match (outcome, table) {
-            (Ok(entry), Some(table)) => match entry {
-                Some(entry) => table.set(change.fd, entry, change.origin),
-                None => table.remove(change.fd),
-            },
-            (Ok(_), None) => {}
-            (Err(error), _) => {
+        match outcome {
+            Ok(Some(entry)) => {
+                // Only a plain registration has a source and no entry.
+                let was_plain = old.is_none() && change.operation == Operation::Reregister && before.is_certain;
+                table.set(change.fd, entry, if was_plain { Origin::Own } else { change.origin });
+            }
+            Ok(None) => table.remove(change.fd),
+            Err(error) => {
                 // Roll back: what was there before stays, and after a failed registration nothing is registered.
                 self.submit_ignoring_errors(&mut ChangeList::for_roll_back(change, old));
                 return Err(error);
@@ -78,19 +74,12 @@ impl Kqueue {
 
     fn submit_ignoring_errors(&self, list: &mut ChangeList) {
         // Each filter may be absent, and there is no caller for other errors.
-        let _ = kevent::submit(self.raw(), list.as_mut_slice());
+        let _ = list.submit(self.raw());
     }
 
-    fn finish_filter(
-        &self,
-        change: &Change,
-        filter: Watched,
-        before: Before,
-        receipts: Receipts<'_>,
-    ) -> io::Result<()> {
-        if change.operation != Operation::Register {
-            check_registered(before, receipts)?;
-        }
+    /// Processes the receipts of a change of what is not a descriptor.
+    pub(super) fn finish_filter(&self, change: &Change, filter: Watched, receipts: Receipts<'_>) -> io::Result<()> {
+        check_registered(Before::without_entry(change), receipts)?;
         let Some((_, errno)) = receipts.failed_add() else {
             return Ok(());
         };
@@ -192,13 +181,9 @@ impl Kqueue {
 
     /// Whether the kernel has a knote of the entry. It may have closed the descriptor.
     fn exists(&self, fd: i32, entry: &Entry) -> bool {
-        let Some(token) = entry.token else { return false };
-        let mut probes = entry.filters.iter().map(|(filter, note)| probe(fd, filter, note, token));
+        let probe = |(filter, note)| filters::probe(fd as usize, filter, note, entry.token);
+        let mut probes = entry.filters.iter().map(probe);
         let errno_of = |probe| self.add_one(probe).unwrap_or(libc::ENOENT);
         entry.filters.is_empty() || probes.any(|probe| errno_of(probe) == 0)
     }
-}
-
-fn probe(fd: i32, filter: Filter, note: u32, token: crate::Token) -> Kevent {
-    filters::probe(fd as usize, filter, note, token)
 }

@@ -11,7 +11,6 @@
 //!
 //! A queue without entries takes no lock: [`Registrations::are_any`] is one load.
 
-use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -96,8 +95,9 @@ impl Filters {
 /// A registration that is not plain.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// `None` if a plain registration lost its source: its token stands in the kernel only.
-    pub(super) token: Option<Token>,
+    pub(super) token: Token,
+    /// `false` if a plain registration lost its source: its token stands in the kernel only.
+    pub(super) has_token: bool,
     pub(super) interest: Interest,
     /// The knotes that the kernel has, as far as is known here.
     pub(super) filters: Filters,
@@ -113,19 +113,21 @@ impl Entry {
     /// The entry after a successful change to `filters`.
     pub(super) fn of(change: &Change, filters: Filters) -> Entry {
         Entry {
-            token: Some(change.token),
+            token: change.token,
+            has_token: true,
             interest: change.interest,
             filters,
             has_pipe_end: false,
             is_disarmed: false,
-            is_borrowed: change.origin == Origin::Lent,
+            is_borrowed: change.is_borrowed(),
         }
     }
 
     /// The entry of a plain registration whose source is gone while the descriptor is open.
     pub(super) fn detached() -> Entry {
         Entry {
-            token: None,
+            token: Token(0),
+            has_token: false,
             interest: Interest::READABLE.add(Interest::WRITABLE),
             filters: Filters::PLAIN,
             has_pipe_end: false,
@@ -134,13 +136,19 @@ impl Entry {
         }
     }
 
+    /// Whether the registration has no filter but the plain ones, and no state but its token.
+    pub(super) fn is_simple(&self) -> bool {
+        self.filters.without(Filters::PLAIN).is_empty() && !self.has_pipe_end && self.interest.is_edge()
+    }
+
+    /// Whether the registration is simple, and has all filters of its interest.
+    pub(super) fn has_simple_filters(&self) -> bool {
+        self.is_simple() && self.filters == Filters::of_interest(self.interest)
+    }
+
     /// Whether the registration is plain, so that it needs no entry.
     fn is_plain(&self, origin: Origin) -> bool {
-        CLOSE_REMOVES_KNOTES
-            && origin == Origin::Own
-            && self.interest.is_edge()
-            && self.filters.without(Filters::PLAIN).is_empty()
-            && !self.has_pipe_end
+        CLOSE_REMOVES_KNOTES && origin == Origin::Own && self.is_simple()
     }
 
     /// What the kernel holds for this registration.
@@ -165,9 +173,6 @@ impl Before {
     /// What there may be without an entry: nothing, or a plain registration.
     pub(super) fn without_entry(change: &Change) -> Before {
         match (change.operation, change.origin) {
-            (Operation::Register, Origin::Bare) => {
-                Before { filters: Filters::PLAIN, mode: Some(Mode::Edge), is_certain: true }
-            }
             (Operation::Register, _) => Before { filters: Filters::NONE, mode: Some(Mode::Edge), is_certain: true },
             // The receipts of the deletions decide whether the descriptor is registered.
             (_, Origin::Bare) => Before { filters: Filters::PLAIN, mode: None, is_certain: false },
@@ -186,7 +191,8 @@ pub(super) struct Registrations {
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    by_fd: HashMap<RawFd, Entry>,
+    /// By descriptor, as the kernel keeps its knotes (kern_event.c: `kqueue_expand`).
+    by_fd: Vec<Option<Entry>>,
     /// Reused, so that a wait allocates nothing.
     pub(super) kevents: Vec<Kevent>,
 }
@@ -201,58 +207,77 @@ impl Registrations {
         lock(&self.table)
     }
 
-    /// The table, locked, while changes are made; `None` if all of them are plain and there is no entry.
+    /// The table, locked, while changes are made that need it.
     ///
     /// The lock is held while the kernel makes the changes, so that of an event and a change at the same time one comes
     /// first.
-    pub(super) fn during(&self, changes: &[Change]) -> Option<MutexGuard<'_, Table>> {
-        if changes.iter().all(|change| matches!(change.origin, Origin::Filter(_))) {
-            return None;
-        }
-        if !self.are_any() {
-            if changes.iter().all(needs_no_entry) {
-                return None;
-            }
-            // Before the kernel can deliver an event of it.
-            self.are_any.store(true, Ordering::Release);
-        }
-        Some(self.lock())
+    pub(super) fn during_change(&self) -> MutexGuard<'_, Table> {
+        // Before the kernel can deliver an event of an entry.
+        self.are_any.store(true, Ordering::Release);
+        self.lock()
+    }
+
+    /// Whether the change needs no entry, and there is none that it could depend on.
+    #[inline]
+    pub(super) fn is_plain(&self, change: &Change) -> bool {
+        !self.are_any() && needs_no_entry(change)
     }
 
     /// The descriptor of a plain registration leaves its source, and stays open and registered.
     pub(super) fn detach(&self, fd: RawFd) {
         self.are_any.store(true, Ordering::Release);
-        self.lock().by_fd.entry(fd).or_insert_with(Entry::detached).is_borrowed = false;
+        let mut table = self.lock();
+        match table.get_mut(fd) {
+            Some(entry) => entry.is_borrowed = false,
+            None => table.insert(fd, Entry::detached()),
+        }
     }
 }
 
+#[inline]
 fn needs_no_entry(change: &Change) -> bool {
-    let may_have_pipe_end = PIPE_END_BESIDE_WRITE && change.interest.is_writable();
-    let is_plain = Entry::of(change, Filters::of_interest(change.interest)).is_plain(change.origin);
-    matches!(change.origin, Origin::Filter(_))
-        || (is_plain && !may_have_pipe_end)
-        || (change.operation == Operation::Deregister && CLOSE_REMOVES_KNOTES && change.origin != Origin::Lent)
+    let interest = change.interest;
+    // A source that is no socket or pipe of this crate has an entry.
+    let may_be_plain = matches!(change.origin, Origin::Own | Origin::Registered { .. });
+    CLOSE_REMOVES_KNOTES
+        && may_be_plain
+        && (change.operation == Operation::Deregister
+            || (interest.is_edge() && !interest.is_priority() && !(PIPE_END_BESIDE_WRITE && interest.is_writable())))
 }
 
 impl Table {
+    #[inline]
     pub(super) fn get(&self, fd: RawFd) -> Option<&Entry> {
-        self.by_fd.get(&fd)
+        self.by_fd.get(fd as usize)?.as_ref()
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, fd: RawFd) -> Option<&mut Entry> {
-        self.by_fd.get_mut(&fd)
+        self.by_fd.get_mut(fd as usize)?.as_mut()
     }
 
     /// Keeps the entry, unless the registration is plain.
     pub(super) fn set(&mut self, fd: RawFd, entry: Entry, origin: Origin) {
         if entry.is_plain(origin) {
-            self.by_fd.remove(&fd);
+            self.remove(fd);
         } else {
-            self.by_fd.insert(fd, entry);
+            self.insert(fd, entry);
         }
     }
 
+    #[inline]
+    pub(super) fn insert(&mut self, fd: RawFd, entry: Entry) {
+        let index = fd as usize;
+        if index >= self.by_fd.len() {
+            self.by_fd.resize(index + 1, None);
+        }
+        self.by_fd[index] = Some(entry);
+    }
+
+    #[inline]
     pub(super) fn remove(&mut self, fd: RawFd) {
-        self.by_fd.remove(&fd);
+        if let Some(entry) = self.by_fd.get_mut(fd as usize) {
+            *entry = None;
+        }
     }
 }

@@ -70,7 +70,7 @@ impl<T: Engine> Source<T> {
             Act::Register(interest, origin) => self.register(engine, Token(token), self.possible(interest), origin)?,
             Act::Reregister(interest) => self.reregister(engine, Token(token), self.possible(interest))?,
             Act::Deregister => self.deregister(engine)?,
-            Act::Release => self.release(),
+            Act::Release => self.release(engine),
             Act::Read(end, amount) => self.transfer(end, Direction::Read, amount),
             Act::Write(end, amount) => self.transfer(end, Direction::Write, amount),
             Act::TryIo => self.transfer(End::Ours, Direction::Either, Amount::Bytes(16)),
@@ -164,9 +164,11 @@ impl<T: Engine> Source<T> {
         }
     }
 
-    fn release(&mut self) {
+    fn release(&mut self, engine: &T) {
         if let (Some(tie), Some(watch)) = (self.tie.take(), &mut self.watch) {
-            let _ = tie.release();
+            if let Some(fd) = tie.release() {
+                engine.detach(fd);
+            }
             watch.stop_seeing();
             watch.origin = Origin::Bare;
         }
