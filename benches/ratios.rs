@@ -1,7 +1,7 @@
 //! kevio beside mio, polling and the bare system calls: one run in which the subjects take turns.
 //!
-//! `cargo bench --bench ratios`, or `cargo bench --bench ratios -- wake` for some of the cases; `benches/measure` keeps what
-//! it says. A drift of the machine hits all subjects of a round alike, so what is told is the median of the rounds' ratios.
+//! `cargo bench --bench ratios`, or `cargo bench --bench ratios -- wake` for some of the cases; README.md has the options, and
+//! `benches/measure` keeps what it says. A drift of the machine hits all subjects of a round alike, so what is told is the median of the rounds' ratios.
 
 #[path = "cases/mod.rs"]
 mod cases;
@@ -14,9 +14,40 @@ use std::time::Duration;
 use cases::{Case, Turns};
 use report::{Line, Told};
 
-/// How long each subject has in a round, and how many rounds there are.
-const ROUND: Duration = Duration::from_millis(3);
-const ROUNDS: usize = 101;
+/// The time of each subject in a round, and the number of rounds.
+struct Rounds {
+    each: Duration,
+    number: usize,
+}
+
+impl Rounds {
+    /// The default suits a machine of its own; an emulated clock takes longer rounds.
+    fn of(arguments: &Arguments) -> Rounds {
+        let each = arguments.number("--round-ms").unwrap_or(3);
+        Rounds { each: Duration::from_millis(each), number: arguments.number("--rounds").unwrap_or(101) as usize }
+    }
+}
+
+/// The arguments of the command line: flags, options with a number, and parts of the names of cases.
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn has(&self, flag: &str) -> bool {
+        self.0.iter().any(|argument| argument == flag)
+    }
+
+    /// Returns the number of the last `--option=number`.
+    fn number(&self, option: &str) -> Option<u64> {
+        let value = self.0.iter().rev().find_map(|argument| argument.strip_prefix(option)?.strip_prefix('='))?;
+        Some(value.parse().unwrap_or_else(|_| panic!("{option}={value}: not a number")))
+    }
+
+    /// Returns `true` if the case is named whole, or by a part, or if no case is named. An underscore stands for a blank.
+    fn choose(&self, case: &str) -> bool {
+        let mut parts = self.0.iter().filter(|argument| !argument.starts_with('-')).peekable();
+        parts.peek().is_none() || parts.any(|part| case.contains(&part.replace('_', " ")))
+    }
+}
 
 /// One that has been made ready, and how often it does it in a round.
 struct Runner {
@@ -34,18 +65,18 @@ impl Runner {
     }
 
     /// As often as fits into a round; this also warms it up.
-    fn calibrate(&mut self) {
-        while (self.turns)(self.count) < ROUND / 2 {
+    fn calibrate(&mut self, each: Duration) {
+        while (self.turns)(self.count) < each / 2 {
             self.count *= 2;
         }
     }
 }
 
-fn measure(case: &Case) -> Line {
+fn measure(case: &Case, rounds: &Rounds) -> Line {
     let start = |(name, make): &cases::Entrant| Runner { name, turns: make(), count: 1, spent: Vec::new() };
     let mut runners: Vec<Runner> = case.entrants.iter().map(start).collect();
-    runners.iter_mut().for_each(Runner::calibrate);
-    for round in 0..ROUNDS {
+    runners.iter_mut().for_each(|runner| runner.calibrate(rounds.each));
+    for round in 0..rounds.number {
         // None always comes after the same one.
         runners.rotate_left(1);
         if round % runners.len() == 0 {
@@ -78,17 +109,15 @@ fn count(arguments: &[String]) {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    if has("--report") {
+    let arguments = Arguments(std::env::args().skip(1).collect());
+    if arguments.has("--report") {
         return report::write();
     }
-    if has("--count") {
-        return count(&arguments[1..]);
+    if arguments.has("--count") {
+        return count(&arguments.0[1..]);
     }
-    let wanted = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
-    let cases = cases::all().into_iter().filter(|case| case.name.contains(wanted));
-    if !has("--bench") {
+    let cases = cases::all().into_iter().filter(|case| arguments.choose(&case.name));
+    if !arguments.has("--bench") {
         // cargo test --benches: does each of them work?
         return cases.for_each(|case| {
             case.entrants.iter().for_each(|(_, make)| {
@@ -97,8 +126,12 @@ fn main() {
         });
     }
     println!("nanoseconds, and kevio's time over theirs [quartiles], on {}", kevio::BACKEND);
-    let lines: Vec<Line> = cases.map(|case| measure(&case)).inspect(|line| println!("{line}")).collect();
-    if has("--keep") {
+    let rounds = Rounds::of(&arguments);
+    let lines: Vec<Line> = cases.map(|case| measure(&case, &rounds)).inspect(|line| println!("{line}")).collect();
+    if arguments.has("--keep") {
         report::keep(&lines);
+    }
+    if arguments.has("--print") {
+        report::print(&lines);
     }
 }

@@ -19,6 +19,7 @@ const FAR: Duration = Duration::from_secs(3600);
 const CHILDREN: usize = 1_000;
 
 /// Each is a subject's own: signal-hook does not give back what it has taken.
+#[cfg(target_os = "linux")]
 const TO_BARE: i32 = libc::SIGUSR1;
 const TO_KEVIO: i32 = libc::SIGUSR2;
 const TO_SIGNAL_HOOK: i32 = libc::SIGHUP;

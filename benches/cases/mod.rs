@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 mod bare;
+#[cfg(kevio_has_kqueue)]
+mod bare_kqueue;
 mod subject;
 
 use std::cell::RefCell;
@@ -44,6 +46,10 @@ pub fn all() -> Vec<Case> {
             #[cfg(target_os = "linux")]
             if kevio::BACKEND == kevio::Backend::Epoll {
                 entrants.push((bare::Epoll::NAME, Box::new(|| $case::<bare::Epoll>($($argument)?))));
+            }
+            #[cfg(kevio_has_kqueue)]
+            if kevio::BACKEND == kevio::Backend::Kqueue {
+                entrants.push((bare_kqueue::Kqueue::NAME, Box::new(|| $case::<bare_kqueue::Kqueue>($($argument)?))));
             }
             Case { name: $name.to_string(), each: $each, entrants }
         }};
@@ -118,9 +124,9 @@ fn listener() -> TcpListener {
 /// accept4(2), for those that leave it to the program.
 fn accept(listener: &TcpListener) -> Option<TcpStream> {
     let socket = socket2::SockRef::from(listener);
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", all(kevio_has_kqueue, not(target_vendor = "apple"))))]
     let accepted = socket.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(any(target_os = "linux", all(kevio_has_kqueue, not(target_vendor = "apple")))))]
     let accepted =
         socket.accept().and_then(|(socket, address)| socket.set_nonblocking(true).map(|()| (socket, address)));
     accepted.ok().map(|(socket, _)| socket.into())

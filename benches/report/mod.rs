@@ -77,14 +77,25 @@ fn machine() -> String {
     format!("{cpu}, {cores} cores, {}, {}", says("uname", &["-sr"]), says("date", &["+%F"]))
 }
 
-/// Writes down what was measured.
-pub fn keep(lines: &[Line]) {
-    let mut text = format!("# {}\n", machine());
+/// One record for each case and subject, of fields between tabs.
+fn records(lines: &[Line]) -> String {
+    let mut text = String::new();
     for line in lines {
         for Told { subject, nanoseconds, ratio: [low, middle, high] } in &line.told {
             writeln!(text, "{}\t{subject}\t{nanoseconds:.2}\t{low:.3}\t{middle:.3}\t{high:.3}", line.case).unwrap();
         }
     }
+    text
+}
+
+/// Prints the records, for a machine whose files are lost with it.
+pub fn print(lines: &[Line]) {
+    print!("{}", records(lines));
+}
+
+/// Writes down what was measured.
+pub fn keep(lines: &[Line]) {
+    let text = format!("# {}\n{}", machine(), records(lines));
     fs::create_dir_all(folder().join("results")).unwrap();
     fs::write(folder().join(format!("results/{}.tsv", kevio::BACKEND)), text).unwrap();
 }
@@ -129,7 +140,7 @@ impl Results {
 /// Puts the tables of all that is kept into the README beside this, and draws the picture.
 pub fn write() {
     const HERE: &str = "<!-- Written by `benches/measure`. -->\n";
-    let results: Vec<Results> = ["epoll", "poll", "kqueue"].into_iter().filter_map(read).collect();
+    let results: Vec<Results> = ["epoll", "poll", "kqueue", "kqueue-freebsd"].into_iter().filter_map(read).collect();
     let readme = fs::read_to_string(folder().join("README.md")).unwrap();
     let (before, _) = readme.split_once(HERE).expect("the README has a place for it");
     let tables: Vec<String> = results.iter().map(Results::table).collect();
