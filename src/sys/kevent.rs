@@ -14,6 +14,7 @@ use std::time::Duration;
 use std::{fmt, io, mem, ptr};
 
 use super::call::{check, invalid, set_cloexec, timespec};
+use super::fork;
 
 pub use self::constants::{Filter, Flags, IoNotes, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
 
@@ -262,8 +263,9 @@ const MILLISECONDS: TimerNotes = TimerNotes::empty();
 #[derive(Debug)]
 pub struct Kqueue {
     fd: ManuallyDrop<OwnedFd>,
-    /// Who made it: a forked child does not inherit it, and in it the number may be somebody else's.
-    pid: u32,
+    /// The generation of the process that made it. A forked child does not inherit the queue, and there the number may be
+    /// another descriptor's.
+    generation: u32,
 }
 
 impl Kqueue {
@@ -278,14 +280,14 @@ impl Kqueue {
 
     /// Whether this is the process that made the queue. In a forked child the number may be another's by now.
     pub(crate) fn is_ours(&self) -> bool {
-        std::process::id() == self.pid
+        fork::generation() == self.generation
     }
 }
 
 /// Takes a descriptor over, which has to be a kqueue: calls fail otherwise.
 impl From<OwnedFd> for Kqueue {
     fn from(fd: OwnedFd) -> Kqueue {
-        Kqueue { fd: ManuallyDrop::new(fd), pid: std::process::id() }
+        Kqueue { fd: ManuallyDrop::new(fd), generation: fork::generation() }
     }
 }
 
