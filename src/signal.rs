@@ -122,6 +122,15 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Gives the signals back if the registration has ended, be it by an error.
+    fn release(&self) {
+        if !self.watched.is_registered() {
+            self.mailbox.close();
+        }
+    }
+}
+
 impl Source for Signals {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         refuse_oneshot(interests)?;
@@ -138,19 +147,22 @@ impl Source for Signals {
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         refuse_oneshot(interests)?;
-        let was_parked = self.is_parked;
-        if was_parked {
+        if self.is_parked {
+            self.watched.check_process()?;
             self.mailbox.take().for_each(drop);
         }
-        self.watched.reregister(registry, token, interests)?;
-        self.is_parked = !interests.is_readable();
-        Ok(())
+        let result = self.watched.reregister(registry, token, interests);
+        self.release();
+        if result.is_ok() {
+            self.is_parked = !interests.is_readable();
+        }
+        result
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.watched.deregister(registry)?;
-        self.mailbox.close();
-        Ok(())
+        let result = self.watched.deregister(registry);
+        self.release();
+        result
     }
 }
 
