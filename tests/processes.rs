@@ -13,6 +13,7 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, IoSource};
 use kevio::{Events, Interest, Poll, Timer, Token, Waker, Watch};
 
+mod forks;
 mod open;
 
 #[path = "suite/asleep.rs"]
@@ -60,6 +61,11 @@ fn forks_and_programs() {
     a_child_leaves_its_parents_poll_alone();
     a_child_of_a_process_that_waits();
     a_child_of_a_process_that_makes_polls();
+    forks::an_inherited_poll_is_refused();
+    forks::an_inherited_source_can_be_used_and_dropped();
+    forks::a_child_can_make_its_own();
+    #[cfg(target_os = "linux")]
+    forks::two_processes_with_the_same_number();
     nothing_is_left_open_in_a_program_that_is_run();
     #[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
     {
