@@ -304,6 +304,16 @@ mod bare_kqueue {
     pub fn is_left_alone_by_a_child() {
         let mut kq = Some(Kqueue::new().unwrap());
         in_a_child(|| drop_among_strangers(|| drop(kq.take())));
+        in_a_child(|| {
+            // A queue of the child's own can have the number of the one that it does not inherit.
+            let own = Kqueue::new().unwrap();
+            let inherited = kq.as_ref().unwrap();
+            let wait = inherited.wait(&mut Vec::with_capacity(1), Some(Duration::ZERO));
+            assert_eq!(wait.unwrap_err().kind(), std::io::ErrorKind::Unsupported);
+            let mut changes = [Kevent::signal(libc::SIGWINCH, Flags::ADD)];
+            assert_eq!(inherited.register(&mut changes).unwrap_err().kind(), std::io::ErrorKind::Unsupported);
+            drop(own);
+        });
         assert_eq!(kq.unwrap().wait(&mut Vec::with_capacity(1), Some(Duration::ZERO)).unwrap(), 0);
     }
 }

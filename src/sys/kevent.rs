@@ -231,8 +231,8 @@ const MILLISECONDS: TimerNotes = TimerNotes::empty();
 /// It is close-on-exec, from its creation where the system can do that (NetBSD; FreeBSD from 14; OpenBSD from 7.4;
 /// Apple), else right after it. Any thread may use it at any time; of several that wait, each event goes to one.
 ///
-/// A forked child does not inherit it (with libkqueue it does, and must not use it): there, calls fail and dropping it
-/// does nothing.
+/// A forked child does not inherit it (with libkqueue it does, and must not use it): there, calls fail with `Unsupported`,
+/// and dropping it does nothing.
 ///
 /// # Examples
 ///
@@ -281,6 +281,14 @@ impl Kqueue {
     /// Whether this is the process that made the queue. In a forked child the number may be another's by now.
     pub(crate) fn is_ours(&self) -> bool {
         fork::generation() == self.generation
+    }
+
+    /// The descriptor, in the process that made the queue. In a forked child the number may be that of another queue.
+    pub(crate) fn queue(&self) -> io::Result<RawFd> {
+        if self.is_ours() {
+            return Ok(self.as_raw_fd());
+        }
+        Err(super::inherited())
     }
 }
 
