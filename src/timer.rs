@@ -24,6 +24,8 @@ use crate::{Interest, Token};
 /// An event comes once, also for [`Interest::level`]. A period that ends while an earlier one was not asked for is
 /// counted, and makes an event or none. After [`Interest::oneshot`] nothing comes until it is reregistered.
 ///
+/// A forked child cannot use an inherited timer, and can make its own ([forks](crate#forks)).
+///
 /// # Platform notes
 ///
 /// On kqueue it is a filter and no descriptor, on Linux and illumos a timerfd. Elsewhere the poll keeps its time: there a
