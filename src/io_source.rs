@@ -140,6 +140,11 @@ impl<T> IoSource<T> {
         result
     }
 
+    /// Returns `true` if it is registered, or was with a poll that is no more.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.poll != 0
+    }
+
     /// The wrapped value. It stays registered, as a descriptor whose operations cannot be seen.
     pub fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
@@ -205,6 +210,7 @@ impl<T: AsFd> Source for IoSource<T> {
 
     #[inline(always)]
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.check_process()?;
         if self.poll != registry.id() {
             return Err(sys::not_found());
         }

@@ -73,6 +73,18 @@
 //! Several threads that work for one loop keep out of each other's way with [`Interest::oneshot`]: an event is nobody
 //! else's until its source is reregistered.
 //!
+//! # Forks
+//!
+//! A child of fork(2) has the memory of its parent, and on most systems it shares the queue. It cannot use what it inherits
+//! without changing what the parent waits for, so:
+//!
+//! * Polling, registering, reregistering, deregistering and waking fail at once with `ErrorKind::Unsupported`, and change
+//!   nothing. So do all methods of an inherited [`Timer`], [`Signals`], [`Process`] or [`Watch`] that can fail.
+//! * Dropping, reading and writing inherited sources works, waits for no lock of the parent, and ends no registration there.
+//! * A child can make a [`Poll`] and sources of its own. It can register inherited sockets and pipes with its own poll.
+//!
+//! A child that runs another program (`Command`) needs none of this: every descriptor is close-on-exec.
+//!
 //! # Where systems differ
 //!
 //! These are the differences we know of. Tests assert the rows for the backend and system at hand: those of

@@ -88,11 +88,16 @@ impl Poll {
     ///
     /// # Errors
     ///
-    /// `ErrorKind::Interrupted` if a signal came that has a handler (on Linux also `SIGCONT`); poll again. Others are
-    /// the kernel's, and none is known to occur.
+    /// * `ErrorKind::Interrupted` if a signal came that has a handler (on Linux also `SIGCONT`); poll again.
+    /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
+    /// * Others are the kernel's, and none is known to occur.
     #[inline]
     pub fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let shared = &*self.registry.shared;
+        if let Err(error) = shared.check_process() {
+            events.clear();
+            return Err(error);
+        }
         let mut left = timeout;
         loop {
             let step = shared.deadlines().limit(left.map(|left| left.min(sys::LONGEST_WAIT)));
@@ -116,7 +121,8 @@ impl Poll {
     ///
     /// # Errors
     ///
-    /// The kernel's, of which none is known to occur; never `ErrorKind::Interrupted`.
+    /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
+    /// * The kernel's, of which none is known to occur; never `ErrorKind::Interrupted`.
     ///
     /// # Examples
     ///
@@ -224,7 +230,7 @@ impl Registry {
     /// # Errors
     ///
     /// * `AlreadyExists`: it is registered, here or with another `Poll`.
-    /// * `Unsupported`: the backend cannot wait for this interest.
+    /// * `Unsupported`: the backend cannot wait for this interest; or a forked child calls it ([forks](crate#forks)).
     /// * `PermissionDenied` (`EPERM`): a regular file or a directory, which is always ready.
     /// * The kernel's: a closed descriptor is `EBADF`, the poll's own `EINVAL`.
     ///
@@ -280,7 +286,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// `NotFound` if it is not registered, or with another `Poll`.
+    /// * `NotFound`: it is not registered, or with another `Poll`.
+    /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
     ///
     /// # Examples
     ///
@@ -319,6 +326,7 @@ impl Registry {
 
     #[inline(always)] // Returning is dear: see `control` of epoll.
     pub(crate) fn add(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Tie> {
+        self.check_process()?;
         if self.queues() {
             return self.defer(Change { operation: Operation::Register, fd, token, interest, origin });
         }
@@ -329,12 +337,14 @@ impl Registry {
 
     #[inline(always)] // Returning is dear: see `control` of epoll.
     pub(crate) fn change(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
+        self.check_process()?;
         if self.queues() {
             return self.defer(Change { operation: Operation::Reregister, fd, token, interest, origin }).map(drop);
         }
         self.selector().reregister(fd, token, interest, origin)
     }
 
+    /// The caller has checked the process, before it changed its own state.
     #[inline(always)] // Returning is dear: see `control` of epoll.
     pub(crate) fn remove(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
         if self.queues() {
@@ -376,6 +386,12 @@ impl Registry {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// As [`Shared::check_process`].
+    #[inline]
+    pub(crate) fn check_process(&self) -> io::Result<()> {
+        self.shared.check_process()
     }
 
     #[inline]

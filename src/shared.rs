@@ -8,14 +8,15 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::sys::fork::{self, ForkLock};
 use crate::sys::timer::Deadlines;
 use crate::sys::{self, Engine, Filter, Origin};
 
 /// What a `Poll`, its registries and its wakers have in common.
 pub(crate) struct Shared {
     id: u32,
-    /// Who made the poll: what a forked child drops is not its own.
-    pid: u32,
+    /// The generation of the process that made the poll (`sys::fork`).
+    generation: u32,
     selector: sys::Selector,
     wakers: Wakers,
     deadlines: Deadlines,
@@ -27,7 +28,7 @@ impl Shared {
         let selector = sys::Selector::new()?;
         let shared = Arc::new(Shared {
             id: live::number(),
-            pid: std::process::id(),
+            generation: fork::generation(),
             selector,
             wakers: Wakers::default(),
             deadlines: Deadlines::default(),
@@ -40,6 +41,16 @@ impl Shared {
     #[inline]
     pub(crate) fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Fails in a forked child of the process that made the poll. There the kernel's queue is the parent's, and a thread
+    /// of the parent may hold a lock.
+    #[inline]
+    pub(crate) fn check_process(&self) -> io::Result<()> {
+        if self.generation != fork::generation() {
+            return Err(sys::inherited());
+        }
+        Ok(())
     }
 
     #[inline]
@@ -64,7 +75,10 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        live::leave(self.id);
+        // In a forked child the list begins empty, and a later poll of the child may have this number.
+        if self.check_process().is_ok() {
+            live::leave(self.id);
+        }
     }
 }
 
@@ -76,15 +90,13 @@ pub(crate) fn is_live(poll: u32) -> bool {
     live::contains(poll)
 }
 
-/// What a source that is not at hand of a registry has to do with the poll with the number `poll`: nothing if that no longer
+/// Calls `f` for the poll with the number `poll`, for a source that has no registry at hand. `None` if that poll no longer
 /// exists, or another process made it.
 pub(crate) fn with<T>(poll: u32, f: impl FnOnce(&Shared) -> T) -> Option<T> {
-    let pid = std::process::id();
-    // In a forked child another thread of the parent may have left the list locked.
-    if poll == NO_POLL || !live::was_made_by(pid) {
+    if poll == NO_POLL {
         return None;
     }
-    live::find(poll).filter(|shared| shared.pid == pid).map(|shared| f(&shared))
+    live::find(poll).map(|shared| f(&shared))
 }
 
 /// What dropping its source does not close leaves the poll with the number `poll`.
@@ -93,28 +105,21 @@ pub(crate) fn forget(poll: u32, fd: RawFd, origin: Origin) {
     with(poll, |shared| drop(shared.selector.deregister(fd, origin)));
 }
 
-/// The polls that exist, by number: a source that outlived its poll can be registered with another. Only asked when a
-/// source is registered that was registered before, when one is dropped whose descriptor lives on, and when a timer is
-/// set again.
+/// The polls of this process that exist, by number: a source that outlived its poll can be registered with another. Only
+/// used when a source is registered that was registered before, when one is dropped whose descriptor lives on, and when a
+/// timer is set again.
 mod live {
     use super::*;
 
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    static LIVE: Mutex<BTreeMap<u32, Weak<Shared>>> = Mutex::new(BTreeMap::new());
-    /// Who has made the last.
-    static PID: AtomicU32 = AtomicU32::new(0);
+    static LIVE: ForkLock<BTreeMap<u32, Weak<Shared>>> = ForkLock::new();
 
     fn with<T>(f: impl FnOnce(&mut BTreeMap<u32, Weak<Shared>>) -> T) -> T {
-        f(&mut LIVE.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(super) fn was_made_by(pid: u32) -> bool {
-        PID.load(Ordering::Relaxed) == pid
+        f(&mut LIVE.lock())
     }
 
     /// Takes a number.
     pub(super) fn number() -> u32 {
-        PID.store(std::process::id(), Ordering::Relaxed);
         loop {
             let id = NEXT.fetch_add(1, Ordering::Relaxed);
             // After four billion polls, numbers come round again.

@@ -21,7 +21,13 @@ use crate::{Interest, Registry, Token};
 /// forgets nothing.
 ///
 /// Several of these may have signals in common, on one [`Poll`](crate::Poll) or on many: each of them is told. A forked
-/// child is not told of its parent's, nor its parent of what the child gets; there the default action is taken again.
+/// child is not told of its parent's, nor its parent of what the child gets; there the default action is taken again. The
+/// child cannot use this source, and can make its own ([forks](crate#forks)).
+///
+/// A signal that was sent while it was watched never takes its default action, even if its handler runs after the source is
+/// dropped: one that is pending then is discarded. For this the signal is ignored for a moment (unless its default is to be
+/// ignored), and a program that another thread starts in that moment ignores it. While the crate's handler runs, and what it
+/// calls, every other signal waits, apart from those that report a fault.
 ///
 /// A signal interrupts the wait of the thread that it comes to (`ErrorKind::Interrupted`): poll again, and the event is
 /// there. The events come at an edge, also for [`Interest::level`]; one-shot is `Unsupported`, for what came after the one
@@ -122,6 +128,15 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Gives the signals back if the registration has ended, be it by an error.
+    fn release(&self) {
+        if !self.watched.is_registered() {
+            self.mailbox.close();
+        }
+    }
+}
+
 impl Source for Signals {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         refuse_oneshot(interests)?;
@@ -138,19 +153,22 @@ impl Source for Signals {
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         refuse_oneshot(interests)?;
-        let was_parked = self.is_parked;
-        if was_parked {
+        if self.is_parked {
+            self.watched.check_process()?;
             self.mailbox.take().for_each(drop);
         }
-        self.watched.reregister(registry, token, interests)?;
-        self.is_parked = !interests.is_readable();
-        Ok(())
+        let result = self.watched.reregister(registry, token, interests);
+        self.release();
+        if result.is_ok() {
+            self.is_parked = !interests.is_readable();
+        }
+        result
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.watched.deregister(registry)?;
-        self.mailbox.close();
-        Ok(())
+        let result = self.watched.deregister(registry);
+        self.release();
+        result
     }
 }
 

@@ -24,6 +24,8 @@ use crate::{Interest, Token};
 /// An event comes once, also for [`Interest::level`]. A period that ends while an earlier one was not asked for is
 /// counted, and makes an event or none. After [`Interest::oneshot`] nothing comes until it is reregistered.
 ///
+/// A forked child cannot use an inherited timer, and can make its own ([forks](crate#forks)).
+///
 /// # Platform notes
 ///
 /// On kqueue it is a filter and no descriptor, on Linux and illumos a timerfd. Elsewhere the poll keeps its time: there a
@@ -215,7 +217,22 @@ impl Timer {
     }
 
     fn set(&mut self, setting: Setting) -> io::Result<()> {
-        (self.setting, self.began) = (setting, Instant::now());
+        self.watched.check_process()?;
+        let before = (self.setting, self.began);
+        let result = self.change(setting, Instant::now());
+        if result.is_err() {
+            // The descriptor keeps its old setting, a filter may be deleted.
+            (self.setting, self.began) = before;
+            self.want();
+            if let Way::Filter(source) = &self.watched.way {
+                let _ = source.renew();
+            }
+        }
+        result
+    }
+
+    fn change(&mut self, setting: Setting, began: Instant) -> io::Result<()> {
+        (self.setting, self.began) = (setting, began);
         self.want();
         match &self.watched.way {
             Way::Filter(source) => source.renew(),
@@ -248,46 +265,75 @@ impl Timer {
         let Way::Descriptor(clock) = &self.watched.way else {
             return Ok(());
         };
-        let (wait, period) = self.next().map_or((None, None), |(wait, again)| (Some(wait), again.then_some(wait)));
-        // What was told is told again, as after any other operation.
-        clock.read_io(|clock| clock.set(wait, period))?;
+        start(clock, self.next())?;
         shared::with(self.poll, |shared| shared.deadlines().changed(clock));
         Ok(())
     }
+}
 
-    /// It has been registered: a period begins.
-    fn begin(&mut self) -> io::Result<()> {
-        if matches!(self.setting, Setting::Every(_)) {
-            self.began = Instant::now();
-            self.start()?;
-        }
-        Ok(())
-    }
+/// Sets a descriptor: how long from now, and whether again and again.
+fn start(clock: &IoSource<Arc<Clock>>, next: Option<(Duration, bool)>) -> io::Result<()> {
+    let (wait, period) = next.map_or((None, None), |(wait, again)| (Some(wait), again.then_some(wait)));
+    // What was told is told again, as after any other operation.
+    clock.read_io(|clock| clock.set(wait, period))
 }
 
 impl Source for Timer {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.want();
         self.watched.register(registry, token, interests)?;
-        self.poll = registry.id();
-        if let Way::Descriptor(clock) = &self.watched.way {
-            registry.shared().deadlines().enter(clock);
+        let (began, before) = (Instant::now(), self.began);
+        // It is registered: a period begins.
+        let period = matches!(self.setting, Setting::Every(_)).then(|| self.next());
+        let Way::Descriptor(clock) = &self.watched.way else {
+            (self.poll, self.began) = (registry.id(), if period.is_some() { began } else { before });
+            return Ok(());
+        };
+        if let Some(next) = period {
+            if let Err(error) = start(clock, next) {
+                let _ = self.watched.deregister(registry);
+                return Err(error);
+            }
+            self.began = began;
         }
-        self.begin()
+        self.poll = registry.id();
+        registry.shared().deadlines().enter(clock);
+        Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.want();
-        self.watched.reregister(registry, token, interests)?;
-        self.begin()
+        let period = matches!(self.setting, Setting::Every(_)).then(|| self.next());
+        let result = self.watched.reregister_and(registry, token, interests, |way| match (way, period) {
+            (Way::Descriptor(clock), Some(next)) => start(clock, next),
+            _ => Ok(()),
+        });
+        if result.is_ok() && period.is_some() {
+            self.began = Instant::now();
+        }
+        if let (Way::Descriptor(clock), Ok(())) = (&self.watched.way, &result) {
+            shared::with(self.poll, |shared| shared.deadlines().changed(clock));
+        }
+        self.release(registry);
+        result
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.watched.deregister(registry)?;
+        let result = self.watched.deregister(registry);
+        self.release(registry);
+        result
+    }
+}
+
+impl Timer {
+    /// Leaves the deadlines of the poll if the registration has ended, be it by an error.
+    fn release(&mut self, registry: &Registry) {
+        if self.poll == 0 || self.watched.is_registered() {
+            return;
+        }
         self.poll = 0;
         if let Way::Descriptor(clock) = &self.watched.way {
             registry.shared().deadlines().leave(clock);
         }
-        Ok(())
     }
 }

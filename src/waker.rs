@@ -50,8 +50,10 @@ impl Waker {
     ///
     /// # Errors
     ///
-    /// Those of making a descriptor, where it needs one: eventfd(2) or pipe(2); kqueue's `EVFILT_USER` needs none.
+    /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
+    /// * Those of making a descriptor, where it needs one: eventfd(2) or pipe(2); kqueue's `EVFILT_USER` needs none.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Waker> {
+        registry.shared().check_process()?;
         let shared = Arc::clone(registry.shared());
         let waker = shared.selector().add_waker(token)?;
         let awake = shared.wakers().add();
@@ -65,9 +67,11 @@ impl Waker {
     ///
     /// # Errors
     ///
-    /// Those of kevent(2), epoll_ctl(2) or write(2); none are known to occur.
+    /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
+    /// * Those of kevent(2), epoll_ctl(2) or write(2); none are known to occur.
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
+        self.shared.check_process()?;
         // Release what the caller has written before: the poll that clears the flag acquires it.
         if self.awake.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -83,6 +87,10 @@ impl Waker {
 
 impl Drop for Waker {
     fn drop(&mut self) {
+        // In a forked child another thread of the parent may hold the locks, and only the memory is the child's.
+        if self.shared.check_process().is_err() {
+            return;
+        }
         self.shared.wakers().remove(&self.awake);
         self.shared.selector().remove_waker(&self.waker);
     }

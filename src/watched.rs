@@ -7,7 +7,7 @@ use crate::event::{Event, Source};
 use crate::io_source::IoSource;
 use crate::poll::Registry;
 use crate::shared;
-use crate::sys::{self, Engine, Filter, Origin};
+use crate::sys::{self, fork, Engine, Filter, Origin};
 use crate::{Interest, Token};
 
 /// A filter as a source. There is no descriptor whose closing would end it, so dropping this does.
@@ -56,6 +56,14 @@ impl FilterSource {
             .unwrap_or(Ok(()))
     }
 
+    /// After a change that failed: the filter may be deleted, and is added as it was. If that fails too, it is deregistered.
+    fn roll_back(&mut self, registry: &Registry) {
+        let interest = self.asked(self.interest);
+        if registry.selector().reregister(self.ident, self.token, interest, self.origin()).is_err() {
+            let _ = self.deregister(registry);
+        }
+    }
+
     /// It has fired. If it was to fire once, it is silent until it is reregistered.
     pub(crate) fn fired(&mut self) {
         if self.interest.is_oneshot() {
@@ -71,6 +79,8 @@ impl FilterSource {
 
 impl Source for FilterSource {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        // Before a lock that another thread of the parent may hold.
+        registry.check_process()?;
         if registry.knows(self.poll).unwrap_or(true) {
             return Err(sys::already_exists());
         }
@@ -87,12 +97,17 @@ impl Source for FilterSource {
         if !registry.knows(self.poll)? {
             return Err(sys::not_found());
         }
-        registry.change(self.ident, token, self.asked(interests), self.origin())?;
+        registry.check_process()?;
+        if let Err(error) = registry.change(self.ident, token, self.asked(interests), self.origin()) {
+            self.roll_back(registry);
+            return Err(error);
+        }
         (self.token, self.interest) = (token, interests);
         Ok(())
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.check_process()?;
         if self.poll != registry.id() {
             return Err(sys::not_found());
         }
@@ -108,11 +123,18 @@ impl Source for FilterSource {
 pub(crate) trait Tells: Source {
     /// Whether an event is of it.
     fn tells(&self, event: &Event) -> bool;
+
+    /// Returns `true` if it is registered, or was with a poll that is no more.
+    fn is_registered(&self) -> bool;
 }
 
 impl Tells for FilterSource {
     fn tells(&self, event: &Event) -> bool {
         self.told(event).is_some()
+    }
+
+    fn is_registered(&self) -> bool {
+        self.poll != 0
     }
 }
 
@@ -139,15 +161,19 @@ impl FilterSet {
         self.0.iter().find_map(|filter| filter.told(event).map(|(fflags, data)| (filter.ident, fflags, data)))
     }
 
-    fn each(&mut self, change: impl FnMut(&mut FilterSource) -> io::Result<()>) -> io::Result<()> {
-        // Each of them, and then the first error.
-        self.0.iter_mut().map(change).fold(Ok(()), io::Result::and)
+    /// Deregisters each of them; then the first error.
+    fn deregister_all(&mut self, registry: &Registry) -> io::Result<()> {
+        self.0.iter_mut().map(|filter| filter.deregister(registry)).fold(Ok(()), io::Result::and)
     }
 }
 
 impl Tells for FilterSet {
     fn tells(&self, event: &Event) -> bool {
         self.told(event).is_some()
+    }
+
+    fn is_registered(&self) -> bool {
+        self.0.iter().all(FilterSource::is_registered)
     }
 }
 
@@ -165,19 +191,34 @@ impl Source for FilterSet {
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.each(|filter| filter.reregister(registry, token, interests))
+        for next in 0..self.0.len() {
+            let (token_before, interests_before) = (self.0[next].token, self.0[next].interest);
+            let Err(error) = self.0[next].reregister(registry, token, interests) else { continue };
+            // All of them are as they were, or none is registered.
+            let mut changed = self.0[..next].iter_mut();
+            let is_restored = changed.all(|filter| filter.reregister(registry, token_before, interests_before).is_ok());
+            if !is_restored || !self.is_registered() {
+                let _ = self.deregister_all(registry);
+            }
+            return Err(error);
+        }
+        Ok(())
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.each(|filter| filter.deregister(registry))
+        self.deregister_all(registry)
     }
 }
 
-/// One or the other, and the token that its events bear.
+/// One or the other, what its events bear, and whose it is.
 #[derive(Debug)]
 pub(crate) struct Watched<T, F = FilterSource> {
     pub(crate) way: Way<T, F>,
-    token: Option<Token>,
+    /// Token and interests while it is registered.
+    registered: Option<(Token, Interest)>,
+    /// The generation of the process that made it (`sys::fork`): a forked child shares the descriptor, what is read there
+    /// the parent would miss.
+    generation: u32,
 }
 
 #[derive(Debug)]
@@ -188,16 +229,34 @@ pub(crate) enum Way<T, F = FilterSource> {
 
 impl<T, F: Tells> Watched<T, F> {
     pub(crate) fn new(way: Way<T, F>) -> Watched<T, F> {
-        Watched { way, token: None }
+        Watched { way, registered: None, generation: fork::generation() }
+    }
+
+    /// Fails in a forked child of the process that made it.
+    pub(crate) fn check_process(&self) -> io::Result<()> {
+        if self.generation != fork::generation() {
+            return Err(sys::inherited());
+        }
+        Ok(())
+    }
+
+    /// Returns `true` if it is registered, or was with a poll that is no more.
+    pub(crate) fn is_registered(&self) -> bool {
+        match &self.way {
+            Way::Filter(source) => source.is_registered(),
+            Way::Descriptor(source) => source.is_registered(),
+        }
     }
 
     /// Refuses an event that is not of this source, as far as it can be told.
     pub(crate) fn check(&self, event: &Event) -> io::Result<()> {
+        self.check_process()?;
         let is_its = match &self.way {
             Way::Filter(source) => source.tells(event),
             Way::Descriptor(_) => true,
         };
-        if is_its && self.token == Some(event.token()) && event.is_readable() {
+        let token = self.registered.map(|(token, _)| token);
+        if is_its && token == Some(event.token()) && event.is_readable() {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::InvalidInput, "an event of another source"))
@@ -220,33 +279,63 @@ fn plain(interests: Interest) -> io::Result<Interest> {
     }
 }
 
+impl<T: AsFd, F: Tells> Watched<T, F> {
+    /// Reregisters, and then does the rest of it. If that fails, the registration is what it was.
+    pub(crate) fn reregister_and(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+        rest: impl FnOnce(&mut Way<T, F>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let before = self.registered;
+        self.reregister(registry, token, interests)?;
+        let result = rest(&mut self.way);
+        if let (Err(_), Some((token, interests))) = (&result, before) {
+            if self.reregister(registry, token, interests).is_err() {
+                let _ = self.deregister(registry);
+            }
+        }
+        result
+    }
+}
+
 impl<T: AsFd, F: Tells> Source for Watched<T, F> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.check_process()?;
         let interests = plain(interests)?;
         match &mut self.way {
             Way::Filter(source) => source.register(registry, token, interests)?,
             Way::Descriptor(source) => source.register_as(Origin::Own, registry, token, interests)?,
         }
-        self.token = Some(token);
+        self.registered = Some((token, interests));
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.check_process()?;
         let interests = plain(interests)?;
-        match &mut self.way {
-            Way::Filter(source) => source.reregister(registry, token, interests)?,
-            Way::Descriptor(source) => source.reregister(registry, token, interests)?,
+        let result = match &mut self.way {
+            Way::Filter(source) => source.reregister(registry, token, interests),
+            Way::Descriptor(source) => source.reregister(registry, token, interests),
+        };
+        match result {
+            Ok(()) => self.registered = Some((token, interests)),
+            Err(_) if self.is_registered() => {}
+            Err(_) => self.registered = None,
         }
-        self.token = Some(token);
-        Ok(())
+        result
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match &mut self.way {
-            Way::Filter(source) => source.deregister(registry)?,
-            Way::Descriptor(source) => source.deregister(registry)?,
+        self.check_process()?;
+        let result = match &mut self.way {
+            Way::Filter(source) => source.deregister(registry),
+            Way::Descriptor(source) => source.deregister(registry),
+        };
+        if !self.is_registered() {
+            self.registered = None;
         }
-        self.token = None;
-        Ok(())
+        result
     }
 }

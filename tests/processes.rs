@@ -13,6 +13,7 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, IoSource};
 use kevio::{Events, Interest, Poll, Timer, Token, Waker, Watch};
 
+mod forks;
 mod open;
 
 #[path = "suite/asleep.rs"]
@@ -60,6 +61,11 @@ fn forks_and_programs() {
     a_child_leaves_its_parents_poll_alone();
     a_child_of_a_process_that_waits();
     a_child_of_a_process_that_makes_polls();
+    forks::an_inherited_poll_is_refused();
+    forks::an_inherited_source_can_be_used_and_dropped();
+    forks::a_child_can_make_its_own();
+    #[cfg(target_os = "linux")]
+    forks::two_processes_with_the_same_number();
     nothing_is_left_open_in_a_program_that_is_run();
     #[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
     {
@@ -298,6 +304,16 @@ mod bare_kqueue {
     pub fn is_left_alone_by_a_child() {
         let mut kq = Some(Kqueue::new().unwrap());
         in_a_child(|| drop_among_strangers(|| drop(kq.take())));
+        in_a_child(|| {
+            // A queue of the child's own can have the number of the one that it does not inherit.
+            let own = Kqueue::new().unwrap();
+            let inherited = kq.as_ref().unwrap();
+            let wait = inherited.wait(&mut Vec::with_capacity(1), Some(Duration::ZERO));
+            assert_eq!(wait.unwrap_err().kind(), std::io::ErrorKind::Unsupported);
+            let mut changes = [Kevent::signal(libc::SIGWINCH, Flags::ADD)];
+            assert_eq!(inherited.register(&mut changes).unwrap_err().kind(), std::io::ErrorKind::Unsupported);
+            drop(own);
+        });
         assert_eq!(kq.unwrap().wait(&mut Vec::with_capacity(1), Some(Duration::ZERO)).unwrap(), 0);
     }
 }

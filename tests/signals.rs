@@ -1,6 +1,6 @@
 //! Signals as sources: conformance case 94. In a process of its own, for signals are the process's; one test at a time.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,9 +17,13 @@ use libc::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 mod harness;
 #[path = "suite/libkqueue.rs"]
 mod libkqueue;
+#[path = "signals/pending.rs"]
+mod pending;
 #[path = "suite/said.rs"]
 #[allow(dead_code, unused_imports)]
 mod said;
+#[path = "signals/stack.rs"]
+mod stack;
 
 use self::harness::*;
 
@@ -469,6 +473,30 @@ fn how_it_can_be_registered() {
     other.registry().register(&mut signals, Token(1), READ).unwrap();
 }
 
+/// After an error of `deregister` nothing of it is left.
+#[cfg(not(kevio_backend = "poll"))]
+#[test]
+fn failed_deregistration_gives_the_signals_back() {
+    use std::os::fd::AsRawFd;
+
+    let _alone = alone();
+    if libkqueue::is_here() {
+        return;
+    }
+    in_a_child(|| {
+        let l = Loop::new();
+        let mut signals = Signals::new([SIGUSR1, SIGTERM]).unwrap();
+        l.register(&mut signals, 1, READ);
+        // SAFETY: what uses it after this fails, and is not dropped.
+        assert_eq!(unsafe { libc::close(l.poll.as_raw_fd()) }, 0);
+        let deregister = |signals: &mut Signals| l.poll.registry().deregister(signals).unwrap_err();
+        assert_eq!(deregister(&mut signals).raw_os_error(), Some(libc::EBADF));
+        assert!(is_default(SIGUSR1) && is_default(SIGTERM));
+        assert_eq!(deregister(&mut signals).kind(), ErrorKind::NotFound);
+        mem::forget(l);
+    });
+}
+
 #[test]
 fn parked_it_is_silent_and_keeps_the_default_away() {
     let _alone = alone();
@@ -587,7 +615,10 @@ fn a_child_is_ended_as_before() {
     let status = status_of(pid);
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == SIGTERM, "{status:x}");
     l.expect_silence();
-    let mut program = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let mut program = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // It runs once it answers. Before that, exec of NetBSD would discard the signal (ksiginfo_exechook).
+    program.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    program.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::kill(program.id() as i32, SIGTERM) }, 0);
     assert_eq!(program.wait().unwrap().signal(), Some(SIGTERM), "a program that is run starts anew");
@@ -599,14 +630,25 @@ fn a_child_is_ended_as_before() {
 /// Forks a child, which ends when it has done this, and sees it end.
 #[track_caller]
 fn in_a_child(what: impl FnOnce()) {
+    assert_eq!(end_of(what), 0);
+}
+
+/// How a forked child ends that does this.
+#[track_caller]
+fn end_of(what: impl FnOnce()) -> libc::c_int {
     // SAFETY: no other thread of these tests holds a lock that the child needs, or that is what is tested.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
+        std::panic::set_hook(Box::new(|panic| {
+            let text = format!("in the child: {panic}\n");
+            // SAFETY: the text lives until the call returns.
+            unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+        }));
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
         // SAFETY: it leaves without running anything else of this process.
         unsafe { libc::_exit(i32::from(result.is_err())) };
     }
-    assert_eq!(status_of(pid), 0);
+    status_of(pid)
 }
 
 /// Does `f` while another thread does `again` and again, and ends that thread whatever becomes of it.

@@ -89,6 +89,46 @@ pub(super) fn signal(mut to: impl io::Write, wake: &[u8], drain: impl Fn()) -> i
     }
 }
 
+/// The address of the calling thread's `errno`.
+///
+/// # Safety
+///
+/// It may be used in this thread only.
+pub(super) unsafe fn errno() -> *mut libc::c_int {
+    #[cfg(any(target_os = "illumos", target_os = "solaris"))]
+    use libc::___errno as location;
+    #[cfg(any(
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "android",
+        target_os = "cygwin",
+        target_os = "vita"
+    ))]
+    use libc::__errno as location;
+    #[cfg(not(any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd",
+        target_os = "android",
+        target_os = "cygwin",
+        target_os = "vita",
+        target_os = "illumos",
+        target_os = "solaris",
+        target_os = "haiku",
+        target_os = "nto"
+    )))]
+    use libc::__errno_location as location;
+    #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+    use libc::__error as location;
+    #[cfg(target_os = "nto")]
+    use libc::__get_errno_ptr as location;
+    #[cfg(target_os = "haiku")]
+    use libc::_errnop as location;
+    // SAFETY: no arguments.
+    unsafe { location() }
+}
+
 /// A lock whose holder panicked is still a lock: what it guards here is never left half changed.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -14,6 +14,7 @@ use std::time::Duration;
 use std::{fmt, io, mem, ptr};
 
 use super::call::{check, invalid, set_cloexec, timespec};
+use super::fork;
 
 pub use self::constants::{Filter, Flags, IoNotes, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
 
@@ -234,8 +235,8 @@ const MILLISECONDS: TimerNotes = TimerNotes::empty();
 /// It is close-on-exec, from its creation where the system can do that (NetBSD; FreeBSD from 14; OpenBSD from 7.4;
 /// Apple), else right after it. Any thread may use it at any time; of several that wait, each event goes to one.
 ///
-/// A forked child does not inherit it (with libkqueue it does, and must not use it): there, calls fail and dropping it
-/// does nothing.
+/// A forked child does not inherit it (with libkqueue it does, and must not use it): there, calls fail with `Unsupported`,
+/// and dropping it does nothing.
 ///
 /// # Examples
 ///
@@ -266,8 +267,9 @@ const MILLISECONDS: TimerNotes = TimerNotes::empty();
 #[derive(Debug)]
 pub struct Kqueue {
     fd: ManuallyDrop<OwnedFd>,
-    /// Who made it: a forked child does not inherit it, and in it the number may be somebody else's.
-    pid: u32,
+    /// The generation of the process that made it. A forked child does not inherit the queue, and there the number may be
+    /// another descriptor's.
+    generation: u32,
 }
 
 impl Kqueue {
@@ -282,14 +284,22 @@ impl Kqueue {
 
     /// Whether this is the process that made the queue. In a forked child the number may be another's by now.
     pub(crate) fn is_ours(&self) -> bool {
-        std::process::id() == self.pid
+        fork::generation() == self.generation
+    }
+
+    /// The descriptor, in the process that made the queue. In a forked child the number may be that of another queue.
+    pub(crate) fn queue(&self) -> io::Result<RawFd> {
+        if self.is_ours() {
+            return Ok(self.as_raw_fd());
+        }
+        Err(super::inherited())
     }
 }
 
 /// Takes a descriptor over, which has to be a kqueue: calls fail otherwise.
 impl From<OwnedFd> for Kqueue {
     fn from(fd: OwnedFd) -> Kqueue {
-        Kqueue { fd: ManuallyDrop::new(fd), pid: std::process::id() }
+        Kqueue { fd: ManuallyDrop::new(fd), generation: fork::generation() }
     }
 }
 

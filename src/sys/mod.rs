@@ -103,12 +103,35 @@ capabilities! {
     with_restart: not(target_os = "nto");
     /// `SA_NOCLDWAIT`: children are not kept for who waits for them.
     with_nocldwait: not(target_os = "hurd");
+    /// SIGIO is ignored by default; elsewhere it ends the process (signal(7), signal(3) of the BSDs).
+    with_ignored_sigio: any(
+        target_vendor = "apple",
+        target_os = "freebsd",
+        target_os = "dragonfly",
+        target_os = "netbsd",
+        target_os = "openbsd"
+    );
+    /// madvise(2) with `MADV_WIPEONFORK`: a page that the kernel clears in a forked child.
+    with_wipe_on_fork: any(target_os = "linux", target_os = "android");
+    /// minherit(2) with `INHERIT_ZERO`: the same.
+    with_inherit_zero: any(target_os = "freebsd", target_os = "netbsd", target_os = "openbsd");
+    /// One of the two.
+    with_cleared_pages: any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "netbsd",
+        target_os = "openbsd"
+    );
+    /// pthread_atfork(3): a function that runs in a forked child before fork(2) returns.
+    with_atfork: not(any(target_os = "redox", target_os = "emscripten", target_os = "vita"));
     /// Names of Unix sockets that are not in the file system.
     with_abstract_names: any(target_os = "linux", target_os = "android");
 }
 
 pub(crate) mod call;
 mod file;
+pub(crate) mod fork;
 pub(crate) mod pipe;
 pub(crate) mod ppoll;
 pub(crate) mod process;
@@ -400,6 +423,12 @@ pub(crate) fn already_exists() -> io::Error {
 #[cold]
 pub(crate) fn not_found() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "I/O source not registered with `Registry`")
+}
+
+/// A registration, a wait or a wake of a `Poll`, a timer or another source that another process made.
+#[cold]
+pub(crate) fn inherited() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "inherited from the parent process by fork(2)")
 }
 
 #[cold]

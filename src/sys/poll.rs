@@ -22,7 +22,7 @@ use self::table::Table;
 use super::call::lock;
 use super::revents::Revents;
 use super::{already_exists, unsupported, Backend, Direction, Engine, Notify, Origin};
-use super::{file, ppoll};
+use super::{file, fork, ppoll};
 use crate::interest::Mode;
 use crate::{Interest, Token};
 
@@ -78,6 +78,9 @@ pub(crate) struct PollSet {
 struct Shared {
     table: Mutex<Table>,
     notify: Notify,
+    /// The generation of the process that made it. In a forked child another thread of the parent may hold the lock, and
+    /// the notification is the parent's.
+    generation: u32,
 }
 
 impl Shared {
@@ -151,7 +154,7 @@ impl Engine for PollSet {
         let now = table.tick();
         let index = table.insert(Entry::new(notify.as_raw_fd(), Token(0), (POLLIN, Mode::Level), None, now));
         debug_assert_eq!(index, NOTIFY);
-        let shared = Shared { table: Mutex::new(table), notify };
+        let shared = Shared { table: Mutex::new(table), notify, generation: fork::generation() };
         Ok(PollSet { shared: Arc::new(shared), shown: Mutex::new(Vec::new()) })
     }
 
@@ -245,8 +248,11 @@ struct Tied {
 }
 
 impl Tied {
-    /// Changes the table, if the entry is still the one that was registered.
+    /// Changes the table, if the entry is still the one that was registered. Does nothing in a forked child.
     fn change(&self, change: impl FnOnce(&mut Table) -> bool) {
+        if self.shared.generation != fork::generation() {
+            return;
+        }
         let _ = self.shared.change(|table| {
             let is_mine = table.entries.get(self.index).is_some_and(|entry| entry.born == self.born);
             Ok(((), self.born != NOBODY && is_mine && change(table)))

@@ -1,20 +1,27 @@
 //! Signals that are waited for: one handler for all, which counts and makes a descriptor readable.
 //!
-//! Each signal that is watched has a *post*: what was there before, and the mailboxes to put it into. The handler reads the
-//! post without a lock; who changes it puts another one in its place, and frees the old one when no handler is running.
-//! The handler does nothing but add, write and call what was there before, so it is safe wherever a signal comes; it leaves
-//! `errno` alone because none of its calls fails.
+//! Each signal that is watched has a *post*: the previous action, and the mailboxes to put the signal into. The handler reads
+//! the post without a lock; who changes it puts another one in its place, and frees the old one when no handler is running.
+//!
+//! The handler counts, writes to a descriptor and calls the previous handler. While it runs every signal is blocked but those
+//! that report a fault, because nested handlers could overflow an alternate stack: a frame of the kernel alone is 3.6 KB
+//! with AVX-512. It calls only functions that POSIX lists as async-signal-safe (signal-safety(7)), and keeps `errno`.
+//!
+//! A kernel posts a signal before a handler runs: an event of a kqueue can be reported, and its source dropped, in between
+//! (seen on NetBSD 10, which killed the process). So a signal that was posted while it was watched never takes its default
+//! action: pending ones are discarded before the default comes back, and a handler that runs later does nothing.
 #![allow(dead_code)] // A kqueue tells of signals and processes by itself.
 #![allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::{io, mem, process, ptr, thread};
 
 use libc::{c_int, c_void, siginfo_t};
 
-use super::call::{check, lock};
+use super::call::check;
+use super::fork::{self, ForkLock};
 use super::Notify;
 
 /// More than any system has.
@@ -22,6 +29,18 @@ const MOST: usize = 256;
 
 /// What cannot be caught, and what the program did itself: a handler that returns would have it done again.
 const NEVER: [c_int; 6] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGBUS];
+
+/// The signals that report a fault of the running thread. Blocked, they would end the process where a handler of the program
+/// can go on (a stack that grows, a call that a seccomp filter hands to the program).
+const FAULTS: [c_int; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
+
+/// The signals whose default action is to do nothing, or nothing but to continue a stopped process (SIGCONT). None of them
+/// needs to be discarded; to ignore SIGCHLD for a moment would even reap children that exit meanwhile (POSIX, sigaction).
+fn is_ignored_by_default(signal: c_int) -> bool {
+    let is_ignored_everywhere = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH].contains(&signal);
+    is_ignored_everywhere || with_ignored_sigio!({ signal == libc::SIGIO } else { false })
+}
 
 /// A descriptor that is readable once it was rung.
 #[derive(Debug)]
@@ -61,7 +80,7 @@ impl AsFd for Bell {
 pub(crate) struct Mailbox {
     counts: Vec<(c_int, AtomicUsize)>,
     bell: Option<Arc<Bell>>,
-    /// The process that has it open; 0 if none has.
+    /// The generation of the process that has it open; 0 if none has.
     open: AtomicU32,
 }
 
@@ -83,7 +102,7 @@ impl Mailbox {
 
     /// From now on the signals are put into it. It may be open: its poll is no more, and it goes to another.
     pub(crate) fn open(self: &Arc<Self>) -> io::Result<()> {
-        let here = process::id();
+        let here = fork::generation();
         if self.open.swap(here, Ordering::Relaxed) == here {
             return Ok(());
         }
@@ -99,7 +118,7 @@ impl Mailbox {
     /// No signal is put into it any more, if it was open. In a forked child it is not, and another thread of the parent may
     /// have left the posts locked.
     pub(crate) fn close(&self) {
-        let here = process::id();
+        let here = fork::generation();
         if self.open.compare_exchange(here, 0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return;
         }
@@ -125,41 +144,60 @@ impl Mailbox {
     }
 }
 
+/// A process. The identifier is part of it because a child of vfork(2) has the memory of its parent, and so the generation.
+#[derive(Copy, Clone, PartialEq, Eq)]
+struct Owner {
+    generation: u32,
+    pid: u32,
+}
+
+impl Owner {
+    /// Safe in a handler: a mailbox was made before.
+    fn here() -> Owner {
+        Owner { generation: fork::generation(), pid: process::id() }
+    }
+}
+
 /// What is done with a signal.
 struct Post {
+    /// The action before ours; after ours was removed, the action that came back.
     previous: libc::sigaction,
-    /// With the process that opened them: in its forked child it is a copy of the memory, and shares the descriptor. Each
-    /// stands for one count of an `Arc`, which it keeps from post to post: there may be thousands.
-    mailboxes: Vec<(u32, *const Mailbox)>,
+    /// Our handler was installed, and was not removed by us. The program may have installed another one since.
+    is_installed: bool,
+    /// The process that made this post. In its forked child the post is a copy, and the mailboxes share their descriptors
+    /// with the parent's.
+    owner: Owner,
+    /// Each stands for one count of an `Arc`, which it keeps from post to post: there may be thousands.
+    mailboxes: Vec<*const Mailbox>,
 }
 
 impl Post {
     /// The open mailboxes of a process.
-    fn mailboxes(&self, here: u32) -> impl Iterator<Item = &Mailbox> {
-        let ours = self.mailboxes.iter().filter(move |(pid, _)| *pid == here);
-        // SAFETY: what is in a post has a count, which is dropped when nobody reads that post any more.
-        ours.map(|&(_, mailbox)| unsafe { &*mailbox })
+    fn mailboxes(&self, here: Owner) -> impl Iterator<Item = &Mailbox> {
+        let ours = self.mailboxes.iter().filter(move |_| self.owner == here);
+        // SAFETY: what is in a post has a count, which is dropped when no handler reads that post any more.
+        ours.map(|&mailbox| unsafe { &*mailbox })
     }
 }
 
 #[allow(clippy::declare_interior_mutable_const)] // It is the start of each, not shared.
 const EMPTY: AtomicPtr<Post> = AtomicPtr::new(ptr::null_mut());
 static POSTS: [AtomicPtr<Post>; MOST] = [EMPTY; MOST];
-/// How many handlers are running that may be reading a post, and in the upper half of which process: a forked child has its
-/// parent's number, and not the threads that would take it down again.
+/// How many handlers are running that may be reading a post, and in the upper half of which generation: a forked child has
+/// its parent's number, and not the threads that would take it down again.
 static READERS: AtomicUsize = AtomicUsize::new(0);
 const COUNT: usize = usize::MAX >> (usize::BITS / 2);
-/// Held by who changes a post.
-static CHANGES: Mutex<()> = Mutex::new(());
+/// Held by who changes a post. A child may be forked in the middle of a change: `subscribe` expects what that leaves.
+static CHANGES: ForkLock<()> = ForkLock::new();
 
 fn slot(signal: c_int) -> io::Result<&'static AtomicPtr<Post>> {
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
     usize::try_from(signal).ok().and_then(|signal| POSTS.get(signal)).ok_or_else(invalid)
 }
 
-/// A process's number, as much of it as there is room for beside a count.
-fn upper_half(pid: u32) -> usize {
-    (pid as usize) << (usize::BITS / 2)
+/// A generation, as much of it as there is room for beside a count.
+fn upper_half(generation: u32) -> usize {
+    (generation as usize) << (usize::BITS / 2)
 }
 
 /// What becomes of the number of readers when one more handler of a process is running, or one less.
@@ -180,20 +218,19 @@ fn count(change: fn(usize, usize) -> usize, here: usize) {
     let _ = READERS.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |readers| Some(change(readers, here)));
 }
 
-/// Puts a post in the place of another one, which is freed.
-fn replace(slot: &AtomicPtr<Post>, post: Option<Post>) {
-    let new = post.map_or(ptr::null_mut(), |post| Box::into_raw(Box::new(post)));
-    let old = slot.swap(new, Ordering::SeqCst);
+/// Puts a post in the place of another one, which is returned.
+fn replace(slot: &AtomicPtr<Post>, post: Post) -> Option<Box<Post>> {
+    let old = slot.swap(Box::into_raw(Box::new(post)), Ordering::SeqCst);
     if old.is_null() {
-        return;
+        return None;
     }
     // A handler that starts now reads the new one. Each is a few instructions long.
-    let here = upper_half(process::id());
+    let here = upper_half(fork::generation());
     while is_read(READERS.load(Ordering::SeqCst), here) {
         thread::yield_now();
     }
-    // SAFETY: it came from a box, was taken out of its only place, and nobody reads it any more.
-    drop(unsafe { Box::from_raw(old) });
+    // SAFETY: it came from a box, was taken out of its only place, and no handler reads it any more.
+    Some(unsafe { Box::from_raw(old) })
 }
 
 /// The current action of a signal, which may be replaced by another.
@@ -210,19 +247,41 @@ fn handler() -> usize {
     handle as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize
 }
 
-/// Whether a signal comes to our handler first.
-fn is_installed(signal: c_int) -> bool {
-    action(signal, None).is_ok_and(|now| now.sa_sigaction as usize == handler())
+/// Whether this is an action that hands nothing on: the default, or to ignore the signal.
+fn is_plain(action: &libc::sigaction) -> bool {
+    [libc::SIG_DFL, libc::SIG_IGN].contains(&(action.sa_sigaction as usize))
 }
 
-/// What was there before is to see no difference: its mask, and whether calls are restarted, stay as they were.
+fn is_ours(action: &libc::sigaction) -> bool {
+    action.sa_sigaction as usize == handler()
+}
+
+/// Whether a signal comes to our handler first.
+fn is_installed(signal: c_int) -> bool {
+    action(signal, None).is_ok_and(|now| is_ours(&now))
+}
+
+/// An action without a handler.
+fn plain(disposition: usize) -> libc::sigaction {
+    // SAFETY: integers, addresses and a set of bits. Zeroes are a value of each.
+    let mut plain: libc::sigaction = unsafe { mem::zeroed() };
+    plain.sa_sigaction = disposition as _;
+    plain
+}
+
+/// What was there before is to see no difference but that other signals wait: whether calls are restarted stays as it was.
 fn ours(signal: c_int, previous: &libc::sigaction) -> libc::sigaction {
     let mut ours = *previous;
     ours.sa_sigaction = handler() as _;
-    ours.sa_flags = (previous.sa_flags & !libc::SA_RESETHAND) | libc::SA_SIGINFO;
-    if [libc::SIG_DFL, libc::SIG_IGN].contains(&(previous.sa_sigaction as usize)) {
-        // SAFETY: a set of bits, which is written.
-        unsafe { libc::sigemptyset(&mut ours.sa_mask) };
+    ours.sa_flags = (previous.sa_flags & !(libc::SA_RESETHAND | libc::SA_NODEFER)) | libc::SA_SIGINFO;
+    // SAFETY: a set of bits, which is written.
+    unsafe {
+        libc::sigfillset(&mut ours.sa_mask);
+        for fault in FAULTS {
+            libc::sigdelset(&mut ours.sa_mask, fault);
+        }
+    }
+    if is_plain(previous) {
         ours.sa_flags |= with_restart!({ libc::SA_RESTART | libc::SA_ONSTACK } else { 0 });
     }
     if signal == libc::SIGCHLD && previous.sa_sigaction as usize == libc::SIG_IGN {
@@ -232,106 +291,149 @@ fn ours(signal: c_int, previous: &libc::sigaction) -> libc::sigaction {
     ours
 }
 
-fn subscribe(signal: c_int, mailbox: &Arc<Mailbox>) -> io::Result<()> {
-    let slot = slot(signal)?;
-    let _changes = lock(&CHANGES);
-    let entry = (process::id(), Arc::into_raw(Arc::clone(mailbox)));
-    // SAFETY: only who holds the lock frees one.
-    if let Some(post) = unsafe { slot.load(Ordering::SeqCst).as_ref() } {
-        let previous = post.previous;
-        let mut mailboxes = post.mailboxes.clone();
-        mailboxes.push(entry);
-        replace(slot, Some(Post { previous, mailboxes }));
-        // What was there before may be there again: in a forked child the default was taken, or somebody has put it back.
-        let now = action(signal, None)?;
-        if now.sa_sigaction == previous.sa_sigaction {
-            action(signal, Some(&ours(signal, &previous)))?;
-        }
-        return Ok(());
+/// Restores the action before ours. The default, if it does something, only when nothing is pending: POSIX (sigaction) has
+/// pending signals discarded when the action becomes to ignore them, blocked or not. A program that another thread runs in
+/// between inherits that; the two calls follow each other at once.
+fn restore(signal: c_int, previous: &libc::sigaction) -> io::Result<()> {
+    if previous.sa_sigaction as usize == libc::SIG_DFL && !is_ignored_by_default(signal) {
+        action(signal, Some(&plain(libc::SIG_IGN)))?;
     }
-    // The post is there before the handler is.
-    let install = || {
-        let previous = action(signal, None)?;
-        replace(slot, Some(Post { previous, mailboxes: vec![entry] }));
-        action(signal, Some(&ours(signal, &previous)))
-    };
-    let result = install().map(drop);
-    if result.is_err() {
-        replace(slot, None);
-        // SAFETY: its count, and it is in no post.
-        drop(unsafe { Arc::from_raw(entry.1) });
-    }
-    result
+    action(signal, Some(previous)).map(drop)
 }
 
-fn unsubscribe(signal: c_int, mailbox: &Mailbox) {
-    let Ok(slot) = slot(signal) else { return };
-    let _changes = lock(&CHANGES);
-    // SAFETY: only who holds the lock frees one.
-    let Some(post) = (unsafe { slot.load(Ordering::SeqCst).as_ref() }) else { return };
-    let here = process::id();
-    let mut mailboxes = post.mailboxes.clone();
-    let Some(place) = mailboxes.iter().position(|&entry| entry == (here, mailbox)) else { return };
-    let mut leaving = vec![mailboxes.swap_remove(place)];
-    let previous = post.previous;
-    let is_last = mailboxes.iter().all(|(pid, _)| *pid != here);
-    if is_last && is_installed(signal) && action(signal, Some(&previous)).is_ok() {
-        replace(slot, None);
-        // In a forked child its parent's are left.
-        leaving.append(&mut mailboxes);
-    } else {
-        // Others are in it; or somebody has taken the signal after us, and hands it on to us perhaps.
-        replace(slot, Some(Post { previous, mailboxes }));
-    }
-    for (_, mailbox) in leaving {
-        // SAFETY: its count, and it is in no post that anybody reads.
+fn drop_counts(mailboxes: impl IntoIterator<Item = *const Mailbox>) {
+    for mailbox in mailboxes {
+        // SAFETY: its count, and it is in no post that a handler reads.
         drop(unsafe { Arc::from_raw(mailbox) });
     }
 }
 
-extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // getpid(2) may be called in a handler.
-    let pid = process::id();
-    count(one_more, upper_half(pid));
-    // SAFETY: it is not freed while there is a reader.
-    let post = slot(signal).ok().and_then(|slot| unsafe { slot.load(Ordering::SeqCst).as_ref() });
-    let mut is_watched = false;
-    for mailbox in post.iter().flat_map(|post| post.mailboxes(pid)) {
-        mailbox.deliver(signal);
-        is_watched = true;
+fn subscribe(signal: c_int, mailbox: &Arc<Mailbox>) -> io::Result<()> {
+    let slot = slot(signal)?;
+    let _changes = CHANGES.lock();
+    let owner = Owner::here();
+    let now = action(signal, None)?;
+    // SAFETY: only who holds the lock frees one.
+    let old = unsafe { slot.load(Ordering::SeqCst).as_ref() };
+    let mut mailboxes = old.filter(|old| old.owner == owner).map_or(Vec::new(), |old| old.mailboxes.clone());
+    mailboxes.push(Arc::into_raw(Arc::clone(mailbox)));
+    // A handler that the program installed after ours hands on to it. The previous action does not, when it is there again:
+    // the program put it back, a forked child took the default, or its parent was in the middle of a change.
+    let is_reached = |old: &&Post| {
+        let is_previous = now.sa_sigaction == old.previous.sa_sigaction;
+        is_ours(&now) || (old.is_installed && !is_plain(&now) && !is_previous)
+    };
+    let reached = old.filter(is_reached).map(|old| old.previous);
+    let (previous, was_installed) = (reached.unwrap_or(now), old.is_some_and(|old| old.is_installed));
+    // The post is there before the handler is.
+    let post = Post { previous, is_installed: true, owner, mailboxes };
+    let leaving = replace(slot, post).filter(|old| old.owner != owner);
+    drop_counts(leaving.into_iter().flat_map(|old| old.mailboxes));
+    if reached.is_none() {
+        if let Err(error) = action(signal, Some(&ours(signal, &now))) {
+            leave(slot, mailbox, was_installed);
+            return Err(error);
+        }
     }
-    let previous = post.map(|post| post.previous);
-    count(one_less, upper_half(pid));
-    match previous {
-        Some(previous) => hand_on(&previous, is_watched, signal, info, context),
-        // What was there before has come back since the signal came, and is to have it. It is blocked until this returns.
-        // SAFETY: no pointers.
-        None => drop(unsafe { libc::raise(signal) }),
+    Ok(())
+}
+
+/// Takes a mailbox out of the post of this process, under the lock.
+fn leave(slot: &AtomicPtr<Post>, mailbox: &Mailbox, is_installed: bool) {
+    // SAFETY: only who holds the lock frees one.
+    let Some(post) = (unsafe { slot.load(Ordering::SeqCst).as_ref() }) else { return };
+    let (previous, owner, mut mailboxes) = (post.previous, post.owner, post.mailboxes.clone());
+    let place = mailboxes.iter().position(|&other| ptr::eq(other, mailbox));
+    let leaving = place.map(|place| mailboxes.swap_remove(place));
+    replace(slot, Post { previous, is_installed, owner, mailboxes });
+    drop_counts(leaving);
+}
+
+fn unsubscribe(signal: c_int, mailbox: &Mailbox) {
+    let Ok(slot) = slot(signal) else { return };
+    let _changes = CHANGES.lock();
+    // SAFETY: only who holds the lock frees one.
+    let Some(post) = (unsafe { slot.load(Ordering::SeqCst).as_ref() }) else { return };
+    if post.owner != Owner::here() || !post.mailboxes.iter().any(|&other| ptr::eq(other, mailbox)) {
+        return;
+    }
+    // If the program has installed a handler after ours, that one stays, and may hand on to ours.
+    let is_last = post.mailboxes.len() == 1;
+    let is_restored = is_last && is_installed(signal) && restore(signal, &post.previous).is_ok();
+    // The post stays for a handler that the kernel has already called.
+    leave(slot, mailbox, post.is_installed && !is_restored);
+}
+
+/// What a handler does besides counting.
+enum Next {
+    Nothing,
+    /// A handler of the program, with its flags.
+    Handler(usize, c_int),
+    Default,
+}
+
+impl Post {
+    fn next(&self, signal: c_int, here: Owner) -> Next {
+        match self.previous.sa_sigaction as usize {
+            libc::SIG_IGN => Next::Nothing,
+            libc::SIG_DFL if is_ignored_by_default(signal) => Next::Nothing,
+            // In a forked child that watches nothing.
+            libc::SIG_DFL if self.owner != here => Next::Default,
+            // The program put our handler back, after another one that was still there when the last mailbox left.
+            libc::SIG_DFL if self.is_installed && self.mailboxes.is_empty() => Next::Default,
+            // It was posted while it was watched.
+            libc::SIG_DFL => Next::Nothing,
+            handler => Next::Handler(handler, self.previous.sa_flags),
+        }
     }
 }
 
-/// Does what was done before with a signal. The default, which may be to end the process, only if nobody watches it.
-fn hand_on(previous: &libc::sigaction, is_watched: bool, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    match previous.sa_sigaction as usize {
-        libc::SIG_IGN => {}
-        libc::SIG_DFL if is_watched => {}
-        libc::SIG_DFL => {
-            // If it is another's handler that was called, and hands on to this one, then the default is not taken.
-            if is_installed(signal) && action(signal, Some(previous)).is_ok() {
-                // SAFETY: no pointers. It is blocked here, and comes when this handler returns.
-                unsafe { libc::raise(signal) };
-            }
-        }
-        address if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    match deliver(signal) {
+        Next::Nothing => {}
+        Next::Handler(address, flags) if flags & libc::SA_SIGINFO != 0 => {
             // SAFETY: that is the type of a handler with this flag.
             let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { mem::transmute(address) };
             handler(signal, info, context);
         }
-        address => {
+        Next::Handler(address, _) => {
             // SAFETY: that is the type of a handler without it.
             let handler: extern "C" fn(c_int) = unsafe { mem::transmute(address) };
             handler(signal);
         }
+        Next::Default => take_default(signal),
+    }
+}
+
+/// Puts a signal into its mailboxes. What is left of the stack is for the previous handler: this has returned by then.
+#[inline(never)]
+fn deliver(signal: c_int) -> Next {
+    // SAFETY: the thread's own, which lives as long as the thread.
+    let errno = unsafe { super::call::errno() };
+    // SAFETY: as above.
+    let before = unsafe { *errno };
+    let here = Owner::here();
+    count(one_more, upper_half(here.generation));
+    // SAFETY: it is not freed while there is a reader.
+    let post = slot(signal).ok().and_then(|slot| unsafe { slot.load(Ordering::SeqCst).as_ref() });
+    for mailbox in post.iter().flat_map(|post| post.mailboxes(here)) {
+        mailbox.deliver(signal);
+    }
+    let next = post.map_or(Next::Nothing, |post| post.next(signal, here));
+    count(one_less, upper_half(here.generation));
+    // SAFETY: as above.
+    unsafe { *errno = before };
+    next
+}
+
+/// Takes the default action of a signal that this process does not watch.
+#[cold]
+#[inline(never)]
+fn take_default(signal: c_int) {
+    // If a handler of the program was called first, and handed on to ours, then the default is not taken.
+    if is_installed(signal) && action(signal, Some(&plain(libc::SIG_DFL))).is_ok() {
+        // SAFETY: no pointers. It is blocked here, and comes when this handler returns.
+        unsafe { libc::raise(signal) };
     }
 }
 

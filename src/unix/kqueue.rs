@@ -224,7 +224,7 @@ impl Kqueue {
         check(changes)?;
         let mut changes = changes;
         in_steps(timeout, |step| {
-            kevent::fill(self.as_raw_fd(), mem::take(&mut changes), events, step)?;
+            kevent::fill(self.queue()?, mem::take(&mut changes), events, step)?;
             Ok(events.len())
         })
     }
@@ -275,7 +275,7 @@ impl Kqueue {
         let mut lost = false;
         for part in changes.chunks_mut(kevent::MOST_RECEIPTS) {
             let all = part.len();
-            lost |= kevent::submit(self.as_raw_fd(), part)?.len() < all;
+            lost |= kevent::submit(self.queue()?, part)?.len() < all;
         }
         if lost {
             return Err(io::ErrorKind::Interrupted.into());
@@ -307,7 +307,7 @@ impl Kqueue {
     ) -> io::Result<usize> {
         let timeout = timeout.map(|timeout| timeout.min(crate::sys::LONGEST_WAIT));
         // SAFETY: the caller's promise.
-        unsafe { kevent::kevent(self.as_raw_fd(), (changes, nchanges), (events, nevents), timeout) }
+        unsafe { kevent::kevent(self.queue()?, (changes, nchanges), (events, nevents), timeout) }
     }
 }
 

@@ -57,6 +57,7 @@ impl Source for SourceFd<'_> {
 
     #[inline(always)]
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.check_process()?;
         registry.remove(*self.0, Origin::Bare)
     }
 }

@@ -1,0 +1,264 @@
+//! What a forked child may do with the polls and sources of its parent, and with its own.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use kevio::net::UnixStream;
+use kevio::unix::SourceFd;
+use kevio::{Batch, Events, Interest, Poll, Process, Signals, Timer, Token, Waker, Watch};
+
+use super::{expect, in_a_child, libkqueue};
+
+const READ: Interest = Interest::READABLE;
+
+fn is_refused<T: std::fmt::Debug>(result: std::io::Result<T>) {
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+/// A poll with something of everything registered.
+struct Parent {
+    poll: Poll,
+    events: Events,
+    waker: Waker,
+    stream: UnixStream,
+    peer: UnixStream,
+    unregistered: UnixStream,
+    timer: Timer,
+    unset: Timer,
+    signals: Signals,
+    process: Process,
+    watch: Option<Watch<std::os::fd::OwnedFd>>,
+}
+
+impl Parent {
+    fn new() -> Parent {
+        let poll = Poll::new().unwrap();
+        let registry = poll.registry();
+        let waker = Waker::new(registry, Token(1)).unwrap();
+        let (mut stream, peer) = UnixStream::pair().unwrap();
+        registry.register(&mut stream, Token(2), READ).unwrap();
+        let (unregistered, _) = UnixStream::pair().unwrap();
+        let mut timer = Timer::every(Duration::from_secs(1000)).unwrap();
+        registry.register(&mut timer, Token(3), READ).unwrap();
+        let mut signals = Signals::new([libc::SIGWINCH]).unwrap();
+        registry.register(&mut signals, Token(4), READ).unwrap();
+        // A zombie until it is waited for, which has no event while it is parked.
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let mut process = Process::new(&child).unwrap();
+        registry.register(&mut process, Token(5), Interest::PARKED).unwrap();
+        child.wait().unwrap();
+        let mut watch = Watch::open(".").ok();
+        if let Some(watch) = &mut watch {
+            registry.register(watch, Token(6), READ).unwrap();
+        }
+        let (events, unset) = (Events::with_capacity(8), Timer::new().unwrap());
+        Parent { poll, events, waker, stream, peer, unregistered, timer, unset, signals, process, watch }
+    }
+
+    /// In a child: nothing of it can be changed or waited for.
+    fn is_refused(&mut self) {
+        let (poll, events) = (&mut self.poll, &mut self.events);
+        is_refused(poll.poll(events, Some(Duration::ZERO)));
+        is_refused(poll.poll_until(events, None));
+        is_refused(self.waker.wake());
+        let registry = poll.registry().try_clone().unwrap();
+        is_refused(Waker::new(&registry, Token(7)));
+        is_refused(registry.register(&mut self.unregistered, Token(7), READ));
+        is_refused(registry.reregister(&mut self.stream, Token(7), READ));
+        is_refused(registry.deregister(&mut self.stream));
+        let fds = [self.stream.as_raw_fd(), self.unregistered.as_raw_fd()];
+        is_refused(registry.reregister(&mut SourceFd(&fds[0]), Token(7), READ));
+        is_refused(registry.deregister(&mut SourceFd(&fds[0])));
+        is_refused(registry.register(&mut SourceFd(&fds[1]), Token(7), READ));
+        for timer in [&mut self.timer, &mut self.unset] {
+            is_refused(timer.set_after(Duration::ZERO));
+            is_refused(timer.cancel());
+            is_refused(registry.register(timer, Token(7), READ));
+            is_refused(registry.reregister(timer, Token(7), READ));
+            is_refused(registry.deregister(timer));
+        }
+        let mut others: Vec<&mut dyn kevio::event::Source> = vec![&mut self.signals, &mut self.process];
+        others.extend(self.watch.as_mut().map(|watch| watch as _));
+        for source in others {
+            is_refused(registry.register(source, Token(7), READ));
+            is_refused(registry.reregister(source, Token(7), READ));
+            is_refused(registry.deregister(source));
+        }
+        let mut batch = Batch::new();
+        batch.register(&mut self.unregistered, Token(7), READ).deregister(&mut self.stream);
+        registry.submit(batch).into_iter().for_each(is_refused);
+    }
+
+    /// In the parent: it is as it was.
+    fn works(&mut self) {
+        self.poll.poll(&mut self.events, Some(Duration::ZERO)).unwrap();
+        assert!(self.events.is_empty(), "{:?}", self.events);
+        assert!(self.timer.remaining().unwrap() > Duration::from_secs(900));
+        self.waker.wake().unwrap();
+        expect(&mut self.poll, &mut self.events, Token(1));
+        self.peer.write_all(b"x").unwrap();
+        expect(&mut self.poll, &mut self.events, Token(2));
+        assert_eq!(self.stream.read(&mut [0; 4]).unwrap(), 1);
+        assert_eq!(self.stream.read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        self.timer.set_after(Duration::ZERO).unwrap();
+        expect(&mut self.poll, &mut self.events, Token(3));
+        assert_eq!(self.timer.expirations(self.events.iter().next().unwrap()).unwrap(), 1);
+        self.timer.set_every(Duration::from_secs(1000)).unwrap();
+        self.poll.registry().reregister(&mut self.stream, Token(2), READ).unwrap();
+    }
+}
+
+/// A child cannot change its parent, and is not kept waiting.
+pub fn an_inherited_poll_is_refused() {
+    let mut parent = Parent::new();
+    for _ in 0..3 {
+        in_a_child(|| parent.is_refused());
+        parent.works();
+        // A poll of the child's own does not make the other its own.
+        in_a_child(|| {
+            let _own = Poll::new().unwrap();
+            parent.is_refused();
+        });
+        parent.works();
+        // A grandchild has no part in either.
+        in_a_child(|| {
+            let mut own = Parent::new();
+            in_a_child(|| {
+                parent.is_refused();
+                own.is_refused();
+            });
+            own.works();
+        });
+        parent.works();
+    }
+}
+
+/// Does `f` while other threads do `again` and again.
+fn while_others(again: impl Fn() + Sync, f: impl FnOnce()) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    again();
+                }
+            });
+        }
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        over.store(true, Ordering::Relaxed);
+        result.unwrap();
+    });
+}
+
+/// Forked while other threads hold the locks of the poll.
+pub fn an_inherited_source_can_be_used_and_dropped() {
+    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+        return;
+    }
+    let mut parent = Some(Parent::new());
+    let registry = parent.as_ref().unwrap().poll.registry().try_clone().unwrap();
+    let again = || {
+        let (mut a, mut b) = UnixStream::pair().unwrap();
+        registry.register(&mut a, Token(8), READ).unwrap();
+        b.write_all(b"x").unwrap();
+        assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
+        registry.reregister(&mut a, Token(8), READ).unwrap();
+        registry.deregister(&mut a).unwrap();
+        let waker = Waker::new(&registry, Token(9)).unwrap();
+        waker.wake().unwrap();
+    };
+    while_others(again, || {
+        for round in 0..200 {
+            in_a_child(|| {
+                let mut inherited = parent.take().unwrap();
+                if round % 2 == 0 {
+                    inherited.is_refused();
+                }
+                inherited.peer.write_all(b"yz").unwrap();
+                assert_eq!(inherited.stream.read(&mut [0; 4]).unwrap(), 2);
+                drop(inherited);
+            });
+        }
+    });
+    let mut parent = parent.unwrap();
+    // The threads' wakes, and an edge for what a child wrote and read.
+    while parent.poll.poll(&mut parent.events, Some(Duration::ZERO)).is_ok() && !parent.events.is_empty() {
+        let _ = parent.stream.read(&mut [0; 4]);
+    }
+    parent.works();
+}
+
+/// Forked while other threads make polls and watch signals: the child waits for none of their locks.
+pub fn a_child_can_make_its_own() {
+    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+        return;
+    }
+    let poll = Poll::new().unwrap();
+    let (mut inherited, mut peer) = UnixStream::pair().unwrap();
+    poll.registry().register(&mut inherited, Token(1), READ).unwrap();
+    let again = || {
+        let poll = Poll::new().unwrap();
+        let mut signals = Signals::new([libc::SIGWINCH, libc::SIGURG]).unwrap();
+        poll.registry().register(&mut signals, Token(1), READ).unwrap();
+        drop(signals);
+    };
+    while_others(again, || {
+        for round in 0..100 {
+            in_a_child(|| {
+                if round % 10 == 0 {
+                    Parent::new().works();
+                }
+                let mut own = Poll::new().unwrap();
+                let mut events = Events::with_capacity(8);
+                own.registry().register(&mut inherited, Token(2), READ).unwrap();
+                peer.write_all(b"x").unwrap();
+                expect(&mut own, &mut events, Token(2));
+                assert_eq!(inherited.read(&mut [0; 4]).unwrap(), 1);
+                let mut signals = Signals::new([libc::SIGWINCH]).unwrap();
+                own.registry().register(&mut signals, Token(3), READ).unwrap();
+                // SAFETY: no pointers.
+                assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGWINCH) }, 0);
+                loop {
+                    match own.poll_until(&mut events, Some(std::time::Instant::now() + Duration::from_secs(10))) {
+                        Ok(()) if events.iter().any(|event| event.token() == Token(3)) => break,
+                        result => result.unwrap(),
+                    }
+                    assert!(!events.is_empty(), "the signal did not come");
+                }
+            });
+        }
+    });
+}
+
+/// Parent and child have the same process identifier, each in its namespace.
+#[cfg(target_os = "linux")]
+pub fn two_processes_with_the_same_number() {
+    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+        return;
+    }
+    // SAFETY: no pointers. It moves the children to come, not this process.
+    let unshare = || unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
+    let is_first = || std::process::id() == 1;
+    in_a_child(|| {
+        if !unshare() {
+            return println!("two_processes_with_the_same_number: left out, for it needs CAP_SYS_ADMIN");
+        }
+        in_a_child(|| {
+            let parent = Parent::new();
+            // The first child after this is process 1, and its end is the end of the namespace.
+            assert!(is_first() && unshare());
+            let mut parent = Some(parent);
+            in_a_child(|| {
+                assert!(is_first());
+                let mut inherited = parent.take().unwrap();
+                inherited.is_refused();
+                drop(inherited);
+                Parent::new().works();
+            });
+            parent.unwrap().works();
+        });
+    });
+}
