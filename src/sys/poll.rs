@@ -186,7 +186,7 @@ impl Engine for PollSet {
             let born = table.tick();
             let mut entry = Entry::new(fd, token, wanted, identity, born);
             if origin == Origin::Bare {
-                entry.be_unseen();
+                entry.be_raw();
             }
             let index = table.insert(entry);
             Ok((Tie(Box::new(Tied { shared: Arc::clone(&self.shared), index, born })), true))
@@ -264,7 +264,7 @@ impl super::Tie for Tie {
     }
 
     fn release(mut self) {
-        self.doubt();
+        self.0.change(|table| table.change(self.0.index, Entry::detach));
         self.0.born = NOBODY;
     }
 

@@ -138,20 +138,20 @@ fn registering_costs_one_call() {
 }
 
 /// It may be a file, which kqueue and poll(2) would take: one fstat(2) more. poll(2) asks again whether the number is
-/// still the same file's.
+/// still the same file's, and at registration also how it was opened (fcntl(2)): `O_PATH` is not open.
 fn registering_any_descriptor_costs_one_look_more() {
     let (stream, _peer) = UnixStream::pair().unwrap();
-    registering("a bare descriptor", &mut SourceFd(&stream.as_raw_fd()), [2, 1, 1], [1, 1, 1], [1, 1, 1]);
+    registering("a bare descriptor", &mut SourceFd(&stream.as_raw_fd()), [2, 1, 2], [1, 1, 1], [1, 1, 1]);
     // Without an inode of its own there is nothing to ask again.
     #[cfg(target_os = "linux")]
     {
         use std::os::fd::FromRawFd;
         // SAFETY: no pointers; the kernel has just made the descriptor, and nobody else has it.
         let event = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
-        registering("a bare eventfd", &mut SourceFd(&event.as_raw_fd()), [2, 1, 1], [1, 1, 0], [1, 1, 0]);
+        registering("a bare eventfd", &mut SourceFd(&event.as_raw_fd()), [2, 1, 2], [1, 1, 0], [1, 1, 0]);
     }
     let mut source = IoSource::new(OwnedFd::from(stream));
-    registering("a wrapped descriptor", &mut source, [2, 1, 1], [1, 1, 1], [1, 1, 1]);
+    registering("a wrapped descriptor", &mut source, [2, 1, 2], [1, 1, 1], [1, 1, 1]);
 }
 
 fn all_done(results: Vec<std::io::Result<()>>) {

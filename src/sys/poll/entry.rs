@@ -54,6 +54,8 @@ pub(super) struct Entry {
     told: c_short,
     /// The directions of operations since the entry is stuck.
     touched: c_short,
+    /// Nothing but a number: the program may close it without the backend's knowledge.
+    is_raw: bool,
     unseen: Option<Unseen>,
     /// To know when the number has become another's; `None` if that is not known, or cannot happen.
     identity: Option<Identity>,
@@ -104,9 +106,9 @@ pub(super) type Wanted = (c_short, Mode);
 impl Entry {
     pub(super) fn new(fd: RawFd, token: Token, wanted: Wanted, identity: Option<Identity>, now: u64) -> Entry {
         let mode = Mode::Edge;
-        let (told, touched, spent, unseen) = (0, 0, false, None);
+        let (told, touched, spent, is_raw, unseen) = (0, 0, false, false, None);
         let mut entry =
-            Entry { fd, token, wanted: 0, mode, spent, told, touched, unseen, identity, born: now, changed: now };
+            Entry { fd, token, wanted: 0, mode, spent, told, touched, is_raw, unseen, identity, born: now, changed: now };
         entry.reset(token, wanted, now);
         entry
     }
@@ -143,12 +145,19 @@ impl Entry {
 
     /// Whether the number still stands for what was registered. Closing a descriptor ends its registration.
     pub(super) fn is_current(&self) -> bool {
-        self.identity.is_none() || file::identify(self.fd).is_ok_and(|now| now == self.identity)
+        self.identity.map_or(true, |identity| identity.is_of(self.fd))
     }
 
-    /// As `is_current`, when the number is being registered again: a bare number without an identity is not believed.
+    /// As `is_current`, when the number is being registered again. A raw number counts only if its inode is its own: a
+    /// FIFO or a terminal may have been closed and opened again, and nothing that the kernel shows would differ.
     pub(super) fn is_certain(&self) -> bool {
-        !(self.unseen.is_some() && self.identity.is_none()) && self.is_current()
+        (!self.is_raw || self.identity.is_some_and(|identity| identity.is_unique)) && self.is_current()
+    }
+
+    /// The descriptor leaves its source.
+    pub(super) fn detach(&mut self) {
+        self.is_raw = true;
+        self.stop_seeing();
     }
 
     /// Operations on it tell nothing from here on.
@@ -162,8 +171,13 @@ impl Entry {
         self.be_unseen();
     }
 
-    /// As `stop_seeing`, for an entry whose identity has just been asked for.
-    pub(super) fn be_unseen(&mut self) {
+    /// As `stop_seeing`, for a raw number whose identity is known already.
+    pub(super) fn be_raw(&mut self) {
+        self.is_raw = true;
+        self.be_unseen();
+    }
+
+    fn be_unseen(&mut self) {
         self.unseen = Some(Unseen::new(self.fd, self.told, PATIENCE.0));
     }
 

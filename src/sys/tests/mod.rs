@@ -228,6 +228,13 @@ fn errno<T>(result: io::Result<T>) -> i32 {
     result.map(drop).unwrap_err().raw_os_error().unwrap()
 }
 
+/// Whether poll(2) knows that `fd` is the same open file: sockets and pipes have inodes of their own, if the system numbers
+/// them.
+fn refuses_twice<T: Engine>(fd: RawFd) -> bool {
+    let is_known = || file::identify(fd).unwrap().is_some_and(|identity| identity.is_unique);
+    T::BACKEND == Backend::Epoll || (T::BACKEND == Backend::Poll && is_known())
+}
+
 /// A kqueue made of epoll, in user space.
 fn is_libkqueue<T: Engine>() -> bool {
     T::BACKEND == Backend::Kqueue && libkqueue::is_here()
@@ -245,6 +252,8 @@ macro_rules! all_cases {
                 a_new_queue_is_silent [1],
                 keeps_score [2 3 4],
                 refuses_what_cannot_be [5 6 7],
+                message_queue_can_be_waited_for [],
+                path_descriptor_is_refused [],
                 a_failed_reregistration_changes_nothing [],
                 a_failed_registration_leaves_nothing [11],
                 reregistering_for_writing_stops_reading [9],
@@ -293,6 +302,8 @@ macro_rules! all_cases {
                 a_copy_keeps_a_closed_registration [43 44],
                 a_descriptor_and_its_copy_are_two [45],
                 a_closed_number_ends_its_registration [],
+                reopened_fifo_is_registered_anew [],
+                fifo_reopened_for_the_other_direction_is_silent [],
                 a_closed_peer_is_told_once [],
                 a_half_closed_peer_is_told_once [],
             }

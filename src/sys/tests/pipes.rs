@@ -171,6 +171,14 @@ pub(crate) fn a_terminal<T: Engine>() {
     }
 }
 
+pub(crate) fn terminal_name(line: &File) -> std::path::PathBuf {
+    let mut name = [0; 64];
+    // SAFETY: the kernel writes a string into `name`, and no more than there is room for.
+    let result = unsafe { libc::ttyname_r(line.as_raw_fd(), name.as_mut_ptr().cast(), name.len()) };
+    assert_eq!(result, 0, "{}", io::Error::from_raw_os_error(result));
+    std::ffi::CStr::from_bytes_until_nul(&name).unwrap().to_str().unwrap().into()
+}
+
 pub(crate) fn devices_without_readiness<T: Engine>() {
     let mut rig = Rig::<T>::new();
     for path in ["/dev/null", "/dev/zero"] {

@@ -68,7 +68,7 @@ pub(super) fn truth(raw: c_short, interest: Interest) -> Answers {
 }
 
 fn has_inode(fd: RawFd) -> bool {
-    file::identify(fd).unwrap().is_some()
+    file::identify(fd).unwrap().is_some_and(|identity| identity.is_unique)
 }
 
 /// All that is excused: rows of the table of differences in the crate docs, and faults of libkqueue.
