@@ -210,6 +210,16 @@ pub(crate) trait Tie: Send + Sync {
         let _ = direction;
     }
 
+    /// An operation in `direction` would have blocked.
+    #[inline(always)]
+    fn rearm_blocked(&self, direction: Direction) {
+        let _ = direction;
+    }
+
+    /// A read has returned 0 bytes: the end, unless the descriptor is of a kind that goes on after it.
+    #[inline(always)]
+    fn rearm_ended(&self) {}
+
     /// An operation has failed and changed nothing, for want of something that others may give back at any time.
     fn doubt(&self) {}
 

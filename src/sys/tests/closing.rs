@@ -136,8 +136,16 @@ pub(crate) fn a_closed_peer_is_told_once<T: Engine>() {
         let a = Held::<T, _> { tie, io };
         rig.expect(1, W);
         drop(b);
-        assert!(rig.expect(1, R).has_any(RC));
+        assert!(rig.expect(1, R).has(hint::<T>(RC)));
         rig.now();
+        if hint::<T>(RC) == NOTHING {
+            // Of a source the read of 0 bytes is the end. What is not known is whether writing will fail.
+            if origin == Origin::Own {
+                assert_eq!(a.drain(), (0, true));
+                rig.silent();
+            }
+            continue;
+        }
         for _ in 0..5 {
             assert_eq!(a.drain(), (0, true));
             a.tie.rearm(Direction::Read);

@@ -21,7 +21,7 @@ pub(crate) fn nothing_is_said_of_what_is_parked<T: Engine>() {
         assert_eq!(rig.select(Duration::from_millis(20)), BTreeMap::new());
         assert!(start.elapsed() >= Duration::from_millis(20));
         rig.engine.reregister(a.as_raw_fd(), Token(2), READ, origin).unwrap();
-        rig.expect(2, R | RC);
+        rig.expect(2, R | hint::<T>(RC));
         // And parked again, by reregistering.
         rig.engine.reregister(a.as_raw_fd(), Token(3), Interest::PARKED, origin).unwrap();
         tie.rearm(Direction::Read);
@@ -164,7 +164,7 @@ pub(crate) fn one_shot_and_a_peer_that_closes<T: Engine>() {
     assert_eq!(a.drain(), (1, true));
     rig.silent();
     rig.reregister(&a.io, 2, READ.oneshot()).unwrap();
-    rig.expect(2, R | RC);
+    rig.expect(2, R | hint::<T>(RC));
     rig.silent();
 }
 
