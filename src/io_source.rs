@@ -92,7 +92,7 @@ impl<T> IoSource<T> {
     where
         F: FnOnce(&T) -> io::Result<R>,
     {
-        self.done(Direction::Either, operation(&self.inner))
+        self.operate(Direction::Either, operation)
     }
 
     /// As [`do_io`](IoSource::do_io), for an operation that has the descriptor already.
@@ -110,34 +110,34 @@ impl<T> IoSource<T> {
 
     #[inline]
     pub(crate) fn read_io<R>(&self, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
-        self.done(Direction::Read, operation(&self.inner))
+        self.operate(Direction::Read, operation)
     }
 
-    /// As `read_io`, for a stream, and into `room` bytes: the end of file is not followed by anything.
-    ///
-    /// That is so on every system, and where poll(2) has no `POLLRDHUP` nothing else tells of it.
+    /// As `read_io`, for a stream, and into `room` bytes: 0 bytes are the end of file, which the backend judges.
     #[inline]
     pub(crate) fn read_stream(&self, room: usize, read: impl FnOnce(&T) -> io::Result<usize>) -> io::Result<usize> {
+        let rearm = Rearm(self.tie.as_ref(), Direction::Read);
         match read(&self.inner) {
-            Ok(0) if room > 0 => Ok(0),
-            result => self.done(Direction::Read, result),
+            Ok(0) if room > 0 => {
+                if let Some(tie) = rearm.dismiss() {
+                    tie.rearm_ended();
+                }
+                Ok(0)
+            }
+            result => rearm.after(result),
         }
     }
 
     #[inline]
     pub(crate) fn write_io<R>(&self, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
-        self.done(Direction::Write, operation(&self.inner))
+        self.operate(Direction::Write, operation)
     }
 
     #[inline]
-    fn done<R>(&self, direction: Direction, result: io::Result<R>) -> io::Result<R> {
-        if let Some(tie) = &self.tie {
-            match &result {
-                Err(error) if call::is_shortage(error) => tie.doubt(),
-                _ => tie.rearm(direction),
-            }
-        }
-        result
+    fn operate<R>(&self, direction: Direction, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
+        let rearm = Rearm(self.tie.as_ref(), direction);
+        let result = operation(&self.inner);
+        rearm.after(result)
     }
 
     /// Returns `true` if it is registered, or was with a poll that is no more.
@@ -155,6 +155,44 @@ impl<T> IoSource<T> {
         }
         // SAFETY: `this` is not dropped, so the value is moved out once; of the other fields none owns anything now.
         unsafe { std::ptr::read(&this.inner) }
+    }
+}
+
+/// Re-arms a registration when an operation ends, also when the operation panics: it may have read or written before.
+struct Rearm<'a>(Option<&'a SourceTie>, Direction);
+
+type SourceTie = <sys::Selector as Engine>::Tie;
+
+impl<'a> Rearm<'a> {
+    /// Re-arms nothing.
+    #[inline]
+    fn dismiss(mut self) -> Option<&'a SourceTie> {
+        self.0.take()
+    }
+
+    /// Re-arms what the result of the operation asks for.
+    #[inline]
+    fn after<R>(self, result: io::Result<R>) -> io::Result<R> {
+        let direction = self.1;
+        if let (Err(error), Some(_)) = (&result, self.0) {
+            if let Some(tie) = self.dismiss() {
+                match error.kind() {
+                    _ if call::is_shortage(error) => tie.doubt(),
+                    io::ErrorKind::WouldBlock => tie.rearm_blocked(direction),
+                    _ => tie.rearm(direction),
+                }
+            }
+        }
+        result
+    }
+}
+
+impl Drop for Rearm<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(tie) = self.0 {
+            tie.rearm(self.1);
+        }
     }
 }
 

@@ -93,27 +93,33 @@
 //!
 //! | What | kqueue | epoll | poll |
 //! |---|---|---|---|
-//! | a bare descriptor ([`SourceFd`](unix::SourceFd)) registered twice | the second registration replaces the first | `AlreadyExists` | `AlreadyExists`; replaces it if the file has no inode of its own (eventfd, timerfd, epoll) |
+//! | a bare descriptor ([`SourceFd`](unix::SourceFd)) registered twice | the second registration replaces the first | `AlreadyExists` | `AlreadyExists`; replaces it if the file has no inode of its own (eventfd, timerfd, epoll, FIFO, terminal; NetBSD: pipe) |
 //! | more data, while what was reported is unread | reported | reported | reported after the next operation through the source |
 //! | a bare descriptor left ready | told once | told once | told again up to 8 times a second: its operations cannot be seen |
 //! | a descriptor both readable and writable | two events | one event | one event |
 //! | [`Interest::exclusive`] | `Unsupported` | Linux and Android; elsewhere `Unsupported` | `Unsupported` |
 //! | a stream socket that was never connected | nothing (libkqueue: as epoll) | readable, writable and closed (illumos: not known) | as the system's poll(2) says; Linux as epoll |
 //! | a read that leaves something | no event until more comes | no event until more comes | an event |
-//! | a hang-up or an error, and the descriptor is registered for one direction | shows in that direction | shows in both | shows in both |
-//! | an error on UDP (nobody there) | readable and writable, no [`is_error`](event::Event::is_error) (libkqueue: with) | with `is_error` and `is_write_closed` | as epoll |
-//! | a pipe whose reader has gone | no `is_error` (libkqueue: with) | `is_error` | `is_error` |
+//! | a hang-up, and the descriptor is registered for one direction | shows in that direction | shows in both | shows in both |
+//! | an error without a hang-up (UDP: nobody there) | readable and writable, no [`is_error`](event::Event::is_error) (libkqueue: with) | writable, with `is_error` and `is_write_closed`; readable only if not registered for writing, or if there is no room | Linux as epoll; FreeBSD, NetBSD and OpenBSD: readable and writable, without `is_error` |
+//! | an error that is not fetched, such as an unread error queue | once | once | once, and again after an operation that fetched one; its data up to 64 ms late |
+//! | an error of a socket that has hung up already | reported | reported | not reported; `take_error` has it |
+//! | the hints of a socket whose peer has gone: `is_read_closed`, `is_write_closed`, `is_error` | as described | as described | FreeBSD: no `is_error`; NetBSD and OpenBSD: none |
+//! | a pipe whose reader has gone | no `is_error` (libkqueue: with) | `is_error` | `is_error`; FreeBSD, NetBSD and OpenBSD: a hang-up |
 //! | shutting down writing here | [`is_write_closed`](event::Event::is_write_closed) (libkqueue: not) | not | not |
 //! | the peer of a Unix stream shut down reading | `is_write_closed` (libkqueue: not) | not | not |
 //! | a Unix datagram socket whose peer has closed | as the system says; FreeBSD: readable | nothing | as the system's poll(2) says; Linux as epoll |
 //! | a Unix datagram socket whose peer's queue is full | as the system says; most: writable, `send` is `ENOBUFS`; libkqueue as epoll | not writable; `WouldBlock` | as the system says; Linux as epoll |
 //! | a listener that was shut down | as the system says | readable, writable and closed | as the system's poll(2) says; Linux as epoll |
-//! | files of Linux's `/proc` and `/sys` that can be waited for | libkqueue: `EPERM` | supported | `EPERM` |
+//! | files of Linux's `/proc` and `/sys` that can be waited for | libkqueue: `EPERM` | supported | those that poll(2) does not show as always ready (mount tables); else `EPERM` |
+//! | a POSIX message queue | libkqueue: `EPERM` | supported | supported |
 //! | [`Interest::PRIORITY`] | `Unsupported` on FreeBSD, NetBSD and libkqueue | supported | supported |
 //! | `AsFd` and `AsRawFd` of [`Registry`], `AsRawFd` of [`Poll`] | the queue | the queue | not implemented: there is no queue |
 //! | a shortage of descriptors in `accept` | no event until more connect | no event until more connect | an event up to 8 times a second |
 //! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM` | `EPERM` | always ready |
 //! | deregistering a number that was closed | `EBADF`; Apple and libkqueue: `NotFound` | `EBADF` | `NotFound` |
+//! | a bare FIFO or device closed and opened again at the same number, not registered again | its registration ended | its registration ended | reported under the old token until the number is registered again |
+//! | `RLIMIT_NOFILE` lowered below the number of registrations | no difference | no difference | Linux: every wait is `EINVAL`; FreeBSD: no difference |
 //! | a registered descriptor closed while a copy of it is open | its registration ends | its registration lives on: deregister first | its registration ends |
 //! | a [`Process`], or a signal, watched twice with one [`Poll`] | the second is `AlreadyExists` | two sources | two sources |
 //! | a [`Process`] that is not a child | supported | Linux from 5.3; elsewhere `Unsupported` | as epoll |

@@ -32,11 +32,37 @@ fn expect(poll: &mut Poll, events: &mut Events, token: Token) {
     assert!(events.iter().any(|event| event.token() == token), "wanted {token:?}, had {events:?}");
 }
 
-#[test]
-fn no_descriptors_left() {
-    let limit = libc::rlimit { rlim_cur: 200, rlim_max: 200 };
+fn set_limit(soft: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: 200 };
     // SAFETY: the kernel reads one `rlimit`.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
+
+/// poll(2) refuses a table that is longer than the limit, also when all of it was registered before. FreeBSD compares with
+/// the limit of the system, not with that of the process.
+fn limit_below_the_registrations() {
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(8);
+    let pairs: Vec<_> = (0..20).map(|_| UnixStream::pair().unwrap()).collect();
+    let mut registered: Vec<_> = pairs.into_iter().map(|(a, _)| a).collect();
+    for source in &mut registered {
+        poll.registry().register(source, Token(1), Interest::WRITABLE).unwrap();
+    }
+    set_limit(16);
+    let result = poll.poll(&mut events, Some(Duration::ZERO));
+    set_limit(200);
+    if kevio::BACKEND != Backend::Poll || cfg!(target_os = "freebsd") {
+        result.unwrap();
+    } else if cfg!(target_os = "linux") {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    assert!(!events.is_empty());
+}
+
+#[test]
+fn no_descriptors_left() {
+    set_limit(200);
     let loopback = "127.0.0.1:0".parse().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
@@ -114,6 +140,7 @@ fn no_descriptors_left() {
 
     drop(hoard);
     open::assert_same(&before, "what failed left something open");
+    limit_below_the_registrations();
     let (stream, address) = listener.accept().unwrap();
     assert_eq!(address, client.local_addr().unwrap());
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);

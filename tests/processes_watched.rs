@@ -334,7 +334,9 @@ fn all_exit_at_once(most: usize) -> usize {
 fn ten_thousand_children_exit_at_once() {
     let _alone = alone();
     // `.ci/tsan` asks for fewer: each child has a copy of all that a sanitizer keeps.
-    let many = std::env::var("KEVIO_CHILDREN").map_or(10_000, |many| many.parse().unwrap());
+    // Where each SIGCHLD makes every watched process look for its own child, the looks grow with the square.
+    let many = if is_certain() || cfg!(target_os = "linux") { 10_000 } else { 1_000 };
+    let many = std::env::var("KEVIO_CHILDREN").map_or(many, |many| many.parse().unwrap());
     allow_descriptors(2 * many);
     let mut done = 0;
     while done < many {
@@ -355,12 +357,14 @@ fn the_end_of_another_child() {
         l.register(&mut process, 1, interest);
         l.expect_silence();
         end(&mut other);
-        other.wait().unwrap();
         if is_certain() {
+            other.wait().unwrap();
             l.expect_silence();
         } else {
+            // FreeBSD discards the signal of a child that was waited for.
             l.expect(1, R);
             assert!(!process.has_exited(l.events.iter().next().unwrap()).unwrap());
+            other.wait().unwrap();
         }
         end(&mut watched);
         exited(&mut l, 1, &mut process);

@@ -87,6 +87,14 @@ capabilities! {
     );
     /// `POLLRDHUP`: poll(2) tells a half-close from data.
     with_pollrdhup: any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "illumos");
+    /// `POLLRDHUP` may be part of the question for any kind of descriptor.
+    with_half_close_of_files: not(target_os = "freebsd");
+    /// `O_PATH`: a descriptor that names a file and does not open it.
+    with_path_descriptors: any(target_os = "linux", target_os = "android", target_os = "freebsd");
+    /// Regular files that can be waited for: POSIX message queues, and some of `/proc`.
+    with_files_to_wait_for: any(target_os = "linux", target_os = "android");
+    /// mq_getattr(2) of a descriptor: POSIX message queues are files.
+    with_message_queues: target_os = "linux";
     /// epoll_pwait2(2): epoll_wait(2) with nanoseconds.
     with_pwait2: any(target_os = "linux", target_os = "android");
     /// `EVFILT_EXCEPT`: kqueue tells of urgent data.
@@ -230,6 +238,16 @@ pub(crate) trait Tie: Send + Sync {
     fn rearm(&self, direction: Direction) {
         let _ = direction;
     }
+
+    /// An operation in `direction` would have blocked.
+    #[inline(always)]
+    fn rearm_blocked(&self, direction: Direction) {
+        let _ = direction;
+    }
+
+    /// A read has returned 0 bytes: the end, unless the descriptor is of a kind that goes on after it.
+    #[inline(always)]
+    fn rearm_ended(&self) {}
 
     /// An operation has failed and changed nothing, for want of something that others may give back at any time.
     fn doubt(&self) {}

@@ -49,7 +49,7 @@ fn mask(interest: Interest) -> io::Result<c_short> {
     }
     let mut mask = 0;
     if interest.is_readable() {
-        mask |= POLLIN | POLLRDHUP;
+        mask |= POLLIN;
     }
     if interest.is_writable() {
         mask |= POLLOUT;
@@ -189,7 +189,7 @@ impl Engine for PollSet {
             let born = table.tick();
             let mut entry = Entry::new(fd, token, wanted, identity, born);
             if origin == Origin::Bare {
-                entry.be_unseen();
+                entry.be_raw();
             }
             let index = table.insert(entry);
             Ok((Tie(Box::new(Tied { shared: Arc::clone(&self.shared), index, born })), true))
@@ -265,12 +265,20 @@ impl super::Tie for Tie {
         self.0.change(|table| table.change(self.0.index, |entry| entry.rearm(direction)));
     }
 
+    fn rearm_blocked(&self, direction: Direction) {
+        self.0.change(|table| table.change(self.0.index, |entry| entry.rearm_blocked(direction)));
+    }
+
+    fn rearm_ended(&self) {
+        self.0.change(|table| table.change(self.0.index, Entry::rearm_ended));
+    }
+
     fn doubt(&self) {
         self.0.change(|table| table.change(self.0.index, Entry::stop_seeing));
     }
 
     fn release(mut self) -> Option<RawFd> {
-        self.doubt();
+        self.0.change(|table| table.change(self.0.index, Entry::detach));
         self.0.born = NOBODY;
         None
     }
@@ -319,5 +327,65 @@ impl fmt::Debug for PollEvent {
 impl fmt::Debug for PollSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PollSet").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::super::Tie as _;
+    use super::*;
+
+    /// Looks interrupt a wait up to 16 times a second, and nothing can follow the end of both directions.
+    #[test]
+    fn pipe_without_its_other_end_is_not_probed() {
+        for ours in [0, 1] {
+            for origin in [Origin::Own, Origin::Bare] {
+                let set = PollSet::new().unwrap();
+                let mut events = Vec::with_capacity(8);
+                let mut ends = super::super::pipe::pipe().unwrap().map(Some);
+                let end = ends[ours].take().unwrap();
+                let interest = [Interest::READABLE, Interest::WRITABLE][ours];
+                let _tie = set.register(end.as_raw_fd(), Token(1), interest, origin).unwrap();
+                drop(ends);
+                let mut select = || {
+                    set.select(&mut events, Some(Duration::ZERO)).unwrap();
+                    events.len()
+                };
+                assert_eq!((select(), select()), (1, 0));
+                assert_eq!(lock(&set.shared.table).looks, 0, "end {ours}, {origin:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn hung_up_socket_is_not_probed() {
+        if POLLRDHUP == 0 {
+            // Nothing distinguishes it from a socket that is not connected yet.
+            return;
+        }
+        let both = Interest::READABLE | Interest::WRITABLE;
+        for interest in [Interest::READABLE, Interest::WRITABLE, both] {
+            for origin in [Origin::Own, Origin::Bare] {
+                let set = PollSet::new().unwrap();
+                let mut events = Vec::with_capacity(8);
+                let mut select = || {
+                    set.select(&mut events, Some(Duration::ZERO)).unwrap();
+                    events.len()
+                };
+                let looks = || lock(&set.shared.table).looks;
+                let (a, b) = UnixStream::pair().unwrap();
+                let tie = set.register(a.as_raw_fd(), Token(1), interest, origin).unwrap();
+                drop(b);
+                assert_eq!(select(), 1);
+                assert_eq!((select(), looks()), (0, 0), "{interest:?}, {origin:?}");
+                // An operation could have made another connection: one look.
+                tie.rearm(Direction::Either);
+                assert_eq!((looks(), select(), looks()), (1, 0, 0), "{interest:?}, {origin:?}");
+                set.reregister(a.as_raw_fd(), Token(2), interest, origin).unwrap();
+                assert_eq!(select(), 1);
+            }
+        }
     }
 }

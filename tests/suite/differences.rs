@@ -175,6 +175,58 @@ fn an_error_on_udp() {
     } else if cfg!(target_os = "linux") {
         assert!(said.has(E), "{said:?}");
     }
+    l.reregister(&mut socket, 2, BOTH);
+    let said = l.expect(2, W);
+    if is_linux() {
+        assert_eq!(said, W | WC | E);
+    } else if is_kqueue() {
+        l.reregister(&mut socket, 3, BOTH);
+        l.expect(3, R | W);
+    }
+}
+
+/// The file of a FIFO is not its own: another open file may have the same number, and poll(2) would not know.
+#[test]
+fn a_bare_fifo_registered_twice() {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fifo");
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: a string that ends with a zero byte.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let open = || std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    let fifo = open();
+    let mut l = Loop::new();
+    l.register(&mut SourceFd(&fifo.as_raw_fd()), 1, READ);
+    let again = l.poll.registry().register(&mut SourceFd(&fifo.as_raw_fd()), Token(2), READ);
+    let mut writer = std::fs::File::options().write(true).open(&path).unwrap();
+    writer.write_all(b"x").unwrap();
+    if BACKEND == Backend::Epoll {
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        l.expect(1, R);
+    } else {
+        again.unwrap();
+        l.expect(2, R);
+    }
+}
+
+/// poll(2) of NetBSD and OpenBSD gives no hints of sockets, and that of FreeBSD none of errors.
+#[test]
+fn the_hints_of_a_socket() {
+    let mut l = Loop::new();
+    let (mut a, b) = tcp_pair();
+    l.register(&mut a, 1, READ);
+    socket2::SockRef::from(&b).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(b);
+    let said = l.expect(1, R);
+    if BACKEND == Backend::Poll && cfg!(any(target_os = "netbsd", target_os = "openbsd")) {
+        assert_eq!(said, R);
+    } else if BACKEND == Backend::Poll && cfg!(target_os = "freebsd") {
+        assert_eq!(said, R | W | RC | WC);
+    } else if is_linux() {
+        assert_eq!(said, R | W | RC | WC | E);
+    }
 }
 
 /// A real one.
@@ -281,9 +333,16 @@ fn a_file_that_can_be_waited_for() {
     let l = Loop::new();
     let mounts = std::fs::File::open("/proc/self/mounts").unwrap();
     let result = l.poll.registry().register(&mut SourceFd(&mounts.as_raw_fd()), Token(1), READ);
+    // poll(2) shows that a mount table is never writable; of the files of sysfs it shows nothing.
+    let sysfs = std::fs::File::open("/sys/kernel/fscaps").ok();
+    let of_sysfs = sysfs.map(|file| l.poll.registry().register(&mut SourceFd(&file.as_raw_fd()), Token(2), READ));
     match BACKEND {
-        Backend::Epoll => result.unwrap(),
-        _ => assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM)),
+        Backend::Kqueue => assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM)),
+        Backend::Epoll | Backend::Poll => result.unwrap(),
+        other => panic!("{other}"),
+    }
+    if let (Some(result), true) = (of_sysfs, BACKEND == Backend::Poll) {
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));
     }
 }
 

@@ -1,7 +1,8 @@
 //! When an event comes, and when it does not come again.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
 use std::thread;
 
@@ -198,6 +199,53 @@ fn two_waves_while_another_thread_reads() {
         events.send(()).unwrap();
     }
     thread.join().unwrap();
+}
+
+/// An operation that panics or that returns early has read all the same.
+#[test]
+fn operation_that_panics_rearms() {
+    let mut l = Loop::new();
+    let (a, mut b) = UnixStream::pair().unwrap();
+    let mut source = IoSource::new(std::os::unix::net::UnixStream::from(a));
+    l.register(&mut source, 1, READ);
+    for panics in [true, true, false] {
+        b.write_all(b"x").unwrap();
+        l.expect(1, R);
+        let result = panic::catch_unwind(AssertUnwindSafe(|| {
+            source.do_io(|mut stream| {
+                let n = stream.read(&mut [0; 8])?;
+                if panics {
+                    panic::resume_unwind(Box::new(n));
+                }
+                Err::<(), _>(std::io::ErrorKind::InvalidData.into())
+            })
+        }));
+        assert_eq!(result.is_err(), panics);
+    }
+    b.write_all(b"x").unwrap();
+    l.expect(1, R);
+}
+
+#[test]
+fn stream_operation_that_panics_rearms() {
+    let mut l = Loop::new();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    l.register(&mut a, 1, READ);
+    for _ in 0..2 {
+        b.write_all(b"x").unwrap();
+        l.expect(1, R);
+        let operation = || {
+            a.try_io(|| {
+                drain(&mut std::os::unix::net::UnixStream::from(a.as_fd().try_clone_to_owned()?));
+                panic::resume_unwind(Box::new(()));
+                #[allow(unreachable_code)]
+                Ok(())
+            })
+        };
+        assert!(panic::catch_unwind(AssertUnwindSafe(operation)).is_err());
+    }
+    b.write_all(b"x").unwrap();
+    l.expect(1, R);
 }
 
 #[test]

@@ -194,17 +194,39 @@ fn vectored_and_by_reference() {
     assert_eq!((&receiver).read(&mut first).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
+/// Ctrl-D is a line of no bytes, and a read of it is not the end of file.
 #[test]
-fn a_terminal() {
+fn terminal_goes_on_after_a_line_of_no_bytes() {
+    let (mut master, slave) = terminal();
+    let mut l = Loop::new();
+    let mut line = pipe::Receiver::from(OwnedFd::from(slave));
+    line.set_nonblocking(true).unwrap();
+    l.register(&mut line, 1, READ);
+    for _ in 0..2 {
+        master.write_all(&[4]).unwrap();
+        l.expect(1, R);
+        assert_eq!(drain(&mut line), (0, true));
+        master.write_all(b"line\n").unwrap();
+        l.expect(1, R);
+        assert_eq!(drain(&mut line), (5, false));
+    }
+}
+
+fn terminal() -> (File, File) {
     // SAFETY: each call's result is checked; the name is copied before the next call.
-    let (master, slave) = unsafe {
+    unsafe {
         let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
         assert!(master >= 0);
         let master = <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(master);
         assert_eq!((libc::grantpt(master.as_raw_fd()), libc::unlockpt(master.as_raw_fd())), (0, 0));
         let name = std::ffi::CStr::from_ptr(libc::ptsname(master.as_raw_fd())).to_owned();
         (File::from(master), File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap())
-    };
+    }
+}
+
+#[test]
+fn a_terminal() {
+    let (master, slave) = terminal();
     let mut l = Loop::new();
     let mut master = IoSource::new(master);
     let mut slave = IoSource::new(slave);

@@ -80,6 +80,37 @@ fn nobody_there() {
     assert_eq!(sender.recv(&mut [0; 4]).unwrap(), 2);
 }
 
+/// With `IP_RECVERR` an error stays pending until its queue is read, and this program never does.
+#[cfg(target_os = "linux")]
+#[test]
+fn unread_error_queue_does_not_spin() {
+    for interest in [READ, BOTH] {
+        let mut l = Loop::new();
+        let (mut sender, _) = socket();
+        let (gone, address) = socket();
+        drop(gone);
+        sender.connect(address).unwrap();
+        let on = 1_i32;
+        // SAFETY: the kernel reads one `int`.
+        let result = unsafe {
+            let (fd, size) = (std::os::fd::AsRawFd::as_raw_fd(&sender), std::mem::size_of_val(&on));
+            libc::setsockopt(fd, libc::IPPROTO_IP, libc::IP_RECVERR, (&on as *const i32).cast(), size as _)
+        };
+        assert_eq!(result, 0);
+        l.register(&mut sender, 1, interest);
+        sender.send(b"anybody?").unwrap();
+        l.expect(1, E);
+        let start = std::time::Instant::now();
+        let mut events = 0;
+        while start.elapsed() < std::time::Duration::from_millis(60) {
+            let error = sender.recv(&mut [0; 4]).unwrap_err().kind();
+            assert!([ErrorKind::ConnectionRefused, ErrorKind::WouldBlock].contains(&error), "{error}");
+            events += l.turn(Some(std::time::Duration::from_millis(60))).len();
+        }
+        assert!(events <= 2, "{events} events of one error");
+    }
+}
+
 #[test]
 fn connected_sockets() {
     let ((a, address_a), (b, address_b)) = (socket(), socket());

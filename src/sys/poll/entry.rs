@@ -7,8 +7,11 @@
 //! to think that something new can be seen:
 //!
 //! * An operation through a source re-arms its direction, whatever its result: also one that was only partly done
-//!   (tokio takes a short read for a drained socket). After the peer has said that it will send no more (`POLLRDHUP`,
-//!   or a read of nothing), reading re-arms nothing: there cannot be more, and it would be reported for ever.
+//!   (tokio takes a short read for a drained socket). After the peer has said that it will send no more (`POLLRDHUP`),
+//!   reading re-arms nothing: no more data can arrive, and the end would be reported again and again. A read of 0 bytes
+//!   re-arms, because it is not always the end: Ctrl-D at a terminal is a line of no bytes, and a FIFO may have another
+//!   writer. Where there is no `POLLRDHUP`, a read of 0 bytes from a socket is the only report of the end, and final.
+//!   What stays readable without a byte to read is treated as after a shortage, below.
 //! * An operation that may have read or written (`do_io`) re-arms reading. Were it to re-arm writing too, an idle socket,
 //!   which is always writable, would be reported for ever to a program that tries to read on each event. One that
 //!   failed because the system is short of something, such as descriptors, changed nothing: re-arming would report it
@@ -21,12 +24,17 @@
 //!   makes eight spurious events a second, one that is left writable fewer and fewer, down to one.
 //! * `POLLHUP` and `POLLERR` cannot be masked. An entry that has told one of them is *stuck*: shown to nobody, and
 //!   looked at as above. New bits are reported; when both are gone (a FIFO has a writer again, an error was fetched) it
-//!   is as any other.
+//!   is as any other. An operation that fetched something re-arms `POLLERR` of a socket, because what is pending after
+//!   it is another error. An operation that would have blocked does not: the error is one that it does not fetch, such
+//!   as an unread error queue (`IP_RECVERR` of ip(7)).
+//! * A socket that reports `POLLHUP` and `POLLRDHUP` has ended in both directions, and so has a pipe whose other end has
+//!   gone. It is *final*: nothing more can arrive, and it is looked at only after an operation. A FIFO or a terminal may
+//!   be opened again. (Linux can open a pipe again too, by its name in /proc; a registration that is final misses it.)
 
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use libc::{c_short, pollfd, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI};
+use libc::{c_short, pollfd, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI};
 
 use super::super::file::{self, Identity};
 use super::super::Direction;
@@ -52,8 +60,14 @@ pub(super) struct Entry {
     mode: Mode,
     spent: bool,
     told: c_short,
-    /// The directions of operations since the entry is stuck.
+    /// What operations have re-armed since the entry is stuck: directions, and `POLLERR`.
     touched: c_short,
+    /// A socket that has ended in both directions, or a pipe without its other end: only an operation can change that.
+    is_final: bool,
+    /// `POLLRDHUP`, if the system allows to wait for it on this kind of descriptor.
+    half_close: c_short,
+    /// Nothing but a number: the program may close it without the backend's knowledge.
+    is_raw: bool,
     unseen: Option<Unseen>,
     /// To know when the number has become another's; `None` if that is not known, or cannot happen.
     identity: Option<Identity>,
@@ -101,20 +115,51 @@ impl Unseen {
 /// The bits to ask for, and how often to tell.
 pub(super) type Wanted = (c_short, Mode);
 
+/// `POLLRDHUP` where it may be part of the question. FreeBSD answers `POLLNVAL` to it unless the descriptor is a socket
+/// (`poll_no_poll` in its sys_generic.c), which would read as a closed descriptor.
+fn half_close(fd: RawFd) -> c_short {
+    let of_files = with_half_close_of_files!({ true } else { false });
+    if of_files || (fd >= 0 && file::is_socket(fd)) {
+        POLLRDHUP
+    } else {
+        0
+    }
+}
+
+/// What is true now of `events`, and of what is reported in any case.
+fn probe(fd: RawFd, events: c_short) -> c_short {
+    let mut probed = [pollfd { fd, events, revents: 0 }];
+    super::poll(&mut probed, Some(Duration::ZERO)).map_or(0, |_| probed[0].revents)
+}
+
 impl Entry {
     pub(super) fn new(fd: RawFd, token: Token, wanted: Wanted, identity: Option<Identity>, now: u64) -> Entry {
-        let mode = Mode::Edge;
-        let (told, touched, spent, unseen) = (0, 0, false, None);
-        let mut entry =
-            Entry { fd, token, wanted: 0, mode, spent, told, touched, unseen, identity, born: now, changed: now };
+        let mut entry = Entry {
+            fd,
+            token,
+            wanted: 0,
+            mode: Mode::Edge,
+            spent: false,
+            told: 0,
+            touched: 0,
+            is_final: false,
+            half_close: half_close(fd),
+            is_raw: false,
+            unseen: None,
+            identity,
+            born: now,
+            changed: now,
+        };
         entry.reset(token, wanted, now);
         entry
     }
 
     /// It is to be something else from now on.
     pub(super) fn reset(&mut self, token: Token, (wanted, mode): Wanted, now: u64) {
-        (self.token, self.wanted, self.mode, self.spent) = (token, wanted, mode, mode == Mode::Parked);
-        (self.told, self.touched, self.changed) = (0, 0, now);
+        let half_close = if wanted & POLLIN != 0 { self.half_close } else { 0 };
+        self.wanted = wanted | half_close;
+        (self.token, self.mode, self.spent) = (token, mode, mode == Mode::Parked);
+        (self.told, self.touched, self.is_final, self.changed) = (0, 0, false, now);
     }
 
     pub(super) fn vacate(&mut self, now: u64) {
@@ -126,6 +171,9 @@ impl Entry {
     }
 
     pub(super) fn is_looked_at(&self) -> bool {
+        if self.is_final {
+            return self.touched != 0;
+        }
         self.is_stuck() || (self.unseen.is_some() && self.told != 0)
     }
 
@@ -138,17 +186,24 @@ impl Entry {
 
     /// What the kernel is shown when it is looked at.
     pub(super) fn to_look(&self) -> pollfd {
-        pollfd { fd: self.fd, events: self.wanted, revents: 0 }
+        pollfd { fd: self.fd, events: self.wanted | self.half_close, revents: 0 }
     }
 
     /// Whether the number still stands for what was registered. Closing a descriptor ends its registration.
     pub(super) fn is_current(&self) -> bool {
-        self.identity.is_none() || file::identify(self.fd).is_ok_and(|now| now == self.identity)
+        self.identity.map_or(true, |identity| identity.is_of(self.fd))
     }
 
-    /// As `is_current`, when the number is being registered again: a bare number without an identity is not believed.
+    /// As `is_current`, when the number is being registered again. A raw number counts only if its inode is its own: a
+    /// FIFO or a terminal may have been closed and opened again, and nothing that the kernel shows would differ.
     pub(super) fn is_certain(&self) -> bool {
-        !(self.unseen.is_some() && self.identity.is_none()) && self.is_current()
+        (!self.is_raw || self.identity.is_some_and(|identity| identity.is_unique)) && self.is_current()
+    }
+
+    /// The descriptor leaves its source.
+    pub(super) fn detach(&mut self) {
+        self.is_raw = true;
+        self.stop_seeing();
     }
 
     /// Operations on it tell nothing from here on.
@@ -162,13 +217,45 @@ impl Entry {
         self.be_unseen();
     }
 
-    /// As `stop_seeing`, for an entry whose identity has just been asked for.
-    pub(super) fn be_unseen(&mut self) {
+    /// As `stop_seeing`, for a raw number whose identity is known already.
+    pub(super) fn be_raw(&mut self) {
+        self.is_raw = true;
+        self.be_unseen();
+    }
+
+    fn be_unseen(&mut self) {
         self.unseen = Some(Unseen::new(self.fd, self.told, PATIENCE.0));
     }
 
-    /// An operation was done.
+    /// An operation was done, and may have fetched an error.
     pub(super) fn rearm(&mut self, direction: Direction) {
+        self.rearm_bits(direction, POLLERR);
+    }
+
+    /// An operation would have blocked, so that it has fetched no error.
+    pub(super) fn rearm_blocked(&mut self, direction: Direction) {
+        // The next error of a socket whose error was fetched in a way that is not seen is another.
+        if self.told & UNMASKABLE == POLLERR && probe(self.fd, 0) & UNMASKABLE == 0 {
+            self.told &= !POLLERR;
+        }
+        self.rearm_bits(direction, 0);
+    }
+
+    /// A read has returned 0 bytes.
+    pub(super) fn rearm_ended(&mut self) {
+        if file::is_socket(self.fd) {
+            if POLLRDHUP != 0 {
+                self.rearm_blocked(Direction::Read);
+            }
+        } else if probe(self.fd, POLLIN) & (POLLIN | UNMASKABLE) == POLLIN && file::unread(self.fd) <= Some(0) {
+            // Still readable, with nothing to read: an end that lasts and has no bit, as of NetBSD's FIFOs and /dev/null.
+            self.stop_seeing();
+        } else {
+            self.rearm_blocked(Direction::Read);
+        }
+    }
+
+    fn rearm_bits(&mut self, direction: Direction, error: c_short) {
         if self.mode != Mode::Edge {
             return;
         }
@@ -182,7 +269,7 @@ impl Entry {
             bits &= !POLLOUT;
         }
         if self.is_stuck() {
-            self.touched |= bits;
+            self.touched |= bits | error;
             return;
         }
         let ended = if self.told & POLLRDHUP != 0 { POLLIN } else { 0 };
@@ -192,14 +279,7 @@ impl Entry {
     /// A look has shown what is true `now`.
     pub(super) fn looked(&mut self, now: c_short) {
         if self.is_stuck() {
-            if self.touched & now & POLLIN != 0 && file::unread(self.fd) > Some(0) {
-                self.told &= !POLLIN;
-            }
-            // An operation on a socket fetches its error; if there is one, it is another. A pipe keeps saying the same.
-            if self.touched != 0 && self.told & UNMASKABLE == POLLERR && file::is_socket(self.fd) {
-                self.told &= !POLLERR;
-            }
-            self.touched &= !POLLIN;
+            self.looked_stuck(now);
         }
         if let Some(unseen) = &mut self.unseen {
             if self.told & !now != 0 {
@@ -214,9 +294,44 @@ impl Entry {
         }
     }
 
+    fn looked_stuck(&mut self, now: c_short) {
+        if self.told & !now & POLLHUP != 0 {
+            // What was readable was the end. It is over: a FIFO has another writer, and what is readable is new.
+            self.touched |= POLLIN;
+        }
+        if self.touched != 0 && (self.told | now) & POLLHUP == 0 && file::is_socket(self.fd) {
+            // An error, which is not the end of a socket as it is of a pipe.
+            self.told &= !self.touched;
+            self.touched = 0;
+        } else if self.touched & now & POLLIN != 0 && file::unread(self.fd) > Some(0) {
+            self.told &= !POLLIN;
+        }
+        let is_over = match now & UNMASKABLE {
+            0 => false,
+            _ if POLLRDHUP != 0 && now & POLLRDHUP != 0 => now & POLLHUP != 0,
+            _ => file::is_pipe(self.fd),
+        };
+        self.is_final = is_over && (self.unseen.is_none() || file::unread(self.fd).unwrap_or(0) == 0);
+        self.touched &= if self.is_final { 0 } else { !POLLIN };
+    }
+
     /// Whether a look has shown what has to be told, and what the wait will not tell.
     pub(super) fn has_news(&self, now: c_short) -> bool {
         self.is_stuck() && now & !self.told != 0
+    }
+
+    /// The part of what a look has shown that a wait would report: a look asks for `POLLRDHUP` in any case.
+    pub(super) fn of_interest(&self, now: c_short) -> c_short {
+        now & (self.wanted | UNMASKABLE | POLLNVAL)
+    }
+
+    /// What a wait has shown, and what it was not to show: an error names no direction, but writable is part of it.
+    pub(super) fn complete(&self, revents: c_short) -> c_short {
+        let masked = self.wanted & self.told & POLLOUT;
+        if revents & POLLERR == 0 || masked == 0 {
+            return revents;
+        }
+        revents | probe(self.fd, masked) & masked
     }
 
     /// It has been reported that `revents` are true.

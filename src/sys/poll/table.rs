@@ -100,8 +100,9 @@ impl Table {
             for seen in &looked {
                 let index = self.by_fd[&seen.fd];
                 self.change(index, |entry| entry.looked(seen.revents));
-                if seen.revents & POLLNVAL != 0 || self.entries[index].has_news(seen.revents) {
-                    self.report(index, seen.revents, events);
+                let revents = self.entries[index].of_interest(seen.revents);
+                if revents & POLLNVAL != 0 || self.entries[index].has_news(revents) {
+                    self.report(index, revents, events);
                 }
             }
         }
@@ -115,6 +116,7 @@ impl Table {
         if revents & POLLNVAL != 0 || !entry.is_current() {
             self.remove(index);
         } else if events.len() < events.capacity() {
+            let revents = entry.complete(revents);
             events.push(PollEvent { token: entry.token, revents });
             self.change(index, |entry| entry.tell(revents));
         }

@@ -108,3 +108,97 @@ pub(crate) fn a_full_queue<T: Engine>() {
     a.send(b"again").unwrap();
     assert_eq!(b.recv(&mut [0; 1024]).unwrap(), 5);
 }
+
+/// An ICMP error of a socket that waits for both directions. epoll says that it can be written, and so does mio: quinn
+/// takes a readable socket for a datagram, and closes its endpoint when the read fails.
+pub(crate) fn datagram_error_is_not_readable_when_writable<T: Engine>() {
+    if T::BACKEND == Backend::Kqueue || !cfg!(target_os = "linux") {
+        // Both filters of a kqueue fire, and other systems have no bit for it.
+        return;
+    }
+    for interest in [BOTH, BOTH.level(), BOTH.oneshot()] {
+        for is_observed in [true, false] {
+            let mut rig = Rig::<T>::new();
+            let socket = lonely();
+            let tie = rig.own(&socket, 1, if interest.is_oneshot() { READ } else { interest });
+            rig.now();
+            socket.send(b"anybody?").unwrap();
+            if is_observed {
+                tie.rearm(Direction::Write);
+            }
+            if interest.is_oneshot() {
+                rig.reregister(&socket, 1, interest).unwrap();
+            }
+            let said = rig.expect(1, E);
+            assert_eq!(said, W | WC | E, "{interest:?}, observed: {is_observed}");
+            // And each direction by itself.
+            rig.reregister(&socket, 2, READ).unwrap();
+            rig.expect(2, R | E);
+            rig.reregister(&socket, 3, WRITE).unwrap();
+            assert_eq!(rig.expect(3, W | E), W | WC | E);
+        }
+    }
+}
+
+/// With `IP_RECVERR` an error stays pending until the error queue is read, and this program never does.
+#[cfg(target_os = "linux")]
+fn with_error_queue() -> UdpSocket {
+    let (socket, on) = (lonely(), 1_i32);
+    // SAFETY: the kernel reads one `int`.
+    let result = unsafe {
+        let size = std::mem::size_of_val(&on) as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, (&on as *const i32).cast(), size)
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    socket
+}
+
+pub(crate) fn unread_error_queue_does_not_spin<T: Engine>() {
+    #[cfg(target_os = "linux")]
+    for interest in [READ, BOTH] {
+        let mut rig = Rig::<T>::new();
+        let socket = with_error_queue();
+        let tie = rig.own(&socket, 1, interest);
+        rig.now();
+        socket.send(b"anybody?").unwrap();
+        tie.rearm(Direction::Write);
+        rig.expect(1, W);
+        let start = Instant::now();
+        let mut events = 0;
+        while start.elapsed() < Duration::from_millis(60) {
+            // A program that reads at each event, and once more at the end.
+            match socket.recv(&mut [0; 4]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => tie.rearm_blocked(Direction::Read),
+                _ => tie.rearm(Direction::Read),
+            }
+            events += rig.select(Duration::from_millis(60)).len();
+        }
+        // The first read fetches the error of the socket, and leaves that of the queue.
+        assert!(events <= 2, "{events} events of one error");
+        // The socket goes on.
+        let peer = UdpSocket::bind(loopback()).unwrap();
+        socket.connect(peer.local_addr().unwrap()).unwrap();
+        for _ in 0..2 {
+            peer.send_to(b"me", socket.local_addr().unwrap()).unwrap();
+            rig.expect(1, R);
+            while socket.recv(&mut [0; 4]).map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true) {
+                tie.rearm(Direction::Read);
+            }
+            tie.rearm_blocked(Direction::Read);
+            rig.now();
+        }
+    }
+}
+
+pub(crate) fn level_triggered_error_repeats<T: Engine>() {
+    #[cfg(target_os = "linux")]
+    if T::BACKEND != Backend::Kqueue {
+        let mut rig = Rig::<T>::new();
+        let socket = with_error_queue();
+        let _tie = rig.own(&socket, 1, READ.level());
+        socket.send(b"anybody?").unwrap();
+        for _ in 0..3 {
+            assert_eq!(rig.now(), BTreeMap::from([(1, R | W | WC | E)]));
+        }
+    }
+}

@@ -190,8 +190,8 @@ impl<T: Engine> Side<T> {
     /// Waits until nothing more comes, and judges what came.
     fn wait(&mut self, patiently: bool) -> Result<Vec<First>, String> {
         for source in self.slots.iter_mut().flatten() {
-            let fd = source.fd();
-            source.watch.iter_mut().for_each(|watch| watch.begin_wait(fd, patiently));
+            let (fd, is_slow) = (source.fd(), source.kind == Kind::Tcp);
+            source.watch.iter_mut().for_each(|watch| watch.begin_wait(fd, patiently, is_slow));
         }
         self.collect(patiently)?;
         for wakes in &mut self.wakers {
@@ -207,7 +207,8 @@ impl<T: Engine> Side<T> {
         let Some(source) = source else { return Ok(None) };
         let (fd, is_exact) = (source.fd(), source.is_exact());
         let Some(watch) = &mut source.watch else { return Ok(None) };
-        let first = watch.fresh.then_some((watch.said, watch.interest, watch.raw));
+        // What became true during the wait is compared with nothing.
+        let first = (watch.fresh && raw(fd) == watch.raw).then_some((watch.said, watch.interest, watch.raw));
         let result = watch.end_wait::<T>(fd, is_exact);
         result.map(|()| first).map_err(|fault| format!("slot {slot}, {:?}: {fault}", source.kind))
     }

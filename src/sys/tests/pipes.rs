@@ -103,7 +103,7 @@ pub(crate) fn a_fifo_has_one_writer_after_another<T: Engine>() {
         rig.expect(1, R);
         assert_eq!(reader.drain(), (5, false));
         drop(writer);
-        rig.expect(1, R | RC);
+        rig.expect(1, R | hint::<T>(RC));
         assert_eq!(reader.drain(), (0, true));
     }
 }
@@ -168,6 +168,31 @@ pub(crate) fn a_terminal<T: Engine>() {
     match master.read(&mut [0; 8]) {
         Ok(n) => assert_eq!(n, 0),
         Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EIO)),
+    }
+}
+
+pub(crate) fn terminal_name(line: &File) -> std::path::PathBuf {
+    let mut name = [0; 64];
+    // SAFETY: the kernel writes a string into `name`, and no more than there is room for.
+    let result = unsafe { libc::ttyname_r(line.as_raw_fd(), name.as_mut_ptr().cast(), name.len()) };
+    assert_eq!(result, 0, "{}", io::Error::from_raw_os_error(result));
+    std::ffi::CStr::from_bytes_until_nul(&name).unwrap().to_str().unwrap().into()
+}
+
+/// Ctrl-D at a terminal ends a line of no bytes. The read returns 0, and the terminal goes on.
+pub(crate) fn line_of_no_bytes_is_not_the_end<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (mut master, slave) = terminal();
+    let line = rig.hold(slave, 1, READ);
+    for _ in 0..3 {
+        master.write_all(&[4]).unwrap();
+        rig.expect(1, R);
+        assert_eq!(line.drain(), (0, true));
+        rig.now();
+        master.write_all(b"line\n").unwrap();
+        rig.expect(1, R);
+        assert_eq!(line.drain(), (5, false));
+        rig.now();
     }
 }
 

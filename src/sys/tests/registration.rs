@@ -48,6 +48,78 @@ pub(crate) fn refuses_what_cannot_be<T: Engine>() {
     rig.silent();
 }
 
+/// POSIX message queues are regular files in the eyes of fstat(2), and the kernel can wait for them.
+pub(crate) fn message_queue_can_be_waited_for<T: Engine>() {
+    with_message_queues!({
+        use std::os::fd::FromRawFd;
+
+        let name = std::ffi::CString::new(format!("/kevio-{}-{}", std::process::id(), T::BACKEND)).unwrap();
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | libc::O_NONBLOCK;
+        // SAFETY: integers. Zeroes are a value of each.
+        let mut attributes: libc::mq_attr = unsafe { std::mem::zeroed() };
+        (attributes.mq_maxmsg, attributes.mq_msgsize) = (4, 8);
+        // SAFETY: a string that ends with a zero byte, and one `mq_attr`; the descriptor is new and owned once.
+        let queue = unsafe {
+            let queue = libc::mq_open(name.as_ptr(), flags, 0o600 as libc::mode_t, &attributes);
+            if queue < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+                return;
+            }
+            assert!(queue >= 0, "{}", io::Error::last_os_error());
+            libc::mq_unlink(name.as_ptr());
+            OwnedFd::from_raw_fd(queue)
+        };
+        let fd = queue.as_raw_fd();
+        // SAFETY: one byte is read.
+        let send = || assert_eq!(unsafe { libc::mq_send(fd, b"x".as_ptr().cast(), 1, 0) }, 0);
+        // SAFETY: there is room for a message.
+        let receive = || assert_eq!(unsafe { libc::mq_receive(fd, [0_u8; 8].as_mut_ptr().cast(), 8, &mut 0) }, 1);
+
+        let mut rig = Rig::<T>::new();
+        // Empty, and with messages and room, which poll(2) shows of a plain file too.
+        for messages in [0, 2] {
+            (0..messages).for_each(|_| send());
+            if is_libkqueue::<T>() {
+                assert_eq!(errno(rig.bare(fd, 1, READ)), libc::EPERM);
+                continue;
+            }
+            rig.bare(fd, 1, READ).unwrap();
+            assert_eq!(rig.now().contains_key(&1), messages > 0);
+            send();
+            rig.expect(1, R);
+            (0..messages + 1).for_each(|_| receive());
+            rig.now();
+            send();
+            rig.expect(1, R);
+            receive();
+            rig.deregister(&queue).unwrap();
+        }
+    } else {})
+}
+
+/// A descriptor that was opened with `O_PATH` names a file, and nothing can be waited for.
+pub(crate) fn path_descriptor_is_refused<T: Engine>() {
+    with_path_descriptors!({
+        use std::os::unix::fs::OpenOptionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        super::pipes::make_fifo(&path);
+        let mut rig = Rig::<T>::new();
+        for path in [path.as_path(), directory.path()] {
+            let file = std::fs::File::options().read(true).custom_flags(libc::O_PATH).open(path).unwrap();
+            let result = rig.bare(file.as_raw_fd(), 1, READ);
+            if T::BACKEND == Backend::Kqueue {
+                result.unwrap_err();
+                continue;
+            }
+            assert_eq!(errno(result), libc::EBADF, "{path:?}");
+            let wrapped = rig.engine.register(file.as_raw_fd(), Token(1), READ, Origin::Wrapped).map(Tie::release);
+            assert_eq!(errno(wrapped), libc::EBADF, "{path:?}");
+        }
+        rig.silent();
+    } else {})
+}
+
 pub(crate) fn a_failed_reregistration_changes_nothing<T: Engine>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();

@@ -56,8 +56,10 @@ pub(super) fn raw(fd: RawFd) -> c_short {
 pub(super) fn truth(raw: c_short, interest: Interest) -> Answers {
     let has = |bits| raw & bits != 0;
     let is_broken_pipe = raw & (POLLERR | POLLIN) == POLLERR;
+    // An error names no direction: it is readable unless writable is reported with it.
+    let is_error_of_reading = has(POLLERR) && !(interest.is_writable() && has(POLLOUT));
     sum([
-        (R, interest.is_readable() && has(POLLIN | POLLRDHUP | POLLHUP | POLLERR)),
+        (R, interest.is_readable() && (has(POLLIN | POLLRDHUP | POLLHUP) || is_error_of_reading)),
         (W, interest.is_writable() && has(POLLOUT | POLLHUP | POLLERR)),
         (RC, interest.is_readable() && has(POLLHUP | POLLRDHUP)),
         (WC, interest.is_writable() && (has(POLLHUP) || is_broken_pipe)),
@@ -66,7 +68,7 @@ pub(super) fn truth(raw: c_short, interest: Interest) -> Answers {
 }
 
 fn has_inode(fd: RawFd) -> bool {
-    file::identify(fd).unwrap().is_some()
+    file::identify(fd).unwrap().is_some_and(|identity| identity.is_unique)
 }
 
 /// All that is excused: rows of the table of differences in the crate docs, and faults of libkqueue.
@@ -90,7 +92,7 @@ impl<T: Engine> Excuses<T> {
     pub(super) fn allowed(raw: c_short, interest: Interest) -> Answers {
         let hints = if Self::KQUEUE && !Self::LIBKQUEUE { RC | WC | E } else { 0 };
         let is_over = raw & (POLLHUP | POLLERR) != 0;
-        hints | truth(raw, if is_over { BOTH } else { interest })
+        hints | truth(raw, interest) | if is_over { truth(raw, BOTH) } else { 0 }
     }
 
     /// Those that two engines give alike: a kqueue says nothing of a direction that was not asked for.
@@ -118,6 +120,16 @@ impl<T: Engine> Excuses<T> {
     /// "a bare descriptor registered twice"
     pub(super) fn refuses_twice(fd: RawFd) -> bool {
         !Self::KQUEUE && has_inode(fd)
+    }
+
+    /// poll(2) looks no more at a socket that has hung up, and an error that follows is not reported.
+    fn hidden(raw: c_short) -> Answers {
+        let has_ended = POLLRDHUP != 0 && raw & POLLHUP != 0 && raw & POLLRDHUP != 0;
+        if Self::POLL && has_ended {
+            E
+        } else {
+            0
+        }
     }
 
     /// FreeBSD deletes the filter of a pipe that broke, and that a bare descriptor had one is not known.
@@ -218,9 +230,10 @@ impl Watch {
         };
     }
 
-    pub(super) fn begin_wait(&mut self, fd: RawFd, patiently: bool) {
+    /// A connection `is_slow` if packets make its state, which may change before the engine looks.
+    pub(super) fn begin_wait(&mut self, fd: RawFd, patiently: bool, is_slow: bool) {
         self.raw = self.look(fd);
-        if !self.seen {
+        if !self.seen && !is_slow {
             // What the engine finds out when it looks.
             let is_same = self.unread == self.told_unread;
             self.told &= self.level & if is_same { ALL } else { !R };
@@ -249,7 +262,7 @@ impl Watch {
         let raw = self.look(fd);
         // A one-shot registration may say but one direction.
         let said = if self.interest.is_oneshot() && self.said != 0 { ALL } else { self.said };
-        let missing = self.owed & self.level & Excuses::<T>::CERTAIN & !said;
+        let missing = self.owed & self.level & Excuses::<T>::CERTAIN & !Excuses::<T>::hidden(self.raw) & !said;
         let allowed = Excuses::<T>::allowed(raw, self.interest) | Excuses::<T>::allowed(self.raw, self.interest);
         let wrong = self.said & !allowed;
         let fault = match () {

@@ -194,7 +194,11 @@ impl<T: Engine> Source<T> {
     fn done(&mut self, direction: Direction, result: io::Result<usize>) {
         let (Some(tie), Some(watch)) = (&self.tie, &mut self.watch) else { return };
         match result {
-            Ok(0) if direction == Direction::Read => {}
+            Ok(0) if direction == Direction::Read => tie.rearm_ended(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                tie.rearm_blocked(direction);
+                watch.rearm(direction);
+            }
             Err(error) if call::is_shortage(&error) => {
                 tie.doubt();
                 watch.stop_seeing();
