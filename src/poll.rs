@@ -6,6 +6,7 @@ use std::{fmt, io};
 
 use crate::event::{Events, Source};
 use crate::shared::{self, Shared};
+use crate::sys::timer::Deadlines;
 use crate::sys::{self, queue_has_descriptor, Change, Engine, Operation, Origin};
 use crate::{Interest, Token};
 
@@ -99,6 +100,18 @@ impl Poll {
             events.clear();
             return Err(error);
         }
+        if KEEPS_DEADLINES || timeout.is_some_and(|timeout| timeout > sys::LONGEST_WAIT) {
+            return self.poll_in_steps(events, timeout);
+        }
+        let result = shared.selector().select(events.records(), timeout);
+        shared.wakers().rest();
+        result
+    }
+
+    /// Polls where one wait of the kernel may not be the whole wait.
+    #[cold]
+    fn poll_in_steps(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let shared = &*self.registry.shared;
         let mut left = timeout;
         loop {
             let step = shared.deadlines().limit(left.map(|left| left.min(sys::LONGEST_WAIT)));
@@ -219,6 +232,9 @@ impl Collected {
         self.registered.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+/// Whether the wait itself makes timers readable when their time has come.
+const KEEPS_DEADLINES: bool = !<sys::Selector as Engine>::FILTERS && Deadlines::LIMIT_WAITS;
 
 /// Whether a batch is more than its changes one by one.
 const DEFERS: bool = <sys::Selector as Engine>::DEFERS;

@@ -98,19 +98,24 @@ impl AsFd for Clock {
 pub(crate) struct Deadlines {
     /// Whether there ever was one. All that a poll without them looks at.
     any: AtomicBool,
+    waiting: AtomicBool,
     table: Mutex<Table>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     clocks: Vec<Weak<Clock>>,
-    waiting: bool,
 }
 
 impl Deadlines {
+    /// Whether waits have to be limited to the next deadline.
+    pub(crate) const LIMIT_WAITS: bool = true;
+
     /// A wait begins, for `step` at most. Signals what is up; how long to wait.
     pub(crate) fn limit(&self, step: Option<Duration>) -> Option<Duration> {
-        if !self.any.load(Ordering::Acquire) {
+        // Before the look for timers: the first one may be set during the wait, by another thread.
+        self.waiting.store(true, Ordering::SeqCst);
+        if !self.any.load(Ordering::SeqCst) {
             return step;
         }
         let mut table = lock(&self.table);
@@ -123,19 +128,16 @@ impl Deadlines {
                 true
             }
         });
-        table.waiting = true;
         step.into_iter().chain(next.map(|next| next - now)).min()
     }
 
     /// The wait is over.
     pub(crate) fn rest(&self) {
-        if self.any.load(Ordering::Acquire) {
-            lock(&self.table).waiting = false;
-        }
+        self.waiting.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn enter(&self, clock: &Arc<Clock>) {
-        self.any.store(true, Ordering::Release);
+        self.any.store(true, Ordering::SeqCst);
         lock(&self.table).clocks.push(Arc::downgrade(clock));
         self.changed(clock);
     }
@@ -146,7 +148,7 @@ impl Deadlines {
 
     /// The waiter has to look at it.
     pub(crate) fn changed(&self, clock: &Clock) {
-        if lock(&self.table).waiting && lock(&clock.time).next.is_some() {
+        if self.waiting.load(Ordering::SeqCst) && lock(&clock.time).next.is_some() {
             // As above.
             let _ = clock.notify.signal();
         }

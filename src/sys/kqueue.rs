@@ -265,6 +265,14 @@ impl Kqueue {
         }
     }
 
+    #[cold]
+    fn process_first_delivered(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
+        match self.registrations.process_delivered(self.raw(), events) {
+            true => self.wait(events, timeout),
+            false => Ok(()),
+        }
+    }
+
     /// Waits until there is an event that the program is to see, or until `timeout` has passed.
     fn wait(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
@@ -299,15 +307,17 @@ impl Engine for Kqueue {
         Ok(Kqueue { kq, next_waker: AtomicUsize::new(0), registrations })
     }
 
-    #[inline]
+    #[inline(always)]
     fn select(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
-        if !WAITS_END_EARLY && !self.registrations.are_any() {
-            kevent::fill(self.raw(), &[], events, timeout)?;
-            if !self.registrations.are_any() || !self.registrations.process_delivered(self.raw(), events) {
-                return Ok(());
-            }
+        if WAITS_END_EARLY || self.registrations.are_any() {
+            return self.wait(events, timeout);
         }
-        self.wait(events, timeout)
+        kevent::fill(self.raw(), &[], events, timeout)?;
+        if self.registrations.are_any() {
+            // The first entry was made during the wait.
+            return self.process_first_delivered(events, timeout);
+        }
+        Ok(())
     }
 
     #[inline(always)]

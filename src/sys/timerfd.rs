@@ -49,6 +49,9 @@ impl AsFd for Clock {
 pub(crate) struct Deadlines {}
 
 impl Deadlines {
+    /// Whether waits have to be limited to the next deadline.
+    pub(crate) const LIMIT_WAITS: bool = false;
+
     pub(crate) fn limit(&self, step: Option<Duration>) -> Option<Duration> {
         step
     }
