@@ -135,9 +135,10 @@ struct Submission<'e, 'a> {
 impl Submission<'_, '_> {
     /// Applies one entry through the registry that queues changes.
     fn queue(&mut self, index: usize) {
+        let start = if self.first_pending == self.ends.len() { 0 } else { self.ends[index - 1] };
         let entry = &mut self.entries[index];
         let collected = self.queueing.collected();
-        let (start, registered) = (collected.len(), collected.registered());
+        let registered = collected.registered();
         let result = entry.apply(&self.queueing);
         if result.is_ok() {
             self.results.push(result);
@@ -172,16 +173,16 @@ impl Submission<'_, '_> {
         let mut named = Keys::default();
         for index in self.first_pending..self.ends.len() {
             let own = self.start_of(index)..self.ends[index];
-            if changes[own.clone()].iter().any(|change| named.contains(change)) {
-                self.submit_group(first, index, &changes[start..own.start]);
-                (first, start) = (index, own.start);
-                named.clear();
+            if named.insert_all(&changes[own.clone()]) {
+                continue;
             }
-            let are_new = changes[own].iter().fold(true, |are_new, change| named.insert(change) & are_new);
-            if !are_new {
-                // The entry names a descriptor twice.
-                self.submit_group(first, index + 1, &changes[start..self.ends[index]]);
-                (first, start) = (index + 1, self.ends[index]);
+            // A descriptor is named again: by this entry after an earlier one, or by this entry twice.
+            self.submit_group(first, index, &changes[start..own.start]);
+            (first, start) = (index, own.start);
+            named.clear();
+            if !named.insert_all(&changes[own.clone()]) {
+                self.submit_group(index, index + 1, &changes[own.clone()]);
+                (first, start) = (index + 1, own.end);
                 named.clear();
             }
         }
@@ -275,18 +276,15 @@ impl Registry {
 
 /// Makes changes in their order, in as few calls as possible.
 fn apply(registry: &Registry, changes: &[Change]) -> Vec<io::Result<()>> {
-    let (mut outcomes, mut start) = (Vec::new(), 0);
+    let (mut outcomes, mut start) = (Vec::with_capacity(changes.len()), 0);
     let mut named = Keys::default();
     for (index, change) in changes.iter().enumerate() {
-        if named.contains(change) {
+        if !named.insert(change) {
             outcomes.extend(registry.selector().apply(&changes[start..index]));
             start = index;
             named.clear();
+            named.insert(change);
         }
-        named.insert(change);
-    }
-    if start == 0 {
-        return registry.selector().apply(changes);
     }
     outcomes.extend(registry.selector().apply(&changes[start..]));
     outcomes
@@ -300,27 +298,23 @@ struct Keys {
 }
 
 impl Keys {
-    fn contains(&self, change: &Change) -> bool {
-        match change.key() {
-            (fd, None) => self.descriptors.get(fd as usize / 64).is_some_and(|word| word & 1 << (fd % 64) != 0),
-            key => self.others.contains(&key),
-        }
-    }
-
     /// Returns `true` if the key is new.
     fn insert(&mut self, change: &Change) -> bool {
-        let is_new = !self.contains(change);
-        match change.key() {
-            (fd, None) => {
-                let index = fd as usize / 64;
-                if index >= self.descriptors.len() {
-                    self.descriptors.resize(index + 1, 0);
-                }
-                self.descriptors[index] |= 1 << (fd % 64);
-            }
-            key => drop(self.others.insert(key)),
+        let (fd, None) = change.key() else {
+            return self.others.insert(change.key());
+        };
+        let (index, bit) = (fd as usize / 64, 1 << (fd % 64));
+        if index >= self.descriptors.len() {
+            self.descriptors.resize(index + 1, 0);
         }
+        let is_new = self.descriptors[index] & bit == 0;
+        self.descriptors[index] |= bit;
         is_new
+    }
+
+    /// Returns `true` if all keys are new.
+    fn insert_all(&mut self, changes: &[Change]) -> bool {
+        changes.iter().fold(true, |are_new, change| self.insert(change) & are_new)
     }
 
     fn clear(&mut self) {

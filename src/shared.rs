@@ -186,7 +186,14 @@ impl Wakers {
     /// The kernel's wait has returned.
     #[inline]
     pub(crate) fn rest(&self) {
-        if self.any.load(Ordering::Acquire) && self.any.swap(false, Ordering::AcqRel) {
+        if self.any.load(Ordering::Acquire) {
+            self.clear();
+        }
+    }
+
+    #[inline(never)] // So that a poll without wakes saves no registers for it.
+    fn clear(&self) {
+        if self.any.swap(false, Ordering::AcqRel) {
             self.with_flags(|flags| {
                 for flag in flags {
                     flag.swap(false, Ordering::AcqRel);

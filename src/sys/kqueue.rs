@@ -139,14 +139,14 @@ impl Kqueue {
         }
         let before = Before::without_entry(change);
         let list = ChangeList::for_change(change, before);
-        self.finish(change, before, list.with_receipts(receipts), &mut self.registrations.during_change())
+        self.finish(change, before, list.with_receipts(receipts), &mut self.registrations.during_change(change))
     }
 
     /// Changes the edge-triggered registration of a raw descriptor, if nothing is in the way. Returns `false` if something is;
     /// then nothing has happened that `change_any` does not make right.
     #[inline(always)] // As above.
     fn change_simple(&self, change: &Change) -> io::Result<bool> {
-        let mut table = self.registrations.during_change();
+        let mut table = self.registrations.during_change(change);
         let had = match (change.operation, table.get_mut(change.fd)) {
             (Operation::Register, None) => None,
             (Operation::Reregister, Some(entry)) if filters::TOUCH_REPLACES_UDATA && entry.has_simple_filters() => {
@@ -182,7 +182,7 @@ impl Kqueue {
 
     #[inline(never)]
     fn change_any(&self, change: &Change) -> io::Result<()> {
-        let mut table = self.registrations.during_change();
+        let mut table = self.registrations.during_change(change);
         let before = self.before(change, &mut table)?;
         let mut list = ChangeList::for_change(change, before);
         self.finish(change, before, list.submit(self.raw())?, &mut table)
@@ -208,8 +208,9 @@ impl Kqueue {
 
     /// Makes changes of different knotes in one call.
     fn change_together(&self, changes: &[Change], results: &mut Vec<io::Result<()>>) {
-        let needs_entry = |change: &Change| !change.is_filter() && !self.registrations.is_plain(change);
-        let mut table = changes.iter().any(needs_entry).then(|| self.registrations.during_change());
+        let needs_entry = |change: &&Change| !change.is_filter() && !self.registrations.is_plain(change);
+        let recorded = changes.iter().filter(needs_entry).inspect(|change| self.registrations.announce(change)).count();
+        let mut table = (recorded > 0).then(|| self.registrations.lock());
         let mut kevents = Vec::with_capacity(2 * changes.len());
         let mut pending = Vec::with_capacity(changes.len());
         for change in changes {
@@ -265,6 +266,7 @@ impl Kqueue {
         }
     }
 
+    /// An event of an entry that was made during the wait, or the last one of a knote.
     #[cold]
     fn process_first_delivered(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
         match self.registrations.process_delivered(self.raw(), events) {
@@ -309,12 +311,11 @@ impl Engine for Kqueue {
 
     #[inline(always)]
     fn select(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
-        if WAITS_END_EARLY || self.registrations.are_any() {
+        if WAITS_END_EARLY || self.registrations.may_drop() {
             return self.wait(events, timeout);
         }
         kevent::fill(self.raw(), &[], events, timeout)?;
-        if self.registrations.are_any() {
-            // The first entry was made during the wait.
+        if self.registrations.are_any() && delivery::needs_processing(events) {
             return self.process_first_delivered(events, timeout);
         }
         Ok(())

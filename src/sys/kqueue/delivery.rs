@@ -24,10 +24,16 @@ use super::filters::{self, WRITE};
 use super::registrations::{Entry, Filters, Registrations, Table};
 use crate::interest::Mode;
 
+/// Whether one of the events may be of an entry for which it calls for something.
+#[inline]
+pub(super) fn needs_processing(events: &[Kevent]) -> bool {
+    events.iter().any(|event| event.is_dispatched() || event.is_last())
+}
+
 impl Registrations {
     /// Processes delivered events. Returns `true` if there were some, and all of them were dropped.
     pub(super) fn process_delivered(&self, kq: RawFd, events: &mut Vec<Kevent>) -> bool {
-        if !events.iter().any(|event| event.is_dispatched() || event.is_last()) {
+        if !needs_processing(events) {
             return false;
         }
         let mut table = self.lock();

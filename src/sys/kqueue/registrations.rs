@@ -186,6 +186,8 @@ impl Before {
 pub(super) struct Registrations {
     /// Whether there ever was an entry.
     are_any: AtomicBool,
+    /// Whether there ever was an entry whose events may be dropped.
+    may_drop: AtomicBool,
     table: Mutex<Table>,
 }
 
@@ -203,6 +205,7 @@ impl Registrations {
         self.are_any.load(Ordering::Acquire)
     }
 
+    /// The table, locked.
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         lock(&self.table)
     }
@@ -211,10 +214,24 @@ impl Registrations {
     ///
     /// The lock is held while the kernel makes the changes, so that of an event and a change at the same time one comes
     /// first.
-    pub(super) fn during_change(&self) -> MutexGuard<'_, Table> {
-        // Before the kernel can deliver an event of an entry.
-        self.are_any.store(true, Ordering::Release);
+    pub(super) fn during_change(&self, change: &Change) -> MutexGuard<'_, Table> {
+        self.announce(change);
         self.lock()
+    }
+
+    /// Prepares waits for the entry of a change. To be called before the kernel can deliver an event of it.
+    #[inline]
+    pub(super) fn announce(&self, change: &Change) {
+        self.are_any.store(true, Ordering::Release);
+        if change.interest.is_oneshot() {
+            self.may_drop.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether delivered events may be dropped, so that a wait has to go on.
+    #[inline]
+    pub(super) fn may_drop(&self) -> bool {
+        self.may_drop.load(Ordering::Acquire)
     }
 
     /// Whether the change needs no entry, and there is none that it could depend on.
