@@ -213,6 +213,14 @@ mod tests {
         assert_eq!(generation(), here);
     }
 
+    #[test]
+    fn every_child_of_many_has_a_new_generation() {
+        let here = generation();
+        for _ in 0..300 {
+            assert_eq!(status_of(fork, || i32::from(generation() == here)), 0);
+        }
+    }
+
     /// No handler of pthread_atfork(3) runs then.
     #[cfg(target_os = "linux")]
     #[test]

@@ -18,7 +18,7 @@
 //!   that if nothing comes): [`register`](Kqueue::register) and wait there in two calls.
 
 use std::any::Any;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::time::Duration;
 use std::{io, mem};
 

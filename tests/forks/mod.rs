@@ -14,8 +14,10 @@ use super::{expect, in_a_child, libkqueue};
 
 const READ: Interest = Interest::READABLE;
 
+#[track_caller]
 fn is_refused<T: std::fmt::Debug>(result: std::io::Result<T>) {
-    assert_eq!(result.unwrap_err().kind(), ErrorKind::Unsupported);
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }
 
 /// A poll with something of everything registered.
