@@ -310,9 +310,9 @@ impl Source for Timer {
         });
         if result.is_ok() && period.is_some() {
             self.began = Instant::now();
-        }
-        if let (Way::Descriptor(clock), Ok(())) = (&self.watched.way, &result) {
-            shared::with(self.poll, |shared| shared.deadlines().changed(clock));
+            if let Way::Descriptor(clock) = &self.watched.way {
+                registry.shared().deadlines().changed(clock);
+            }
         }
         self.release(registry);
         result

@@ -2,8 +2,8 @@
 //!
 //! A process identifier does not identify a process: a parent and its child may each be process 1 of a PID namespace. A
 //! *generation* does. It lives in a page that the kernel clears in the child (madvise(2) `MADV_WIPEONFORK` on Linux,
-//! minherit(2) `INHERIT_ZERO` on the BSDs), so that a child of a bare fork or clone system call is detected too. Where the
-//! kernel has no such page, a handler of pthread_atfork(3) clears the generation.
+//! minherit(2) `INHERIT_ZERO` on the BSDs), so that a child of a bare fork or clone system call is detected too. A handler
+//! of pthread_atfork(3) clears it as well: some kernels have no such page, and some emulators only claim to.
 #![allow(dead_code)] // Where there is neither, the process identifier has to do.
 
 use std::ptr;
@@ -61,10 +61,8 @@ fn begin() -> u32 {
 
 /// Chooses where the generation is. Threads that call this at the same time agree.
 fn install() -> *mut AtomicU32 {
-    let new = page().unwrap_or_else(|| {
-        clear_after_fork();
-        ptr::addr_of!(CLEARED_BY_HANDLER).cast_mut()
-    });
+    clear_after_fork();
+    let new = page().unwrap_or(ptr::addr_of!(CLEARED_BY_HANDLER).cast_mut());
     match CURRENT.compare_exchange(ptr::addr_of!(UNSET).cast_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => new,
         // The page of the slower thread stays mapped and unused.
@@ -132,9 +130,10 @@ fn clear_after_fork() {
     #[cfg(not(miri))] // As `page`.
     with_atfork!({
         extern "C" fn clear() {
-            CLEARED_BY_HANDLER.store(0, Ordering::Relaxed);
+            // SAFETY: as in `generation`. What is not set yet is zero already.
+            unsafe { &*CURRENT.load(Ordering::Relaxed) }.store(0, Ordering::Relaxed);
         }
-        // SAFETY: the handler only stores to a static. Without memory for it a child goes undetected.
+        // SAFETY: the handler only stores a number. Without memory for it the page has to do.
         unsafe { libc::pthread_atfork(None, None, Some(clear)) };
     } else {});
 }
@@ -211,6 +210,14 @@ mod tests {
         });
         assert_eq!(status, 0);
         assert_eq!(generation(), here);
+    }
+
+    #[test]
+    fn every_child_of_many_has_a_new_generation() {
+        let here = generation();
+        for _ in 0..300 {
+            assert_eq!(status_of(fork, || i32::from(generation() == here)), 0);
+        }
     }
 
     /// No handler of pthread_atfork(3) runs then.
