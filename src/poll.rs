@@ -91,8 +91,8 @@ impl Poll {
     ///
     /// * `ErrorKind::Interrupted` if a signal came that has a handler (on Linux also `SIGCONT`); poll again.
     /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
-    /// * Others are the kernel's. One is known: poll(2) of most systems fails with `EINVAL` while the limit of descriptors
-    ///   (`RLIMIT_NOFILE`) is below the number of registrations.
+    /// * Others are the kernel's. One is known: poll(2) of Linux fails with `EINVAL` while the limit of descriptors
+    ///   (`RLIMIT_NOFILE`) is below the number of registrations. FreeBSD does not.
     #[inline]
     pub fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let shared = &*self.registry.shared;

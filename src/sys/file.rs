@@ -5,7 +5,6 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 
 use super::call::{check, fcntl};
 
@@ -114,7 +113,7 @@ fn can_wait(fd: RawFd) -> bool {
     with_files_to_wait_for!({
         let both = libc::POLLIN | libc::POLLOUT;
         let mut probed = [libc::pollfd { fd, events: both, revents: 0 }];
-        let is_probed = super::ppoll::poll(&mut probed, Some(Duration::ZERO), None).is_ok();
+        let is_probed = super::ppoll::poll(&mut probed, Some(std::time::Duration::ZERO), None).is_ok();
         is_message_queue(fd) || (is_probed && probed[0].revents & both != both)
     } else {
         let _ = fd;

@@ -209,6 +209,37 @@ fn a_bare_fifo_registered_twice() {
         again.unwrap();
         l.expect(2, R);
     }
+    // Closed and opened again at the same number, and not registered again. libkqueue sees no descriptor close.
+    let mut l = Loop::new();
+    l.register(&mut SourceFd(&fifo.as_raw_fd()), 1, READ);
+    // SAFETY: no pointers; the number is this test's own and stays open.
+    assert_eq!(unsafe { libc::dup2(open().as_raw_fd(), fifo.as_raw_fd()) }, fifo.as_raw_fd());
+    writer.write_all(b"x").unwrap();
+    match BACKEND {
+        Backend::Poll => drop(l.expect(1, R)),
+        _ if libkqueue::is_here() => {}
+        _ => l.expect_silence(),
+    }
+}
+
+/// A reset after both directions were shut down here.
+#[test]
+fn an_error_of_a_socket_that_has_hung_up() {
+    let mut l = Loop::new();
+    let (mut a, b) = tcp_pair();
+    l.register(&mut a, 1, READ);
+    a.shutdown(Shutdown::Both).unwrap();
+    l.expect_any(1, R);
+    socket2::SockRef::from(&b).set_linger(Some(Duration::ZERO)).unwrap();
+    if is_linux() {
+        l.expect_silence();
+        drop(b);
+        match BACKEND {
+            Backend::Poll => l.expect_silence(),
+            _ => drop(l.expect(1, E)),
+        }
+        assert!(a.take_error().unwrap().is_some());
+    }
 }
 
 /// poll(2) of NetBSD and OpenBSD gives no hints of sockets, and that of FreeBSD none of errors.

@@ -147,8 +147,10 @@ fn what_cannot_be_masked() {
     assert_eq!(set.poll(3, NOW).unwrap(), 0);
     drop((b, writer));
     set.set(2, closed_descriptor(), IN | OUT).unwrap();
-    assert_eq!(set.poll(3, None).unwrap(), 3);
-    assert!(set.get(0).unwrap().revents().contains(PollFlags::HUP));
+    // Sockets of NetBSD and OpenBSD report no hang-up.
+    let is_silent = cfg!(any(target_os = "netbsd", target_os = "openbsd"));
+    assert_eq!(set.poll(3, None).unwrap(), if is_silent { 2 } else { 3 });
+    assert_eq!(set.get(0).unwrap().revents().contains(PollFlags::HUP), !is_silent);
     assert!(set.get(1).unwrap().revents().contains(PollFlags::HUP));
     assert_eq!(set.get(2).unwrap().revents(), PollFlags::NVAL);
 

@@ -214,9 +214,11 @@ impl<T: Engine> Side<T> {
     }
 
     fn collect(&mut self, patiently: bool) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_secs(2);
+        let start = Instant::now();
         for _ in 0..1000 {
-            let is_late = patiently && self.slots.iter().flatten().any(Source::is_late) && Instant::now() < deadline;
+            let is_within = |most| start.elapsed() < Duration::from_millis(most);
+            let is_late = (patiently && self.slots.iter().flatten().any(Source::is_late) && is_within(2000))
+                || (self.slots.iter().flatten().any(Source::is_slow) && is_within(200));
             let timeout = Duration::from_millis(if is_late { 20 } else { 0 });
             self.engine.select(&mut self.events, Some(timeout)).map_err(|error| format!("select: {error}"))?;
             if self.events.is_empty() && !is_late {

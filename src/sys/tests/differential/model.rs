@@ -80,6 +80,8 @@ impl<T: Engine> Excuses<T> {
     const KQUEUE: bool = matches!(T::BACKEND, Backend::Kqueue);
     const LIBKQUEUE: bool = Self::KQUEUE && cfg!(target_os = "linux");
 
+    pub(super) const ACTIVATES_LATE: bool = Self::KQUEUE && !Self::LIBKQUEUE;
+
     /// The answers that it is to give. A kqueue knows no errors of pipes, and says that writing is closed when it was
     /// shut down here; where there is no `POLLRDHUP`, when it says that reading is cannot be foreseen.
     const CERTAIN: Answers = match (Self::KQUEUE && !Self::LIBKQUEUE, POLLRDHUP) {
@@ -145,6 +147,8 @@ pub(super) struct Watch {
     pub(super) origin: Origin,
     /// Whether the engine is told of every operation.
     pub(super) seen: bool,
+    /// Reading was shut down here: what arrives after the end is not news. NetBSD reports nothing of it.
+    pub(super) has_ended: bool,
     /// What is true, and how much can be read.
     level: Answers,
     unread: Option<i32>,
@@ -173,6 +177,7 @@ impl Watch {
             interest,
             origin,
             seen,
+            has_ended: false,
             level,
             unread,
             news,
@@ -202,7 +207,7 @@ impl Watch {
         let (raw, unread) = (raw(fd), file::unread(fd));
         let level = truth(raw, self.interest);
         self.news |= level & !self.level;
-        if unread > self.unread && raw & POLLRDHUP == 0 {
+        if unread > self.unread && raw & POLLRDHUP == 0 && !self.has_ended {
             self.news |= R;
         }
         (self.level, self.unread) = (level, unread);
@@ -257,12 +262,17 @@ impl Watch {
         }
     }
 
+    /// What is owed, true and was not said.
+    pub(super) fn missing<T: Engine>(&self) -> Answers {
+        // A one-shot registration may say but one direction.
+        let said = if self.interest.is_oneshot() && self.said != 0 { ALL } else { self.said };
+        self.owed & self.level & Excuses::<T>::CERTAIN & !Excuses::<T>::hidden(self.raw) & !said
+    }
+
     /// Holds what was said against what was owed and what is true.
     pub(super) fn end_wait<T: Engine>(&mut self, fd: RawFd, is_exact: bool) -> Result<(), String> {
         let raw = self.look(fd);
-        // A one-shot registration may say but one direction.
-        let said = if self.interest.is_oneshot() && self.said != 0 { ALL } else { self.said };
-        let missing = self.owed & self.level & Excuses::<T>::CERTAIN & !Excuses::<T>::hidden(self.raw) & !said;
+        let missing = self.missing::<T>();
         let allowed = Excuses::<T>::allowed(raw, self.interest) | Excuses::<T>::allowed(self.raw, self.interest);
         let wrong = self.said & !allowed;
         let fault = match () {
