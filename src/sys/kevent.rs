@@ -1,7 +1,7 @@
 //! kevent(2): the record, its numbers and the call, right for each system. The backend and `unix::kqueue` share them.
 //!
-//! The record differs in every field's width (`libc` and `reference` §1: Apple packs it, NetBSD's filters are unsigned
-//! and start at 0, FreeBSD has room for extensions), the filters' numbers in all but the first two. Nothing outside
+//! The record differs in every field's width (`libc`: Apple's is that of kevent64(2), NetBSD's filters are unsigned and
+//! start at 0, FreeBSD has room for extensions), the filters' numbers in all but the first two. Nothing outside
 //! this file and `constants.rs` knows. On Linux the same things come from the header of libkqueue, a kqueue in user
 //! space.
 #![allow(dead_code)] // The backend and `unix::kqueue` may each be there without the other.
@@ -20,7 +20,9 @@ pub use self::constants::{Filter, Flags, IoNotes, ProcNotes, TimerNotes, UserNot
 
 #[cfg(target_os = "linux")]
 use self::libkqueue as abi;
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_vendor = "apple")]
+use self::kevent64 as abi;
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
 use libc as abi;
 
 /// The number of a filter: `short`; unsigned and 32 bits on NetBSD.
@@ -37,11 +39,11 @@ pub type RawFlags = u16;
 #[cfg(target_os = "netbsd")]
 pub type RawFlags = u32;
 
-/// The `data` of a record: as wide as a pointer on Apple, DragonFly and in libkqueue, 64 bits elsewhere.
-#[cfg(any(target_vendor = "apple", target_os = "dragonfly", target_os = "linux"))]
+/// The `data` of a record: as wide as a pointer on DragonFly and in libkqueue, 64 bits elsewhere.
+#[cfg(any(target_os = "dragonfly", target_os = "linux"))]
 pub type RawData = isize;
-/// The `data` of a record: as wide as a pointer on Apple, DragonFly and in libkqueue, 64 bits elsewhere.
-#[cfg(not(any(target_vendor = "apple", target_os = "dragonfly", target_os = "linux")))]
+/// The `data` of a record: as wide as a pointer on DragonFly and in libkqueue, 64 bits elsewhere.
+#[cfg(not(any(target_os = "dragonfly", target_os = "linux")))]
 pub type RawData = i64;
 
 /// One `struct kevent`: a change on the way in, an event or a receipt on the way out.
@@ -71,7 +73,6 @@ pub type RawData = i64;
 /// let change = Kevent::read(0, Flags::ADD | Flags::ONESHOT).with_udata(7);
 /// assert_eq!((change.ident(), change.filter(), change.udata()), (0, Filter::READ, 7));
 /// ```
-// Fields are only ever copied: Apple's record is packed to 4 bytes, so a reference to one could be unaligned.
 #[derive(Copy, Clone)]
 #[repr(transparent)]
 pub struct Kevent(abi::kevent);
@@ -104,8 +105,9 @@ impl Kevent {
 
     /// What it is about: a descriptor, a process, a signal, or a number of the program's own, as the filter says.
     #[must_use]
+    #[allow(clippy::unnecessary_cast)] // Its width is the system's.
     pub fn ident(&self) -> usize {
-        self.0.ident
+        self.0.ident as usize
     }
 
     /// What kind of thing it is about.
@@ -454,6 +456,35 @@ pub(crate) fn fill(
     }
 }
 
+/// kevent64(2) of Apple's `<sys/event.h>`, in place of kevent(2).
+///
+/// A wait of zero with kevent(2) blocks the thread and wakes it again (bsd/kern/kern_event.c: `kqueue_scan`), 12 to 14 µs
+/// although there is nothing to wait for; with `KEVENT_FLAG_IMMEDIATE` it is 0.16 µs (libuv/libuv#5032). A queue takes calls
+/// of one family only (`EINVAL`), so every call is this one.
+#[cfg(target_vendor = "apple")]
+mod kevent64 {
+    pub(super) use libc::{kevent64_s as kevent, kqueue};
+
+    /// # Safety
+    ///
+    /// As kevent(2).
+    #[inline(always)]
+    pub(super) unsafe fn kevent(
+        kq: libc::c_int,
+        changes: *const kevent,
+        nchanges: libc::c_int,
+        events: *mut kevent,
+        nevents: libc::c_int,
+        timeout: *const libc::timespec,
+    ) -> libc::c_int {
+        // SAFETY: the caller's promise: null, or a value.
+        let is_zero = unsafe { timeout.as_ref() }.is_some_and(|timeout| timeout.tv_sec == 0 && timeout.tv_nsec == 0);
+        let flags = if is_zero { libc::KEVENT_FLAG_IMMEDIATE } else { libc::KEVENT_FLAG_NONE };
+        // SAFETY: the caller's promise.
+        unsafe { libc::kevent64(kq, changes, nchanges, events, nevents, flags, timeout) }
+    }
+}
+
 /// `<kqueue/sys/event.h>` of libkqueue 2.6 and later: FreeBSD's record, without FreeBSD's `ext`.
 #[cfg(target_os = "linux")]
 #[allow(non_camel_case_types)]
@@ -487,8 +518,8 @@ mod libkqueue {
 
 /// The record as each system's `<sys/event.h>` and ABI lay it out; where `libc` says otherwise, memory would be corrupted.
 ///
-/// `data` is a pointer's width on Apple, DragonFly and in libkqueue, and 64 bits on the others, which only x86 aligns to
-/// 4 bytes where pointers have 32.
+/// `data` is a pointer's width on DragonFly and in libkqueue, and 64 bits on the others, which only x86 aligns to 4 bytes
+/// where pointers have 32. Apple's is the record of kevent64(2), which is not packed as that of kevent(2) is.
 macro_rules! layouts {
     ($($systems:meta => [$($offset:literal)+] $size:literal $align:literal;)+) => {$(
         #[cfg($systems)]
@@ -498,8 +529,7 @@ macro_rules! layouts {
 
 layouts! {
     // ident, filter, flags, fflags, data, udata                                    size align
-    all(target_vendor = "apple", target_pointer_width = "64") => [0  8 10 12 16 24] 32 4;
-    all(target_vendor = "apple", target_pointer_width = "32") => [0  4  6  8 12 16] 20 4;
+    target_vendor = "apple"                                   => [0  8 10 12 16 24] 48 8;
     all(target_os = "freebsd", target_pointer_width = "64")   => [0  8 10 12 16 24] 64 8;
     all(target_os = "freebsd", target_arch = "x86")           => [0  4  6  8 12 20] 56 4;
     all(target_os = "freebsd", target_pointer_width = "32", not(target_arch = "x86")) => [0 4 6 8 16 24] 64 8;

@@ -36,12 +36,9 @@ const UNITS: timer::Units = &[
 #[cfg(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
 const UNITS: timer::Units = &[(TimerNotes::empty().bits(), timer::MILLISECOND)];
 
-/// The most that `data` holds: `isize` on Apple, DragonFly and in libkqueue, 64 bits on the others.
-const MOST_DATA: i64 = if cfg!(any(target_os = "freebsd", target_os = "netbsd", target_os = "openbsd")) {
-    i64::MAX
-} else {
-    isize::MAX as i64
-};
+/// The most that `data` holds.
+#[allow(clippy::unnecessary_cast)] // Its width is the system's.
+const MOST_DATA: i64 = super::super::kevent::RawData::MAX as i64;
 
 /// The ident of the timer that stands in for a process: those of timers are `i32`s.
 fn gone(pid: usize) -> usize {
