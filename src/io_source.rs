@@ -149,8 +149,8 @@ impl<T> IoSource<T> {
     pub fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
         if let Some(tie) = this.tie.take() {
-            if let Some(fd) = tie.release() {
-                shared::with(this.poll, |shared| shared.selector().detach(fd));
+            if let Some((fd, interest)) = tie.release() {
+                shared::with(this.poll, |shared| shared.selector().detach(fd, interest));
             }
         }
         // SAFETY: `this` is not dropped, so the value is moved out once; of the other fields none owns anything now.

@@ -107,7 +107,8 @@
 //! | the hints of a socket whose peer has gone: `is_read_closed`, `is_write_closed`, `is_error` | as described | as described | FreeBSD: no `is_error`; NetBSD and OpenBSD: none |
 //! | a pipe whose reader has gone | no `is_error` (libkqueue: with) | `is_error` | `is_error`; FreeBSD, NetBSD and OpenBSD: a hang-up |
 //! | shutting down writing here | [`is_write_closed`](event::Event::is_write_closed) (libkqueue: not) | not | not |
-//! | the peer of a Unix stream shut down reading | `is_write_closed` (libkqueue: not) | not | not |
+//! | the peer of a Unix stream shut down reading | Apple, DragonFly, and FreeBSD from 15: `is_write_closed`; FreeBSD up to 13, NetBSD, OpenBSD and libkqueue: not | not | not |
+//! | a terminal whose master has closed | FreeBSD: registering it is `ENXIO`; NetBSD: nothing; else readable | readable and closed | as the system's poll(2) says; Linux as epoll |
 //! | a Unix datagram socket whose peer has closed | as the system says; FreeBSD: readable | nothing | as the system's poll(2) says; Linux as epoll |
 //! | a Unix datagram socket whose peer's queue is full | as the system says; most: writable, `send` is `ENOBUFS`; libkqueue as epoll | not writable; `WouldBlock` | as the system says; Linux as epoll |
 //! | a listener that was shut down | as the system says | readable, writable and closed | as the system's poll(2) says; Linux as epoll |
@@ -116,7 +117,7 @@
 //! | [`Interest::PRIORITY`] | `Unsupported` on FreeBSD, NetBSD and libkqueue | supported | supported |
 //! | `AsFd` and `AsRawFd` of [`Registry`], `AsRawFd` of [`Poll`] | the queue | the queue | not implemented: there is no queue |
 //! | a shortage of descriptors in `accept` | no event until more connect | no event until more connect | an event up to 8 times a second |
-//! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM` | `EPERM` | always ready |
+//! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM`; FreeBSD up to 13: `/dev/null` is `ENODEV`, and from 15 never readable; else ready | `EPERM` | always ready |
 //! | deregistering a number that was closed | `EBADF`; Apple and libkqueue: `NotFound` | `EBADF` | `NotFound` |
 //! | a bare FIFO or device closed and opened again at the same number, not registered again | its registration ended | its registration ended | reported under the old token until the number is registered again |
 //! | `RLIMIT_NOFILE` lowered below the number of registrations | no difference | no difference | Linux: every wait is `EINVAL`; FreeBSD: no difference |

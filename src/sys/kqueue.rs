@@ -149,7 +149,8 @@ impl Kqueue {
         let mut table = self.registrations.during_change(change);
         let had = match (change.operation, table.get_mut(change.fd)) {
             (Operation::Register, None) => None,
-            (Operation::Reregister, Some(entry)) if filters::TOUCH_REPLACES_UDATA && entry.has_simple_filters() => {
+            // Nothing is deleted, so that a failure leaves what shows that the descriptor is registered.
+            (Operation::Reregister, Some(entry)) if entry.has_simple_filters() && entry.only_gains(change.interest) => {
                 Some(entry.interest)
             }
             (Operation::Deregister, Some(entry)) if entry.has_simple_filters() => Some(entry.interest),
@@ -354,8 +355,8 @@ impl Engine for Kqueue {
         results
     }
 
-    fn detach(&self, fd: RawFd) {
-        self.registrations.detach(fd);
+    fn detach(&self, fd: RawFd, interest: Interest) {
+        self.registrations.detach(fd, interest);
     }
 
     fn add_waker(&self, token: Token) -> io::Result<Waker> {

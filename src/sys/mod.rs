@@ -185,8 +185,8 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     }
 
     /// A registered descriptor leaves its source, and stays open and registered.
-    fn detach(&self, fd: RawFd) {
-        let _ = fd;
+    fn detach(&self, fd: RawFd, interest: Interest) {
+        let _ = (fd, interest);
     }
 
     /// Makes the changes that were put off, in their order, and returns the result of each. No two of them have the same
@@ -253,8 +253,8 @@ pub(crate) trait Tie: Send + Sync {
     fn doubt(&self) {}
 
     /// The descriptor leaves its source, and stays open and registered: from here on its operations cannot be observed.
-    /// Returns the descriptor if the engine has to know ([`Engine::detach`]).
-    fn release(self) -> Option<RawFd>;
+    /// Returns the descriptor and its interest if the engine has to know ([`Engine::detach`]).
+    fn release(self) -> Option<(RawFd, Interest)>;
 
     /// What a source of this kind says of itself when it changes or ends its registration.
     #[inline(always)]
@@ -291,8 +291,8 @@ impl Number {
 
 impl Tie for Number {
     #[inline]
-    fn release(self) -> Option<RawFd> {
-        Some(self.fd)
+    fn release(self) -> Option<(RawFd, Interest)> {
+        Some((self.fd, self.interest))
     }
 
     #[inline(always)]

@@ -277,7 +277,7 @@ impl super::Tie for Tie {
         self.0.change(|table| table.change(self.0.index, Entry::stop_seeing));
     }
 
-    fn release(mut self) -> Option<RawFd> {
+    fn release(mut self) -> Option<(RawFd, Interest)> {
         self.0.change(|table| table.change(self.0.index, Entry::detach));
         self.0.born = NOBODY;
         None

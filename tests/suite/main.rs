@@ -6,6 +6,7 @@ mod asleep;
 mod harness;
 mod libkqueue;
 mod said;
+mod system;
 
 mod api;
 mod bad_input;

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::super::call::lock;
 use super::super::kevent::{Filter, Kevent};
 use super::super::{Change, Operation, Origin};
-use super::filters::{EXCEPT, READ, WRITE};
+use super::filters::{EXCEPT, READ, TOUCH_REPLACES_UDATA, WRITE};
 use super::libkqueue::CLOSE_REMOVES_KNOTES;
 use super::PIPE_END_BESIDE_WRITE;
 use crate::interest::Mode;
@@ -124,12 +124,12 @@ impl Entry {
     }
 
     /// The entry of a plain registration whose source is gone while the descriptor is open.
-    pub(super) fn detached() -> Entry {
+    pub(super) fn detached(interest: Interest) -> Entry {
         Entry {
             token: Token(0),
             has_token: false,
-            interest: Interest::READABLE.add(Interest::WRITABLE),
-            filters: Filters::PLAIN,
+            interest,
+            filters: Filters::of_interest(interest),
             has_pipe_end: false,
             is_disarmed: false,
             is_borrowed: false,
@@ -144,6 +144,13 @@ impl Entry {
     /// Whether the registration is simple, and has all filters of its interest.
     pub(super) fn has_simple_filters(&self) -> bool {
         self.is_simple() && self.filters == Filters::of_interest(self.interest)
+    }
+
+    /// Whether a change to `interest` touches a knote that shows that the descriptor is registered, and deletes none.
+    pub(super) fn only_gains(&self, interest: Interest) -> bool {
+        TOUCH_REPLACES_UDATA
+            && !self.filters.is_empty()
+            && self.filters.without(Filters::of_interest(interest)).is_empty()
     }
 
     /// Whether the registration is plain, so that it needs no entry.
@@ -241,12 +248,12 @@ impl Registrations {
     }
 
     /// The descriptor of a plain registration leaves its source, and stays open and registered.
-    pub(super) fn detach(&self, fd: RawFd) {
+    pub(super) fn detach(&self, fd: RawFd, interest: Interest) {
         self.are_any.store(true, Ordering::Release);
         let mut table = self.lock();
         match table.get_mut(fd) {
             Some(entry) => entry.is_borrowed = false,
-            None => table.insert(fd, Entry::detached()),
+            None => table.insert(fd, Entry::detached(interest)),
         }
     }
 }
@@ -255,7 +262,10 @@ impl Registrations {
 fn needs_no_entry(change: &Change) -> bool {
     let interest = change.interest;
     // A source that is no socket or pipe of this crate has an entry.
-    let may_be_plain = matches!(change.origin, Origin::Own | Origin::Registered { .. });
+    let may_be_plain = match change.operation {
+        Operation::Register => change.origin == Origin::Own,
+        Operation::Reregister | Operation::Deregister => matches!(change.origin, Origin::Registered { .. }),
+    };
     CLOSE_REMOVES_KNOTES
         && may_be_plain
         && (change.operation == Operation::Deregister

@@ -21,6 +21,9 @@ pub(crate) mod said;
 #[path = "../../../tests/suite/asleep.rs"]
 mod asleep;
 
+#[path = "../../../tests/suite/system.rs"]
+mod system;
+
 #[path = "../../../tests/suite/libkqueue.rs"]
 mod libkqueue;
 

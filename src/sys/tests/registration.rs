@@ -108,7 +108,7 @@ pub(crate) fn path_descriptor_is_refused<T: Engine>() {
         for path in [path.as_path(), directory.path()] {
             let file = std::fs::File::options().read(true).custom_flags(libc::O_PATH).open(path).unwrap();
             let result = rig.bare(file.as_raw_fd(), 1, READ);
-            if T::BACKEND == Backend::Kqueue {
+            if is_libkqueue::<T>() {
                 result.unwrap_err();
                 continue;
             }

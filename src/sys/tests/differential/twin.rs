@@ -173,8 +173,8 @@ impl<T: Engine> Source<T> {
 
     fn release(&mut self, engine: &T) {
         if let (Some(tie), Some(watch)) = (self.tie.take(), &mut self.watch) {
-            if let Some(fd) = tie.release() {
-                engine.detach(fd);
+            if let Some((fd, interest)) = tie.release() {
+                engine.detach(fd, interest);
             }
             watch.stop_seeing();
             watch.origin = Origin::Bare;

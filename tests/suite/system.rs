@@ -1,0 +1,22 @@
+//! What differs between releases of one system. Shared with the tests of the engines in `src/sys/tests`.
+
+/// The major number of the release of FreeBSD; `None` elsewhere.
+pub fn freebsd_release() -> Option<u32> {
+    if !cfg!(target_os = "freebsd") {
+        return None;
+    }
+    // SAFETY: integers and arrays of them; all zeroes is a value of each.
+    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills one `utsname`.
+    assert_eq!(unsafe { libc::uname(&mut name) }, 0);
+    let digits = name.release.iter().map(|&byte| byte as u8).take_while(u8::is_ascii_digit);
+    Some(digits.fold(0, |release, digit| 10 * release + u32::from(digit - b'0')))
+}
+
+/// Whether a kqueue reports a Unix stream as closed for writing when its peer shuts down reading. FreeBSD does from 15.
+pub fn reports_that_the_peer_shut_down_reading() -> bool {
+    match freebsd_release() {
+        Some(release) => release >= 15,
+        None => !cfg!(any(target_os = "netbsd", target_os = "openbsd")),
+    }
+}
