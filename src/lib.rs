@@ -117,7 +117,7 @@
 //! | [`Interest::PRIORITY`] | `Unsupported` on FreeBSD, NetBSD and libkqueue | supported | supported |
 //! | `AsFd` and `AsRawFd` of [`Registry`], `AsRawFd` of [`Poll`] | the queue | the queue | not implemented: there is no queue |
 //! | a shortage of descriptors in `accept` | no event until more connect | no event until more connect | an event up to 8 times a second |
-//! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM`; FreeBSD up to 13: `/dev/null` is `ENODEV`, and from 15 never readable; else ready | `EPERM` | always ready |
+//! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM`; FreeBSD up to 13: `ENODEV`; FreeBSD from 15: `/dev/null` is never readable; else ready | `EPERM` | always ready |
 //! | deregistering a number that was closed | `EBADF`; Apple and libkqueue: `NotFound` | `EBADF` | `NotFound` |
 //! | a bare FIFO or device closed and opened again at the same number, not registered again | its registration ended | its registration ended | reported under the old token until the number is registered again |
 //! | `RLIMIT_NOFILE` lowered below the number of registrations | no difference | no difference | Linux: every wait is `EINVAL`; FreeBSD: no difference |

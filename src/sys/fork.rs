@@ -196,7 +196,32 @@ mod tests {
         unsafe { libc::fork() }
     }
 
+    /// Runs the cases in a process without other tests.
+    ///
+    /// A forked child holds copies of every descriptor for a moment. A test beside it that closes the other end of a pipe
+    /// would see the end too late.
     #[test]
+    fn generations_of_forked_children() {
+        const ALONE: &str = "KEVIO_TEST_FORKS_ALONE";
+        if std::env::var_os(ALONE).is_none() {
+            let name = "sys::fork::tests::generations_of_forked_children";
+            let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+            let output = alone.args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(
+                output.status.success() && text.contains("1 passed"),
+                "{text}{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            return;
+        }
+        each_child_and_grandchild_has_a_new_generation();
+        every_child_of_many_has_a_new_generation();
+        #[cfg(target_os = "linux")]
+        a_child_of_the_bare_system_call_has_a_new_generation();
+        a_child_does_not_wait_for_a_lock_of_its_parent();
+    }
+
     fn each_child_and_grandchild_has_a_new_generation() {
         let here = generation();
         assert!(here != 0 && generation() == here);
@@ -212,7 +237,6 @@ mod tests {
         assert_eq!(generation(), here);
     }
 
-    #[test]
     fn every_child_of_many_has_a_new_generation() {
         let here = generation();
         for _ in 0..300 {
@@ -222,7 +246,6 @@ mod tests {
 
     /// No handler of pthread_atfork(3) runs then.
     #[cfg(target_os = "linux")]
-    #[test]
     fn a_child_of_the_bare_system_call_has_a_new_generation() {
         let here = generation();
         if ptr::eq(CURRENT.load(Ordering::Acquire), &CLEARED_BY_HANDLER) {
@@ -236,7 +259,6 @@ mod tests {
         assert_eq!(status_of(clone, || i32::from(generation() == here)), 0);
     }
 
-    #[test]
     fn a_child_does_not_wait_for_a_lock_of_its_parent() {
         static LOCK: ForkLock<u32> = ForkLock::new();
         let mut held = LOCK.lock();

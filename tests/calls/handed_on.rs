@@ -97,7 +97,7 @@ hand_on! {
     #[cfg(all(target_os = "macos", target_arch = "x86_64"))]
     fn close as "close$NOCANCEL"(fd: c_int) -> c_int;
 
-    fn lseek as "lseek"(fd: c_int, offset: libc::off_t, whence: c_int) -> libc::off_t;
+    fn pread as "pread"(fd: c_int, bytes: Records, len: libc::size_t, offset: libc::off_t) -> libc::ssize_t;
     fn accept as "accept"(fd: c_int, address: Records, len: Records) -> c_int;
     #[cfg(not(target_vendor = "apple"))]
     fn accept4 as "accept4"(fd: c_int, address: Records, len: Records, flags: c_int) -> c_int;

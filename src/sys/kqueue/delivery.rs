@@ -79,19 +79,25 @@ impl Entry {
             Mode::Level if event.is_last() => self.add_again(kq, event, fired),
             Mode::Level | Mode::Edge | Mode::Parked => {}
         }
+        if self.filters.is_empty() {
+            // A disabled knote shows that the descriptor is registered, and goes when it is closed.
+            kevents.push(filters::add_disabled_pipe_end(event.ident(), event.token()));
+            (self.filters, self.has_pipe_end) = (Filters::READ, true);
+        }
         true
     }
 
-    /// Deletes every filter but the one that fired, which the kernel has disabled.
-    ///
-    /// NetBSD tests `EV_CLEAR` before `EV_DISPATCH`, so that it does not disable a filter with both (kern_event.c:
-    /// `kqueue_scan`).
+    /// Deletes every filter but the one that fired, which is disabled.
     fn disarm(&mut self, event: &Kevent, fired: Filters, kevents: &mut Vec<Kevent>) {
-        let is_disabled = !event.is_pipe_end();
-        let deleted = if is_disabled { self.filters.without(fired) } else { self.filters };
-        kevents.extend(deleted.iter().map(|(filter, _)| filters::delete(event.ident(), filter)));
         self.is_disarmed = self.filters.len() > 1;
-        self.filters = self.filters.without(deleted);
+        let others = self.filters.without(fired);
+        kevents.extend(others.iter().map(|(filter, _)| filters::delete(event.ident(), filter)));
+        if event.is_pipe_end() {
+            // NetBSD tests `EV_CLEAR` before `EV_DISPATCH`, and does not disable a filter with both (kern_event.c:
+            // `kqueue_scan`).
+            kevents.push(filters::disable(event.ident(), event.filter(), 0, event.token()));
+        }
+        self.filters = self.filters.without(others);
     }
 
     /// Adds a filter that the kernel has removed, or its substitute; at the end of a descriptor either fires at once.
@@ -177,11 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn knote_that_the_kernel_removed_is_forgotten() {
-        let mut table = table(entry(BOTH));
+    fn knote_that_the_kernel_removed_is_forgotten_or_replaced() {
         let last = filters::add(FD as usize, WRITE, 0, Token(1), Mode::Edge)
             .with_flags(Flags::CLEAR | Flags::EOF | Flags::ONESHOT);
-        assert_eq!(process(&mut table, &[last]), (vec![1], 0));
-        assert_eq!(table.get(FD).unwrap().filters, Filters::READ);
+        for (interest, kevents) in [(BOTH, 0), (Interest::WRITABLE, 1), (Interest::WRITABLE.oneshot(), 1)] {
+            let mut table = table(entry(interest));
+            assert_eq!(process(&mut table, &[last]), (vec![1], kevents), "{interest:?}");
+            assert_eq!(table.get(FD).unwrap().filters, Filters::READ, "one knote is left, which goes with the descriptor");
+        }
     }
 }

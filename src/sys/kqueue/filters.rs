@@ -131,6 +131,11 @@ pub(super) fn replace_for_broken_pipe(ident: usize, token: Token) -> [Kevent; 2]
     [delete(ident, READ), add]
 }
 
+/// The same, disabled from the start.
+pub(super) fn add_disabled_pipe_end(ident: usize, token: Token) -> Kevent {
+    change(ident, READ, Flags::ADD | Flags::DISABLE | PIPE_END | Flags::RECEIPT, 0, token)
+}
+
 /// Keeps a filter from firing until it is enabled, or deleted and added again.
 pub(super) fn disable(ident: usize, filter: Filter, fflags: u32, token: Token) -> Kevent {
     change(ident, filter, Flags::DISABLE | Flags::RECEIPT, fflags, token)

@@ -150,7 +150,12 @@ impl<T: Engine> Source<T> {
             let result = engine.reregister(fd, token, interest, Origin::Bare);
             return expect_refusal("reregister", result, ErrorKind::NotFound);
         };
-        match engine.reregister(fd, token, interest, watch.origin) {
+        let origin = self.tie.as_ref().map_or(watch.origin, |tie| tie.origin(watch.origin));
+        let result = engine.reregister(fd, token, interest, origin);
+        if let (Ok(()), Some(tie)) = (&result, &mut self.tie) {
+            tie.set_interest(interest);
+        }
+        match result {
             Ok(()) => *watch = Watch::new(token.0, interest, watch.origin, watch.seen),
             Err(error) if error.kind() == ErrorKind::NotFound && Excuses::<T>::may_forget(fd) => self.watch = None,
             Err(error) => return Err(format!("reregister: {error}")),
@@ -163,7 +168,8 @@ impl<T: Engine> Source<T> {
         let Some(watch) = self.watch.take() else {
             return expect_refusal("deregister", engine.deregister(fd, Origin::Bare), ErrorKind::NotFound);
         };
-        let result = engine.deregister(fd, watch.origin);
+        let origin = self.tie.as_ref().map_or(watch.origin, |tie| tie.origin(watch.origin));
+        let result = engine.deregister(fd, origin);
         self.tie = None;
         match result {
             Err(error) if error.kind() == ErrorKind::NotFound && Excuses::<T>::may_forget(fd) => Ok(()),
