@@ -99,6 +99,8 @@
 //! | a descriptor both readable and writable | two events | one event | one event |
 //! | [`Interest::exclusive`] | `Unsupported` | Linux and Android; elsewhere `Unsupported` | `Unsupported` |
 //! | a stream socket that was never connected | nothing (libkqueue: as epoll) | readable, writable and closed (illumos: not known) | as the system's poll(2) says; Linux as epoll |
+//! | the first read at the end of a pipe | NetBSD and OpenBSD: an event; else nothing | nothing | nothing |
+//! | the reader of a pipe leaves | NetBSD and OpenBSD: two events if the pipe has room, one of them without the other's hints; else one | one | one |
 //! | a read that leaves something | no event until more comes | no event until more comes | an event |
 //! | a hang-up, and the descriptor is registered for one direction | shows in that direction | shows in both | shows in both |
 //! | an error without a hang-up (UDP: nobody there) | readable and writable, no [`is_error`](event::Event::is_error) (libkqueue: with) | writable, with `is_error` and `is_write_closed`; readable only if not registered for writing, or if there is no room | Linux as epoll; FreeBSD, NetBSD and OpenBSD: readable and writable, without `is_error` |
@@ -134,7 +136,7 @@
 //! | a watched file is written at its end | [`WRITTEN`](Changes::WRITTEN) and [`EXTENDED`](Changes::EXTENDED); Apple: `WRITTEN` | both | both |
 //! | a watched file is cut off | [`ATTRIBUTES`](Changes::ATTRIBUTES) (libkqueue: as epoll) | `WRITTEN` | `WRITTEN` |
 //! | a watched file has a name more | [`LINKED`](Changes::LINKED) (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
-//! | a watched file has a name less, and others | [`DELETED`](Changes::DELETED); NetBSD: `LINKED` (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
+//! | a watched file has a name less, and others | [`DELETED`](Changes::DELETED); Apple: `DELETED` and `LINKED` (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
 //! | a watched directory is removed, not replaced | `DELETED` (libkqueue: nothing) | nothing | nothing |
 //! | a file in a watched directory gets other attributes | nothing (libkqueue: as if it were the directory) | an event that says nothing | as epoll |
 //! | changes while a [`Watch`] is parked, or after its one-shot event | not told | told when it is reregistered | as epoll |
@@ -142,7 +144,7 @@
 //! | a source asked again with an event that it was asked with before | says it again | says that nothing happened | as epoll |
 //! | a [`Timer`] set, by another thread, while the poll waits | nothing | nothing; Redox: an event without expirations | nothing; where there is no timerfd an event without expirations |
 //! | the shortest time of a [`Timer`] | nanoseconds; NetBSD, OpenBSD and DragonFly: a millisecond, and a tick | nanoseconds | as the waits |
-//! | a wait shorter than the system's tick | NetBSD, OpenBSD and DragonFly round up to a tick | nanoseconds from Linux 5.11; before, and on illumos and Redox, milliseconds | nanoseconds where there is ppoll(2), else milliseconds |
+//! | a wait shorter than the system's tick | NetBSD, OpenBSD and DragonFly round up to a tick, and wait one more | nanoseconds from Linux 5.11; before, and on illumos and Redox, milliseconds | nanoseconds where there is ppoll(2), else milliseconds |
 //!
 //! Apple's kernels never report the end of file of a FIFO, and refuse `/dev/tty` and `/dev/null` (`EINVAL`); open the
 //! terminal's own name instead.

@@ -27,10 +27,14 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A child that exits when its standard input ends, with this status.
+/// A child that exits when its standard input ends, with this status. Its program runs: NetBSD's exec discards a signal that
+/// was sent before (kern_sig.c: `ksiginfo_exechook`).
 fn child(status: i32) -> Child {
-    let script = format!("read line; exit {status}");
-    Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap()
+    let script = format!("echo; read line; exit {status}");
+    let mut command = Command::new("/bin/sh");
+    let mut child = command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    child
 }
 
 fn end(child: &mut Child) {

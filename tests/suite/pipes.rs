@@ -32,7 +32,11 @@ fn the_end_of_file_of_an_empty_pipe_is_readable() {
     drop(sender);
     l.expect(1, R | RC);
     assert_eq!(drain(&mut receiver), (0, true));
-    // It is told once, whatever is done about it.
+    if kevio::BACKEND == kevio::Backend::Kqueue && cfg!(any(target_os = "netbsd", target_os = "openbsd")) {
+        // A row of the table of differences: the first read at the end runs the filter again.
+        l.expect(1, R | RC);
+    }
+    // It is reported once, whatever is done about it.
     l.expect_silence();
     assert_eq!(drain(&mut receiver), (0, true));
     l.expect_silence();

@@ -610,7 +610,7 @@ fn a_name_more_and_a_name_less() {
     fs::hard_link(place.file(), place.at("link")).unwrap();
     told_within(&mut l, 1, &mut watch, Changes::LINKED | attributes, Changes::LINKED | attributes);
     fs::remove_file(place.at("link")).unwrap();
-    let change = if is_inotify() || cfg!(target_os = "netbsd") { Changes::LINKED } else { Changes::DELETED };
+    let change = if is_inotify() { Changes::LINKED } else { Changes::DELETED };
     told_within(&mut l, 1, &mut watch, change | attributes, change | attributes | Changes::LINKED);
 }
 

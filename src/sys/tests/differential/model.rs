@@ -80,6 +80,8 @@ impl<T: Engine> Excuses<T> {
     const KQUEUE: bool = matches!(T::BACKEND, Backend::Kqueue);
     const LIBKQUEUE: bool = Self::KQUEUE && cfg!(target_os = "linux");
 
+    /// Reading at the end of a pipe runs its filter again, and a pipe writer has a second filter for the end of its reader.
+    pub(super) const REPEATS_PIPES: bool = Self::KQUEUE && cfg!(any(target_os = "netbsd", target_os = "openbsd"));
     pub(super) const ACTIVATES_LATE: bool = Self::KQUEUE && !Self::LIBKQUEUE;
 
     /// The answers that it is to give. A kqueue knows no errors of pipes, and says that writing is closed when it was

@@ -233,7 +233,8 @@ impl<T: Engine> Source<T> {
     /// Whether nothing is told twice. Packets arrive when they like; what nobody sees read is told now and then.
     pub(super) fn is_exact(&self) -> bool {
         let is_looked_at = Excuses::<T>::POLL && self.watch.as_ref().is_some_and(|watch| !watch.seen);
-        self.kind != Kind::Tcp && !is_looked_at
+        let repeats = Excuses::<T>::REPEATS_PIPES && matches!(self.kind, Kind::Reader | Kind::Writer);
+        self.kind != Kind::Tcp && !is_looked_at && !repeats
     }
 
     pub(super) fn has(&self, token: usize) -> bool {
