@@ -18,7 +18,8 @@ pub(super) fn whole_milliseconds(wait: Duration) -> i32 {
 pub(super) fn timespec(wait: Duration) -> libc::timespec {
     // SAFETY: integers, and on some systems padding. Zeroes are a value of each.
     let mut timespec: libc::timespec = unsafe { mem::zeroed() };
-    timespec.tv_sec = wait.as_secs() as _;
+    // A time_t of 32 bits would become negative, which is `EINVAL`.
+    timespec.tv_sec = wait.as_secs().try_into().unwrap_or(libc::time_t::MAX);
     timespec.tv_nsec = wait.subsec_nanos() as _;
     timespec
 }
@@ -72,6 +73,12 @@ pub(crate) fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
 /// Whether the system is short of something: it says so again and again until others give it back.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Whether the kernel does not know a system call, or a sandbox refuses it: seccomp filters answer with each of these.
+/// Only for calls that give none of them for their arguments.
+pub(super) fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EOPNOTSUPP))
 }
 
 /// Writes to what wakes somebody, and makes room first if it is full of wakes that nobody had to drain.

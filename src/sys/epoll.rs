@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use std::{fmt, io, mem};
 
+#[allow(unused_imports)] // Of `pwait2`, too.
+use super::call::is_refused;
 use super::call::{check, whole_milliseconds};
 use super::revents::{self, Revents};
 use super::{already_exists, not_found, unsupported, Backend, Engine, Notify, Number, Origin};
@@ -135,6 +137,9 @@ impl Epoll {
     #[cold]
     fn ask_absent(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         if interest.is_parked() {
+            if let Some(is_registered) = self.compare(fd) {
+                return if is_registered { Err(already_exists()) } else { Ok(()) };
+            }
             // It is there for a moment, and if it hangs a waiter may see that.
             self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLONESHOT as u32, token)?;
             return self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0));
@@ -143,6 +148,32 @@ impl Epoll {
             Ok(()) => Err(already_exists()),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Whether `fd` is in the first queue, by kcmp(2), which changes nothing and makes no event. `None` where the kernel
+    /// has no such call or a sandbox refuses it.
+    #[cfg(target_os = "linux")]
+    fn compare(&self, fd: RawFd) -> Option<bool> {
+        const KCMP_EPOLL_TFD: libc::c_int = 7;
+        // SAFETY: no pointers.
+        let process = unsafe { libc::getpid() };
+        // `struct kcmp_epoll_slot`. The number may be there several times, for other files that were closed.
+        for nth in 0..u32::MAX {
+            let slot = [self.epoll.as_raw_fd() as u32, fd as u32, nth];
+            // SAFETY: the kernel reads three integers, which live until the call returns.
+            let order = unsafe { libc::syscall(libc::SYS_kcmp, process, process, KCMP_EPOLL_TFD, fd, slot.as_ptr()) };
+            match order {
+                0 => return Some(true),
+                -1 => return (io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT)).then_some(false),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn compare(&self, _: RawFd) -> Option<bool> {
+        None
     }
 
     /// Registers what is not registered.
@@ -169,11 +200,29 @@ impl Epoll {
         }
     }
 
-    /// Makes it something else that the kernel cannot change it to.
+    /// Makes it something else that the kernel cannot change it to. Where it moves from one queue to the other it is
+    /// added before it is deleted: a refused addition (`EMFILE`, `ENOMEM`, `ENOSPC`) leaves the registration as it was.
     #[cold]
     fn replace(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-        self.delete(fd)?;
-        self.add(fd, token, interest)
+        let was_parked = self.ask_parking(libc::EPOLL_CTL_MOD, fd).is_ok();
+        match (was_parked, interest.is_parked()) {
+            (true, true) => Ok(()),
+            (true, false) => {
+                self.add(fd, token, interest)?;
+                self.ask_parking(libc::EPOLL_CTL_DEL, fd)
+            }
+            (false, true) => {
+                self.park(fd)?;
+                self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0)).map_err(|error| {
+                    let _ = self.ask_parking(libc::EPOLL_CTL_DEL, fd);
+                    error
+                })
+            }
+            (false, false) => {
+                self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0))?;
+                self.add(fd, token, interest)
+            }
+        }
     }
 }
 
@@ -349,7 +398,7 @@ unsafe fn pwait2(
             libc::syscall(libc::SYS_epoll_pwait2, epoll, records, room as libc::c_int, &timeout, no_mask, 0_usize)
         };
         match check(n as libc::c_int) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            Err(error) if is_refused(&error) => {
                 MISSING.store(true, Ordering::Relaxed);
                 None
             }
