@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{io, mem};
@@ -79,6 +80,41 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
 /// Only for calls that give none of them for their arguments.
 pub(super) fn is_refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EOPNOTSUPP))
+}
+
+/// Whether a system call was refused once: its fallback is used from then on.
+pub(super) struct Refusal(AtomicBool);
+
+impl Refusal {
+    pub(super) const fn new() -> Refusal {
+        Refusal(AtomicBool::new(false))
+    }
+
+    /// Makes the call, or its fallback if the call is refused. What the fallback is refused too is no refusal of the
+    /// call: a firewall answers accept4(2) and accept(2) with `EPERM`.
+    #[inline]
+    pub(super) fn call<T>(
+        &self,
+        call: impl FnOnce() -> io::Result<T>,
+        fallback: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        if self.0.load(Ordering::Relaxed) {
+            return fallback();
+        }
+        match call() {
+            Err(error) if is_refused(&error) => self.fall_back(fallback),
+            result => result,
+        }
+    }
+
+    #[cold]
+    fn fall_back<T>(&self, fallback: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let result = fallback();
+        if !result.as_ref().is_err_and(is_refused) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        result
+    }
 }
 
 /// Writes to what wakes somebody, and makes room first if it is full of wakes that nobody had to drain.

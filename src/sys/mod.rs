@@ -133,6 +133,8 @@ capabilities! {
     );
     /// pthread_atfork(3): a function that runs in a forked child before fork(2) returns.
     with_atfork: not(any(target_os = "redox", target_os = "emscripten", target_os = "vita"));
+    /// The kernel counts a zero after each name of a Unix socket, as std supposes; also after one that fills `sun_path`.
+    with_whole_names: any(target_os = "linux", target_os = "android");
     /// Names of Unix sockets that are not in the file system.
     with_abstract_names: any(target_os = "linux", target_os = "android");
 }
