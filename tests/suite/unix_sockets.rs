@@ -169,11 +169,11 @@ fn abstract_names() {
 }
 
 /// How many bytes a name has at most.
-const LONGEST: usize = {
+fn longest() -> usize {
     // SAFETY: integers. Zeroes are a value of each.
     let address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     address.sun_path.len()
-};
+}
 
 /// What follows a name in the address that a program binds to.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -193,7 +193,7 @@ fn bind_raw(socket: &impl AsRawFd, path: &Path, end: End) -> Option<()> {
     for (to, &from) in address.sun_path.iter_mut().zip(bytes) {
         *to = from as libc::c_char;
     }
-    let room = LONGEST - bytes.len();
+    let room = longest() - bytes.len();
     let len = offset + bytes.len() + [0, room.min(1), room][end as usize];
     let address = std::ptr::addr_of!(address).cast();
     // SAFETY: the kernel reads `len` bytes, which are at most the size of the address.
@@ -206,7 +206,7 @@ fn bind_raw(socket: &impl AsRawFd, path: &Path, end: End) -> Option<()> {
 /// Each name that the system allows, bound in each way.
 fn each_name(mut check: impl FnMut(&Path, &dyn Fn(&dyn AsRawFd) -> Option<()>)) {
     for end in [End::Nothing, End::Zero, End::Zeroes] {
-        for len in [0, LONGEST - 1, LONGEST] {
+        for len in [0, longest() - 1, longest()] {
             let directory = tempfile::tempdir_in("/tmp").unwrap();
             let mut name = directory.path().join("n").into_os_string();
             let longer = len.max(name.len() + 3) - name.len();
@@ -219,7 +219,7 @@ fn each_name(mut check: impl FnMut(&Path, &dyn Fn(&dyn AsRawFd) -> Option<()>)) 
 
 /// Whether an address has this name. On other systems than Linux std's address holds no name of the full length.
 fn has_name(address: &SocketAddr, path: &Path) -> bool {
-    let is_longest = path.as_os_str().len() == LONGEST;
+    let is_longest = path.as_os_str().len() == longest();
     address.as_pathname() == Some(path)
         || (is_longest && !cfg!(any(target_os = "linux", target_os = "android")) && address.is_unnamed())
 }
