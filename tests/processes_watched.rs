@@ -39,7 +39,7 @@ fn end(child: &mut Child) {
 
 /// Whether each system's way is certain: else other children's ends are heard of too.
 fn is_certain() -> bool {
-    let has_pidfd = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(kevio_unsupported_force_fallbacks);
+    let has_pidfd = cfg!(target_os = "linux") && !cfg!(kevio_unsupported_force_fallbacks);
     BACKEND == Backend::Kqueue || has_pidfd
 }
 

@@ -82,6 +82,14 @@ pub(super) fn is_refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EOPNOTSUPP))
 }
 
+/// What a sandbox refuses and has no fallback is not there.
+pub(super) fn unless_refused(error: io::Error) -> io::Error {
+    match is_refused(&error) {
+        true => io::Error::new(io::ErrorKind::Unsupported, error),
+        false => error,
+    }
+}
+
 /// Whether a system call was refused once: its fallback is used from then on.
 pub(super) struct Refusal(AtomicBool);
 
@@ -90,15 +98,15 @@ impl Refusal {
         Refusal(AtomicBool::new(false))
     }
 
-    /// Makes the call, or its fallback if the call is refused. What the fallback is refused too is no refusal of the
-    /// call: a firewall answers accept4(2) and accept(2) with `EPERM`.
+    /// Makes the call, or its fallback if the call is refused. If the fallback is refused too, the call is tried again
+    /// next time: a firewall answers accept4(2) and accept(2) with `EPERM`.
     #[inline]
     pub(super) fn call<T>(
         &self,
         call: impl FnOnce() -> io::Result<T>,
         fallback: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T> {
-        if self.0.load(Ordering::Relaxed) {
+        if self.has_happened() {
             return fallback();
         }
         match call() {
@@ -107,8 +115,13 @@ impl Refusal {
         }
     }
 
+    #[inline]
+    pub(super) fn has_happened(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     #[cold]
-    fn fall_back<T>(&self, fallback: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn fall_back<T>(&self, fallback: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let result = fallback();
         if !result.as_ref().is_err_and(is_refused) {
             self.0.store(true, Ordering::Relaxed);

@@ -95,8 +95,8 @@ capabilities! {
     with_files_to_wait_for: any(target_os = "linux", target_os = "android");
     /// mq_getattr(2) of a descriptor: POSIX message queues are files.
     with_message_queues: target_os = "linux";
-    /// epoll_pwait2(2): epoll_wait(2) with nanoseconds.
-    with_pwait2: any(target_os = "linux", target_os = "android");
+    /// epoll_pwait2(2): epoll_wait(2) with nanoseconds. Android's filter kills a process that calls it, before Android 15.
+    with_pwait2: all(target_os = "linux", not(miri));
     /// `EVFILT_EXCEPT`: kqueue tells of urgent data.
     with_except: any(target_vendor = "apple", target_os = "dragonfly", target_os = "openbsd");
     /// `FIONREAD`: how much is unread.
@@ -105,8 +105,8 @@ capabilities! {
     with_requeue: any(target_os = "linux", target_os = "android");
     /// `EPOLLEXCLUSIVE`: of several queues that wait for one open file, not all are woken.
     with_exclusive: any(target_os = "linux", target_os = "android");
-    /// pidfd_open(2): a process that is a descriptor.
-    with_pidfd: all(any(target_os = "linux", target_os = "android"), not(kevio_unsupported_force_fallbacks));
+    /// pidfd_open(2): a process that is a descriptor. Android's filter kills a process that calls it, before Android 12.
+    with_pidfd: all(target_os = "linux", not(any(miri, kevio_unsupported_force_fallbacks)));
     /// `SA_RESTART` and `SA_ONSTACK`: a handler does not end the calls it interrupts, and runs on a stack of its own.
     with_restart: not(target_os = "nto");
     /// `SA_NOCLDWAIT`: children are not kept for who waits for them.
