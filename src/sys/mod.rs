@@ -73,6 +73,8 @@ capabilities! {
         target_os = "illumos",
         target_os = "cygwin"
     );
+    /// pipe(2) is a system call with its numbers in memory, and is not pipe2(2).
+    with_bare_pipe: all(target_os = "linux", any(target_arch = "x86_64", target_arch = "x86"), not(miri));
     /// ppoll(2): poll(2) with nanoseconds and a signal mask. NetBSD's is called pollts(2).
     with_ppoll: any(
         target_os = "linux",

@@ -32,7 +32,7 @@ with_flags! { item
 fn without_flags() -> io::Result<[OwnedFd; 2]> {
     let mut fds = [-1; 2];
     // SAFETY: the kernel writes two numbers, and there is room for two.
-    check(unsafe { libc::pipe(fds.as_mut_ptr()) })?;
+    check(unsafe { plain_pipe(fds.as_mut_ptr()) })?;
     // SAFETY: the kernel has just made these descriptors, and they have no other owner.
     let ends = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     for fd in fds {
@@ -40,4 +40,19 @@ fn without_flags() -> io::Result<[OwnedFd; 2]> {
         super::call::set_nonblocking(fd, true)?;
     }
     Ok(ends)
+}
+
+/// pipe(2). glibc's function calls pipe2(2), which is refused.
+///
+/// # Safety
+///
+/// There is room for two numbers.
+unsafe fn plain_pipe(fds: *mut libc::c_int) -> libc::c_int {
+    with_bare_pipe!({
+        // SAFETY: the caller's promise.
+        unsafe { libc::syscall(libc::SYS_pipe, fds) as libc::c_int }
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { libc::pipe(fds) }
+    })
 }
