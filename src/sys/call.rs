@@ -19,10 +19,17 @@ pub(super) fn whole_milliseconds(wait: Duration) -> i32 {
 pub(super) fn timespec(wait: Duration) -> libc::timespec {
     // SAFETY: integers, and on some systems padding. Zeroes are a value of each.
     let mut timespec: libc::timespec = unsafe { mem::zeroed() };
-    // A time_t of 32 bits would become negative, which is `EINVAL`.
-    timespec.tv_sec = wait.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+    timespec.tv_sec = clamped(wait.as_secs());
     timespec.tv_nsec = wait.subsec_nanos() as _;
     timespec
+}
+
+/// The number, or the greatest that the kernel's type holds: a `time_t` of 32 bits would become negative, which is `EINVAL`.
+/// (The type has no name here, because libc warns of it on musl.)
+#[inline]
+fn clamped<T: TryFrom<u64> + TryFrom<i64> + From<i32>>(number: u64) -> T {
+    let exact = T::try_from(number).ok();
+    exact.or_else(|| T::try_from(i64::MAX).ok()).unwrap_or_else(|| T::from(i32::MAX))
 }
 
 /// Waits as long as asked, in steps that every kernel accepts. `wait` says how many events came.
@@ -208,6 +215,16 @@ mod tests {
             assert_eq!(whole_milliseconds(wait), milliseconds, "{wait:?}");
             let timespec = timespec(wait);
             assert_eq!((timespec.tv_sec as u64, timespec.tv_nsec as u32), (wait.as_secs(), wait.subsec_nanos()));
+        }
+    }
+
+    #[test]
+    fn time_that_is_too_long_for_the_kernels_type_is_clamped() {
+        assert_eq!((clamped::<i32>(3), clamped::<i64>(3)), (3, 3));
+        assert_eq!((clamped::<i32>(3_000_000_000), clamped::<i64>(3_000_000_000)), (i32::MAX, 3_000_000_000));
+        assert_eq!((clamped::<i32>(u64::MAX), clamped::<i64>(u64::MAX)), (i32::MAX, i64::MAX));
+        for wait in [Duration::from_secs(3_000_000_000), Duration::MAX] {
+            assert!(timespec(wait).tv_sec >= i32::MAX.into(), "{wait:?}");
         }
     }
 
