@@ -21,7 +21,7 @@ use super::call::Refusal;
 static FLAGS: Refusal = Refusal::new();
 
 pub(crate) fn new(domain: Domain, kind: Type) -> io::Result<Socket> {
-    let without_flags = || {
+    let without_flags = || -> io::Result<Socket> {
         let socket = Socket::new_raw(domain, kind, None)?;
         set_cloexec(socket.as_raw_fd())?;
         socket.set_nonblocking(true)?;
@@ -35,7 +35,7 @@ pub(crate) fn new(domain: Domain, kind: Type) -> io::Result<Socket> {
 }
 
 pub(crate) fn pair(kind: Type) -> io::Result<(OwnedFd, OwnedFd)> {
-    let without_flags = || {
+    let without_flags = || -> io::Result<(Socket, Socket)> {
         let (a, b) = Socket::pair_raw(Domain::UNIX, kind, None)?;
         for socket in [&a, &b] {
             set_cloexec(socket.as_raw_fd())?;
