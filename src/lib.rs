@@ -125,7 +125,7 @@
 //! | `RLIMIT_NOFILE` lowered below the number of registrations | no difference | no difference | Linux: every wait is `EINVAL`; FreeBSD: no difference |
 //! | a registered descriptor closed while a copy of it is open | its registration ends | its registration lives on: deregister first | its registration ends |
 //! | a [`Process`], or a signal, watched twice with one [`Poll`] | the second is `AlreadyExists` | two sources | two sources |
-//! | a [`Process`] that is not a child | supported | Linux from 5.3; elsewhere `Unsupported` | as epoll |
+//! | a [`Process`] that is not a child | supported | Linux from 5.3; elsewhere, and where a sandbox refuses pidfd_open(2), `Unsupported` | as epoll |
 //! | the end of another child | nothing | nothing; without pidfd an event of each [`Process`], which says no | as epoll |
 //! | a periodic [`Timer`], or [`Signals`], never asked | an event each time | one event | one event |
 //! | several signals of one [`Signals`] | an event each | one event | one event |
@@ -144,7 +144,7 @@
 //! | a source asked again with an event that it was asked with before | says it again | says that nothing happened | as epoll |
 //! | a [`Timer`] set, by another thread, while the poll waits | nothing | nothing; Redox: an event without expirations | nothing; where there is no timerfd an event without expirations |
 //! | the shortest time of a [`Timer`] | nanoseconds; NetBSD, OpenBSD and DragonFly: a millisecond, and a tick | nanoseconds | as the waits |
-//! | a wait shorter than the system's tick | NetBSD, OpenBSD and DragonFly round up to a tick, and wait one more | nanoseconds from Linux 5.11; before, and on illumos and Redox, milliseconds | nanoseconds where there is ppoll(2), else milliseconds |
+//! | a wait shorter than the system's tick | NetBSD, OpenBSD and DragonFly round up to a tick, and wait one more | nanoseconds from Linux 5.11; before, in a sandbox that refuses epoll_pwait2(2), on Android (its filter kills for that), illumos and Redox, milliseconds | nanoseconds where there is ppoll(2), else milliseconds |
 //!
 //! Apple's kernels never report the end of file of a FIFO, and refuse `/dev/tty` and `/dev/null` (`EINVAL`); open the
 //! terminal's own name instead.

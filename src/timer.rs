@@ -79,7 +79,8 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// Those of making a descriptor, where it needs one: timerfd_create(2), eventfd(2) or pipe(2). kqueue's needs none;
+    /// Those of making a descriptor, where it needs one: timerfd_create(2) (`Unsupported` in a sandbox that refuses it),
+    /// eventfd(2) or pipe(2). kqueue's needs none;
     /// there registering can fail: `ENOMEM`, when the system has no more timers.
     pub fn new() -> io::Result<Timer> {
         let now = Instant::now();

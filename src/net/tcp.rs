@@ -163,8 +163,9 @@ impl TcpListener {
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.inner.read_io(|inner| {
             let (socket, address) = socket::accept(inner.as_fd())?;
-            let address = address.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
-            Ok((socket.into(), address))
+            let stream = net::TcpStream::from(socket);
+            let address = socket::std_address(&address, &stream);
+            Ok((TcpStream::from_std(stream), address))
         })
     }
 

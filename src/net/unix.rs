@@ -63,13 +63,27 @@ impl UnixStream {
         Ok((a.into(), b.into()))
     }
 
+    /// The address of this end; unnamed if it has none, or one that is longer than a [`SocketAddr`] holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        socket::unix_local(self.inner.as_fd(), || self.inner.local_addr())
+    }
+
+    /// The address of the peer, as [`local_addr`](Self::local_addr); `NotConnected` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of getpeername(2).
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        socket::unix_peer(self.inner.as_fd(), || self.inner.peer_addr())
+    }
+
     forward! {
-        /// The address of this end.
-        local_addr() -> SocketAddr, "getsockname(2)";
         /// Fetches the pending error (`SO_ERROR`), and clears it.
         take_error() -> Option<io::Error>, "getsockopt(2)";
-        /// The address of the peer; `NotConnected` if there is none.
-        peer_addr() -> SocketAddr, "getpeername(2)";
         /// Shuts down one direction or both; `NotConnected` if there is no peer.
         shutdown(how: Shutdown) -> (), "shutdown(2)";
     }
@@ -140,19 +154,31 @@ impl UnixListener {
 
     /// Accepts a connection; the stream is non-blocking and close-on-exec.
     ///
+    /// The address is unnamed if the peer's name is longer than a [`SocketAddr`] holds: on Linux none is, on other
+    /// systems one that fills all of `sun_path`, or more.
+    ///
     /// # Errors
     ///
     /// As [`TcpListener::accept`](crate::net::TcpListener::accept).
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         self.inner.read_io(|inner| {
             let (socket, address) = socket::accept(inner.as_fd())?;
-            Ok((socket.into(), socket::std_unix_address(&address)?))
+            let stream = net::UnixStream::from(socket);
+            let address = socket::std_unix_address(&address, || stream.peer_addr());
+            Ok((UnixStream::from_std(stream), address))
         })
     }
 
+    /// The address of this end; unnamed if it has none, or one that is longer than a [`SocketAddr`] holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        socket::unix_local(self.inner.as_fd(), || self.inner.local_addr())
+    }
+
     forward! {
-        /// The address of this end.
-        local_addr() -> SocketAddr, "getsockname(2)";
         /// Fetches the pending error (`SO_ERROR`), and clears it.
         take_error() -> Option<io::Error>, "getsockopt(2)";
     }
@@ -226,13 +252,16 @@ impl UnixDatagram {
         self.inner.connect(path)
     }
 
-    /// Receives a datagram, and who sent it. What does not fit into `buf` is lost.
+    /// Receives a datagram, and the address of its sender. What does not fit into `buf` is lost.
+    ///
+    /// The address is unnamed if the name is longer than a [`SocketAddr`] holds, as in
+    /// [`UnixListener::accept`](UnixListener::accept).
     ///
     /// # Errors
     ///
     /// `WouldBlock` if there is none; those of recvfrom(2).
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.inner.read_io(|inner| inner.recv_from(buf))
+        self.inner.read_io(|inner| socket::unix_recv_from(inner, buf))
     }
 
     /// Receives a datagram. What does not fit into `buf` is lost.
@@ -262,13 +291,27 @@ impl UnixDatagram {
         self.inner.write_io(|inner| inner.send(buf))
     }
 
+    /// The address of this end; unnamed if it has none, or one that is longer than a [`SocketAddr`] holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        socket::unix_local(self.inner.as_fd(), || self.inner.local_addr())
+    }
+
+    /// The address of the peer, as [`local_addr`](Self::local_addr); `NotConnected` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of getpeername(2).
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        socket::unix_peer(self.inner.as_fd(), || self.inner.peer_addr())
+    }
+
     forward! {
-        /// The address of this end.
-        local_addr() -> SocketAddr, "getsockname(2)";
         /// Fetches the pending error (`SO_ERROR`), and clears it.
         take_error() -> Option<io::Error>, "getsockopt(2)";
-        /// The address of the peer; `NotConnected` if there is none.
-        peer_addr() -> SocketAddr, "getpeername(2)";
         /// Shuts down one direction or both; `NotConnected` if there is no peer.
         shutdown(how: Shutdown) -> (), "shutdown(2)";
     }

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{io, mem};
@@ -18,9 +19,17 @@ pub(super) fn whole_milliseconds(wait: Duration) -> i32 {
 pub(super) fn timespec(wait: Duration) -> libc::timespec {
     // SAFETY: integers, and on some systems padding. Zeroes are a value of each.
     let mut timespec: libc::timespec = unsafe { mem::zeroed() };
-    timespec.tv_sec = wait.as_secs() as _;
+    timespec.tv_sec = clamped(wait.as_secs());
     timespec.tv_nsec = wait.subsec_nanos() as _;
     timespec
+}
+
+/// The number, or the greatest that the kernel's type holds: a `time_t` of 32 bits would become negative, which is `EINVAL`.
+/// (The type has no name here, because libc warns of it on musl.)
+#[inline]
+fn clamped<T: TryFrom<u64> + TryFrom<i64> + From<i32>>(number: u64) -> T {
+    let exact = T::try_from(number).ok();
+    exact.or_else(|| T::try_from(i64::MAX).ok()).unwrap_or_else(|| T::from(i32::MAX))
 }
 
 /// Waits as long as asked, in steps that every kernel accepts. `wait` says how many events came.
@@ -72,6 +81,60 @@ pub(crate) fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
 /// Whether the system is short of something: it says so again and again until others give it back.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// Whether the kernel does not know a system call, or a sandbox refuses it: seccomp filters answer with each of these.
+/// Only for calls that give none of them for their arguments.
+pub(super) fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EOPNOTSUPP))
+}
+
+/// What a sandbox refuses and has no fallback is not there.
+pub(super) fn unless_refused(error: io::Error) -> io::Error {
+    match is_refused(&error) {
+        true => io::Error::new(io::ErrorKind::Unsupported, error),
+        false => error,
+    }
+}
+
+/// Whether a system call was refused once: its fallback is used from then on.
+pub(super) struct Refusal(AtomicBool);
+
+impl Refusal {
+    pub(super) const fn new() -> Refusal {
+        Refusal(AtomicBool::new(false))
+    }
+
+    /// Makes the call, or its fallback if the call is refused. If the fallback is refused too, the call is tried again
+    /// next time: a firewall answers accept4(2) and accept(2) with `EPERM`.
+    #[inline]
+    pub(super) fn call<T>(
+        &self,
+        call: impl FnOnce() -> io::Result<T>,
+        fallback: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        if self.has_happened() {
+            return fallback();
+        }
+        match call() {
+            Err(error) if is_refused(&error) => self.fall_back(fallback),
+            result => result,
+        }
+    }
+
+    #[inline]
+    pub(super) fn has_happened(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    pub(super) fn fall_back<T>(&self, fallback: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let result = fallback();
+        if !result.as_ref().is_err_and(is_refused) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        result
+    }
 }
 
 /// Writes to what wakes somebody, and makes room first if it is full of wakes that nobody had to drain.
@@ -152,6 +215,16 @@ mod tests {
             assert_eq!(whole_milliseconds(wait), milliseconds, "{wait:?}");
             let timespec = timespec(wait);
             assert_eq!((timespec.tv_sec as u64, timespec.tv_nsec as u32), (wait.as_secs(), wait.subsec_nanos()));
+        }
+    }
+
+    #[test]
+    fn time_that_is_too_long_for_the_kernels_type_is_clamped() {
+        assert_eq!((clamped::<i32>(3), clamped::<i64>(3)), (3, 3));
+        assert_eq!((clamped::<i32>(3_000_000_000), clamped::<i64>(3_000_000_000)), (i32::MAX, 3_000_000_000));
+        assert_eq!((clamped::<i32>(u64::MAX), clamped::<i64>(u64::MAX)), (i32::MAX, i64::MAX));
+        for wait in [Duration::from_secs(3_000_000_000), Duration::MAX] {
+            assert!(timespec(wait).tv_sec >= i32::MAX.into(), "{wait:?}");
         }
     }
 

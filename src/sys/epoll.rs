@@ -5,13 +5,14 @@
 //! See <https://man7.org/linux/man-pages/man7/epoll.7.html>.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-#[allow(unused_imports)] // Of `pwait2`, which not every system has.
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
 use std::{fmt, io, mem};
 
-use super::call::{check, whole_milliseconds};
+#[allow(unused_imports)] // Of `pwait2`, too.
+use super::call::is_refused;
+use super::call::{check, lock, whole_milliseconds};
 use super::revents::{self, Revents};
 use super::{already_exists, not_found, unsupported, Backend, Engine, Notify, Number, Origin};
 use crate::interest::Mode;
@@ -20,9 +21,18 @@ use crate::{Interest, Token};
 #[derive(Debug)]
 pub(crate) struct Epoll {
     epoll: OwnedFd,
-    /// Where the parked registrations are: a second queue that nobody waits for. The first would report hang-ups and
-    /// errors of them, asked or not; and here too the kernel keeps score, and forgets what is closed.
-    parking: OnceLock<OwnedFd>,
+    /// The disabled registrations; made for the first of them.
+    parking: OnceLock<Parking>,
+    /// Whether an event of a [probe](Epoll::probe) may be reported.
+    has_probed: AtomicBool,
+}
+
+/// A second queue, whose events are not fetched. The first reports hang-ups and errors also of what has no interest. The
+/// kernel removes what is closed from this one too.
+#[derive(Debug)]
+struct Parking {
+    queue: OwnedFd,
+    lock: Mutex<()>,
 }
 
 fn create() -> io::Result<OwnedFd> {
@@ -35,10 +45,10 @@ fn create() -> io::Result<OwnedFd> {
 // What a system call returns to is worth inlining: each return after it costs more than all else that is done here, for
 // the kernel leaves the processor's prediction of returns spoilt.
 #[inline(always)]
-fn control(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
+fn control(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, events: u32, token: u64) -> io::Result<()> {
     // SAFETY: integers, and on Redox padding. Zeroes are a value of each.
     let mut event: libc::epoll_event = unsafe { mem::zeroed() };
-    (event.events, event.u64) = (events, token.0 as u64);
+    (event.events, event.u64) = (events, token);
     // SAFETY: the kernel reads one record, which lives until the call returns.
     match unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &mut event) } {
         -1 => Err(control_error()),
@@ -101,61 +111,95 @@ fn mask(interest: Interest) -> io::Result<u32> {
 impl Epoll {
     #[inline(always)]
     fn control(&self, operation: libc::c_int, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
-        control(&self.epoll, operation, fd, events, token)
+        control(&self.epoll, operation, fd, events, token.0 as u64)
     }
 
-    /// Asks the queue of the parked registrations; nothing is found in one that was never needed.
-    fn ask_parking(&self, operation: libc::c_int, fd: RawFd) -> io::Result<()> {
+    /// Changes the queue of the disabled registrations; it holds none while it does not exist.
+    fn control_parked(&self, operation: libc::c_int, fd: RawFd) -> io::Result<()> {
         let parking = self.parking.get().ok_or_else(not_found)?;
-        control(parking, operation, fd, 0, Token(0))
+        control(&parking.queue, operation, fd, 0, 0)
+    }
+
+    /// Excludes other threads from moving a registration from one queue to the other, or from adding one of the same
+    /// number to the other. `None` while there is one queue.
+    fn lock_queues(&self) -> Option<MutexGuard<'_, ()>> {
+        self.parking.get().map(|parking| lock(&parking.lock))
     }
 
     #[cold]
+    fn create_parking(&self) -> io::Result<()> {
+        if self.parking.get().is_none() {
+            let _ = self.parking.set(Parking { queue: create()?, lock: Mutex::new(()) });
+        }
+        Ok(())
+    }
+
     fn park(&self, fd: RawFd) -> io::Result<()> {
         if fd == self.epoll.as_raw_fd() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        if self.parking.get().is_none() {
-            // Of two threads that come here at once one has made it for nothing.
-            let _ = self.parking.set(create()?);
-        }
-        self.ask_parking(libc::EPOLL_CTL_ADD, fd)
+        self.control_parked(libc::EPOLL_CTL_ADD, fd)
     }
 
-    /// Whether `fd` is in one of the two queues, which is asked only of what does not know it: whoever adds to the one
-    /// has to see that it is not in the other.
-    #[inline]
-    fn check_absent(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
-        if origin != Origin::Bare || (!interest.is_parked() && self.parking.get().is_none()) {
-            return Ok(());
-        }
-        self.ask_absent(fd, token, interest)
-    }
-
+    /// Registers a disabled descriptor, if it is in neither queue.
     #[cold]
-    fn ask_absent(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-        if interest.is_parked() {
-            // It is there for a moment, and if it hangs a waiter may see that.
-            self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLONESHOT as u32, token)?;
-            return self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0));
-        }
-        match self.ask_parking(libc::EPOLL_CTL_MOD, fd) {
-            Ok(()) => Err(already_exists()),
-            Err(_) => Ok(()),
-        }
+    fn register_parked(&self, fd: RawFd) -> io::Result<()> {
+        self.create_parking()?;
+        let _guard = self.lock_queues();
+        self.park(fd)?;
+        self.probe(fd, libc::EPOLLONESHOT).map_err(|error| {
+            let _ = self.control_parked(libc::EPOLL_CTL_DEL, fd);
+            error
+        })
     }
 
-    /// Registers what is not registered.
-    #[inline]
-    fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-        let mask = mask(interest)?;
-        if interest.is_parked() {
-            return self.park(fd);
+    /// Whether the first queue would accept a registration: an addition, which reports hang-ups and errors until it is
+    /// deleted. `select` drops what bears the mark.
+    fn probe(&self, fd: RawFd, flags: libc::c_int) -> io::Result<()> {
+        self.has_probed.store(true, Ordering::SeqCst);
+        control(&self.epoll, libc::EPOLL_CTL_ADD, fd, flags as u32, mark())?;
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0))
+    }
+
+    /// Registers a descriptor where there are two queues.
+    #[cold]
+    fn register_beside_parked(&self, fd: RawFd, mask: u32, token: Token) -> io::Result<()> {
+        let _guard = self.lock_queues();
+        if self.control_parked(libc::EPOLL_CTL_MOD, fd).is_ok() {
+            return Err(already_exists());
         }
         self.control(libc::EPOLL_CTL_ADD, fd, mask, token)
     }
 
-    /// Ends the registration, wherever it is.
+    /// The second queue was made, by another thread, while a descriptor was added to the first.
+    #[cold]
+    fn check_not_parked(&self, fd: RawFd) -> io::Result<()> {
+        let _guard = self.lock_queues();
+        if self.control_parked(libc::EPOLL_CTL_MOD, fd).is_err() {
+            return Ok(());
+        }
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0))?;
+        Err(already_exists())
+    }
+
+    /// Registers a descriptor that is in neither queue.
+    #[inline]
+    fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        let mask = mask(interest)?;
+        if interest.is_parked() {
+            return self.register_parked(fd);
+        }
+        if self.parking.get().is_some() {
+            return self.register_beside_parked(fd, mask, token);
+        }
+        self.control(libc::EPOLL_CTL_ADD, fd, mask, token)?;
+        match self.parking.get() {
+            Some(_) => self.check_not_parked(fd),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the registration, whichever queue it is in.
     #[inline]
     fn delete(&self, fd: RawFd) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0)).or_else(|error| self.delete_parked(fd, error))
@@ -164,32 +208,50 @@ impl Epoll {
     #[cold]
     fn delete_parked(&self, fd: RawFd, error: io::Error) -> io::Result<()> {
         match error.kind() {
-            io::ErrorKind::NotFound => self.ask_parking(libc::EPOLL_CTL_DEL, fd),
+            io::ErrorKind::NotFound => self.control_parked(libc::EPOLL_CTL_DEL, fd),
             _ => Err(error),
         }
     }
 
-    /// Makes it something else that the kernel cannot change it to.
+    /// Changes a registration as the kernel cannot. A registration that moves from one queue to the other is added before
+    /// it is deleted, so that a refused addition (`EMFILE`, `ENOMEM`, `ENOSPC`) leaves it as it was.
     #[cold]
     fn replace(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-        self.delete(fd)?;
-        self.add(fd, token, interest)
-    }
-}
-
-impl Engine for Epoll {
-    const BACKEND: Backend = Backend::Epoll;
-
-    type Event = EpollEvent;
-    type Tie = Number;
-    type Waker = Waker;
-
-    fn new() -> io::Result<Epoll> {
-        Ok(Epoll { epoll: create()?, parking: OnceLock::new() })
+        let mask = mask(interest)?;
+        if interest.is_parked() {
+            self.create_parking()?;
+        }
+        let _guard = self.lock_queues();
+        let was_parked = self.control_parked(libc::EPOLL_CTL_MOD, fd).is_ok();
+        match (was_parked, interest.is_parked()) {
+            (true, true) => Ok(()),
+            (true, false) => {
+                self.control(libc::EPOLL_CTL_ADD, fd, mask, token)?;
+                self.control_parked(libc::EPOLL_CTL_DEL, fd)
+            }
+            (false, true) => {
+                self.park(fd)?;
+                self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0)).map_err(|error| {
+                    let _ = self.control_parked(libc::EPOLL_CTL_DEL, fd);
+                    error
+                })
+            }
+            (false, false) => {
+                if let (true, Some(exclusive)) = (interest.is_exclusive(), EXCLUSIVE) {
+                    // The kernel refuses it for another epoll: before it finds that the descriptor is registered.
+                    match self.probe(fd, exclusive) {
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                        result => return result.and_then(|()| Err(not_found())),
+                    }
+                }
+                self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0))?;
+                self.control(libc::EPOLL_CTL_ADD, fd, mask, token)
+            }
+        }
     }
 
     #[inline]
-    fn select(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
+    fn wait(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         let room = events.capacity().min(MOST_EVENTS);
         let records = events.as_mut_ptr().cast::<libc::epoll_event>();
@@ -200,9 +262,63 @@ impl Engine for Epoll {
         Ok(())
     }
 
+    /// Waits where there were probes: an event of a probe is dropped, and the wait goes on.
+    #[cold]
+    fn select_unmarked(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
+        let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
+        let mut left = timeout;
+        loop {
+            self.wait(events, left)?;
+            if !drop_marked(events) {
+                return Ok(());
+            }
+            left = timeout.map(|_| {
+                deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()))
+            });
+        }
+    }
+}
+
+/// The token of a probe for a registration. The address of this variable is no address of the program's, and where an
+/// address has 32 bits the kernel's token has more than any [`Token`].
+fn mark() -> u64 {
+    static MARK: u8 = 0;
+    std::ptr::addr_of!(MARK) as u64 | u64::from(usize::BITS < u64::BITS) << 63
+}
+
+/// Drops the events of probes; `true` if there were no others.
+fn drop_marked(events: &mut Vec<EpollEvent>) -> bool {
+    let (count, unmaskable) = (events.len(), revents::ERR | revents::HUP);
+    events.retain(|event| event.0.u64 != mark() || event.bits() & !unmaskable != 0);
+    count > 0 && events.is_empty()
+}
+
+impl Engine for Epoll {
+    const BACKEND: Backend = Backend::Epoll;
+
+    type Event = EpollEvent;
+    type Tie = Number;
+    type Waker = Waker;
+
+    fn new() -> io::Result<Epoll> {
+        Ok(Epoll { epoll: create()?, parking: OnceLock::new(), has_probed: AtomicBool::new(false) })
+    }
+
+    #[inline]
+    fn select(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
+        if self.has_probed.load(Ordering::SeqCst) {
+            return self.select_unmarked(events, timeout);
+        }
+        self.wait(events, timeout)?;
+        if self.has_probed.load(Ordering::SeqCst) && drop_marked(events) {
+            // How long this wait has lasted is not known.
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(())
+    }
+
     #[inline(always)]
     fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Number> {
-        self.check_absent(fd, token, interest, origin)?;
         self.add(fd, token, interest)?;
         Ok(Number::of(fd, interest, origin))
     }
@@ -349,7 +465,7 @@ unsafe fn pwait2(
             libc::syscall(libc::SYS_epoll_pwait2, epoll, records, room as libc::c_int, &timeout, no_mask, 0_usize)
         };
         match check(n as libc::c_int) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            Err(error) if is_refused(&error) => {
                 MISSING.store(true, Ordering::Relaxed);
                 None
             }

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
-use super::call::check;
+use super::call::{check, unless_refused};
 use super::watch::{measure, Measure};
 use crate::Changes;
 
@@ -36,7 +36,7 @@ pub(crate) struct Inotify {
 impl Inotify {
     pub(crate) fn of(file: BorrowedFd<'_>, seen: Measure, asked: Changes) -> io::Result<Inotify> {
         // SAFETY: no pointers.
-        let fd = check(unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) })?;
+        let fd = check(unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) }).map_err(unless_refused)?;
         // SAFETY: the kernel has just made this descriptor, and nobody else has it.
         let queue = unsafe { File::from_raw_fd(fd) };
         let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;

@@ -73,6 +73,8 @@ capabilities! {
         target_os = "illumos",
         target_os = "cygwin"
     );
+    /// pipe(2) is a system call with its numbers in memory, and is not pipe2(2).
+    with_bare_pipe: all(target_os = "linux", any(target_arch = "x86_64", target_arch = "x86"), not(miri));
     /// ppoll(2): poll(2) with nanoseconds and a signal mask. NetBSD's is called pollts(2).
     with_ppoll: any(
         target_os = "linux",
@@ -95,8 +97,8 @@ capabilities! {
     with_files_to_wait_for: any(target_os = "linux", target_os = "android");
     /// mq_getattr(2) of a descriptor: POSIX message queues are files.
     with_message_queues: target_os = "linux";
-    /// epoll_pwait2(2): epoll_wait(2) with nanoseconds.
-    with_pwait2: any(target_os = "linux", target_os = "android");
+    /// epoll_pwait2(2): epoll_wait(2) with nanoseconds. Android's filter kills a process that calls it, before Android 15.
+    with_pwait2: all(target_os = "linux", not(miri));
     /// `EVFILT_EXCEPT`: kqueue tells of urgent data.
     with_except: any(target_vendor = "apple", target_os = "dragonfly", target_os = "openbsd");
     /// `FIONREAD`: how much is unread.
@@ -105,8 +107,8 @@ capabilities! {
     with_requeue: any(target_os = "linux", target_os = "android");
     /// `EPOLLEXCLUSIVE`: of several queues that wait for one open file, not all are woken.
     with_exclusive: any(target_os = "linux", target_os = "android");
-    /// pidfd_open(2): a process that is a descriptor.
-    with_pidfd: all(any(target_os = "linux", target_os = "android"), not(kevio_unsupported_force_fallbacks));
+    /// pidfd_open(2): a process that is a descriptor. Android's filter kills a process that calls it, before Android 12.
+    with_pidfd: all(target_os = "linux", not(any(miri, kevio_unsupported_force_fallbacks)));
     /// `SA_RESTART` and `SA_ONSTACK`: a handler does not end the calls it interrupts, and runs on a stack of its own.
     with_restart: not(target_os = "nto");
     /// `SA_NOCLDWAIT`: children are not kept for who waits for them.
@@ -133,6 +135,8 @@ capabilities! {
     );
     /// pthread_atfork(3): a function that runs in a forked child before fork(2) returns.
     with_atfork: not(any(target_os = "redox", target_os = "emscripten", target_os = "vita"));
+    /// The kernel counts a zero after each name of a Unix socket, as std supposes; also after one that fills `sun_path`.
+    with_whole_names: any(target_os = "linux", target_os = "android");
     /// Names of Unix sockets that are not in the file system.
     with_abstract_names: any(target_os = "linux", target_os = "android");
 }

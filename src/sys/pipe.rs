@@ -5,24 +5,54 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use super::call::check;
+#[allow(unused_imports)] // Where there are no flags to refuse.
+use super::call::Refusal;
 
 /// The reading and the writing end of a new pipe, non-blocking and close-on-exec.
 pub(crate) fn pipe() -> io::Result<[OwnedFd; 2]> {
-    let mut fds = [-1; 2];
     with_flags!({
+        static PIPE2: Refusal = Refusal::new();
+        PIPE2.call(with_flags, without_flags)
+    } else {
+        without_flags()
+    })
+}
+
+with_flags! { item
+    fn with_flags() -> io::Result<[OwnedFd; 2]> {
+        let mut fds = [-1; 2];
         // SAFETY: the kernel writes two numbers, and there is room for two.
         check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
-        // SAFETY: the kernel has just made these descriptors, and nobody else has them.
+        // SAFETY: the kernel has just made these descriptors, and they have no other owner.
         Ok(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+}
+
+#[cold]
+fn without_flags() -> io::Result<[OwnedFd; 2]> {
+    let mut fds = [-1; 2];
+    // SAFETY: the kernel writes two numbers, and there is room for two.
+    check(unsafe { plain_pipe(fds.as_mut_ptr()) })?;
+    // SAFETY: the kernel has just made these descriptors, and they have no other owner.
+    let ends = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    for fd in fds {
+        super::call::set_cloexec(fd)?;
+        super::call::set_nonblocking(fd, true)?;
+    }
+    Ok(ends)
+}
+
+/// pipe(2). glibc's function calls pipe2(2), which is refused.
+///
+/// # Safety
+///
+/// There is room for two numbers.
+unsafe fn plain_pipe(fds: *mut libc::c_int) -> libc::c_int {
+    with_bare_pipe!({
+        // SAFETY: the caller's promise.
+        unsafe { libc::syscall(libc::SYS_pipe, fds) as libc::c_int }
     } else {
-        // SAFETY: as above.
-        check(unsafe { libc::pipe(fds.as_mut_ptr()) })?;
-        // SAFETY: as above.
-        let ends = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        for fd in fds {
-            super::call::set_cloexec(fd)?;
-            super::call::set_nonblocking(fd, true)?;
-        }
-        Ok(ends)
+        // SAFETY: the caller's promise.
+        unsafe { libc::pipe(fds) }
     })
 }

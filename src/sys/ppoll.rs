@@ -22,11 +22,35 @@ pub(crate) fn poll(
     let in_milliseconds = timeout.map_or(true, |timeout| timeout.subsec_nanos() % 1_000_000 == 0);
     if signals.is_none() && (in_milliseconds || !with_ppoll!({ true } else { false })) {
         // ppoll(2) could say the same and costs more: on Linux a fifth, if there is little to wait for.
-        let timeout = timeout.map_or(-1, call::whole_milliseconds);
-        // SAFETY: the kernel reads and writes `len` records.
-        return call::check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout) }).map(|n| n as usize);
+        return poll_milliseconds(fds, timeout);
     }
     with_ppoll!({
+        static PPOLL: call::Refusal = call::Refusal::new();
+        if signals.is_some() {
+            return ppoll(fds, timeout, signals);
+        }
+        if !PPOLL.has_happened() {
+            match ppoll(fds, timeout, None) {
+                Err(error) if call::is_refused(&error) => {}
+                result => return result,
+            }
+        }
+        PPOLL.fall_back(|| poll_milliseconds(fds, timeout))
+    } else {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no ppoll(2)"))
+    })
+}
+
+#[inline(always)] // As `poll`.
+fn poll_milliseconds(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<usize> {
+    let timeout = timeout.map_or(-1, call::whole_milliseconds);
+    // SAFETY: the kernel reads and writes `len` records.
+    call::check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout) }).map(|n| n as usize)
+}
+
+with_ppoll! { item
+    #[inline(always)] // As `poll`.
+    fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>, signals: Option<&libc::sigset_t>) -> io::Result<usize> {
         #[cfg(target_os = "netbsd")]
         use libc::pollts as ppoll;
         #[cfg(not(target_os = "netbsd"))]
@@ -37,9 +61,7 @@ pub(crate) fn poll(
         // SAFETY: the kernel reads and writes `len` records; `timeout` and `signals` are null or point to values that
         // outlive the call.
         call::check(unsafe { ppoll(fds.as_mut_ptr(), fds.len() as _, timeout, signals) }).map(|n| n as usize)
-    } else {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no ppoll(2)"))
-    })
+    }
 }
 
 flag_set! {

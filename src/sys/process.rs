@@ -78,8 +78,8 @@ fn pidfd(pid: libc::pid_t) -> io::Result<Option<OwnedFd>> {
         match super::call::check(fd as libc::c_int) {
             // SAFETY: the kernel has just made this descriptor, and nobody else has it.
             Ok(fd) => Ok(Some(unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) })),
+            Err(error) if super::call::is_refused(&error) => Ok(None),
             Err(error) => match error.raw_os_error() {
-                Some(libc::ENOSYS | libc::EPERM) => Ok(None),
                 Some(libc::ESRCH) => Err(no_such_process()),
                 _ => Err(error),
             },

@@ -2,42 +2,79 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::net::{self, Ipv4Addr, TcpStream};
 #[cfg(target_os = "android")]
 use std::os::android::net::SocketAddrExt;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 #[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::SocketAddr;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use super::call::set_cloexec;
+#[allow(unused_imports)] // Where there are no flags to refuse.
+use super::call::Refusal;
+
+#[allow(dead_code)] // Where there are no flags.
+static FLAGS: Refusal = Refusal::new();
+
 pub(crate) fn new(domain: Domain, kind: Type) -> io::Result<Socket> {
-    with_flags!({ Socket::new(domain, kind.nonblocking(), None) } else {
-        let socket = Socket::new(domain, kind, None)?;
+    let without_flags = || -> io::Result<Socket> {
+        let socket = Socket::new_raw(domain, kind, None)?;
+        set_cloexec(socket.as_raw_fd())?;
         socket.set_nonblocking(true)?;
+        #[cfg(target_vendor = "apple")]
+        socket.set_nosigpipe(true)?;
         Ok(socket)
+    };
+    with_flags!({ FLAGS.call(|| Socket::new(domain, kind.nonblocking(), None), without_flags) } else {
+        without_flags()
     })
 }
 
 pub(crate) fn pair(kind: Type) -> io::Result<(OwnedFd, OwnedFd)> {
-    let (a, b) = with_flags!({ Socket::pair(Domain::UNIX, kind.nonblocking(), None)? } else {
-        let (a, b) = Socket::pair(Domain::UNIX, kind, None)?;
-        a.set_nonblocking(true)?;
-        b.set_nonblocking(true)?;
-        (a, b)
+    let without_flags = || -> io::Result<(Socket, Socket)> {
+        let (a, b) = Socket::pair_raw(Domain::UNIX, kind, None)?;
+        for socket in [&a, &b] {
+            set_cloexec(socket.as_raw_fd())?;
+            socket.set_nonblocking(true)?;
+            #[cfg(target_vendor = "apple")]
+            socket.set_nosigpipe(true)?;
+        }
+        Ok((a, b))
+    };
+    let (a, b) = with_flags!({
+        FLAGS.call(|| Socket::pair(Domain::UNIX, kind.nonblocking(), None), without_flags)?
+    } else {
+        without_flags()?
     });
     Ok((a.into(), b.into()))
 }
 
+/// Accepts a connection. What the kernel has handed over is returned, whatever its address.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
     let listener = SockRef::from(&listener);
-    let (socket, address) = with_flags!({ listener.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)? } else {
-        let (socket, address) = listener.accept()?;
-        socket.set_nonblocking(true)?;
-        (socket, address)
+    let (socket, address) = with_flags!({
+        static ACCEPT4: Refusal = Refusal::new();
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        ACCEPT4.call(|| listener.accept4(flags), || accept_without_flags(&listener))?
+    } else {
+        accept_without_flags(&listener)?
     });
     Ok((socket.into(), address))
+}
+
+#[cold]
+fn accept_without_flags(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
+    let (socket, address) = listener.accept_raw()?;
+    set_cloexec(socket.as_raw_fd())?;
+    socket.set_nonblocking(true)?;
+    // XNU refuses options of a connection that has been reset already (`sosetoptlock`).
+    #[cfg(target_vendor = "apple")]
+    let _ = socket.set_nosigpipe(true);
+    Ok((socket, address))
 }
 
 /// Starts to connect; that it is under way is success.
@@ -72,15 +109,76 @@ pub(crate) fn unix_address(address: &SocketAddr) -> io::Result<SockAddr> {
     SockAddr::unix(OsStr::from_bytes(&name))
 }
 
-/// The reverse of `unix_address`.
-pub(crate) fn std_unix_address(address: &SockAddr) -> io::Result<SocketAddr> {
-    if let Some(path) = address.as_pathname() {
-        return SocketAddr::from_pathname(path);
+/// The reverse of `unix_address`. std holds no name that fills all of `sun_path`, unless it has called the kernel
+/// itself: `ask` does that. The address is unnamed if std's has another name.
+///
+/// The name ends at its first zero, or fills `sun_path`. The length in the kernel's record depends on the system and on
+/// how the socket was bound: with a zero, without, or with many (unp_bindat() in FreeBSD's uipc_usrreq.c, unix_bind() in
+/// Linux's af_unix.c).
+pub(crate) fn std_unix_address(address: &SockAddr, ask: impl FnOnce() -> io::Result<SocketAddr>) -> SocketAddr {
+    let path = path_of(address);
+    let found = match path.is_empty() {
+        true => abstract_address(address),
+        false => SocketAddr::from_pathname(OsStr::from_bytes(path)).ok().or_else(|| ask().ok()),
+    };
+    let has_it = |found: &SocketAddr| found.as_pathname().is_some_and(|found| found.as_os_str().as_bytes() == path);
+    let found = found.filter(|found| path.is_empty() || has_it(found));
+    found.or_else(|| SocketAddr::from_pathname("").ok()).expect("std has an unnamed address")
+}
+
+/// Empty if the socket has no name in the file system.
+fn path_of(address: &SockAddr) -> &[u8] {
+    if !address.is_unix() {
+        return &[];
     }
-    match address.as_abstract_namespace() {
-        Some(name) => with_abstract_names!({ SocketAddr::from_abstract_name(name) } else {
-            unreachable!("socket2 knows such names on Linux and Android only: {name:?}")
-        }),
-        None => SocketAddr::from_pathname(""),
+    // SAFETY: the storage has room for each kind of address, and is zero where the kernel did not write.
+    let path = unsafe { &(*address.as_ptr().cast::<libc::sockaddr_un>()).sun_path };
+    // SAFETY: `c_char` and `u8` have the same layout, and the array is borrowed from `address`.
+    let path = unsafe { std::slice::from_raw_parts(path.as_ptr().cast::<u8>(), path.len()) };
+    let end = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
+    &path[..end]
+}
+
+fn abstract_address(address: &SockAddr) -> Option<SocketAddr> {
+    with_abstract_names!({
+        address.as_abstract_namespace().and_then(|name| SocketAddr::from_abstract_name(name).ok())
+    } else {
+        let _ = address;
+        None
+    })
+}
+
+/// The address of a Unix socket; `ask` has std ask for it.
+pub(crate) fn unix_local(socket: BorrowedFd<'_>, ask: impl Fn() -> io::Result<SocketAddr>) -> io::Result<SocketAddr> {
+    unix_or_other(SockRef::from(&socket).local_addr()?, ask)
+}
+
+/// As `unix_local`, of its peer.
+pub(crate) fn unix_peer(socket: BorrowedFd<'_>, ask: impl Fn() -> io::Result<SocketAddr>) -> io::Result<SocketAddr> {
+    unix_or_other(SockRef::from(&socket).peer_addr()?, ask)
+}
+
+/// std has the error for what is no Unix socket.
+fn unix_or_other(address: SockAddr, ask: impl Fn() -> io::Result<SocketAddr>) -> io::Result<SocketAddr> {
+    if address.is_unix() {
+        Ok(std_unix_address(&address, ask))
+    } else {
+        ask()
     }
+}
+
+/// Receives a datagram, and its sender.
+pub(crate) fn unix_recv_from(socket: &UnixDatagram, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    with_whole_names!({ socket.recv_from(buf) } else {
+        // SAFETY: initialized bytes are a value of `MaybeUninit`, and socket2 writes no others into it.
+        let buf = unsafe { &mut *(buf as *mut [u8] as *mut [std::mem::MaybeUninit<u8>]) };
+        let (n, address) = SockRef::from(socket).recv_from(buf)?;
+        Ok((n, std_unix_address(&address, || Err(io::ErrorKind::InvalidInput.into()))))
+    })
+}
+
+/// The address of an accepted connection, also of one that the peer has reset: XNU then gives none.
+pub(crate) fn std_address(address: &SockAddr, stream: &TcpStream) -> net::SocketAddr {
+    let unspecified = || (Ipv4Addr::UNSPECIFIED, 0).into();
+    address.as_socket().or_else(|| stream.peer_addr().ok()).unwrap_or_else(unspecified)
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::call::{check, timespec};
+use super::call::{check, timespec, unless_refused};
 
 /// Readable when the time is up, until that is taken.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ impl Clock {
     pub(crate) fn new() -> io::Result<Clock> {
         let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
         // SAFETY: no pointers.
-        let fd = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) })?;
+        let fd = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) }).map_err(unless_refused)?;
         // SAFETY: the kernel has just made this descriptor, and nobody else has it.
         Ok(Clock(unsafe { File::from_raw_fd(fd) }))
     }

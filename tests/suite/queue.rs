@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use kevio::net::UnixStream;
 use kevio::unix::SourceFd;
-use kevio::{Token, Waker};
+use kevio::{Backend, Token, Waker, BACKEND};
 
 use super::harness::*;
 use super::libkqueue;
@@ -123,4 +123,19 @@ fn exclusive_reaches_the_kernel() {
     assert_eq!(mask().unwrap() & bit, bit);
     registry.deregister(&mut SourceFd(&number)).unwrap();
     assert_eq!(mask(), None);
+}
+
+/// epoll waits for another epoll, and refuses to wait exclusively.
+#[test]
+fn refused_exclusive_reregistration_leaves_what_was_there() {
+    if BACKEND != Backend::Epoll {
+        return;
+    }
+    let (mut outer, inner) = one_inside_another();
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    inner.register(&mut a, 1, READ);
+    let fd = inner.poll.as_raw_fd();
+    outer.poll.registry().reregister(&mut SourceFd(&fd), Token(2), READ.exclusive()).unwrap_err();
+    b.write_all(b"x").unwrap();
+    outer.expect(1, R);
 }

@@ -285,3 +285,94 @@ fn kevio_queue() -> OwnedFd {
     #[cfg(not(kevio_has_kqueue))]
     unreachable!("there is no kqueue here")
 }
+
+/// A registration that is refused, or that is disabled, has no events: not even while its hang-up is found.
+#[test]
+fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
+    const TIMES: usize = 20_000;
+    let mut l = Loop::new();
+    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(b);
+    let (_ours, mut other) = {
+        let (mut ours, other) = UnixStream::pair().unwrap();
+        l.register(&mut ours, 2, READ);
+        (ours, other)
+    };
+    let registry = l.poll.registry().try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let fd = a.as_raw_fd();
+            for n in 0..TIMES {
+                registry.register(&mut SourceFd(&fd), Token(1), Interest::PARKED).unwrap();
+                if n % 100 == 0 {
+                    let again = registry.register(&mut SourceFd(&fd), Token(1), Interest::PARKED);
+                    assert_eq!(again.is_ok(), BACKEND == Backend::Kqueue);
+                }
+                registry.deregister(&mut SourceFd(&fd)).unwrap();
+            }
+            other.write_all(b"x").unwrap();
+        });
+        loop {
+            // A wait without an end has an event, also on this way; or it is interrupted.
+            let events = l.turn(None);
+            assert!(!events.contains_key(&1), "{events:?}");
+            if events.contains_key(&2) {
+                return;
+            }
+        }
+    });
+}
+
+/// A wait that meets a registration of a hung-up descriptor is as long as without.
+#[test]
+fn disabled_registration_of_a_hung_up_descriptor_ends_no_wait() {
+    let mut l = Loop::new();
+    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(b);
+    let fd = a.as_raw_fd();
+    l.register(&mut SourceFd(&fd), 1, Interest::PARKED);
+    l.deregister(&mut SourceFd(&fd));
+    let (is_over, wait) = (std::sync::atomic::AtomicBool::new(false), std::time::Duration::from_millis(200));
+    let registry = l.poll.registry().try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                registry.register(&mut SourceFd(&fd), Token(1), Interest::PARKED).unwrap();
+                registry.deregister(&mut SourceFd(&fd)).unwrap();
+            }
+        });
+        let began = std::time::Instant::now();
+        let events = l.turn(Some(wait));
+        is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(events.is_empty() && began.elapsed() >= wait, "{events:?} after {:?}", began.elapsed());
+    });
+}
+
+/// Two threads register one number in both modes: one succeeds, and its registration is the only one.
+#[test]
+fn one_of_two_threads_registers_a_number() {
+    if BACKEND == Backend::Kqueue {
+        return;
+    }
+    for _ in 0..200 {
+        let mut l = Loop::new();
+        let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
+        b.write_all(b"x").unwrap();
+        let fd = a.as_raw_fd();
+        let barrier = std::sync::Barrier::new(2);
+        let registered: Vec<_> = std::thread::scope(|scope| {
+            let threads = [READ, Interest::PARKED].map(|interest| {
+                let (registry, barrier) = (l.poll.registry(), &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    registry.register(&mut SourceFd(&fd), Token(1), interest).is_ok()
+                })
+            });
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_ne!(registered[0], registered[1]);
+        l.deregister(&mut SourceFd(&fd));
+        l.poll.registry().deregister(&mut SourceFd(&fd)).unwrap_err();
+        l.expect_silence();
+    }
+}

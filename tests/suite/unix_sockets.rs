@@ -2,6 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use kevio::net::{UnixDatagram, UnixListener, UnixStream};
 
@@ -148,7 +152,6 @@ fn shutting_down_reading_here() {
 #[test]
 fn abstract_names() {
     use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::SocketAddr;
 
     let name = format!("kevio-suite-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
@@ -163,4 +166,126 @@ fn abstract_names() {
     assert!(UnixStream::connect_addr(&address).unwrap().peer_addr().unwrap().as_abstract_name().is_some());
     let datagram = SocketAddr::from_abstract_name(format!("{name}-datagram")).unwrap();
     assert!(UnixDatagram::bind_addr(&datagram).unwrap().local_addr().unwrap().as_abstract_name().is_some());
+}
+
+/// How many bytes a name has at most.
+fn longest() -> usize {
+    // SAFETY: integers. Zeroes are a value of each.
+    let address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_path.len()
+}
+
+/// What follows a name in the address that a program binds to.
+#[derive(Copy, Clone, Debug, PartialEq)]
+enum End {
+    Nothing,
+    Zero,
+    Zeroes,
+}
+
+/// Binds as a program in C does, with bind(2). `None` if the system does not allow such a name.
+fn bind_raw(socket: &impl AsRawFd, path: &Path, end: End) -> Option<()> {
+    let bytes = path.as_os_str().as_bytes();
+    // SAFETY: integers. Zeroes are a value of each.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let offset = address.sun_path.as_ptr() as usize - std::ptr::addr_of!(address) as usize;
+    for (to, &from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = from as libc::c_char;
+    }
+    let room = longest() - bytes.len();
+    let len = offset + bytes.len() + [0, room.min(1), room][end as usize];
+    let address = std::ptr::addr_of!(address).cast();
+    // SAFETY: the kernel reads `len` bytes, which are at most the size of the address.
+    match unsafe { libc::bind(socket.as_raw_fd(), address, len as libc::socklen_t) } {
+        0 => Some(()),
+        _ => None,
+    }
+}
+
+/// Each name that the system allows, bound in each way.
+fn each_name(mut check: impl FnMut(&Path, &dyn Fn(&dyn AsRawFd) -> Option<()>)) {
+    for end in [End::Nothing, End::Zero, End::Zeroes] {
+        for len in [0, longest() - 1, longest()] {
+            let directory = tempfile::tempdir_in("/tmp").unwrap();
+            let mut name = directory.path().join("n").into_os_string();
+            let longer = len.max(name.len() + 3) - name.len();
+            name.push("m".repeat(longer));
+            let path = PathBuf::from(name);
+            check(&path, &|socket| bind_raw(&socket.as_raw_fd(), &path, end));
+        }
+    }
+}
+
+/// Whether an address has this name. On other systems than Linux std's address holds no name of the full length.
+fn has_name(address: &SocketAddr, path: &Path) -> bool {
+    let is_longest = path.as_os_str().len() == longest();
+    address.as_pathname() == Some(path)
+        || (is_longest && !cfg!(any(target_os = "linux", target_os = "android")) && address.is_unnamed())
+}
+
+#[test]
+fn peer_of_any_name_is_accepted() {
+    let mut names = 0;
+    each_name(|path, bind| {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("l")).unwrap();
+        let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        if bind(&client).is_none() {
+            return;
+        }
+        names += 1;
+        client.connect(&socket2::SockAddr::unix(directory.path().join("l")).unwrap()).unwrap();
+        let (mut stream, address) = listener.accept().unwrap();
+        assert!(has_name(&address, path), "{address:?} of {path:?}");
+        let peer = stream.peer_addr().unwrap();
+        assert!(has_name(&peer, path), "{peer:?} of {path:?}");
+        let client = UnixStream::from(OwnedFd::from(client));
+        let local = client.local_addr().unwrap();
+        assert!(has_name(&local, path), "{local:?} of {path:?}");
+        (&client).write_all(b"x").unwrap();
+        assert_eq!(drain(&mut stream).0, 1);
+    });
+    assert!(names >= 6, "{names}");
+}
+
+#[test]
+fn address_of_any_name_is_returned() {
+    let mut names = 0;
+    each_name(|path, bind| {
+        let directory = tempfile::tempdir().unwrap();
+        let server = directory.path().join("s");
+        let mut receiver = UnixDatagram::bind(&server).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        if bind(&sender).is_none() {
+            return;
+        }
+        names += 1;
+        sender.send_to(b"x", &server).unwrap();
+        let (n, address) = receiver.recv_from(&mut [0; 4]).unwrap();
+        assert!(n == 1 && has_name(&address, path), "{address:?} of {path:?}");
+        let local = sender.local_addr().unwrap();
+        assert!(has_name(&local, path), "{local:?} of {path:?}");
+        std::fs::remove_file(path).unwrap();
+        bind(&listener).unwrap();
+        let listener = UnixListener::from(OwnedFd::from(listener));
+        let local = listener.local_addr().unwrap();
+        assert!(has_name(&local, path), "{local:?} of {path:?}");
+        // A datagram of no bytes has a sender too, and is no end.
+        sender.send_to(b"", &server).unwrap();
+        let (n, address) = receiver.recv_from(&mut [0; 4]).unwrap();
+        assert!(n == 0 && has_name(&address, path), "{address:?} of {path:?}");
+        assert_eq!(receiver.recv_from(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        let mut l = Loop::new();
+        l.register(&mut receiver, 1, READ);
+        l.expect_silence();
+    });
+    assert!(names >= 6, "{names}");
+}
+
+#[test]
+fn address_of_another_kind_of_socket_is_an_error() {
+    let stream = UnixStream::from(OwnedFd::from(std::net::TcpListener::bind(loopback()).unwrap()));
+    assert_eq!(stream.local_addr().unwrap_err().kind(), ErrorKind::InvalidInput);
 }

@@ -1,0 +1,258 @@
+//! System calls that a sandbox refuses: each has a fallback, or one clear error. A child process installs a filter of
+//! seccomp(2) that answers one call with one errno.
+#![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "x86")))]
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
+use kevio::unix::{pipe, pollset::PollSet};
+use kevio::{Events, Interest, Poll, Process, Signals, Timer, Token, Waker, Watch, BACKEND};
+
+/// Names the call and the errno that the child refuses; set by `each_refused_call_is_done_without`.
+const VARIABLE: &str = "KEVIO_SANDBOX";
+
+/// What a filter refuses: the call, and which flags of its second argument, if not all.
+type Refused = (&'static str, libc::c_long, u32);
+
+const SOCKET_FLAGS: u32 = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u32;
+
+const CALLS: [Refused; 11] = [
+    ("epoll_pwait2", libc::SYS_epoll_pwait2, 0),
+    ("pidfd_open", libc::SYS_pidfd_open, 0),
+    ("eventfd2", libc::SYS_eventfd2, 0),
+    ("inotify_init1", libc::SYS_inotify_init1, 0),
+    ("timerfd_create", libc::SYS_timerfd_create, 0),
+    ("accept4", libc::SYS_accept4, 0),
+    ("pipe2", libc::SYS_pipe2, 0),
+    ("ppoll", libc::SYS_ppoll, 0),
+    ("socket", libc::SYS_socket, SOCKET_FLAGS),
+    ("socketpair", libc::SYS_socketpair, SOCKET_FLAGS),
+    // It finds forked children.
+    ("madvise", libc::SYS_madvise, 0),
+];
+
+const ERRORS: [libc::c_int; 4] = [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EOPNOTSUPP];
+
+/// Installs the filter for this thread, and for what it starts.
+fn refuse((_, call, flags): Refused, errno: libc::c_int) {
+    // Offsets in `struct seccomp_data`: the number of the call, and the low half of its second argument.
+    const NUMBER: u32 = 0;
+    const SECOND: u32 = 24;
+    let (load, equal) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+    let (set, ret) = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, libc::BPF_RET | libc::BPF_K);
+    // SAFETY: the functions only compute.
+    let statement = |code: u32, k| unsafe { libc::BPF_STMT(code as u16, k) };
+    // SAFETY: as above.
+    let jump = |code: u32, k, yes, no| unsafe { libc::BPF_JUMP(code as u16, k, yes, no) };
+    let flags = if flags == 0 { jump(equal, call as u32, 0, 1) } else { jump(set, flags, 0, 1) };
+    let mut program = [
+        statement(load, NUMBER),
+        jump(equal, call as u32, 0, 3),
+        if flags.code as u32 == set { statement(load, SECOND) } else { statement(load, NUMBER) },
+        flags,
+        statement(ret, libc::SECCOMP_RET_ERRNO | errno as u32),
+        statement(ret, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: integers; the kernel reads the program, which outlives the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let mode = libc::SECCOMP_MODE_FILTER;
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &program), 0, "{}", io::Error::last_os_error());
+    }
+}
+
+/// The result of something that has no fallback: `None` if exactly that is refused.
+fn unless<T>(is_refused: bool, result: io::Result<T>) -> Option<T> {
+    if is_refused {
+        let error = result.err().expect("a call that is refused");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        return None;
+    }
+    Some(result.unwrap())
+}
+
+#[track_caller]
+fn assert_flags(source: &impl AsRawFd) {
+    // SAFETY: no pointers.
+    let (status, descriptor) =
+        unsafe { (libc::fcntl(source.as_raw_fd(), libc::F_GETFL), libc::fcntl(source.as_raw_fd(), libc::F_GETFD)) };
+    assert!(status & libc::O_NONBLOCK != 0 && descriptor & libc::FD_CLOEXEC != 0);
+}
+
+struct Loop(Poll, Events);
+
+impl Loop {
+    fn new() -> Loop {
+        Loop(Poll::new().unwrap(), Events::with_capacity(8))
+    }
+
+    fn add(&self, source: &mut impl kevio::event::Source, token: usize) {
+        self.0.registry().register(source, Token(token), Interest::READABLE).unwrap();
+    }
+
+    /// Polls until an event with the token satisfies `check`.
+    #[track_caller]
+    fn until(&mut self, token: usize, mut check: impl FnMut(&kevio::event::Event) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no event {token}");
+            match self.0.poll(&mut self.1, Some(left)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result.unwrap(),
+            }
+            if self.1.iter().any(|event| event.token() == Token(token) && check(event)) {
+                return;
+            }
+        }
+    }
+}
+
+fn exercise_wakers(l: &mut Loop) {
+    let waker = Waker::new(l.0.registry(), Token(1)).unwrap();
+    for _ in 0..3 {
+        waker.wake().unwrap();
+        l.until(1, |_| true);
+    }
+    l.0.poll(&mut l.1, Some(Duration::ZERO)).unwrap();
+    assert!(l.1.is_empty());
+}
+
+fn exercise_waits(l: &mut Loop) {
+    for micros in [1, 300, 1_700] {
+        let (wait, began) = (Duration::from_micros(micros), Instant::now());
+        l.0.poll(&mut l.1, Some(wait)).unwrap();
+        assert!(l.1.is_empty() && began.elapsed() >= wait);
+        let (mut set, began) = (PollSet::new(), Instant::now());
+        assert_eq!(set.poll(0, Some(wait)).unwrap(), 0);
+        assert!(began.elapsed() >= wait);
+    }
+}
+
+fn exercise_sockets(l: &mut Loop) {
+    let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    l.add(&mut listener, 2);
+    for _ in 0..2 {
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        l.until(2, |_| true);
+        let (mut server, _) = listener.accept().unwrap();
+        assert_flags(&client);
+        assert_flags(&server);
+        l.add(&mut server, 3);
+        client.write_all(b"x").unwrap();
+        l.until(3, |_| true);
+        assert_eq!(server.read(&mut [0; 8]).unwrap(), 1);
+    }
+    let path = std::env::temp_dir().join(format!("kevio-sandbox-{}", std::process::id()));
+    let listener = UnixListener::bind(&path).unwrap();
+    let client = UnixStream::connect(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let ((a, b), (c, d)) = (UnixStream::pair().unwrap(), UnixDatagram::pair().unwrap());
+    for source in [client.as_fd(), server.as_fd(), udp.as_fd(), a.as_fd(), b.as_fd(), c.as_fd(), d.as_fd()] {
+        assert_flags(&source);
+    }
+}
+
+fn exercise_pipes(l: &mut Loop) {
+    let (mut sender, mut receiver) = pipe::new().unwrap();
+    assert_flags(&sender);
+    assert_flags(&receiver);
+    l.add(&mut receiver, 4);
+    sender.write_all(b"x").unwrap();
+    l.until(4, |_| true);
+}
+
+fn exercise_process(l: &mut Loop, mut child: Child) {
+    let mut process = Process::new(&child).unwrap();
+    l.add(&mut process, 5);
+    drop(child.stdin.take());
+    l.until(5, |event| process.has_exited(event).unwrap());
+    assert!(child.wait().unwrap().success());
+}
+
+fn exercise_signals(l: &mut Loop) {
+    let mut signals = Signals::new([libc::SIGUSR1]).unwrap();
+    l.add(&mut signals, 6);
+    // SAFETY: no pointers.
+    unsafe { libc::raise(libc::SIGUSR1) };
+    l.until(6, |event| !signals.received(event).unwrap().is_empty());
+}
+
+fn exercise_timer(l: &mut Loop, is_refused: bool) {
+    if let Some(mut timer) = unless(is_refused, Timer::after(Duration::from_millis(1))) {
+        l.add(&mut timer, 7);
+        l.until(7, |event| timer.expirations(event).unwrap() == 1);
+    }
+}
+
+fn exercise_watch(l: &mut Loop, is_refused: bool) {
+    let mut file = tempfile::tempfile().unwrap();
+    if let Some(mut watch) = unless(is_refused, Watch::new(file.try_clone().unwrap())) {
+        l.add(&mut watch, 8);
+        file.write_all(b"x").unwrap();
+        l.until(8, |event| !watch.changes(event).unwrap().is_empty());
+    }
+}
+
+/// What the child does; nothing where it is not the child.
+#[test]
+fn child_uses_everything_in_a_sandbox() {
+    let Ok(variable) = std::env::var(VARIABLE) else {
+        return;
+    };
+    let (name, errno) = variable.split_once(' ').unwrap();
+    let refused = *CALLS.iter().find(|refused| refused.0 == name).unwrap();
+    let mut children: Vec<_> = (0..2).map(|_| Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()).collect();
+    // What was made before the filter keeps its mechanism.
+    let (mut before, mut timer) = (Loop::new(), Timer::new().unwrap());
+    let waker = Waker::new(before.0.registry(), Token(9)).unwrap();
+    before.add(&mut timer, 10);
+    refuse(refused, errno.parse().unwrap());
+    for child in children.drain(..) {
+        waker.wake().unwrap();
+        before.until(9, |_| true);
+        timer.set_after(Duration::from_millis(1)).unwrap();
+        before.until(10, |event| timer.expirations(event).unwrap() == 1);
+
+        let mut l = Loop::new();
+        exercise_wakers(&mut l);
+        exercise_waits(&mut l);
+        exercise_sockets(&mut l);
+        exercise_pipes(&mut l);
+        exercise_process(&mut l, child);
+        exercise_signals(&mut l);
+        exercise_timer(&mut l, name == "timerfd_create");
+        exercise_watch(&mut l, name == "inotify_init1");
+    }
+}
+
+#[test]
+fn each_refused_call_is_done_without() {
+    if BACKEND == kevio::Backend::Kqueue {
+        // libkqueue makes calls of its own.
+        return;
+    }
+    let program = std::env::current_exe().unwrap();
+    let mut failed = Vec::new();
+    for (name, _, _) in CALLS {
+        for errno in ERRORS {
+            let output = Command::new(&program)
+                .args(["--exact", "child_uses_everything_in_a_sandbox", "--nocapture"])
+                .env(VARIABLE, format!("{name} {errno}"))
+                .output()
+                .unwrap();
+            if !output.status.success() {
+                println!("{}", String::from_utf8_lossy(&output.stderr));
+                failed.push((name, io::Error::from_raw_os_error(errno)));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
