@@ -18,10 +18,10 @@ use super::fork;
 
 pub use self::constants::{Filter, Flags, IoNotes, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
 
-#[cfg(target_os = "linux")]
-use self::libkqueue as abi;
 #[cfg(target_vendor = "apple")]
 use self::kevent64 as abi;
+#[cfg(target_os = "linux")]
+use self::libkqueue as abi;
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
 use libc as abi;
 

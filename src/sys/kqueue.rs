@@ -71,7 +71,9 @@ impl Change {
 
     /// Whether this is a registration for writing of the write end of a pipe.
     fn has_write_end(&self) -> bool {
-        self.interest.is_writable() && self.interest.mode() != Mode::Parked && super::file::is_write_end_of_pipe(self.fd)
+        self.interest.is_writable()
+            && self.interest.mode() != Mode::Parked
+            && super::file::is_write_end_of_pipe(self.fd)
     }
 }
 

@@ -111,7 +111,10 @@ impl ChangeList {
         let Some((filter, note)) = kept.iter().next() else {
             return Filters::NONE;
         };
-        self.push(Purpose::Touch, filters::touch(change.fd as usize, filter, note, change.token, change.interest.mode()));
+        self.push(
+            Purpose::Touch,
+            filters::touch(change.fd as usize, filter, note, change.token, change.interest.mode()),
+        );
         if filters::TOUCH_REPLACES_UDATA {
             Filters::of_filter(filter)
         } else {
@@ -176,7 +179,11 @@ pub(super) struct Receipts<'a> {
 
 impl Receipts<'_> {
     fn with(&self, wanted: impl Fn(Purpose) -> bool) -> impl Iterator<Item = &Kevent> {
-        self.purposes.iter().zip(self.receipts).filter(move |(purpose, _)| wanted(**purpose)).map(|(_, receipt)| receipt)
+        self.purposes
+            .iter()
+            .zip(self.receipts)
+            .filter(move |(purpose, _)| wanted(**purpose))
+            .map(|(_, receipt)| receipt)
     }
 
     /// The receipts of the kevents that find out whether knotes exist.
@@ -186,7 +193,9 @@ impl Receipts<'_> {
 
     /// The filter of a knote that was expected and does not exist.
     pub(super) fn missing(&self) -> Option<Filter> {
-        self.with(|purpose| purpose == Purpose::Touch).find(|receipt| receipt.errno() == libc::ENOENT).map(Kevent::filter)
+        self.with(|purpose| purpose == Purpose::Touch)
+            .find(|receipt| receipt.errno() == libc::ENOENT)
+            .map(Kevent::filter)
     }
 
     /// The first filter that could not be added, and why.

@@ -75,7 +75,9 @@ impl Entry {
         match mode {
             Mode::OneShot if self.is_disarmed => return false,
             Mode::OneShot => self.disarm(event, fired, kevents),
-            Mode::Level if is_pipe_end => kevents.extend(filters::replace_for_broken_pipe(event.ident(), event.token())),
+            Mode::Level if is_pipe_end => {
+                kevents.extend(filters::replace_for_broken_pipe(event.ident(), event.token()))
+            }
             Mode::Level if event.is_last() => self.add_again(kq, event, fired),
             Mode::Level | Mode::Edge | Mode::Parked => {}
         }
@@ -189,7 +191,11 @@ mod tests {
         for (interest, kevents) in [(BOTH, 0), (Interest::WRITABLE, 1), (Interest::WRITABLE.oneshot(), 1)] {
             let mut table = table(entry(interest));
             assert_eq!(process(&mut table, &[last]), (vec![1], kevents), "{interest:?}");
-            assert_eq!(table.get(FD).unwrap().filters, Filters::READ, "one knote is left, which goes with the descriptor");
+            assert_eq!(
+                table.get(FD).unwrap().filters,
+                Filters::READ,
+                "one knote is left, which goes with the descriptor"
+            );
         }
     }
 }
