@@ -218,6 +218,12 @@ impl<T: AsFd> IoSource<T> {
         Ok(())
     }
 
+    /// Whether the registration under this number is still the one that this source made.
+    #[inline(always)]
+    fn has_registration(&self) -> bool {
+        self.tie.as_ref().map_or(true, Tie::is_current)
+    }
+
     /// What this source says of itself when it changes or ends its registration.
     #[inline(always)]
     fn origin(&self) -> Origin {
@@ -236,7 +242,7 @@ impl<T: AsFd> Source for IoSource<T> {
 
     #[inline(always)]
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        if !registry.knows(self.poll)? {
+        if !registry.knows(self.poll)? || !self.has_registration() {
             return Err(sys::not_found());
         }
         registry.change(self.fd(), token, interests, self.origin())?;
@@ -252,7 +258,10 @@ impl<T: AsFd> Source for IoSource<T> {
         if self.poll != registry.id() {
             return Err(sys::not_found());
         }
-        let result = registry.remove(self.fd(), self.origin());
+        let result = match self.has_registration() {
+            true => registry.remove(self.fd(), self.origin()),
+            false => Err(sys::not_found()),
+        };
         (self.tie, self.poll) = (None, 0);
         result
     }

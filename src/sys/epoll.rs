@@ -4,6 +4,7 @@
 //! twice is `EEXIST`, an unknown one `ENOENT`, a file that cannot be waited for `EPERM`.
 //! See <https://man7.org/linux/man-pages/man7/epoll.7.html>.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -25,6 +26,46 @@ pub(crate) struct Epoll {
     parking: OnceLock<Parking>,
     /// Whether an event of a [probe](Epoll::probe) may be reported.
     has_probed: AtomicBool,
+    borrowed: Borrowed,
+}
+
+/// The numbers whose registrations belong to sources that borrow their descriptors. Closing ends the registration of any
+/// other source, so that what such a source removes is its own.
+#[derive(Debug, Default)]
+struct Borrowed {
+    /// Whether there ever was one.
+    any: AtomicBool,
+    numbers: Mutex<HashSet<RawFd>>,
+}
+
+impl Borrowed {
+    /// A registration was added, or one that did not borrow was changed.
+    #[inline]
+    fn set(&self, fd: RawFd, is_borrowed: bool) {
+        if is_borrowed || self.any.load(Ordering::SeqCst) {
+            self.set_slowly(fd, is_borrowed);
+        }
+    }
+
+    #[cold]
+    fn set_slowly(&self, fd: RawFd, is_borrowed: bool) {
+        self.any.store(true, Ordering::SeqCst);
+        let mut numbers = lock(&self.numbers);
+        match is_borrowed {
+            true => numbers.insert(fd),
+            false => numbers.remove(&fd),
+        };
+    }
+
+    /// Fails if a source that borrows has another source's registration before it.
+    #[inline]
+    fn check(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
+        let is_borrowed = matches!(origin, Origin::Lent | Origin::Registered { is_borrowed: true, .. });
+        if is_borrowed && !lock(&self.numbers).contains(&fd) {
+            return Err(not_found());
+        }
+        Ok(())
+    }
 }
 
 /// A second queue, whose events are not fetched. The first reports hang-ups and errors also of what has no interest. The
@@ -301,7 +342,7 @@ impl Engine for Epoll {
     type Waker = Waker;
 
     fn new() -> io::Result<Epoll> {
-        Ok(Epoll { epoll: create()?, parking: OnceLock::new(), has_probed: AtomicBool::new(false) })
+        Ok(Epoll { epoll: create()?, parking: OnceLock::new(), has_probed: AtomicBool::new(false), borrowed: Borrowed::default() })
     }
 
     #[inline]
@@ -320,12 +361,14 @@ impl Engine for Epoll {
     #[inline(always)]
     fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Number> {
         self.add(fd, token, interest)?;
+        self.borrowed.set(fd, origin == Origin::Lent);
         Ok(Number::of(fd, interest, origin))
     }
 
     #[inline(always)]
-    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, _: Origin) -> io::Result<()> {
+    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
         let mask = mask(interest)?;
+        self.borrowed.check(fd, origin)?;
         if interest.is_parked() || interest.is_exclusive() {
             return self.replace(fd, token, interest);
         }
@@ -340,8 +383,15 @@ impl Engine for Epoll {
     }
 
     #[inline(always)]
-    fn deregister(&self, fd: RawFd, _: Origin) -> io::Result<()> {
-        self.delete(fd)
+    fn deregister(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
+        self.borrowed.check(fd, origin)?;
+        self.delete(fd)?;
+        self.borrowed.set(fd, false);
+        Ok(())
+    }
+
+    fn detach(&self, fd: RawFd) {
+        self.borrowed.set(fd, false);
     }
 
     fn add_waker(&self, token: Token) -> io::Result<Waker> {

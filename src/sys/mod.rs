@@ -256,6 +256,12 @@ pub(crate) trait Tie: Send + Sync {
     /// An operation has failed and changed nothing, for want of something that others may give back at any time.
     fn doubt(&self) {}
 
+    /// Whether the registration is still this source's, where the tie knows that and the engine does not.
+    #[inline(always)]
+    fn is_current(&self) -> bool {
+        true
+    }
+
     /// The descriptor leaves its source, and stays open and registered: from here on its operations cannot be observed.
     /// Returns the descriptor and its interest if the engine has to know ([`Engine::detach`]).
     fn release(self) -> Option<(RawFd, Interest)>;

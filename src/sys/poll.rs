@@ -277,6 +277,11 @@ impl super::Tie for Tie {
         self.0.change(|table| table.change(self.0.index, Entry::stop_seeing));
     }
 
+    fn is_current(&self) -> bool {
+        let table = lock(&self.0.shared.table);
+        table.entries.get(self.0.index).is_some_and(|entry| entry.born == self.0.born)
+    }
+
     fn release(mut self) -> Option<(RawFd, Interest)> {
         self.0.change(|table| table.change(self.0.index, Entry::detach));
         self.0.born = NOBODY;

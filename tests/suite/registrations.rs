@@ -171,6 +171,29 @@ fn second_borrowing_source_is_refused_and_removes_nothing() {
     }
 }
 
+/// The number of a source is deregistered and registered again without it: what it drops is not its registration.
+#[test]
+fn borrowing_source_removes_no_registration_of_its_number() {
+    for interest in [READ, READ.level(), Interest::PARKED] {
+        let mut l = Loop::new();
+        let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
+        a.set_nonblocking(true).unwrap();
+        let fd = a.as_raw_fd();
+        let [mut dropped, mut deregistered] = [IoSource::new(a.as_fd()), IoSource::new(a.as_fd())];
+        for source in [&mut dropped, &mut deregistered] {
+            l.register(source, 1, interest);
+            l.deregister(&mut SourceFd(&fd));
+        }
+        l.register(&mut SourceFd(&fd), 2, READ);
+        drop(dropped);
+        let error = l.poll.registry().deregister(&mut deregistered).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        b.write_all(b"x").unwrap();
+        l.expect(2, R);
+        l.deregister(&mut SourceFd(&fd));
+    }
+}
+
 #[test]
 fn level_triggered_pipe_writer_is_reported_at_every_poll_after_its_reader_left() {
     for is_raw in [false, true] {
