@@ -131,7 +131,7 @@
 //! | several signals of one [`Signals`] | an event each | one event | one event |
 //! | a signal that every thread blocks | reported | reported when one no longer does | as epoll |
 //! | a signal that was sent to one thread | Apple, DragonFly and libkqueue: nothing; else reported | reported | reported |
-//! | a [`Watch`] | supported | Linux and Android; elsewhere `Unsupported` | as epoll |
+//! | a [`Watch`] | supported | Linux and Android, unless a sandbox refuses inotify_init1(2); elsewhere `Unsupported` | as epoll |
 //! | a descriptor watched twice with one [`Poll`] | the second is `AlreadyExists` | two sources | two sources |
 //! | a watched file is written at its end | [`WRITTEN`](Changes::WRITTEN) and [`EXTENDED`](Changes::EXTENDED); Apple: `WRITTEN` | both | both |
 //! | a watched file is cut off | [`ATTRIBUTES`](Changes::ATTRIBUTES) (libkqueue: as epoll) | `WRITTEN` | `WRITTEN` |

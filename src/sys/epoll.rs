@@ -342,7 +342,12 @@ impl Engine for Epoll {
     type Waker = Waker;
 
     fn new() -> io::Result<Epoll> {
-        Ok(Epoll { epoll: create()?, parking: OnceLock::new(), has_probed: AtomicBool::new(false), borrowed: Borrowed::default() })
+        Ok(Epoll {
+            epoll: create()?,
+            parking: OnceLock::new(),
+            has_probed: AtomicBool::new(false),
+            borrowed: Borrowed::default(),
+        })
     }
 
     #[inline]
@@ -390,7 +395,7 @@ impl Engine for Epoll {
         Ok(())
     }
 
-    fn detach(&self, fd: RawFd) {
+    fn detach(&self, fd: RawFd, _: Interest) {
         self.borrowed.set(fd, false);
     }
 
