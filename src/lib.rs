@@ -111,30 +111,30 @@
 //! | shutting down writing here | [`is_write_closed`](event::Event::is_write_closed) (libkqueue: not) | not | not |
 //! | the peer of a Unix stream shut down reading | Apple, DragonFly, and FreeBSD from 15: `is_write_closed`; FreeBSD up to 13, NetBSD, OpenBSD and libkqueue: not | not | not |
 //! | a terminal whose master has closed | FreeBSD: registering it is `ENXIO`; NetBSD: nothing; else readable | readable and closed | as the system's poll(2) says; Linux as epoll |
-//! | a Unix datagram socket whose peer has closed | as the system says; FreeBSD: readable | nothing | as the system's poll(2) says; Linux as epoll |
-//! | a Unix datagram socket whose peer's queue is full | as the system says; most: writable, `send` is `ENOBUFS`; libkqueue as epoll | not writable; `WouldBlock` | as the system says; Linux as epoll |
-//! | a listener that was shut down | as the system says | readable, writable and closed | as the system's poll(2) says; Linux as epoll |
+//! | a Unix datagram socket whose peer has closed | as the system says; FreeBSD and NetBSD: nothing, but readable if it is registered after that, and the next operation is `ECONNRESET` | nothing | as the system's poll(2) says; Linux as epoll |
+//! | a Unix datagram socket whose peer's queue is full | as the system says; most: writable, `send` is `ENOBUFS`, and no event when there is room; libkqueue as epoll | not writable; `WouldBlock` | as the system says; Linux as epoll |
+//! | a listener that was shut down | FreeBSD: readable, closed and an error; NetBSD: nothing; else as the system says (libkqueue: as epoll) | readable, writable and closed | as the system's poll(2) says; Linux as epoll |
 //! | files of Linux's `/proc` and `/sys` that can be waited for | libkqueue: `EPERM` | supported | those that poll(2) does not show as always ready (mount tables); else `EPERM` |
 //! | a POSIX message queue | libkqueue: `EPERM` | supported | supported |
 //! | [`Interest::PRIORITY`] | `Unsupported` on FreeBSD, NetBSD and libkqueue | supported | supported |
 //! | `AsFd` and `AsRawFd` of [`Registry`], `AsRawFd` of [`Poll`] | the queue | the queue | not implemented: there is no queue |
 //! | a shortage of descriptors in `accept` | no event until more connect | no event until more connect | an event up to 8 times a second |
-//! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM`; FreeBSD up to 13: `ENODEV`; FreeBSD from 15: `/dev/null` is never readable; else ready | `EPERM` | always ready |
+//! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM`; FreeBSD up to 13: `ENODEV`; FreeBSD from 15: `/dev/null` is only writable; else ready | `EPERM` | always ready |
 //! | deregistering a number that was closed | `EBADF`; Apple and libkqueue: `NotFound` | `EBADF` | `NotFound` |
 //! | a bare FIFO or device closed and opened again at the same number, not registered again | its registration ended | its registration ended | reported under the old token until the number is registered again |
 //! | `RLIMIT_NOFILE` lowered below the number of registrations | no difference | no difference | Linux: every wait is `EINVAL`; FreeBSD: no difference |
 //! | a registered descriptor closed while a copy of it is open | its registration ends | its registration lives on: deregister first | its registration ends |
 //! | a [`Process`], or a signal, watched twice with one [`Poll`] | the second is `AlreadyExists` | two sources | two sources |
-//! | a [`Process`] that is not a child | supported | Linux from 5.3; elsewhere, and where a sandbox refuses pidfd_open(2), `Unsupported` | as epoll |
+//! | a [`Process`] that is not a child | supported; NetBSD: `EACCES` if it is another user's, except for root; FreeBSD: `NotFound` if it is hidden from the user; OpenBSD: `EPERM` if pledge(2) forbids `proc` | Linux from 5.3; elsewhere, and where a sandbox refuses pidfd_open(2), `Unsupported` | as epoll |
 //! | the end of another child | nothing | nothing; without pidfd an event of each [`Process`], which says no | as epoll |
 //! | a periodic [`Timer`], or [`Signals`], never asked | an event each time | one event | one event |
 //! | several signals of one [`Signals`] | an event each | one event | one event |
-//! | a signal that every thread blocks | reported | reported when one no longer does | as epoll |
-//! | a signal that was sent to one thread | Apple, DragonFly and libkqueue: nothing; else reported | reported | reported |
+//! | a signal that every thread blocks | reported; DragonFly: again when one no longer does | reported when one no longer does | as epoll |
+//! | a signal that was sent to one thread | Apple and libkqueue: nothing; else reported | reported | reported |
 //! | a [`Watch`] | supported | Linux and Android, unless a sandbox refuses inotify_init1(2); elsewhere `Unsupported` | as epoll |
 //! | a descriptor watched twice with one [`Poll`] | the second is `AlreadyExists` | two sources | two sources |
 //! | a watched file is written at its end | [`WRITTEN`](Changes::WRITTEN) and [`EXTENDED`](Changes::EXTENDED); Apple: `WRITTEN` | both | both |
-//! | a watched file is cut off | [`ATTRIBUTES`](Changes::ATTRIBUTES) (libkqueue: as epoll) | `WRITTEN` | `WRITTEN` |
+//! | a watched file is cut off | [`ATTRIBUTES`](Changes::ATTRIBUTES); DragonFly: `WRITTEN` too (libkqueue: as epoll) | `WRITTEN` | `WRITTEN` |
 //! | a watched file has a name more | [`LINKED`](Changes::LINKED) (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
 //! | a watched file has a name less, and others | [`DELETED`](Changes::DELETED); Apple: `DELETED` and `LINKED` (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
 //! | a watched directory is removed, not replaced | `DELETED` (libkqueue: nothing) | nothing | nothing |

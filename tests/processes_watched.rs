@@ -3,7 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -145,6 +145,42 @@ fn what_is_not_a_child() {
         }
         Err(error) => assert!(error.kind() == ErrorKind::Unsupported && !is_certain(), "{error}"),
     }
+}
+
+/// Process 1 is root's. Root may watch every process, so it runs this test once more as another user.
+#[test]
+fn process_of_another_user_is_refused_by_netbsd_only() {
+    let _alone = alone();
+    // SAFETY: no arguments.
+    let is_root = unsafe { libc::getuid() } == 0;
+    let result = Process::from_pid(1).and_then(|mut process| {
+        let mut l = Loop::new();
+        l.poll.registry().register(&mut process, Token(1), READ)?;
+        l.expect_silence();
+        Ok(())
+    });
+    match result {
+        Ok(()) => assert!(is_certain() && (is_root || !cfg!(target_os = "netbsd"))),
+        Err(error) if !is_certain() => assert_eq!(error.kind(), ErrorKind::Unsupported),
+        Err(error) => {
+            assert!(!is_root && cfg!(target_os = "netbsd"), "{error}");
+            assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        }
+    }
+    if is_root {
+        passes_as_another_user("process_of_another_user_is_refused_by_netbsd_only");
+    }
+}
+
+fn passes_as_another_user(test: &str) {
+    let mut program = Command::new(std::env::args_os().next().unwrap());
+    let output = match program.args(["--exact", test]).uid(65534).output() {
+        // A checkout that other users may not enter.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return,
+        output => output.unwrap(),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 #[test]

@@ -393,7 +393,7 @@ fn a_signal_that_is_blocked() {
     l.expect_silence();
 }
 
-/// The table of differences: Apple, DragonFly and libkqueue do not tell.
+/// The table of differences: Apple and libkqueue report nothing.
 #[test]
 fn a_signal_for_one_thread() {
     let _alone = alone();
@@ -405,7 +405,7 @@ fn a_signal_for_one_thread() {
     l.register(&mut signals, 1, READ);
     // SAFETY: no pointers but the thread's own.
     assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), SIGUSR1) }, 0);
-    if cfg!(any(target_vendor = "apple", target_os = "dragonfly")) {
+    if cfg!(target_vendor = "apple") {
         l.expect_silence();
     } else {
         received(&mut l, 1, &signals, &[SIGUSR1]);
