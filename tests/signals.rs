@@ -53,8 +53,17 @@ fn mask(how: libc::c_int, signals: &[i32]) {
 
 static ONE: Mutex<()> = Mutex::new(());
 
+/// One test at a time, with the default actions: a shell ignores SIGINT and SIGQUIT for a program in the background, and
+/// nohup(1) SIGHUP.
 fn alone() -> MutexGuard<'static, ()> {
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for signal in [SIGHUP, SIGINT, libc::SIGQUIT] {
+        if action(signal).sa_sigaction == libc::SIG_IGN {
+            // SAFETY: no pointers; no handler.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+    guard
 }
 
 /// To the process: a kqueue is not told everywhere of what is sent to one thread. Elsewhere to this thread: its handler has

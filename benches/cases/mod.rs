@@ -38,6 +38,7 @@ pub fn all() -> Vec<Case> {
     /// All subjects; or, where the program's own table is all there is to it, without the bare poll(2).
     macro_rules! case {
         ($name:expr, $each:expr, $case:ident($($argument:expr)?), calls) => {{
+            #[allow(unused_mut)] // Where there are no bare calls to compare with.
             let mut entrants: Vec<Entrant> = vec![
                 (Kevio::NAME, Box::new(|| $case::<Kevio>($($argument)?))),
                 (Mio::NAME, Box::new(|| $case::<Mio>($($argument)?))),
