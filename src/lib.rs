@@ -117,7 +117,7 @@
 //! | files of Linux's `/proc` and `/sys` that can be waited for | libkqueue: `EPERM` | supported | those that poll(2) does not show as always ready (mount tables); else `EPERM` |
 //! | a POSIX message queue | libkqueue: `EPERM` | supported | supported |
 //! | [`Interest::PRIORITY`] | `Unsupported` on FreeBSD, NetBSD and libkqueue | supported | supported |
-//! | `AsFd` and `AsRawFd` of [`Registry`], `AsRawFd` of [`Poll`] | the queue | the queue | not implemented: there is no queue |
+//! | `AsFd` and `AsRawFd` of [`Registry`], `AsRawFd` of [`Poll`] | the queue; Apple: other code must use kevent64(2) on it | the queue | not implemented: there is no queue |
 //! | a shortage of descriptors in `accept` | no event until more connect | no event until more connect | an event up to 8 times a second |
 //! | `/dev/null` and the like | Apple: `EINVAL`; libkqueue: `EPERM`; FreeBSD up to 13: `ENODEV`; FreeBSD from 15: `/dev/null` is only writable; else ready | `EPERM` | always ready |
 //! | deregistering a number that was closed | `EBADF`; Apple and libkqueue: `NotFound` | `EBADF` | `NotFound` |

@@ -237,6 +237,9 @@ const MILLISECONDS: TimerNotes = TimerNotes::empty();
 /// It is close-on-exec, from its creation where the system can do that (NetBSD; FreeBSD from 14; OpenBSD from 7.4;
 /// Apple), else right after it. Any thread may use it at any time; of several that wait, each event goes to one.
 ///
+/// On Apple the calls are kevent64(2), and its record is this module's. A queue takes calls of one family only: one that was
+/// used with kevent(2) elsewhere fails with `InvalidInput`.
+///
 /// A forked child does not inherit it (with libkqueue it does, and must not use it): there, calls fail with `Unsupported`,
 /// and dropping it does nothing.
 ///

@@ -1,8 +1,16 @@
 //! The primary backend: kqueue(2).
 //!
-//! One filter for each direction, both in one call; the token in `udata`; edges by `EV_CLEAR`. The kernel keeps score
-//! per filter and never objects to adding one twice, so `AlreadyExists` for a bare descriptor is not to be had here.
-//! See <https://man.freebsd.org/kqueue/2>.
+//! A registration is one knote for each filter of its descriptor, all of them added in one call, with the token in `udata`.
+//! Edge-triggered is `EV_CLEAR`, one-shot is `EV_DISPATCH`. See <https://man.freebsd.org/kqueue/2>.
+//!
+//! kqueue accepts a knote that is added twice, so that the second registration of a raw descriptor replaces the first one.
+//!
+//! * `changelist.rs`: from a change of a registration to kevents;
+//! * `receipts.rs`: from the receipts to a result, with the fallbacks;
+//! * `registrations.rs`: what is remembered of registrations that are not plain;
+//! * `filters.rs`: the kevents, and what an event means;
+//! * `delivery.rs`: what a delivered event calls for;
+//! * `libkqueue.rs`: the exceptions for a kqueue in user space.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};

@@ -20,14 +20,16 @@ use std::os::fd::RawFd;
 
 use super::super::kevent::{self, Kevent};
 use super::super::Record;
-use super::filters::{self, WRITE};
+use super::filters::{self, EXCEPT, WRITE};
 use super::registrations::{Entry, Filters, Registrations, Table};
 use crate::interest::Mode;
 
 /// Whether one of the events may be of an entry for which it calls for something.
 #[inline]
 pub(super) fn needs_processing(events: &[Kevent]) -> bool {
-    events.iter().any(|event| event.is_dispatched() || event.is_last())
+    events
+        .iter()
+        .any(|event| event.is_dispatched() || event.is_last() || (filters::URGENT_STAYS && Record::is_priority(event)))
 }
 
 impl Registrations {
@@ -79,6 +81,12 @@ impl Entry {
                 kevents.extend(filters::replace_for_broken_pipe(event.ident(), event.token()))
             }
             Mode::Level if event.is_last() => self.add_again(kq, event, fired),
+            Mode::Level if filters::URGENT_STAYS && event.is_priority() => {
+                // A new knote has the note only while urgent data is there.
+                kevents.push(filters::delete(event.ident(), event.filter()));
+                let note = EXCEPT.map_or(0, |(_, note)| note);
+                kevents.push(filters::add(event.ident(), event.filter(), note, event.token(), Mode::Level));
+            }
             Mode::Level | Mode::Edge | Mode::Parked => {}
         }
         if self.filters.is_empty() {

@@ -16,6 +16,9 @@ pub(super) const USER: Filter = Filter::USER;
 pub(super) const EXCEPT: Option<(Filter, u32)> =
     with_except!({ Some((Filter::EXCEPT, super::super::kevent::IoNotes::OOB.bits())) } else { None });
 
+/// Whether `NOTE_OOB` of a level-triggered knote stays set after the urgent data has been read, as in Apple's kernel.
+pub(super) const URGENT_STAYS: bool = cfg!(target_vendor = "apple");
+
 /// The units of a timer, by the notes that name them: `timer::in_units`.
 #[cfg(any(target_vendor = "apple", target_os = "linux"))]
 const UNITS: timer::Units = &[
