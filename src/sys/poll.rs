@@ -278,6 +278,10 @@ impl super::Tie for Tie {
     }
 
     fn is_current(&self) -> bool {
+        if self.0.shared.generation != fork::generation() {
+            // A forked child: its calls are refused elsewhere, and the lock may never be released.
+            return true;
+        }
         let table = lock(&self.0.shared.table);
         table.entries.get(self.0.index).is_some_and(|entry| entry.born == self.0.born)
     }

@@ -16,6 +16,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("a_change_that_fails_is_told_at_once", "it waits on, and forgets the receipt if nothing comes"),
     ("a_file_without_a_name", "it watches what has the name of the file, if anything has"),
     ("what_happens_in_a_directory", "it takes what inotify tells of the files in a directory for the directory's"),
+    ("unread_error_queue_does_not_spin", "it sets EV_EOF for every EPOLLERR"),
     ("an_error_on_a_datagram_socket_is_not_its_end", "it sets EV_EOF for every EPOLLERR"),
 ];
 

@@ -11,6 +11,9 @@ const IS_LIBKQUEUE: bool = cfg!(target_os = "linux");
 /// Whether closing a descriptor removes its knotes. libkqueue cannot see a descriptor close (its BUGS.md).
 pub(super) const CLOSE_REMOVES_KNOTES: bool = !IS_LIBKQUEUE;
 
+/// Whether `EV_ADD` of a knote that exists evaluates its filter again. libkqueue reports nothing then.
+pub(super) const ADD_EVALUATES_AGAIN: bool = !IS_LIBKQUEUE;
+
 /// The number of kevents in one call: a batch needs memory for them. libkqueue has room for 512 receipts.
 pub(super) const MAX_CHANGES: usize = if IS_LIBKQUEUE { 512 } else { 512 * super::MAX_KEVENTS };
 

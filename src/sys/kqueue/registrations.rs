@@ -19,7 +19,7 @@ use super::super::call::lock;
 use super::super::kevent::{Filter, Kevent};
 use super::super::{Change, Operation, Origin};
 use super::filters::{EXCEPT, READ, TOUCH_REPLACES_UDATA, WRITE};
-use super::libkqueue::CLOSE_REMOVES_KNOTES;
+use super::libkqueue::{ADD_EVALUATES_AGAIN, CLOSE_REMOVES_KNOTES};
 use super::PIPE_END_BESIDE_WRITE;
 use crate::interest::Mode;
 use crate::{Interest, Token};
@@ -160,7 +160,7 @@ impl Entry {
 
     /// What the kernel holds for this registration.
     pub(super) fn before(&self, change: &Change) -> Before {
-        let mode = Some(self.interest.mode()).filter(|_| !self.has_pipe_end);
+        let mode = Some(self.interest.mode()).filter(|_| !self.has_pipe_end && ADD_EVALUATES_AGAIN);
         let is_certain = change.operation == Operation::Register || change.origin != Origin::Bare;
         Before { filters: self.filters, mode, is_certain }
     }
