@@ -1,4 +1,7 @@
+use std::cell::Cell;
 use std::collections::HashSet;
+use std::ops::Range;
+use std::os::fd::RawFd;
 use std::{fmt, io};
 
 use crate::event::Source;
@@ -135,7 +138,7 @@ struct Submission<'e, 'a> {
 impl Submission<'_, '_> {
     /// Applies one entry through the registry that queues changes.
     fn queue(&mut self, index: usize) {
-        let start = if self.first_pending == self.ends.len() { 0 } else { self.ends[index - 1] };
+        let start = self.start_of(index, self.first_pending);
         let entry = &mut self.entries[index];
         let collected = self.queueing.collected();
         let registered = collected.registered();
@@ -169,42 +172,47 @@ impl Submission<'_, '_> {
     /// A single entry that names one twice is a group, too; its changes are submitted in several calls.
     fn submit_queued(&mut self) {
         let changes = std::mem::take(&mut *self.queueing.collected().changes());
-        let (mut first, mut start) = (self.first_pending, 0);
+        let base = std::mem::replace(&mut self.first_pending, self.ends.len());
+        let queued = Queued { registry: self.registry, changes, submitted: Cell::new(0) };
+        let (mut first, mut start) = (base, 0);
         let mut named = Keys::default();
-        for index in self.first_pending..self.ends.len() {
-            let own = self.start_of(index)..self.ends[index];
-            if named.insert_all(&changes[own.clone()]) {
+        for index in base..self.ends.len() {
+            let own = self.start_of(index, base)..self.ends[index];
+            if named.insert_all(&queued.changes[own.clone()]) {
                 continue;
             }
             // A descriptor is named again: by this entry after an earlier one, or by this entry twice.
-            self.submit_group(first, index, &changes[start..own.start]);
+            self.submit_group(&queued, first..index, start..own.start, base);
             (first, start) = (index, own.start);
             named.clear();
-            if !named.insert_all(&changes[own.clone()]) {
-                self.submit_group(index, index + 1, &changes[own.clone()]);
+            if !named.insert_all(&queued.changes[own.clone()]) {
+                self.submit_group(&queued, index..index + 1, own.clone(), base);
                 (first, start) = (index + 1, own.end);
                 named.clear();
             }
         }
-        self.submit_group(first, self.ends.len(), &changes[start..]);
-        self.first_pending = self.ends.len();
+        self.submit_group(&queued, first..self.ends.len(), start..queued.changes.len(), base);
     }
 
-    /// The number of queued changes before those of an entry.
-    fn start_of(&self, index: usize) -> usize {
-        match index == self.first_pending {
+    /// The number of queued changes before those of an entry; `base` is the first entry that has some.
+    fn start_of(&self, index: usize, base: usize) -> usize {
+        match index == base {
             true => 0,
             false => self.ends[index - 1],
         }
     }
 
-    /// Submits the changes of the entries from `first` to `end`, and brings those that failed to an end.
-    fn submit_group(&mut self, first: usize, end: usize, changes: &[Change]) {
-        let is_one = end - first == 1;
-        let mut outcomes = if is_one { apply(self.registry, changes) } else { self.registry.selector().apply(changes) };
-        let offset = if first == end { 0 } else { self.start_of(first) };
-        for index in first..end {
-            let range = self.start_of(index) - offset..self.ends[index] - offset;
+    /// Submits the changes of some entries, and brings those that failed to an end.
+    fn submit_group(&mut self, queued: &Queued<'_>, entries: Range<usize>, changes: Range<usize>, base: usize) {
+        queued.submitted.set(changes.end);
+        let offset = changes.start;
+        let changes = &queued.changes[changes];
+        let mut outcomes = match entries.len() {
+            1 => apply(self.registry, changes),
+            _ => self.registry.selector().apply(changes),
+        };
+        for index in entries {
+            let range = self.start_of(index, base) - offset..self.ends[index] - offset;
             let (own, of) = (&changes[range.clone()], &mut outcomes[range]);
             if let Some(failed) = of.iter().position(Result::is_err) {
                 take_back(self.registry, own, of);
@@ -225,6 +233,23 @@ impl Submission<'_, '_> {
         entry.roll_back(&self.queueing);
         self.queueing.collected().changes().clear();
         entry.apply_alone(self.registry)
+    }
+}
+
+/// Changes that are being submitted. If a source panics that is called again, the sources of the other changes have seen
+/// success. So their changes are made.
+struct Queued<'r> {
+    registry: &'r Registry,
+    changes: Vec<Change>,
+    submitted: Cell<usize>,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let rest = &self.changes[self.submitted.get()..];
+        if !rest.is_empty() {
+            apply(self.registry, rest);
+        }
     }
 }
 
@@ -298,11 +323,17 @@ struct Keys {
 }
 
 impl Keys {
+    /// A number that is larger may be no descriptor at all, and would need a large table.
+    const MAX_BIT: RawFd = 1 << 16;
+
     /// Returns `true` if the key is new.
     fn insert(&mut self, change: &Change) -> bool {
         let (fd, None) = change.key() else {
             return self.others.insert(change.key());
         };
+        if fd >= Keys::MAX_BIT {
+            return self.others.insert(change.key());
+        }
         let (index, bit) = (fd as usize / 64, 1 << (fd % 64));
         if index >= self.descriptors.len() {
             self.descriptors.resize(index + 1, 0);

@@ -169,7 +169,15 @@ impl Kqueue {
         let mut kevents = [Kevent::ZERO; 2];
         let len = plain_kevents(change, had, &mut kevents);
         let receipts = kevent::submit(self.raw(), &mut kevents[..len])?;
-        if !receipts.iter().all(|receipt| receipt.errno() == 0) {
+        let is_done = |receipt: &Kevent| match receipt.errno() {
+            0 => true,
+            // FreeBSD may have removed one of two knotes: the other shows that the descriptor is registered.
+            libc::ENOENT => {
+                change.operation == Operation::Deregister && receipts.iter().any(|other| other.errno() == 0)
+            }
+            _ => false,
+        };
+        if !receipts.iter().all(is_done) {
             return Ok(false);
         }
         match change.operation {

@@ -477,3 +477,54 @@ fn batches_equal_their_calls_one_by_one() {
         check_same_one_by_one(&steps, size);
     });
 }
+
+/// A source that panics when it is called again.
+struct PanicsAgain(std::os::fd::RawFd, u32);
+
+impl Source for PanicsAgain {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        registry.register(&mut SourceFd(&self.0), token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.1 += 1;
+        assert!(self.1 < 2, "called again");
+        registry.reregister(&mut SourceFd(&self.0), token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut SourceFd(&self.0))
+    }
+}
+
+#[test]
+fn panic_in_a_second_call_loses_no_other_change() {
+    let mut l = Loop::new();
+    let (a, _peer) = UnixStream::pair().unwrap();
+    let (mut b, _other_peer) = UnixStream::pair().unwrap();
+    let number = a.as_raw_fd();
+    // Not registered, so that the kernel refuses the change, and the source is called again where changes are queued.
+    let mut panics = PanicsAgain(number, 0);
+    let registry = l.poll.registry();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut batch = Batch::new();
+        let mut first = SourceFd(&number);
+        batch.reregister(&mut panics, Token(1), READ).register(&mut first, Token(2), WRITE).register(
+            &mut b,
+            Token(3),
+            WRITE,
+        );
+        drop(registry.submit(batch));
+    }));
+    assert_eq!(result.is_err(), BACKEND == Backend::Kqueue);
+    l.expect_all(&[(2, W), (3, W)]);
+}
+
+#[test]
+fn large_number_that_is_no_descriptor_is_refused() {
+    let l = Loop::new();
+    let mut batch = Batch::new();
+    let (mut first, mut second) = (SourceFd(&i32::MAX), SourceFd(&i32::MAX));
+    batch.deregister(&mut first).reregister(&mut second, Token(1), READ);
+    assert!(l.poll.registry().submit(batch).iter().all(Result::is_err));
+}

@@ -399,3 +399,56 @@ fn one_of_two_threads_registers_a_number() {
         l.expect_silence();
     }
 }
+
+/// The pipes of FreeBSD have two directions, so that the write filter of a reader ends with its writer.
+#[test]
+fn pipe_registered_for_both_directions_reports_reading_at_its_end() {
+    for interest in [BOTH, BOTH.level(), BOTH.oneshot()] {
+        let mut l = Loop::new();
+        let (mut sender, mut receiver) = pipe::new().unwrap();
+        sender.write_all(b"x").unwrap();
+        drop(sender);
+        l.register(&mut receiver, 1, interest);
+        l.expect_any(1, R);
+    }
+    let mut l = Loop::new();
+    let (mut sender, mut receiver) = pipe::new().unwrap();
+    l.register(&mut receiver, 1, BOTH.level());
+    sender.write_all(b"x").unwrap();
+    drop(sender);
+    for _ in 0..5 {
+        l.expect_any(1, R);
+    }
+}
+
+#[test]
+fn detached_pipe_writer_without_a_reader_stays_registered() {
+    let mut l = Loop::new();
+    let (mut sender, receiver) = pipe::new().unwrap();
+    l.register(&mut sender, 1, WRITE);
+    l.expect(1, W);
+    let detached = OwnedFd::from(sender);
+    drop(receiver);
+    l.expect(1, W);
+    let fd = detached.as_raw_fd();
+    l.reregister(&mut SourceFd(&fd), 2, WRITE);
+    l.expect(2, W);
+    l.deregister(&mut SourceFd(&fd));
+}
+
+#[test]
+fn failed_reregistration_does_not_arm_a_oneshot_that_has_fired() {
+    if BACKEND != Backend::Kqueue || libkqueue::is_here() {
+        return;
+    }
+    let kq = kevio_queue();
+    let fd = kq.as_raw_fd();
+    let mut l = Loop::new();
+    l.register(&mut SourceFd(&fd), 1, READ.oneshot());
+    l.expect(1, R);
+    l.poll.registry().reregister(&mut SourceFd(&fd), Token(2), WRITE.oneshot()).unwrap_err();
+    l.expect_silence();
+    l.reregister(&mut SourceFd(&fd), 3, READ.oneshot());
+    l.expect(3, R);
+    l.expect_silence();
+}

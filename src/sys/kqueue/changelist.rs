@@ -80,6 +80,10 @@ impl ChangeList {
             let [_, add] = filters::replace_for_broken_pipe(change.fd as usize, token);
             list.push(Purpose::Add, add);
             list.push_adds(change.fd, old.filters.without(Filters::READ), token, old.interest);
+        } else if old.has_fired {
+            for (filter, note) in old.filters.iter() {
+                list.push(Purpose::Add, filters::add_fired(change.fd as usize, filter, note, token));
+            }
         } else {
             list.push_adds(change.fd, old.filters, token, old.interest);
         }

@@ -41,7 +41,7 @@ impl Registrations {
         let mut table = self.lock();
         let Table { kevents, .. } = &mut *table;
         kevents.clear();
-        events.retain(|event| table.process(kq, event));
+        events.retain_mut(|event| table.process(kq, event));
         // Each knote may be absent, and there is no caller for other errors.
         let _ = kevent::submit(kq, &mut table.kevents);
         events.is_empty()
@@ -50,7 +50,7 @@ impl Registrations {
 
 impl Table {
     /// Processes one event, and returns `true` if the program is to see it.
-    fn process(&mut self, kq: RawFd, event: &Kevent) -> bool {
+    fn process(&mut self, kq: RawFd, event: &mut Kevent) -> bool {
         let fired = Filters::of_filter(event.filter());
         let fd = event.ident() as RawFd;
         let mut kevents = std::mem::take(&mut self.kevents);
@@ -64,10 +64,14 @@ impl Table {
 }
 
 impl Entry {
-    fn process(&mut self, kq: RawFd, event: &Kevent, fired: Filters, kevents: &mut Vec<Kevent>) -> bool {
+    fn process(&mut self, kq: RawFd, event: &mut Kevent, fired: Filters, kevents: &mut Vec<Kevent>) -> bool {
         let mode = self.interest.mode();
         let is_pipe_end = event.is_pipe_end();
-        if !self.has_token || self.token != event.token() {
+        if !self.has_token {
+            // The events of a detached registration bear its token.
+            (self.token, self.has_token) = (event.token(), true);
+        }
+        if self.token != event.token() {
             // An edge or a level of an earlier registration is a spurious event at worst; a one-shot event is not.
             return !event.is_dispatched();
         }
@@ -89,6 +93,10 @@ impl Entry {
             }
             Mode::Level | Mode::Edge | Mode::Parked => {}
         }
+        if is_pipe_end && self.interest.is_readable() {
+            // FreeBSD's pipes have two directions: what ended may be read too.
+            *event = event.of_both_directions();
+        }
         if self.filters.is_empty() {
             // A disabled knote shows that the descriptor is registered, and goes when it is closed.
             kevents.push(filters::add_disabled_pipe_end(event.ident(), event.token()));
@@ -99,6 +107,7 @@ impl Entry {
 
     /// Deletes every filter but the one that fired, which is disabled.
     fn disarm(&mut self, event: &Kevent, fired: Filters, kevents: &mut Vec<Kevent>) {
+        self.has_fired = true;
         self.is_disarmed = self.filters.len() > 1;
         let others = self.filters.without(fired);
         kevents.extend(others.iter().map(|(filter, _)| filters::delete(event.ident(), filter)));
@@ -153,9 +162,9 @@ mod tests {
     /// The tokens of the events that are delivered, and the number of kevents that they call for.
     fn process(table: &mut Table, events: &[Kevent]) -> (Vec<usize>, usize) {
         table.kevents.clear();
-        let delivered = events.iter().filter(|event| table.process(NO_QUEUE, event)).map(|event| event.token().0);
-        let delivered = delivered.collect::<Vec<_>>();
-        (delivered, table.kevents.len())
+        let mut events = events.to_vec();
+        events.retain_mut(|event| table.process(NO_QUEUE, event));
+        (events.iter().map(|event| event.token().0).collect(), table.kevents.len())
     }
 
     fn table(entry: Entry) -> Table {

@@ -134,7 +134,12 @@ pub(super) fn replace_for_broken_pipe(ident: usize, token: Token) -> [Kevent; 2]
     [delete(ident, READ), add]
 }
 
-/// The same, disabled from the start.
+/// A one-shot filter that has fired, as `EV_DISPATCH` leaves it.
+pub(super) fn add_fired(ident: usize, filter: Filter, fflags: u32, token: Token) -> Kevent {
+    change(ident, filter, Flags::ADD | Flags::DISPATCH | Flags::DISABLE | Flags::RECEIPT, fflags, token)
+}
+
+/// The read filter for the end of a pipe, disabled from the start.
 pub(super) fn add_disabled_pipe_end(ident: usize, token: Token) -> Kevent {
     change(ident, READ, Flags::ADD | Flags::DISABLE | PIPE_END | Flags::RECEIPT, 0, token)
 }
@@ -196,12 +201,22 @@ impl Kevent {
 
     /// Whether the kernel has removed the knote of a descriptor and this is its last event: none is added with EV_ONESHOT.
     pub(super) fn is_last(&self) -> bool {
-        self.flags().contains(LAST) && [READ, WRITE].contains(&self.filter())
+        self.flags().contains(LAST) && [READ, WRITE].contains(&self.filter()) && !self.is_pipe_end()
     }
 
     /// Whether the read filter stands for the write end of a pipe whose reader has left.
     pub(super) fn is_pipe_end(&self) -> bool {
         self.filter() == READ && self.flags().contains(PIPE_END)
+    }
+
+    /// The same event of a registration for both directions: the end is readable too.
+    pub(super) fn of_both_directions(self) -> Kevent {
+        self.with_flags(self.flags() | Flags::ONESHOT)
+    }
+
+    /// Whether the write end that this stands for is registered for writing only.
+    fn is_write_end(&self) -> bool {
+        self.is_pipe_end() && !self.has(Flags::ONESHOT)
     }
 
     /// macOS fires this filter for ordinary data and the end of file too.
@@ -221,7 +236,7 @@ impl Record for Kevent {
 
     fn is_readable(&self) -> bool {
         let without_direction = [USER, Filter::TIMER, Filter::PROC, Filter::SIGNAL, Filter::VNODE];
-        let is_read = self.filter() == READ && !self.is_pipe_end();
+        let is_read = self.filter() == READ && !self.is_write_end();
         is_read || without_direction.contains(&self.filter()) || self.is_exceptional()
     }
 
@@ -234,7 +249,7 @@ impl Record for Kevent {
     }
 
     fn is_read_closed(&self) -> bool {
-        self.has(Flags::EOF) && ((self.filter() == READ && !self.is_pipe_end()) || self.is_exceptional())
+        self.has(Flags::EOF) && ((self.filter() == READ && !self.is_write_end()) || self.is_exceptional())
     }
 
     fn is_write_closed(&self) -> bool {
@@ -281,7 +296,9 @@ mod tests {
         assert_eq!(answers(&event(READ, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);
         assert_eq!(answers(&event(WRITE, Flags::CLEAR, 0)), [0, 1, 0, 0, 0]);
         assert_eq!(answers(&event(READ, Flags::CLEAR | Flags::EOF, 0)), [1, 0, 1, 0, 0]);
-        assert_eq!(answers(&event(READ, Flags::CLEAR | Flags::DISPATCH | Flags::EOF, 0)), [0, 1, 0, 1, 0]);
+        let pipe_end = event(READ, Flags::CLEAR | Flags::DISPATCH | Flags::EOF, 0);
+        assert_eq!(answers(&pipe_end), [0, 1, 0, 1, 0]);
+        assert_eq!(answers(&pipe_end.of_both_directions()), [1, 1, 1, 1, 0]);
         assert_eq!(answers(&event(WRITE, Flags::EOF, 0)), [0, 1, 0, 1, 0]);
         assert_eq!(answers(&event(READ, Flags::EOF, libc::ECONNRESET as u32)), [1, 0, 1, 0, 1]);
         assert_eq!(answers(&event(USER, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);

@@ -134,7 +134,8 @@ impl Kqueue {
         if kevent::submit(self.raw(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {
             return Err(os_error(errno));
         }
-        (entry.filters, entry.has_pipe_end) = (Filters::READ, true);
+        entry.filters = entry.filters.without(Filters::WRITE).union(Filters::READ);
+        entry.has_pipe_end = true;
         Ok(Some(entry))
     }
 

@@ -105,6 +105,8 @@ pub(super) struct Entry {
     pub(super) has_pipe_end: bool,
     /// A one-shot registration of several filters has reported its event.
     pub(super) is_disarmed: bool,
+    /// A one-shot registration has reported its event.
+    pub(super) has_fired: bool,
     /// The source borrows its descriptor: nothing else may take the registration over.
     pub(super) is_borrowed: bool,
 }
@@ -119,6 +121,7 @@ impl Entry {
             filters,
             has_pipe_end: false,
             is_disarmed: false,
+            has_fired: false,
             is_borrowed: change.is_borrowed(),
         }
     }
@@ -132,6 +135,7 @@ impl Entry {
             filters: Filters::of_interest(interest),
             has_pipe_end: false,
             is_disarmed: false,
+            has_fired: false,
             is_borrowed: false,
         }
     }
@@ -143,7 +147,7 @@ impl Entry {
 
     /// Whether the registration is simple, and has all filters of its interest.
     pub(super) fn has_simple_filters(&self) -> bool {
-        self.is_simple() && self.filters == Filters::of_interest(self.interest)
+        self.has_token && self.is_simple() && self.filters == Filters::of_interest(self.interest)
     }
 
     /// Whether a change to `interest` touches a knote that shows that the descriptor is registered, and deletes none.
@@ -247,7 +251,7 @@ impl Registrations {
         !self.are_any() && needs_no_entry(change)
     }
 
-    /// The descriptor of a plain registration leaves its source, and stays open and registered.
+    /// The descriptor of a registration leaves its source, and stays open and registered.
     pub(super) fn detach(&self, fd: RawFd, interest: Interest) {
         self.are_any.store(true, Ordering::Release);
         let mut table = self.lock();
