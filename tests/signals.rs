@@ -483,7 +483,10 @@ fn how_it_can_be_registered() {
 }
 
 /// After an error of `deregister` nothing of it is left.
-#[cfg(not(kevio_backend = "poll"))]
+#[cfg(all(
+    any(kevio_has_kqueue, target_os = "linux", target_os = "android", target_os = "illumos", target_os = "redox"),
+    not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
+))]
 #[test]
 fn failed_deregistration_gives_the_signals_back() {
     use std::os::fd::AsRawFd;
