@@ -167,11 +167,13 @@
 //! | System | Backend | Checked |
 //! |---|---|---|
 //! | Linux, glibc on x86-64 | epoll; poll, and kqueue with libkqueue, by cfg | the tests run, on each of the three |
-//! | FreeBSD | kqueue; poll by cfg | library, tests and examples are type-checked, an example is linked; also on ARM and 32-bit x86 |
+//! | FreeBSD | kqueue; poll by cfg | the tests and examples run on an emulated kernel (13.2, x86-64), with each of the two; type-checked on ARM and 32-bit x86 |
 //! | macOS | kqueue; poll by cfg | library, tests and examples are type-checked, an example is linked for x86-64 |
-//! | NetBSD, OpenBSD | kqueue | library, tests and examples are type-checked; other architectures the library |
+//! | NetBSD | kqueue | the tests run on an emulated kernel (10.99, x86-64); other architectures: the library is type-checked |
+//! | OpenBSD | kqueue | library, tests and examples are type-checked; other architectures the library |
 //! | iOS, tvOS, watchOS, visionOS, DragonFly | kqueue | the library is type-checked |
 //! | illumos | epoll | library, tests and examples are type-checked |
+//! | Linux, glibc on 32-bit x86 | epoll | the library's tests and the suite run |
 //! | Linux on other architectures (32 bit, big-endian s390x) and with musl, Android, Redox | epoll | the library is type-checked |
 //! | Solaris | poll | library, tests and examples are type-checked; on SPARC the library |
 //! | Haiku, Hurd, Cygwin, QNX, Fuchsia, Emscripten, Vita | poll | the library is type-checked |
