@@ -1,7 +1,8 @@
 //! kevio beside mio, polling and the bare system calls: one run in which the subjects take turns.
 //!
 //! `cargo bench --bench ratios`, or `cargo bench --bench ratios -- wake` for some of the cases; README.md has the options, and
-//! `benches/measure` keeps what it says. A drift of the machine hits all subjects of a round alike, so what is told is the median of the rounds' ratios.
+//! `benches/measure` keeps what it says. A drift of the machine hits all subjects of a round alike, so that the result is the
+//! median of the ratios of the rounds.
 
 #[path = "cases/mod.rs"]
 mod cases;

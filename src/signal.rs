@@ -21,7 +21,7 @@ use crate::{Interest, Registry, Token};
 /// forgets nothing.
 ///
 /// Several of these may have signals in common, on one [`Poll`](crate::Poll) or on many: each of them is told. A forked
-/// child is not told of its parent's, nor its parent of what the child gets; there the default action is taken again. The
+/// child receives no signals of its parent's, nor the parent those of the child; there the default action is taken again. The
 /// child cannot use this source, and can make its own ([forks](crate#forks)).
 ///
 /// A signal that was sent while it was watched never takes its default action, even if its handler runs after the source is
