@@ -152,7 +152,7 @@ impl Submission<'_, '_> {
             // A part of the source was registered, and does not stay so.
             entry.roll_back(&self.queueing);
         }
-        collected.changes().truncate(start);
+        collected.truncate(start);
         // The failure may be the effect of an earlier entry whose outcome is not known yet.
         let result = if start > 0 {
             self.submit_queued();
@@ -171,7 +171,7 @@ impl Submission<'_, '_> {
     ///
     /// A single entry that names one twice is a group, too; its changes are submitted in several calls.
     fn submit_queued(&mut self) {
-        let changes = std::mem::take(&mut *self.queueing.collected().changes());
+        let changes = self.queueing.collected().take();
         let base = std::mem::replace(&mut self.first_pending, self.ends.len());
         let queued = Queued { registry: self.registry, changes, submitted: Cell::new(0) };
         let (mut first, mut start) = (base, 0);
@@ -231,7 +231,7 @@ impl Submission<'_, '_> {
         }
         // The kernel holds nothing of a failed registration: only the source is rolled back.
         entry.roll_back(&self.queueing);
-        self.queueing.collected().changes().clear();
+        self.queueing.collected().truncate(0);
         entry.apply_alone(self.registry)
     }
 }
@@ -264,7 +264,7 @@ impl Registry {
     /// Makes all the changes of a batch, in their order, and returns the result of each. The outcome is that of the same calls
     /// one by one.
     ///
-    /// On kqueue, up to 512 changes are one kevent(2) call (and one pread(2) for each raw descriptor that is registered).
+    /// On kqueue, up to 512 changes are one kevent(2) call (and one lseek(2) for each raw descriptor that is registered).
     /// A descriptor that is named a second time begins another call. On other backends there are as many calls as changes.
     /// An entry that fails stops no other, and leaves nothing of itself registered. Every change is made before this
     /// returns. An empty batch makes no call.

@@ -1,6 +1,6 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -205,21 +205,32 @@ pub(crate) struct Collected {
     /// Whether changes are queued; else each is made at once, and counted.
     queues: bool,
     changes: Mutex<Vec<Change>>,
+    /// The number of the changes, without the lock.
+    len: AtomicUsize,
     registered: AtomicUsize,
 }
 
 impl Collected {
-    pub(crate) fn changes(&self) -> MutexGuard<'_, Vec<Change>> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn with_changes<T>(&self, f: impl FnOnce(&mut Vec<Change>) -> T) -> T {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = f(&mut changes);
+        self.len.store(changes.len(), Ordering::Relaxed);
+        result
     }
 
-    /// How many were put off.
+    /// The number of queued changes.
     pub(crate) fn len(&self) -> usize {
-        if DEFERS {
-            self.changes().len()
-        } else {
-            0
-        }
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Drops the queued changes from the number `len` on.
+    pub(crate) fn truncate(&self, len: usize) {
+        self.with_changes(|changes| changes.truncate(len));
+    }
+
+    /// Returns the queued changes, and leaves none.
+    pub(crate) fn take(&self) -> Vec<Change> {
+        self.with_changes(std::mem::take)
     }
 
     /// How many registrations, put off or not, were no error.
@@ -372,9 +383,10 @@ impl Registry {
 
     #[cold]
     fn defer(&self, change: Change) -> io::Result<Tie> {
-        let tie = self.selector().defer(&mut self.collected().changes(), change)?;
+        let collected = self.collected();
+        let tie = collected.with_changes(|changes| self.selector().defer(changes, change))?;
         if change.operation == Operation::Register {
-            self.collected().count();
+            collected.count();
         }
         Ok(tie)
     }
