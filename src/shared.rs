@@ -47,7 +47,7 @@ impl Shared {
     /// of the parent may hold a lock.
     #[inline]
     pub(crate) fn check_process(&self) -> io::Result<()> {
-        if self.generation != fork::generation() {
+        if !fork::is_current(self.generation) {
             return Err(sys::inherited());
         }
         Ok(())

@@ -234,7 +234,7 @@ impl<T, F: Tells> Watched<T, F> {
 
     /// Fails in a forked child of the process that made it.
     pub(crate) fn check_process(&self) -> io::Result<()> {
-        if self.generation != fork::generation() {
+        if !fork::is_current(self.generation) {
             return Err(sys::inherited());
         }
         Ok(())

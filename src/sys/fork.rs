@@ -38,6 +38,17 @@ pub(crate) fn generation() -> u32 {
     })
 }
 
+/// Returns `true` if `generation` is that of this process.
+#[inline]
+pub(crate) fn is_current(generation: u32) -> bool {
+    with_atfork!({
+        // SAFETY: as in `generation`. A process that has no generation yet has zero here, which is none.
+        unsafe { &*CURRENT.load(Ordering::Relaxed) }.load(Ordering::Relaxed) == generation
+    } else {
+        generation == std::process::id()
+    })
+}
+
 /// Takes the next generation for a process that has none.
 #[cold]
 fn begin() -> u32 {

@@ -250,7 +250,7 @@ struct Tied {
 impl Tied {
     /// Changes the table, if the entry is still the one that was registered. Does nothing in a forked child.
     fn change(&self, change: impl FnOnce(&mut Table) -> bool) {
-        if self.shared.generation != fork::generation() {
+        if !fork::is_current(self.shared.generation) {
             return;
         }
         let _ = self.shared.change(|table| {
@@ -278,7 +278,7 @@ impl super::Tie for Tie {
     }
 
     fn is_current(&self) -> bool {
-        if self.0.shared.generation != fork::generation() {
+        if !fork::is_current(self.0.shared.generation) {
             // A forked child: its calls are refused elsewhere, and the lock may never be released.
             return true;
         }
