@@ -264,7 +264,7 @@ impl Registry {
     /// Makes all the changes of a batch, in their order, and returns the result of each. The outcome is that of the same calls
     /// one by one.
     ///
-    /// On kqueue, up to 512 changes are one kevent(2) call (and one lseek(2) for each raw descriptor that is registered).
+    /// On kqueue, up to 512 changes are one kevent(2) call (and one pread(2) for each raw descriptor that is registered).
     /// A descriptor that is named a second time begins another call. On other backends there are as many calls as changes.
     /// An entry that fails stops no other, and leaves nothing of itself registered. Every change is made before this
     /// returns. An empty batch makes no call.

@@ -1,6 +1,7 @@
 //! Small things that system calls need. Each build uses those that its backend asks for.
 #![allow(dead_code)]
 
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -61,6 +62,13 @@ pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     } else {
         Ok(result)
     }
+}
+
+/// The error number of a system call that has failed.
+#[inline]
+pub(super) fn last_errno() -> libc::c_int {
+    // The number owns nothing, and dropping an error is a call.
+    ManuallyDrop::new(io::Error::last_os_error()).raw_os_error().unwrap_or(libc::EIO)
 }
 
 pub(super) fn fcntl(fd: RawFd, command: libc::c_int, argument: libc::c_int) -> io::Result<libc::c_int> {

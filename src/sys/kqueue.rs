@@ -48,6 +48,10 @@ const PIPE_END_BESIDE_WRITE: bool = cfg!(any(target_os = "netbsd", target_os = "
 /// Whether a wait may end a tick early without an event, after a spurious wake-up (kern_event.c: `kqueue_scan`).
 const WAITS_END_EARLY: bool = cfg!(any(target_os = "openbsd", target_os = "dragonfly"));
 
+const REGISTER: u8 = Operation::Register as u8;
+const REREGISTER: u8 = Operation::Reregister as u8;
+const DEREGISTER: u8 = Operation::Deregister as u8;
+
 impl Change {
     /// What the source was registered for last, if it knows.
     #[inline(always)]
@@ -122,9 +126,12 @@ impl Kqueue {
     fn change(&self, change: &Change) -> io::Result<()> {
         self.validate(change)?;
         if self.registrations.is_plain(change) {
-            self.change_plain(change)
-        } else {
-            self.change_recorded(change)
+            return self.change_plain(change);
+        }
+        match change.operation {
+            Operation::Register => self.change_recorded::<REGISTER>(change),
+            Operation::Reregister => self.change_recorded::<REREGISTER>(change),
+            Operation::Deregister => self.change_recorded::<DEREGISTER>(change),
         }
     }
 
@@ -187,13 +194,19 @@ impl Kqueue {
         Ok(true)
     }
 
+    /// `OPERATION` is that of the change: the compiler makes one function for each.
     #[inline(never)]
-    fn change_recorded(&self, change: &Change) -> io::Result<()> {
+    fn change_recorded<const OPERATION: u8>(&self, change: &Change) -> io::Result<()> {
         if let Origin::Filter(filter) = change.origin {
             let mut list = ChangeList::for_change(change, Before::without_entry(change));
             return self.finish_filter(change, filter, list.submit(self.raw())?);
         }
-        if change.is_simple() && self.change_simple(change)? {
+        let simple = match OPERATION {
+            REGISTER => Change { operation: Operation::Register, ..*change },
+            REREGISTER => Change { operation: Operation::Reregister, ..*change },
+            _ => Change::deregister(change.fd, change.origin),
+        };
+        if simple.is_simple() && self.change_simple(&simple)? {
             return Ok(());
         }
         self.change_any(change)
@@ -285,8 +298,8 @@ impl Kqueue {
         }
     }
 
-    /// An event of an entry that was made during the wait, or the last one of a knote.
-    #[cold]
+    /// There may be an event of an entry that was made during the wait, or the last one of a knote.
+    #[inline(never)] // So that a wait on a queue without entries saves no registers for it.
     fn process_first_delivered(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
         match self.registrations.process_delivered(self.raw(), events) {
             true => self.wait(events, timeout),
@@ -334,7 +347,7 @@ impl Engine for Kqueue {
             return self.wait(events, timeout);
         }
         kevent::fill(self.raw(), &[], events, timeout)?;
-        if self.registrations.are_any() && delivery::needs_processing(events) {
+        if !events.is_empty() && self.registrations.are_any() {
             return self.process_first_delivered(events, timeout);
         }
         Ok(())

@@ -248,7 +248,7 @@ impl Registrations {
     /// Whether the change needs no entry, and there is none that it could depend on.
     #[inline]
     pub(super) fn is_plain(&self, change: &Change) -> bool {
-        !self.are_any() && needs_no_entry(change)
+        needs_no_entry(change) && !self.are_any()
     }
 
     /// The descriptor of a registration leaves its source, and stays open and registered.
@@ -296,13 +296,18 @@ impl Table {
         }
     }
 
-    #[inline]
+    #[inline(always)] // So that no entry is copied for a call.
     pub(super) fn insert(&mut self, fd: RawFd, entry: Entry) {
-        let index = fd as usize;
-        if index >= self.by_fd.len() {
-            self.by_fd.resize(index + 1, None);
+        match self.by_fd.get_mut(fd as usize) {
+            Some(place) => *place = Some(entry),
+            None => self.append(fd, entry),
         }
-        self.by_fd[index] = Some(entry);
+    }
+
+    #[cold]
+    fn append(&mut self, fd: RawFd, entry: Entry) {
+        self.by_fd.resize(fd as usize, None);
+        self.by_fd.push(Some(entry));
     }
 
     #[inline]
