@@ -1,28 +1,188 @@
-//! Says which systems have a kqueue, checks `--cfg kevio_backend="…"`, and finds libkqueue where it asks for that on
-//! Linux.
+//! Chooses the backend, and sets a cfg for each thing that the target system has.
+//!
+//! These are the only lists of systems: the library, its tests, its benches and its examples read the cfgs. A new system is one
+//! line of [`SYSTEMS`].
 
 use std::env;
 use std::process::Command;
 
-/// The systems with kqueue(2), beside Apple's.
-const KQUEUE: [&str; 4] = ["freebsd", "dragonfly", "netbsd", "openbsd"];
+/// Each system with its backend, and how it differs from [`COMMON`]: what it has besides, and with `!` what it lacks. Apple's
+/// systems are one. A Unix that is not in the list uses poll(2), and has what is common.
+#[rustfmt::skip]
+const SYSTEMS: &[(&str, &str, &str)] = &[
+    ("apple",      "kqueue", "errno_location=__error except_stays_urgent has_evfilt_except has_negative_backlog has_o_evtonly
+                              has_so_nosigpipe ignores_sigio"),
+    ("freebsd",    "kqueue", "errno_location=__error has_accept4 has_evfilt_lio has_inherit_zero has_negative_backlog
+                              has_o_path has_pollrdhup has_ppoll ignores_sigio touch_replaces_udata !has_pollrdhup_of_files"),
+    ("dragonfly",  "kqueue", "has_accept4 has_evfilt_except has_ppoll ignores_sigio waits_end_early"),
+    ("netbsd",     "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_inherit_zero has_ppoll
+                              ignores_sigio inherit_zero_has_prefix ppoll_is_pollts touch_replaces_udata"),
+    ("openbsd",    "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_evfilt_except has_inherit_zero
+                              has_negative_backlog has_ppoll ignores_sigio inherit_zero_has_prefix waits_end_early"),
+    ("linux",      "epoll",  "epoll_mod_requeues has_abstract_unix_addr has_accept4 has_epoll_pwait2 has_epollexclusive
+                              has_eventfd has_inotify has_madv_wipeonfork has_mq_descriptors has_negative_backlog has_o_path
+                              has_pidfd has_pipe_syscall has_pollable_files has_pollrdhup has_ppoll has_timerfd
+                              terminates_unix_names"),
+    ("android",    "epoll",  "errno_location=__errno epoll_mod_requeues has_abstract_unix_addr has_accept4 has_epollexclusive
+                              has_eventfd has_inotify has_madv_wipeonfork has_o_path has_pollable_files has_pollrdhup
+                              has_ppoll has_timerfd terminates_unix_names"),
+    ("illumos",    "epoll",  "errno_location=___errno edge_needs_empty_buffer has_accept4 has_eventfd has_pollrdhup
+                              has_timerfd"),
+    ("redox",      "epoll",  "!has_pthread_atfork !has_waitid"),
+    ("cygwin",     "poll",   "errno_location=__errno has_accept4 has_ppoll !has_waitid"),
+    ("emscripten", "poll",   "!has_pthread_atfork"),
+    ("haiku",      "poll",   "errno_location=_errnop has_ppoll has_short_backlog"),
+    ("hurd",       "poll",   "has_ppoll !has_sa_nocldwait"),
+    ("nto",        "poll",   "errno_location=__get_errno_ptr !has_sa_restart"),
+    ("solaris",    "poll",   "errno_location=___errno"),
+    ("vita",       "poll",   "errno_location=__errno !has_fionread !has_pthread_atfork !has_sigaction !has_waitid"),
+];
+
+/// What every system has that does not say otherwise.
+const COMMON: &str =
+    "has_fionread has_pollrdhup_of_files has_pthread_atfork has_sa_nocldwait has_sa_restart has_sigaction has_waitid";
+
+/// Every cfg, in the order of the alphabet.
+#[rustfmt::skip]
+const CFGS: &[(&str, &str)] = &[
+    ("edge_needs_empty_buffer", "a write to a pipe or eventfd that is not empty is no edge (illumos.org/issues/13436 and 16700)"),
+    ("epoll_mod_requeues", "EPOLL_CTL_MOD reports again what is ready, and costs less than a write to an eventfd"),
+    ("except_stays_urgent", "EVFILT_EXCEPT: a level-triggered knote reports urgent data that was read"),
+    ("full_pipe_ends_silently", "EVFILT_WRITE of a full pipe does not fire when the reader leaves"),
+    ("has_abstract_unix_addr", "names of Unix sockets that are not in the file system"),
+    ("has_accept4", "accept4(2), and socket(2) and pipe2(2) with flags"),
+    ("has_epoll", "epoll(7)"),
+    ("has_epoll_pwait2", "epoll_pwait2(2). Android's filter kills a process that calls it, before Android 15"),
+    ("has_epollexclusive", "EPOLLEXCLUSIVE"),
+    ("has_eventfd", "eventfd(2)"),
+    ("has_evfilt_except", "EVFILT_EXCEPT: urgent data"),
+    ("has_evfilt_lio", "EVFILT_LIO"),
+    ("has_fionread", "FIONREAD"),
+    ("has_inherit_zero", "minherit(2) with INHERIT_ZERO: a page that the kernel clears in a forked child"),
+    ("has_inotify", "inotify(7)"),
+    ("has_kqueue", "kevent(2) can be called, of the system or of libkqueue"),
+    ("has_madv_wipeonfork", "madvise(2) with MADV_WIPEONFORK: a page that the kernel clears in a forked child"),
+    ("has_mq_descriptors", "POSIX message queues are files, and mq_getattr(2) accepts their descriptors"),
+    ("has_negative_backlog", "listen(2) takes -1 for the longest queue"),
+    ("has_o_evtonly", "O_EVTONLY: a file opened with it does not keep its file system mounted"),
+    ("has_o_path", "O_PATH: a descriptor that names a file and does not open it"),
+    ("has_pidfd", "pidfd_open(2). Android's filter kills a process that calls it, before Android 12"),
+    ("has_pipe_syscall", "pipe(2) is a system call of its own, which is not pipe2(2)"),
+    ("has_pollable_files", "regular files that can be waited for: POSIX message queues, and some of /proc"),
+    ("has_pollrdhup", "POLLRDHUP: poll(2) reports a half-close"),
+    ("has_pollrdhup_of_files", "POLLRDHUP is accepted for a descriptor that is no socket"),
+    ("has_ppoll", "ppoll(2), which NetBSD calls pollts(2): poll(2) with nanoseconds and a signal mask"),
+    ("has_pthread_atfork", "pthread_atfork(3)"),
+    ("has_sa_nocldwait", "SA_NOCLDWAIT"),
+    ("has_sa_restart", "SA_RESTART and SA_ONSTACK"),
+    ("has_short_backlog", "listen(2) refuses a queue of more than 32"),
+    ("has_sigaction", "sigaction(2)"),
+    ("has_so_nosigpipe", "SO_NOSIGPIPE"),
+    ("has_timerfd", "timerfd_create(2)"),
+    ("has_waitid", "waitid(2) with WNOWAIT"),
+    ("ignores_sigio", "the default action of SIGIO is to ignore it; elsewhere it ends the process"),
+    ("inherit_zero_has_prefix", "INHERIT_ZERO is named MAP_INHERIT_ZERO"),
+    ("links_libkqueue", "kevent(2) is the function of libkqueue"),
+    ("ppoll_is_pollts", "ppoll(2) is named pollts(2)"),
+    ("selector_has_fd", "the queue of the backend is a descriptor, which poll(2) has not"),
+    ("terminates_unix_names", "the kernel counts a zero after each name of a Unix socket, as std supposes"),
+    ("touch_replaces_udata", "a kevent without EV_ADD replaces udata, and evaluates the filter again"),
+    ("waits_end_early", "kevent(2) may return a tick early, without an event"),
+];
+
+/// The cfgs that a user sets, in `RUSTFLAGS`.
+const USER_CFGS: &[&str] = &[
+    "kevio_backend, values(\"kqueue\", \"epoll\", \"poll\")",
+    "kevio_unsupported_force_fallbacks",
+    "mio_unsupported_force_poll_poll",
+    "mio_unsupported_force_waker_pipe",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=KQUEUE_LIB_DIR");
-    if let Ok(backend) = env::var("CARGO_CFG_KEVIO_BACKEND") {
+    for cfg in CFGS.iter().map(|(cfg, _)| cfg).chain(USER_CFGS) {
+        println!("cargo:rustc-check-cfg=cfg({cfg})");
+    }
+    println!("cargo:rustc-check-cfg=cfg(errno_location, values(any()))");
+    println!("cargo:rustc-check-cfg=cfg(kevio_selector, values(\"kqueue\", \"epoll\", \"poll\"))");
+
+    let system = match target("vendor").as_str() {
+        "apple" => "apple".to_owned(),
+        _ => target("os"),
+    };
+    let (_, default, differs) = SYSTEMS.iter().find(|(name, ..)| *name == system).copied().unwrap_or(("", "poll", ""));
+    let selector = selector(default);
+    println!("cargo:rustc-cfg=kevio_selector=\"{selector}\"");
+
+    let lacks: Vec<&str> =
+        differs.split_whitespace().filter_map(|cfg| cfg.strip_prefix('!')).chain(forbidden()).collect();
+    let mut has: Vec<&str> = COMMON.split_whitespace().chain(differs.split_whitespace()).collect();
+    has.extend([default, &selector].iter().filter_map(|selector| match *selector {
+        "kqueue" => Some("has_kqueue"),
+        "epoll" => Some("has_epoll"),
+        _ => None,
+    }));
+    has.extend((selector != "poll").then_some("selector_has_fd"));
+    let links_libkqueue = selector == "kqueue" && system == "linux";
+    has.extend(links_libkqueue.then_some("links_libkqueue"));
+    let errno =
+        differs.split_whitespace().find_map(|cfg| cfg.strip_prefix("errno_location=")).unwrap_or("__errno_location");
+    println!("cargo:rustc-cfg=errno_location=\"{errno}\"");
+    for (cfg, _) in CFGS {
+        if has.contains(cfg) && !lacks.contains(cfg) {
+            println!("cargo:rustc-cfg={cfg}");
+        }
+    }
+    if links_libkqueue {
+        link_libkqueue();
+    }
+}
+
+/// What the target is, as rustc says it: `os`, `vendor`, `arch`.
+fn target(what: &str) -> String {
+    env::var(format!("CARGO_CFG_TARGET_{}", what.to_uppercase())).unwrap_or_default()
+}
+
+/// Returns `true` if a user, or the tool that builds, has set a cfg.
+fn is_set(cfg: &str) -> bool {
+    env::var_os(format!("CARGO_CFG_{}", cfg.to_uppercase())).is_some()
+}
+
+/// The backend: the one that the user forces, or that of the system.
+fn selector(default: &str) -> String {
+    if let Ok(forced) = env::var("CARGO_CFG_KEVIO_BACKEND") {
         assert!(
-            ["kqueue", "epoll", "poll"].contains(&backend.as_str()),
-            "kevio_backend is \"kqueue\", \"epoll\" or \"poll\", not {backend:?}"
+            ["kqueue", "epoll", "poll"].contains(&forced.as_str()),
+            "kevio_backend is \"kqueue\", \"epoll\" or \"poll\", not {forced:?}"
         );
+        return forced;
     }
-    let is = |name, value: &str| env::var(name).is_ok_and(|found| found == value);
-    if is("CARGO_CFG_TARGET_VENDOR", "apple") || KQUEUE.iter().any(|system| is("CARGO_CFG_TARGET_OS", system)) {
-        println!("cargo:rustc-cfg=kevio_has_kqueue");
+    match is_set("mio_unsupported_force_poll_poll") {
+        true => "poll".to_owned(),
+        false => default.to_owned(),
     }
-    if !is("CARGO_CFG_KEVIO_BACKEND", "kqueue") || !is("CARGO_CFG_TARGET_OS", "linux") {
-        return;
-    }
+}
+
+/// What is not used although the system has it.
+fn forbidden() -> Vec<&'static str> {
+    let rules: [(bool, &[&str]); 4] = [
+        // The tests of what other systems do.
+        (is_set("kevio_unsupported_force_fallbacks"), &["has_inotify", "has_pidfd", "has_timerfd"]),
+        (is_set("mio_unsupported_force_waker_pipe"), &["has_eventfd"]),
+        // Miri stops at a system call that it does not know.
+        (
+            is_set("miri"),
+            &["has_epoll_pwait2", "has_madv_wipeonfork", "has_pidfd", "has_pipe_syscall", "has_pthread_atfork"],
+        ),
+        // Other architectures have pipe2(2) only, or return the descriptors in registers.
+        (!["x86", "x86_64"].contains(&target("arch").as_str()), &["has_pipe_syscall"]),
+    ];
+    rules.iter().filter(|(holds, _)| *holds).flat_map(|(_, cfgs)| *cfgs).copied().collect()
+}
+
+/// Finds libkqueue with pkg-config, or where the user says.
+fn link_libkqueue() {
     if let Some(directory) = env::var("KQUEUE_LIB_DIR").ok().or_else(pkg_config) {
         println!("cargo:rustc-link-search=native={directory}");
     }

@@ -63,7 +63,7 @@ fn bare_poll(c: &mut Criterion) {
 fn bare_poll(_: &mut Criterion) {}
 
 /// The public face of kevent(2) and the call itself: an empty queue, and a level that is told again and again.
-#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
+#[cfg(has_kqueue)]
 fn bare_kevent(c: &mut Criterion) {
     use kevio::unix::kqueue::{Flags, Kevent, Kqueue};
     let (a, _b) = UnixStream::pair().unwrap();
@@ -87,7 +87,7 @@ fn bare_kevent(c: &mut Criterion) {
     });
 }
 
-#[cfg(not(any(kevio_has_kqueue, kevio_backend = "kqueue")))]
+#[cfg(not(has_kqueue))]
 fn bare_kevent(_: &mut Criterion) {}
 
 criterion_group! {

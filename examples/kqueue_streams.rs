@@ -7,7 +7,7 @@
 //! cargo run --example kqueue_streams        # on a system with kqueue
 //! ```
 
-#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))] // It builds everywhere; a program for kqueue needs no cfg.
+#[cfg(has_kqueue)] // It builds everywhere; a program for kqueue needs no cfg.
 fn main() -> std::io::Result<()> {
     use kevio::unix::kqueue::{Flags, Kevent, Kqueue};
     use std::io::{self, Read, Write};
@@ -58,7 +58,7 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-#[cfg(not(any(kevio_has_kqueue, kevio_backend = "kqueue")))]
+#[cfg(not(has_kqueue))]
 fn main() {
     println!("There is no kqueue here. On Linux, build with --cfg kevio_backend=\"kqueue\" and libkqueue.");
 }

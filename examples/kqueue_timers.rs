@@ -6,7 +6,7 @@
 //! cargo run --example kqueue_timers 0.1     # ten times as fast
 //! ```
 
-#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))] // It builds everywhere; a program for kqueue needs no cfg.
+#[cfg(has_kqueue)] // It builds everywhere; a program for kqueue needs no cfg.
 fn main() -> std::io::Result<()> {
     use kevio::unix::kqueue::{Flags, Kevent, Kqueue, TimerUnit};
     use std::io;
@@ -44,7 +44,7 @@ fn main() -> std::io::Result<()> {
     }
 }
 
-#[cfg(not(any(kevio_has_kqueue, kevio_backend = "kqueue")))]
+#[cfg(not(has_kqueue))]
 fn main() {
     println!("There is no kqueue here. On Linux, build with --cfg kevio_backend=\"kqueue\" and libkqueue.");
 }

@@ -7,7 +7,7 @@ use std::{fmt, io};
 use crate::event::{Events, Source};
 use crate::shared::{self, Shared};
 use crate::sys::timer::Deadlines;
-use crate::sys::{self, queue_has_descriptor, Change, Engine, Operation, Origin};
+use crate::sys::{self, Change, Engine, Operation, Origin};
 use crate::{Interest, Token};
 
 type Tie = <sys::Selector as Engine>::Tie;
@@ -458,29 +458,26 @@ impl fmt::Debug for Registry {
     }
 }
 
-queue_has_descriptor! {
-    /// The queue's own descriptor, which is readable when there are events.
-    impl std::os::fd::AsFd for Registry {
-        fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-            self.shared.selector().as_fd()
-        }
+/// The queue's own descriptor, which is readable when there are events.
+#[cfg(selector_has_fd)]
+impl std::os::fd::AsFd for Registry {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.shared.selector().as_fd()
     }
 }
 
-queue_has_descriptor! {
-    /// The queue's own descriptor, which is readable when there are events.
-    impl std::os::fd::AsRawFd for Registry {
-        fn as_raw_fd(&self) -> std::os::fd::RawFd {
-            std::os::fd::AsFd::as_fd(self).as_raw_fd()
-        }
+/// The queue's own descriptor, which is readable when there are events.
+#[cfg(selector_has_fd)]
+impl std::os::fd::AsRawFd for Registry {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsFd::as_fd(self).as_raw_fd()
     }
 }
 
-queue_has_descriptor! {
-    /// The queue's own descriptor, which is readable when there are events.
-    impl std::os::fd::AsRawFd for Poll {
-        fn as_raw_fd(&self) -> std::os::fd::RawFd {
-            self.registry.as_raw_fd()
-        }
+/// The queue's own descriptor, which is readable when there are events.
+#[cfg(selector_has_fd)]
+impl std::os::fd::AsRawFd for Poll {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.registry.as_raw_fd()
     }
 }

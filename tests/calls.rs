@@ -6,11 +6,11 @@
 mod counter;
 
 /// Counts calls of the C library's functions: on Linux too with libkqueue, whose `kevent` is many calls.
-#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
+#[cfg(has_kqueue)]
 #[path = "calls/handed_on.rs"]
 mod counter;
 
 /// Where there is a counter.
-#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue", all(target_os = "linux", target_pointer_width = "64")))]
+#[cfg(any(has_kqueue, all(target_os = "linux", target_pointer_width = "64")))]
 #[path = "calls/costs.rs"]
 mod costs;

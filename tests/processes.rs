@@ -67,7 +67,7 @@ fn forks_and_programs() {
     #[cfg(target_os = "linux")]
     forks::two_processes_with_the_same_number();
     nothing_is_left_open_in_a_program_that_is_run();
-    #[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
+    #[cfg(has_kqueue)]
     {
         bare_kqueue::is_left_alone_by_a_child();
         bare_kqueue::counts_signals();
@@ -278,7 +278,7 @@ fn nothing_is_left_open_in_a_program_that_is_run() {
 }
 
 /// The same of a bare kqueue, where there is one.
-#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
+#[cfg(has_kqueue)]
 mod bare_kqueue {
     use super::*;
     use kevio::unix::kqueue::{Filter, Flags, Kevent, Kqueue};

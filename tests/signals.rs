@@ -484,7 +484,13 @@ fn how_it_can_be_registered() {
 
 /// After an error of `deregister` nothing of it is left.
 #[cfg(all(
-    any(kevio_has_kqueue, target_os = "linux", target_os = "android", target_os = "illumos", target_os = "redox"),
+    any(
+        all(has_kqueue, not(links_libkqueue)),
+        target_os = "linux",
+        target_os = "android",
+        target_os = "illumos",
+        target_os = "redox"
+    ),
     not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
 ))]
 #[test]

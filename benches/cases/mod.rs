@@ -2,7 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod bare;
-#[cfg(kevio_has_kqueue)]
+#[cfg(all(has_kqueue, not(links_libkqueue)))]
 mod bare_kqueue;
 mod subject;
 
@@ -48,7 +48,7 @@ pub fn all() -> Vec<Case> {
             if kevio::BACKEND == kevio::Backend::Epoll {
                 entrants.push((bare::Epoll::NAME, Box::new(|| $case::<bare::Epoll>($($argument)?))));
             }
-            #[cfg(kevio_has_kqueue)]
+            #[cfg(all(has_kqueue, not(links_libkqueue)))]
             if kevio::BACKEND == kevio::Backend::Kqueue {
                 entrants.push((bare_kqueue::Kqueue::NAME, Box::new(|| $case::<bare_kqueue::Kqueue>($($argument)?))));
             }
@@ -125,9 +125,9 @@ fn listener() -> TcpListener {
 /// accept4(2), for those that leave it to the program.
 fn accept(listener: &TcpListener) -> Option<TcpStream> {
     let socket = socket2::SockRef::from(listener);
-    #[cfg(any(target_os = "linux", all(kevio_has_kqueue, not(target_vendor = "apple"))))]
+    #[cfg(any(target_os = "linux", all(has_kqueue, not(links_libkqueue), not(target_vendor = "apple"))))]
     let accepted = socket.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
-    #[cfg(not(any(target_os = "linux", all(kevio_has_kqueue, not(target_vendor = "apple")))))]
+    #[cfg(not(any(target_os = "linux", all(has_kqueue, not(links_libkqueue), not(target_vendor = "apple")))))]
     let accepted =
         socket.accept().and_then(|(socket, address)| socket.set_nonblocking(true).map(|()| (socket, address)));
     accepted.ok().map(|(socket, _)| socket.into())

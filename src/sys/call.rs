@@ -148,7 +148,7 @@ impl Refusal {
 /// Writes to what wakes somebody, and makes room first if it is full of wakes that nobody had to drain.
 pub(super) fn signal(mut to: impl io::Write, wake: &[u8], drain: impl Fn()) -> io::Result<()> {
     // illumos reports an edge only when there was nothing in it (illumos.org/issues/13436 and 16700).
-    if cfg!(target_os = "illumos") {
+    if cfg!(edge_needs_empty_buffer) {
         drain();
     }
     loop {
@@ -166,35 +166,17 @@ pub(super) fn signal(mut to: impl io::Write, wake: &[u8], drain: impl Fn()) -> i
 ///
 /// It may be used in this thread only.
 pub(super) unsafe fn errno() -> *mut libc::c_int {
-    #[cfg(any(target_os = "illumos", target_os = "solaris"))]
+    #[cfg(errno_location = "___errno")]
     use libc::___errno as location;
-    #[cfg(any(
-        target_os = "netbsd",
-        target_os = "openbsd",
-        target_os = "android",
-        target_os = "cygwin",
-        target_os = "vita"
-    ))]
+    #[cfg(errno_location = "__errno")]
     use libc::__errno as location;
-    #[cfg(not(any(
-        target_vendor = "apple",
-        target_os = "freebsd",
-        target_os = "netbsd",
-        target_os = "openbsd",
-        target_os = "android",
-        target_os = "cygwin",
-        target_os = "vita",
-        target_os = "illumos",
-        target_os = "solaris",
-        target_os = "haiku",
-        target_os = "nto"
-    )))]
+    #[cfg(errno_location = "__errno_location")]
     use libc::__errno_location as location;
-    #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+    #[cfg(errno_location = "__error")]
     use libc::__error as location;
-    #[cfg(target_os = "nto")]
+    #[cfg(errno_location = "__get_errno_ptr")]
     use libc::__get_errno_ptr as location;
-    #[cfg(target_os = "haiku")]
+    #[cfg(errno_location = "_errnop")]
     use libc::_errnop as location;
     // SAFETY: no arguments.
     unsafe { location() }

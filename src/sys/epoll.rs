@@ -118,7 +118,10 @@ const _: () = {
 const MOST_EVENTS: usize = i32::MAX as usize / 16;
 
 /// `EPOLLEXCLUSIVE`, where there is one.
-const EXCLUSIVE: Option<i32> = with_exclusive!({ Some(libc::EPOLLEXCLUSIVE) } else { None });
+#[cfg(has_epollexclusive)]
+const EXCLUSIVE: Option<i32> = Some(libc::EPOLLEXCLUSIVE);
+#[cfg(not(has_epollexclusive))]
+const EXCLUSIVE: Option<i32> = None;
 
 #[inline]
 fn mask(interest: Interest) -> io::Result<u32> {
@@ -401,24 +404,28 @@ impl Engine for Epoll {
 
     fn add_waker(&self, token: Token) -> io::Result<Waker> {
         let notify = Notify::new()?;
-        let events = with_requeue!({
+        #[cfg(epoll_mod_requeues)]
+        let events = {
             notify.signal()?;
             0
-        } else {
-            libc::EPOLLIN as u32
-        });
+        };
+        #[cfg(not(epoll_mod_requeues))]
+        let events = libc::EPOLLIN as u32;
         self.control(libc::EPOLL_CTL_ADD, notify.as_raw_fd(), events | libc::EPOLLET as u32, token)?;
         Ok(Waker { notify, token })
     }
 
     #[inline]
     fn wake(&self, waker: &Waker) -> io::Result<()> {
-        with_requeue!({
+        #[cfg(epoll_mod_requeues)]
+        {
             let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
             self.control(libc::EPOLL_CTL_MOD, waker.notify.as_raw_fd(), events, waker.token)
-        } else {
+        }
+        #[cfg(not(epoll_mod_requeues))]
+        {
             waker.notify.signal()
-        })
+        }
     }
 
     // Closing it is all. A forked child shares the queue: were it to deregister its copy, the parent's would be gone.
@@ -502,7 +509,8 @@ unsafe fn pwait2(
     room: usize,
     timeout: Duration,
 ) -> Option<io::Result<usize>> {
-    with_pwait2!({
+    #[cfg(has_epoll_pwait2)]
+    {
         /// `struct __kernel_timespec`: 64 bits on every architecture, whatever `time_t` has.
         #[repr(C)]
         struct KernelTimespec(i64, i64);
@@ -526,8 +534,10 @@ unsafe fn pwait2(
             }
             result => Some(result.map(|n| n as usize)),
         }
-    } else {
+    }
+    #[cfg(not(has_epoll_pwait2))]
+    {
         let _ = (epoll, records, room, timeout);
         None
-    })
+    }
 }

@@ -104,7 +104,10 @@ pub(super) fn identify(fd: RawFd) -> io::Result<Option<Identity>> {
 /// How it was opened: to read, to write, or both. A descriptor that was not opened (`O_PATH`) is `EBADF`.
 fn access(fd: RawFd) -> io::Result<libc::c_int> {
     let flags = fcntl(fd, libc::F_GETFL, 0)?;
-    let is_path = with_path_descriptors!({ flags & libc::O_PATH != 0 } else { false });
+    #[cfg(has_o_path)]
+    let is_path = flags & libc::O_PATH != 0;
+    #[cfg(not(has_o_path))]
+    let is_path = false;
     if is_path {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
@@ -113,26 +116,32 @@ fn access(fd: RawFd) -> io::Result<libc::c_int> {
 
 /// Whether the readiness of a regular file changes. poll(2) reports both directions of every file that does not know.
 fn can_wait(fd: RawFd) -> bool {
-    with_files_to_wait_for!({
+    #[cfg(has_pollable_files)]
+    {
         let both = libc::POLLIN | libc::POLLOUT;
         let mut probed = [libc::pollfd { fd, events: both, revents: 0 }];
         let is_probed = super::ppoll::poll(&mut probed, Some(std::time::Duration::ZERO), None).is_ok();
         is_message_queue(fd) || (is_probed && probed[0].revents & both != both)
-    } else {
+    }
+    #[cfg(not(has_pollable_files))]
+    {
         let _ = fd;
         false
-    })
+    }
 }
 
 fn is_message_queue(fd: RawFd) -> bool {
-    with_message_queues!({
+    #[cfg(has_mq_descriptors)]
+    {
         let mut attributes = MaybeUninit::<libc::mq_attr>::uninit();
         // SAFETY: the kernel writes one `mq_attr`, and there is room for it.
         unsafe { libc::mq_getattr(fd, attributes.as_mut_ptr()) == 0 }
-    } else {
+    }
+    #[cfg(not(has_mq_descriptors))]
+    {
         let _ = fd;
         false
-    })
+    }
 }
 
 /// The device of the anonymous pipes, whose inodes are their own; the inode of a FIFO is the file's.
@@ -175,15 +184,18 @@ pub(super) fn measure(fd: RawFd) -> io::Result<Option<Measure>> {
 
 /// How many bytes can be read (FIONREAD); `None` of what does not know.
 pub(super) fn unread(fd: RawFd) -> Option<i32> {
-    with_fionread!({
+    #[cfg(has_fionread)]
+    {
         let mut bytes: libc::c_int = 0;
         // SAFETY: the kernel writes one `int`.
         let result = unsafe { libc::ioctl(fd, libc::FIONREAD as _, &mut bytes) };
         (result == 0).then_some(bytes)
-    } else {
+    }
+    #[cfg(not(has_fionread))]
+    {
         let _ = fd;
         None
-    })
+    }
 }
 
 #[cfg(test)]

@@ -26,27 +26,33 @@ static LAST: AtomicU32 = AtomicU32::new(0);
 /// Safe in a signal handler, once the process or an ancestor has called it outside of one.
 #[inline]
 pub(crate) fn generation() -> u32 {
-    with_atfork!({
+    #[cfg(has_pthread_atfork)]
+    {
         // Relaxed: what the pointer leads to was zero before any thread could store it.
         // SAFETY: the pointer leads to a static, or to a page that is never unmapped.
         match unsafe { &*CURRENT.load(Ordering::Relaxed) }.load(Ordering::Relaxed) {
             0 => begin(),
             generation => generation,
         }
-    } else {
+    }
+    #[cfg(not(has_pthread_atfork))]
+    {
         std::process::id()
-    })
+    }
 }
 
 /// Returns `true` if `generation` is that of this process.
 #[inline]
 pub(crate) fn is_current(generation: u32) -> bool {
-    with_atfork!({
+    #[cfg(has_pthread_atfork)]
+    {
         // SAFETY: as in `generation`. A process that has no generation yet has zero here, which is none.
         unsafe { &*CURRENT.load(Ordering::Relaxed) }.load(Ordering::Relaxed) == generation
-    } else {
+    }
+    #[cfg(not(has_pthread_atfork))]
+    {
         generation == std::process::id()
-    })
+    }
 }
 
 /// Takes the next generation for a process that has none.
@@ -82,9 +88,9 @@ fn install() -> *mut AtomicU32 {
 }
 
 /// A page of zeroes that the kernel replaces by zeroes in a forked child; `None` where it cannot.
-#[cfg(not(miri))]
 fn page() -> Option<*mut AtomicU32> {
-    with_cleared_pages!({
+    #[cfg(any(has_madv_wipeonfork, has_inherit_zero))]
+    {
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
         // SAFETY: no pointers.
         let size = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
@@ -100,53 +106,47 @@ fn page() -> Option<*mut AtomicU32> {
         // SAFETY: as above.
         unsafe { libc::munmap(page, size) };
         None
-    } else {
+    }
+    #[cfg(not(any(has_madv_wipeonfork, has_inherit_zero)))]
+    {
         None
-    })
-}
-
-#[cfg(miri)] // Miri knows no madvise(2), and has no fork(2).
-fn page() -> Option<*mut AtomicU32> {
-    None
-}
-
-with_wipe_on_fork! { item
-    /// # Safety
-    ///
-    /// The page is mapped and not in use.
-    #[allow(dead_code)] // Miri.
-    unsafe fn is_cleared_in_a_child(page: *mut libc::c_void, size: usize) -> bool {
-        // Some versions of QEMU accept any advice and do nothing (BoringSSL, crypto/fipsmodule/rand/fork_detect.c).
-        // SAFETY: the caller's promise; the kernel knows no such advice, or it changes the contents of an unused page.
-        unsafe { libc::madvise(page, size, -1) != 0 && libc::madvise(page, size, libc::MADV_WIPEONFORK) == 0 }
     }
 }
 
-with_inherit_zero! { item
-    /// # Safety
-    ///
-    /// The page is mapped and not in use.
-    unsafe fn is_cleared_in_a_child(page: *mut libc::c_void, size: usize) -> bool {
-        #[cfg(target_os = "freebsd")]
-        use libc::INHERIT_ZERO;
-        #[cfg(not(target_os = "freebsd"))]
-        use libc::MAP_INHERIT_ZERO as INHERIT_ZERO;
-        // SAFETY: the caller's promise.
-        unsafe { libc::minherit(page, size, INHERIT_ZERO) == 0 }
-    }
+/// # Safety
+///
+/// The page is mapped and not in use.
+#[cfg(has_madv_wipeonfork)]
+unsafe fn is_cleared_in_a_child(page: *mut libc::c_void, size: usize) -> bool {
+    // Some versions of QEMU accept any advice and do nothing (BoringSSL, crypto/fipsmodule/rand/fork_detect.c).
+    // SAFETY: the caller's promise; the kernel knows no such advice, or it changes the contents of an unused page.
+    unsafe { libc::madvise(page, size, -1) != 0 && libc::madvise(page, size, libc::MADV_WIPEONFORK) == 0 }
+}
+
+/// # Safety
+///
+/// The page is mapped and not in use.
+#[cfg(has_inherit_zero)]
+unsafe fn is_cleared_in_a_child(page: *mut libc::c_void, size: usize) -> bool {
+    #[cfg(not(inherit_zero_has_prefix))]
+    use libc::INHERIT_ZERO;
+    #[cfg(inherit_zero_has_prefix)]
+    use libc::MAP_INHERIT_ZERO as INHERIT_ZERO;
+    // SAFETY: the caller's promise.
+    unsafe { libc::minherit(page, size, INHERIT_ZERO) == 0 }
 }
 
 /// Registers the handler of pthread_atfork(3). Two threads may both register it, which does no harm.
 fn clear_after_fork() {
-    #[cfg(not(miri))] // As `page`.
-    with_atfork!({
+    #[cfg(has_pthread_atfork)]
+    {
         extern "C" fn clear() {
             // SAFETY: as in `generation`. What is not set yet is zero already.
             unsafe { &*CURRENT.load(Ordering::Relaxed) }.store(0, Ordering::Relaxed);
         }
         // SAFETY: the handler only stores a number. Without memory for it the page has to do.
         unsafe { libc::pthread_atfork(None, None, Some(clear)) };
-    } else {});
+    }
 }
 
 /// A static lock, and what it guards.
@@ -228,7 +228,7 @@ mod tests {
         }
         each_child_and_grandchild_has_a_new_generation();
         every_child_of_many_has_a_new_generation();
-        #[cfg(target_os = "linux")]
+        #[cfg(has_madv_wipeonfork)]
         a_child_of_the_bare_system_call_has_a_new_generation();
         a_child_does_not_wait_for_a_lock_of_its_parent();
     }
@@ -256,7 +256,7 @@ mod tests {
     }
 
     /// No handler of pthread_atfork(3) runs then.
-    #[cfg(target_os = "linux")]
+    #[cfg(has_madv_wipeonfork)]
     fn a_child_of_the_bare_system_call_has_a_new_generation() {
         let here = generation();
         if ptr::eq(CURRENT.load(Ordering::Acquire), &CLEARED_BY_HANDLER) {

@@ -43,10 +43,10 @@ pub(crate) struct Kqueue {
 }
 
 /// Whether the write filter of a full pipe does not fire when the reader leaves: see `Kqueue::add_pipe_end_beside`.
-const PIPE_END_BESIDE_WRITE: bool = cfg!(any(target_os = "netbsd", target_os = "openbsd"));
+const PIPE_END_BESIDE_WRITE: bool = cfg!(full_pipe_ends_silently);
 
 /// Whether a wait may end a tick early without an event, after a spurious wake-up (kern_event.c: `kqueue_scan`).
-const WAITS_END_EARLY: bool = cfg!(any(target_os = "openbsd", target_os = "dragonfly"));
+const WAITS_END_EARLY: bool = cfg!(waits_end_early);
 
 const REGISTER: u8 = Operation::Register as u8;
 const REREGISTER: u8 = Operation::Reregister as u8;

@@ -41,106 +41,6 @@ use std::{fmt, io};
 
 use crate::{Changes, Interest, Token};
 
-/// What some systems have and others have to do without: `name!({ with it } else { without })`, of which only the one
-/// that applies is compiled, or `name! { item … }`, an item that is compiled where they have it.
-macro_rules! capabilities {
-    ($($(#[$doc:meta])* $name:ident: $systems:meta;)+) => {$(
-        $(#[$doc])*
-        #[cfg($systems)]
-        #[allow(unused_macros)]
-        macro_rules! $name {
-            (item $with:item) => { $with };
-            ($with:block else $without:block) => { $with };
-        }
-        #[cfg(not($systems))]
-        #[allow(unused_macros)]
-        macro_rules! $name {
-            (item $with:item) => {};
-            ($with:block else $without:block) => { $without };
-        }
-    )+};
-}
-
-capabilities! {
-    /// pipe2(2), socket(2) and accept4(2) make descriptors non-blocking and close-on-exec; else fcntl(2) does.
-    with_flags: any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "dragonfly",
-        target_os = "netbsd",
-        target_os = "openbsd",
-        target_os = "illumos",
-        target_os = "cygwin"
-    );
-    /// pipe(2) is a system call with its numbers in memory, and is not pipe2(2).
-    with_bare_pipe: all(target_os = "linux", any(target_arch = "x86_64", target_arch = "x86"), not(miri));
-    /// ppoll(2): poll(2) with nanoseconds and a signal mask. NetBSD's is called pollts(2).
-    with_ppoll: any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "dragonfly",
-        target_os = "netbsd",
-        target_os = "openbsd",
-        target_os = "haiku",
-        target_os = "hurd",
-        target_os = "cygwin"
-    );
-    /// `POLLRDHUP`: poll(2) tells a half-close from data.
-    with_pollrdhup: any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "illumos");
-    /// `POLLRDHUP` may be part of the question for any kind of descriptor.
-    with_half_close_of_files: not(target_os = "freebsd");
-    /// `O_PATH`: a descriptor that names a file and does not open it.
-    with_path_descriptors: any(target_os = "linux", target_os = "android", target_os = "freebsd");
-    /// Regular files that can be waited for: POSIX message queues, and some of `/proc`.
-    with_files_to_wait_for: any(target_os = "linux", target_os = "android");
-    /// mq_getattr(2) of a descriptor: POSIX message queues are files.
-    with_message_queues: target_os = "linux";
-    /// epoll_pwait2(2): epoll_wait(2) with nanoseconds. Android's filter kills a process that calls it, before Android 15.
-    with_pwait2: all(target_os = "linux", not(miri));
-    /// `EVFILT_EXCEPT`: kqueue tells of urgent data.
-    with_except: any(target_vendor = "apple", target_os = "dragonfly", target_os = "openbsd");
-    /// `FIONREAD`: how much is unread.
-    with_fionread: not(target_os = "vita");
-    /// `EPOLL_CTL_MOD` reports again what is ready, edge-triggered or not, and costs less than a write to an eventfd.
-    with_requeue: any(target_os = "linux", target_os = "android");
-    /// `EPOLLEXCLUSIVE`: of several queues that wait for one open file, not all are woken.
-    with_exclusive: any(target_os = "linux", target_os = "android");
-    /// pidfd_open(2): a process that is a descriptor. Android's filter kills a process that calls it, before Android 12.
-    with_pidfd: all(target_os = "linux", not(any(miri, kevio_unsupported_force_fallbacks)));
-    /// `SA_RESTART` and `SA_ONSTACK`: a handler does not end the calls it interrupts, and runs on a stack of its own.
-    with_restart: not(target_os = "nto");
-    /// `SA_NOCLDWAIT`: children are not kept for who waits for them.
-    with_nocldwait: not(target_os = "hurd");
-    /// SIGIO is ignored by default; elsewhere it ends the process (signal(7), signal(3) of the BSDs).
-    with_ignored_sigio: any(
-        target_vendor = "apple",
-        target_os = "freebsd",
-        target_os = "dragonfly",
-        target_os = "netbsd",
-        target_os = "openbsd"
-    );
-    /// madvise(2) with `MADV_WIPEONFORK`: a page that the kernel clears in a forked child.
-    with_wipe_on_fork: any(target_os = "linux", target_os = "android");
-    /// minherit(2) with `INHERIT_ZERO`: the same.
-    with_inherit_zero: any(target_os = "freebsd", target_os = "netbsd", target_os = "openbsd");
-    /// One of the two.
-    with_cleared_pages: any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "netbsd",
-        target_os = "openbsd"
-    );
-    /// pthread_atfork(3): a function that runs in a forked child before fork(2) returns.
-    with_atfork: not(any(target_os = "redox", target_os = "emscripten", target_os = "vita"));
-    /// The kernel counts a zero after each name of a Unix socket, as std supposes; also after one that fills `sun_path`.
-    with_whole_names: any(target_os = "linux", target_os = "android");
-    /// Names of Unix sockets that are not in the file system.
-    with_abstract_names: any(target_os = "linux", target_os = "android");
-}
-
 pub(crate) mod call;
 mod file;
 pub(crate) mod fork;
@@ -464,147 +364,46 @@ pub(crate) fn unsupported() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "this backend cannot wait for such an interest")
 }
 
-/// Compiles the chosen engine as `Selector`, and for the tests every other one that the host has.
-macro_rules! choose {
-    (descriptor if $descriptor:meta; $($module:ident::$engine:ident if $chosen:meta, tested if $host:meta;)+) => {
-        $(
-            #[cfg(any($chosen, all(test, $host)))]
-            mod $module;
+#[cfg(any(kevio_selector = "epoll", all(test, has_epoll)))]
+mod epoll;
+#[cfg(has_eventfd)]
+mod eventfd;
+#[cfg(has_kqueue)]
+pub(crate) mod kevent;
+#[cfg(any(kevio_selector = "kqueue", all(test, has_kqueue)))]
+mod kqueue;
+#[cfg(any(kevio_selector = "poll", test))]
+mod poll;
 
-            /// The engine that kevio is built on.
-            #[cfg($chosen)]
-            pub(crate) type Selector = $module::$engine;
-        )+
+/// The backend that kevio is built on.
+#[cfg(kevio_selector = "epoll")]
+pub(crate) use self::epoll::Epoll as Selector;
+#[cfg(kevio_selector = "kqueue")]
+pub(crate) use self::kqueue::Kqueue as Selector;
+#[cfg(kevio_selector = "poll")]
+pub(crate) use self::poll::PollSet as Selector;
 
-        #[cfg(test)]
-        mod contract {
-            $(
-                #[cfg(any($chosen, $host))]
-                mod $module {
-                    crate::sys::tests::cases!(crate::sys::$module::$engine);
-                }
-            )+
-        }
+#[cfg(has_eventfd)]
+#[allow(unused_imports)] // kqueue has user events.
+use self::eventfd::EventFd as Notify;
+#[cfg(not(has_eventfd))]
+#[allow(unused_imports)] // As above.
+use self::self_pipe::SelfPipe as Notify;
 
-        #[cfg(test)]
-        mod pairs {
-            crate::sys::tests::differential::pairs! { $($module::$engine if any($chosen, $host);)+ }
-        }
+#[cfg(not(has_timerfd))]
+mod deadlines;
+#[cfg(has_timerfd)]
+mod timerfd;
+#[cfg(not(has_timerfd))]
+use self::deadlines as clock;
+#[cfg(has_timerfd)]
+use self::timerfd as clock;
 
-        /// Compiles an item where the queue is a descriptor, which poll(2)'s is not.
-        #[cfg($descriptor)]
-        macro_rules! queue_has_descriptor {
-            ($item:item) => { $item };
-        }
-        #[cfg(not($descriptor))]
-        macro_rules! queue_has_descriptor {
-            ($item:item) => {};
-        }
-    };
-}
-
-/// Which systems have what: a new one is a word here. The rest of this macro is the rule of choice.
-macro_rules! systems {
-    (kqueue: $kqueue:meta, epoll: $epoll:meta, eventfd: $eventfd:meta, timerfd: $timerfd:meta, inotify: $inotify:meta,
-     sigaction: $sigaction:meta, waitid: $waitid:meta) => {
-        choose! {
-            descriptor if any(
-                kevio_backend = "kqueue",
-                kevio_backend = "epoll",
-                all(any($kqueue, $epoll), not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll)))
-            );
-            kqueue::Kqueue if any(
-                kevio_backend = "kqueue",
-                all(
-                    $kqueue,
-                    not(any(kevio_backend = "epoll", kevio_backend = "poll", mio_unsupported_force_poll_poll))
-                )
-            ), tested if $kqueue;
-            epoll::Epoll if any(
-                kevio_backend = "epoll",
-                all(
-                    $epoll,
-                    not(any(kevio_backend = "kqueue", kevio_backend = "poll", mio_unsupported_force_poll_poll))
-                )
-            ), tested if $epoll;
-            poll::PollSet if any(
-                kevio_backend = "poll",
-                all(
-                    any(mio_unsupported_force_poll_poll, not(any($kqueue, $epoll))),
-                    not(any(kevio_backend = "kqueue", kevio_backend = "epoll"))
-                )
-            ), tested if unix;
-        }
-
-        #[cfg(any($kqueue, kevio_backend = "kqueue"))]
-        pub(crate) mod kevent;
-
-        /// Compiles an item where kevent(2) can be called.
-        #[cfg(any($kqueue, kevio_backend = "kqueue"))]
-        #[allow(unused_macros)] // It is for `unix::kqueue`.
-        macro_rules! kqueue_exists {
-            ($item:item) => {
-                $item
-            };
-        }
-        #[cfg(not(any($kqueue, kevio_backend = "kqueue")))]
-        #[allow(unused_macros)] // It is for `unix::kqueue`.
-        macro_rules! kqueue_exists {
-            ($item:item) => {};
-        }
-
-        #[cfg(all($eventfd, any(test, not(mio_unsupported_force_waker_pipe))))]
-        mod eventfd;
-        #[cfg(all($eventfd, not(mio_unsupported_force_waker_pipe)))]
-        #[allow(unused_imports)] // kqueue has something better.
-        use self::eventfd::EventFd as Notify;
-        #[cfg(not(all($eventfd, not(mio_unsupported_force_waker_pipe))))]
-        #[allow(unused_imports)] // kqueue has something better.
-        use self::self_pipe::SelfPipe as Notify;
-
-        #[cfg(not(all($timerfd, not(kevio_unsupported_force_fallbacks))))]
-        mod deadlines;
-        #[cfg(all($timerfd, not(kevio_unsupported_force_fallbacks)))]
-        mod timerfd;
-        #[cfg(not(all($timerfd, not(kevio_unsupported_force_fallbacks))))]
-        use self::deadlines as clock;
-        #[cfg(all($timerfd, not(kevio_unsupported_force_fallbacks)))]
-        use self::timerfd as clock;
-
-        #[cfg(all($inotify, not(kevio_unsupported_force_fallbacks)))]
-        mod inotify;
-        #[cfg(not(all($inotify, not(kevio_unsupported_force_fallbacks))))]
-        #[path = "no_inotify.rs"]
-        mod inotify;
-
-        #[cfg($waitid)]
-        mod sigchld;
-        #[cfg(not($waitid))]
-        #[path = "no_sigchld.rs"]
-        mod sigchld;
-        #[cfg($sigaction)]
-        pub(crate) mod signal;
-        #[cfg(not($sigaction))]
-        #[path = "no_signal.rs"]
-        pub(crate) mod signal;
-    };
-}
-
-systems! {
-    // Tests and examples ask for it too: which systems these are stands in build.rs.
-    kqueue: kevio_has_kqueue,
-    epoll: any(target_os = "linux", target_os = "android", target_os = "illumos", target_os = "redox"),
-    eventfd: any(target_os = "linux", target_os = "android", target_os = "illumos"),
-    timerfd: any(target_os = "linux", target_os = "android", target_os = "illumos"),
-    inotify: any(target_os = "linux", target_os = "android"),
-    sigaction: not(target_os = "vita"),
-    waitid: not(any(target_os = "redox", target_os = "cygwin", target_os = "vita"))
-}
-
-#[allow(clippy::single_component_path_imports)] // It gives the macro a path.
-#[cfg(feature = "os-ext")]
-pub(crate) use kqueue_exists;
-#[allow(clippy::single_component_path_imports)] // As above.
-pub(crate) use queue_has_descriptor;
+#[cfg_attr(not(has_inotify), path = "no_inotify.rs")]
+mod inotify;
+#[cfg_attr(not(has_waitid), path = "no_sigchld.rs")]
+mod sigchld;
+#[cfg_attr(not(has_sigaction), path = "no_signal.rs")]
+pub(crate) mod signal;
 
 pub(crate) type RawEvent = <Selector as Engine>::Event;

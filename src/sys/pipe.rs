@@ -10,22 +10,24 @@ use super::call::Refusal;
 
 /// The reading and the writing end of a new pipe, non-blocking and close-on-exec.
 pub(crate) fn pipe() -> io::Result<[OwnedFd; 2]> {
-    with_flags!({
+    #[cfg(has_accept4)]
+    {
         static PIPE2: Refusal = Refusal::new();
         PIPE2.call(with_flags, without_flags)
-    } else {
+    }
+    #[cfg(not(has_accept4))]
+    {
         without_flags()
-    })
+    }
 }
 
-with_flags! { item
-    fn with_flags() -> io::Result<[OwnedFd; 2]> {
-        let mut fds = [-1; 2];
-        // SAFETY: the kernel writes two numbers, and there is room for two.
-        check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
-        // SAFETY: the kernel has just made these descriptors, and they have no other owner.
-        Ok(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
+#[cfg(has_accept4)]
+fn with_flags() -> io::Result<[OwnedFd; 2]> {
+    let mut fds = [-1; 2];
+    // SAFETY: the kernel writes two numbers, and there is room for two.
+    check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    // SAFETY: the kernel has just made these descriptors, and they have no other owner.
+    Ok(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 #[cold]
@@ -48,11 +50,14 @@ fn without_flags() -> io::Result<[OwnedFd; 2]> {
 ///
 /// There is room for two numbers.
 unsafe fn plain_pipe(fds: *mut libc::c_int) -> libc::c_int {
-    with_bare_pipe!({
+    #[cfg(has_pipe_syscall)]
+    {
         // SAFETY: the caller's promise.
         unsafe { libc::syscall(libc::SYS_pipe, fds) as libc::c_int }
-    } else {
+    }
+    #[cfg(not(has_pipe_syscall))]
+    {
         // SAFETY: the caller's promise.
         unsafe { libc::pipe(fds) }
-    })
+    }
 }

@@ -27,7 +27,10 @@ use crate::interest::Mode;
 use crate::{Interest, Token};
 
 /// The peer will send no more. Where it does not exist a half-close shows as `POLLIN` alone.
-const POLLRDHUP: c_short = with_pollrdhup!({ libc::POLLRDHUP } else { 0 });
+#[cfg(has_pollrdhup)]
+const POLLRDHUP: c_short = libc::POLLRDHUP;
+#[cfg(not(has_pollrdhup))]
+const POLLRDHUP: c_short = 0;
 
 /// How long a wait may last while something has to be looked at: at first, and at most.
 const TICKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));

@@ -20,11 +20,12 @@ pub(crate) fn poll(
     signals: Option<&libc::sigset_t>,
 ) -> io::Result<usize> {
     let in_milliseconds = timeout.map_or(true, |timeout| timeout.subsec_nanos() % 1_000_000 == 0);
-    if signals.is_none() && (in_milliseconds || !with_ppoll!({ true } else { false })) {
+    if signals.is_none() && (in_milliseconds || !cfg!(has_ppoll)) {
         // ppoll(2) could say the same and costs more: on Linux a fifth, if there is little to wait for.
         return poll_milliseconds(fds, timeout);
     }
-    with_ppoll!({
+    #[cfg(has_ppoll)]
+    {
         static PPOLL: call::Refusal = call::Refusal::new();
         if signals.is_some() {
             return ppoll(fds, timeout, signals);
@@ -36,9 +37,11 @@ pub(crate) fn poll(
             }
         }
         PPOLL.fall_back(|| poll_milliseconds(fds, timeout))
-    } else {
+    }
+    #[cfg(not(has_ppoll))]
+    {
         Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no ppoll(2)"))
-    })
+    }
 }
 
 #[inline(always)] // As `poll`.
@@ -48,20 +51,19 @@ fn poll_milliseconds(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Resul
     call::check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout) }).map(|n| n as usize)
 }
 
-with_ppoll! { item
-    #[inline(always)] // As `poll`.
-    fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>, signals: Option<&libc::sigset_t>) -> io::Result<usize> {
-        #[cfg(target_os = "netbsd")]
-        use libc::pollts as ppoll;
-        #[cfg(not(target_os = "netbsd"))]
-        use libc::ppoll;
-        let timeout = timeout.map(call::timespec);
-        let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout as *const _);
-        let signals = signals.map_or(std::ptr::null(), |signals| signals as *const _);
-        // SAFETY: the kernel reads and writes `len` records; `timeout` and `signals` are null or point to values that
-        // outlive the call.
-        call::check(unsafe { ppoll(fds.as_mut_ptr(), fds.len() as _, timeout, signals) }).map(|n| n as usize)
-    }
+#[cfg(has_ppoll)]
+#[inline(always)] // As `poll`.
+fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>, signals: Option<&libc::sigset_t>) -> io::Result<usize> {
+    #[cfg(ppoll_is_pollts)]
+    use libc::pollts as ppoll;
+    #[cfg(not(ppoll_is_pollts))]
+    use libc::ppoll;
+    let timeout = timeout.map(call::timespec);
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout as *const _);
+    let signals = signals.map_or(std::ptr::null(), |signals| signals as *const _);
+    // SAFETY: the kernel reads and writes `len` records; `timeout` and `signals` are null or point to values that
+    // outlive the call.
+    call::check(unsafe { ppoll(fds.as_mut_ptr(), fds.len() as _, timeout, signals) }).map(|n| n as usize)
 }
 
 flag_set! {
@@ -95,16 +97,18 @@ impl PollFlags {
     /// `POLLNVAL`: the descriptor is not open (on Apple also: it cannot be waited for). Returned whether asked for or not.
     pub const NVAL: PollFlags = PollFlags(libc::POLLNVAL);
 
-    const NAMES: [(u32, &'static str); 7] = revents::names(with_pollrdhup!({ libc::POLLRDHUP as u32 } else { 0 }));
+    #[cfg(has_pollrdhup)]
+    const NAMES: [(u32, &'static str); 7] = revents::names(libc::POLLRDHUP as u32);
+    #[cfg(not(has_pollrdhup))]
+    const NAMES: [(u32, &'static str); 7] = revents::names(0);
 
     fn word(self) -> u32 {
         u32::from(self.0 as u16)
     }
 }
 
-with_pollrdhup! { item
-    impl PollFlags {
-        /// `POLLRDHUP`: the peer will send no more. Linux, Android, FreeBSD from 14, and illumos have it.
-        pub const RDHUP: PollFlags = PollFlags(libc::POLLRDHUP);
-    }
+#[cfg(has_pollrdhup)]
+impl PollFlags {
+    /// `POLLRDHUP`: the peer will send no more. Linux, Android, FreeBSD from 14, and illumos have it.
+    pub const RDHUP: PollFlags = PollFlags(libc::POLLRDHUP);
 }

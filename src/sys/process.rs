@@ -72,7 +72,8 @@ impl AsFd for Exit {
 
 /// pidfd_open(2), close-on-exec; `None` where there is none: before Linux 5.3, or in a sandbox that is older than the call.
 fn pidfd(pid: libc::pid_t) -> io::Result<Option<OwnedFd>> {
-    with_pidfd!({
+    #[cfg(has_pidfd)]
+    {
         // SAFETY: no pointers.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         match super::call::check(fd as libc::c_int) {
@@ -84,8 +85,10 @@ fn pidfd(pid: libc::pid_t) -> io::Result<Option<OwnedFd>> {
                 _ => Err(error),
             },
         }
-    } else {
+    }
+    #[cfg(not(has_pidfd))]
+    {
         let _ = pid;
         Ok(None)
-    })
+    }
 }

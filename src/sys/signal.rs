@@ -38,8 +38,11 @@ const FAULTS: [c_int; 7] =
 /// The signals whose default action is to do nothing, or nothing but to continue a stopped process (SIGCONT). None of them
 /// needs to be discarded; to ignore SIGCHLD for a moment would even reap children that exit meanwhile (POSIX, sigaction).
 fn is_ignored_by_default(signal: c_int) -> bool {
-    let is_ignored_everywhere = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH].contains(&signal);
-    is_ignored_everywhere || with_ignored_sigio!({ signal == libc::SIGIO } else { false })
+    #[cfg(ignores_sigio)]
+    if signal == libc::SIGIO {
+        return true;
+    }
+    [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH].contains(&signal)
 }
 
 /// A descriptor that is readable once it was rung.
@@ -282,11 +285,17 @@ fn ours(signal: c_int, previous: &libc::sigaction) -> libc::sigaction {
         }
     }
     if is_plain(previous) {
-        ours.sa_flags |= with_restart!({ libc::SA_RESTART | libc::SA_ONSTACK } else { 0 });
+        #[cfg(has_sa_restart)]
+        {
+            ours.sa_flags |= libc::SA_RESTART | libc::SA_ONSTACK;
+        }
     }
     if signal == libc::SIGCHLD && previous.sa_sigaction as usize == libc::SIG_IGN {
         // Children of who ignores it are not waited for (POSIX, sigaction).
-        ours.sa_flags |= with_nocldwait!({ libc::SA_NOCLDWAIT } else { 0 });
+        #[cfg(has_sa_nocldwait)]
+        {
+            ours.sa_flags |= libc::SA_NOCLDWAIT;
+        }
     }
     ours
 }

@@ -25,13 +25,18 @@ pub(crate) fn new(domain: Domain, kind: Type) -> io::Result<Socket> {
         let socket = Socket::new_raw(domain, kind, None)?;
         set_cloexec(socket.as_raw_fd())?;
         socket.set_nonblocking(true)?;
-        #[cfg(target_vendor = "apple")]
+        #[cfg(has_so_nosigpipe)]
         socket.set_nosigpipe(true)?;
         Ok(socket)
     };
-    with_flags!({ FLAGS.call(|| Socket::new(domain, kind.nonblocking(), None), without_flags) } else {
+    #[cfg(has_accept4)]
+    {
+        FLAGS.call(|| Socket::new(domain, kind.nonblocking(), None), without_flags)
+    }
+    #[cfg(not(has_accept4))]
+    {
         without_flags()
-    })
+    }
 }
 
 pub(crate) fn pair(kind: Type) -> io::Result<(OwnedFd, OwnedFd)> {
@@ -40,29 +45,29 @@ pub(crate) fn pair(kind: Type) -> io::Result<(OwnedFd, OwnedFd)> {
         for socket in [&a, &b] {
             set_cloexec(socket.as_raw_fd())?;
             socket.set_nonblocking(true)?;
-            #[cfg(target_vendor = "apple")]
+            #[cfg(has_so_nosigpipe)]
             socket.set_nosigpipe(true)?;
         }
         Ok((a, b))
     };
-    let (a, b) = with_flags!({
-        FLAGS.call(|| Socket::pair(Domain::UNIX, kind.nonblocking(), None), without_flags)?
-    } else {
-        without_flags()?
-    });
+    #[cfg(has_accept4)]
+    let (a, b) = FLAGS.call(|| Socket::pair(Domain::UNIX, kind.nonblocking(), None), without_flags)?;
+    #[cfg(not(has_accept4))]
+    let (a, b) = without_flags()?;
     Ok((a.into(), b.into()))
 }
 
 /// Accepts a connection. What the kernel has handed over is returned, whatever its address.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
     let listener = SockRef::from(&listener);
-    let (socket, address) = with_flags!({
+    #[cfg(has_accept4)]
+    let (socket, address) = {
         static ACCEPT4: Refusal = Refusal::new();
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         ACCEPT4.call(|| listener.accept4(flags), || accept_without_flags(&listener))?
-    } else {
-        accept_without_flags(&listener)?
-    });
+    };
+    #[cfg(not(has_accept4))]
+    let (socket, address) = accept_without_flags(&listener)?;
     Ok((socket.into(), address))
 }
 
@@ -72,7 +77,7 @@ fn accept_without_flags(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
     set_cloexec(socket.as_raw_fd())?;
     socket.set_nonblocking(true)?;
     // XNU refuses options of a connection that has been reset already (`sosetoptlock`).
-    #[cfg(target_vendor = "apple")]
+    #[cfg(has_so_nosigpipe)]
     let _ = socket.set_nosigpipe(true);
     Ok((socket, address))
 }
@@ -86,26 +91,20 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
 }
 
 /// How many TCP connections wait to be accepted: the standard library's number.
-pub(crate) const TCP_BACKLOG: i32 = if cfg!(target_os = "haiku") { 32 } else { 128 };
+pub(crate) const TCP_BACKLOG: i32 = if cfg!(has_short_backlog) { 32 } else { 128 };
 
-/// The same for Unix sockets: the system's limit, which these systems write -1.
-pub(crate) const UNIX_BACKLOG: i32 =
-    if cfg!(any(target_os = "linux", target_os = "freebsd", target_os = "openbsd", target_vendor = "apple")) {
-        -1
-    } else {
-        libc::SOMAXCONN
-    };
+/// The same for Unix sockets: the system's limit, which some systems write -1.
+pub(crate) const UNIX_BACKLOG: i32 = if cfg!(has_negative_backlog) { -1 } else { libc::SOMAXCONN };
 
 /// The address, whatever its kind: a path, nothing, or an abstract name, which begins with a zero byte.
 pub(crate) fn unix_address(address: &SocketAddr) -> io::Result<SockAddr> {
     if let Some(path) = address.as_pathname() {
         return SockAddr::unix(path);
     }
-    let name = with_abstract_names!({
-        address.as_abstract_name().map_or_else(Vec::new, |name| [b"\0", name].concat())
-    } else {
-        Vec::new()
-    });
+    #[cfg(has_abstract_unix_addr)]
+    let name = address.as_abstract_name().map_or_else(Vec::new, |name| [b"\0", name].concat());
+    #[cfg(not(has_abstract_unix_addr))]
+    let name = Vec::new();
     SockAddr::unix(OsStr::from_bytes(&name))
 }
 
@@ -140,12 +139,15 @@ fn path_of(address: &SockAddr) -> &[u8] {
 }
 
 fn abstract_address(address: &SockAddr) -> Option<SocketAddr> {
-    with_abstract_names!({
+    #[cfg(has_abstract_unix_addr)]
+    {
         address.as_abstract_namespace().and_then(|name| SocketAddr::from_abstract_name(name).ok())
-    } else {
+    }
+    #[cfg(not(has_abstract_unix_addr))]
+    {
         let _ = address;
         None
-    })
+    }
 }
 
 /// The address of a Unix socket; `ask` has std ask for it.
@@ -169,12 +171,17 @@ fn unix_or_other(address: SockAddr, ask: impl Fn() -> io::Result<SocketAddr>) ->
 
 /// Receives a datagram, and its sender.
 pub(crate) fn unix_recv_from(socket: &UnixDatagram, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-    with_whole_names!({ socket.recv_from(buf) } else {
+    #[cfg(terminates_unix_names)]
+    {
+        socket.recv_from(buf)
+    }
+    #[cfg(not(terminates_unix_names))]
+    {
         // SAFETY: initialized bytes are a value of `MaybeUninit`, and socket2 writes no others into it.
         let buf = unsafe { &mut *(buf as *mut [u8] as *mut [std::mem::MaybeUninit<u8>]) };
         let (n, address) = SockRef::from(socket).recv_from(buf)?;
         Ok((n, std_unix_address(&address, || Err(io::ErrorKind::InvalidInput.into()))))
-    })
+    }
 }
 
 /// The address of an accepted connection, also of one that the peer has reset: XNU then gives none.

@@ -14,11 +14,11 @@ pub(crate) use super::inotify::Inotify;
 
 /// What opens a file for nothing but to know of it: it keeps no file system from being unmounted (Apple), needs no leave to
 /// read and wakes no driver (Linux).
-#[cfg(target_vendor = "apple")]
+#[cfg(has_o_evtonly)]
 const ONLY_TO_WATCH: libc::c_int = libc::O_EVTONLY;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(has_inotify)]
 const ONLY_TO_WATCH: libc::c_int = libc::O_PATH;
-#[cfg(not(any(target_vendor = "apple", target_os = "linux", target_os = "android")))]
+#[cfg(not(any(has_o_evtonly, has_inotify)))]
 const ONLY_TO_WATCH: libc::c_int = 0;
 
 pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {

@@ -3,9 +3,8 @@
 //! `unix::kqueue`, the bare kqueue(2), is where the system has one; on Linux with `kevio_backend="kqueue"`, in the
 //! `RUSTDOCFLAGS` too if its documentation is to be made there.
 
-crate::sys::kqueue_exists! {
-    pub mod kqueue;
-}
+#[cfg(has_kqueue)]
+pub mod kqueue;
 pub mod pipe;
 pub mod pollset;
 mod source_fd;

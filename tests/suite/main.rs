@@ -15,7 +15,7 @@ mod closing;
 mod differences;
 mod edges;
 // Where there is a kqueue, whatever the backend.
-#[cfg(any(kevio_has_kqueue, kevio_backend = "kqueue"))]
+#[cfg(has_kqueue)]
 mod kqueue;
 mod load;
 mod modes;
@@ -23,7 +23,13 @@ mod pipes;
 mod pollset;
 // Where the queue is a descriptor, which poll(2)'s is not.
 #[cfg(all(
-    any(kevio_has_kqueue, target_os = "linux", target_os = "android", target_os = "illumos", target_os = "redox"),
+    any(
+        all(has_kqueue, not(links_libkqueue)),
+        target_os = "linux",
+        target_os = "android",
+        target_os = "illumos",
+        target_os = "redox"
+    ),
     not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
 ))]
 mod queue;

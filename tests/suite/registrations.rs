@@ -297,7 +297,7 @@ fn failed_reregistration_of_a_queue_leaves_what_was_there() {
 
 /// A queue that has an event.
 fn kevio_queue() -> OwnedFd {
-    #[cfg(kevio_has_kqueue)]
+    #[cfg(all(has_kqueue, not(links_libkqueue)))]
     {
         use kevio::unix::kqueue::{Flags, Kevent, Kqueue, TimerUnit};
         let kq = Kqueue::new().unwrap();
@@ -305,7 +305,7 @@ fn kevio_queue() -> OwnedFd {
         assert!(kq.register(&mut changes).unwrap()[0].result().is_ok());
         kq.into()
     }
-    #[cfg(not(kevio_has_kqueue))]
+    #[cfg(not(all(has_kqueue, not(links_libkqueue))))]
     unreachable!("there is no kqueue here")
 }
 

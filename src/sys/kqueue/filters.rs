@@ -13,11 +13,13 @@ pub(super) const WRITE: Filter = Filter::WRITE;
 pub(super) const USER: Filter = Filter::USER;
 
 /// Urgent data: the filter, and the note that says it is that and nothing else. FreeBSD and NetBSD have none.
-pub(super) const EXCEPT: Option<(Filter, u32)> =
-    with_except!({ Some((Filter::EXCEPT, super::super::kevent::IoNotes::OOB.bits())) } else { None });
+#[cfg(has_evfilt_except)]
+pub(super) const EXCEPT: Option<(Filter, u32)> = Some((Filter::EXCEPT, super::super::kevent::IoNotes::OOB.bits()));
+#[cfg(not(has_evfilt_except))]
+pub(super) const EXCEPT: Option<(Filter, u32)> = None;
 
 /// Whether `NOTE_OOB` of a level-triggered knote stays set after the urgent data has been read, as in Apple's kernel.
-pub(super) const URGENT_STAYS: bool = cfg!(target_vendor = "apple");
+pub(super) const URGENT_STAYS: bool = cfg!(except_stays_urgent);
 
 /// The units of a timer, by the notes that name them: `timer::in_units`.
 #[cfg(any(target_vendor = "apple", target_os = "linux"))]
@@ -58,9 +60,9 @@ fn number(watched: Watched) -> Filter {
 }
 
 /// A file that access was revoked to, or whose file system is gone, is as good as deleted. libkqueue has no such note.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(links_libkqueue))]
 const REVOKE: VnodeNotes = VnodeNotes::REVOKE;
-#[cfg(target_os = "linux")]
+#[cfg(links_libkqueue)]
 const REVOKE: VnodeNotes = VnodeNotes::empty();
 
 /// The notes are the bits of [`Changes`].
@@ -81,21 +83,21 @@ const _: () = {
 const PIPE_END: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.bits());
 const LAST: Flags = Flags::from_bits(Flags::EOF.bits() | Flags::ONESHOT.bits());
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(links_libkqueue))]
 const AIO: Option<Filter> = Some(Filter::AIO);
-#[cfg(target_os = "linux")]
+#[cfg(links_libkqueue)]
 const AIO: Option<Filter> = None;
 
-#[cfg(target_os = "freebsd")]
+#[cfg(has_evfilt_lio)]
 const LIO: Option<Filter> = Some(Filter::LIO);
-#[cfg(not(target_os = "freebsd"))]
+#[cfg(not(has_evfilt_lio))]
 const LIO: Option<Filter> = None;
 
 /// Whether a change without `EV_ADD` replaces `udata` and evaluates the filter again, as one with `EV_ADD` does.
 ///
 /// FreeBSD (kern_event.c: `kqueue_register`) and NetBSD do both, and FreeBSD saves the allocation of a knote. OpenBSD
 /// replaces `udata` with `EV_ADD` only; for the other systems the second half was not seen.
-pub(super) const TOUCH_REPLACES_UDATA: bool = cfg!(any(target_os = "freebsd", target_os = "netbsd"));
+pub(super) const TOUCH_REPLACES_UDATA: bool = cfg!(touch_replaces_udata);
 
 fn change(ident: usize, filter: Filter, flags: Flags, fflags: u32, token: Token) -> Kevent {
     Kevent::new(ident, filter, flags, fflags, 0, token.0)

@@ -6,7 +6,7 @@ use super::super::kevent::Kevent;
 use super::filters;
 use crate::Token;
 
-const IS_LIBKQUEUE: bool = cfg!(target_os = "linux");
+const IS_LIBKQUEUE: bool = cfg!(links_libkqueue);
 
 /// Whether closing a descriptor removes its knotes. libkqueue cannot see a descriptor close (its BUGS.md).
 pub(super) const CLOSE_REMOVES_KNOTES: bool = !IS_LIBKQUEUE;

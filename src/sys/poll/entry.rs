@@ -118,7 +118,7 @@ pub(super) type Wanted = (c_short, Mode);
 /// `POLLRDHUP` where it may be part of the question. FreeBSD answers `POLLNVAL` to it unless the descriptor is a socket
 /// (`poll_no_poll` in its sys_generic.c), which would read as a closed descriptor.
 fn half_close(fd: RawFd) -> c_short {
-    let of_files = with_half_close_of_files!({ true } else { false });
+    let of_files = cfg!(has_pollrdhup_of_files);
     if of_files || (fd >= 0 && file::is_socket(fd)) {
         POLLRDHUP
     } else {

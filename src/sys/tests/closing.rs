@@ -156,7 +156,7 @@ pub(crate) fn a_closed_peer_is_told_once<T: Engine>() {
 }
 
 pub(crate) fn a_half_closed_peer_is_told_once<T: Engine>() {
-    if T::BACKEND == Backend::Poll && with_pollrdhup!({ false } else { true }) {
+    if T::BACKEND == Backend::Poll && !cfg!(has_pollrdhup) {
         // Without POLLRDHUP only the reading source knows; see `IoSource::read_stream`.
         return;
     }
@@ -172,4 +172,15 @@ pub(crate) fn a_half_closed_peer_is_told_once<T: Engine>() {
         a.tie.rearm(Direction::Read);
         rig.silent();
     }
+}
+
+conformance_tests! {
+    a_number_is_used_again,
+    a_copy_keeps_a_closed_registration,
+    a_descriptor_and_its_copy_are_two,
+    a_closed_number_ends_its_registration,
+    reopened_fifo_is_registered_anew,
+    fifo_reopened_for_the_other_direction_is_silent,
+    a_closed_peer_is_told_once,
+    a_half_closed_peer_is_told_once,
 }

@@ -5,7 +5,7 @@
 //! said must be said, what is not so must not, and what both say first of a registration must be the same. Events that
 //! are only superfluous are no difference, unless nothing at all was done to the source.
 //!
-//! A run prints its seed. `KEVIO_SEED` sets it, `KEVIO_STEPS` the number of operations.
+//! A run prints its seed. `KEVIO_TEST_SEED` sets it, `KEVIO_TEST_STEPS` the number of operations.
 
 mod model;
 mod twin;
@@ -285,10 +285,10 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// Runs sequences on two engines until there were steps enough.
-pub(crate) fn run<A: Engine, B: Engine>() {
-    let seed = setting("KEVIO_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
-    let wanted = setting("KEVIO_STEPS").unwrap_or(20_000) as usize;
-    println!("{} and {}: KEVIO_SEED={seed}", A::BACKEND, B::BACKEND);
+fn run<A: Engine, B: Engine>() {
+    let seed = setting("KEVIO_TEST_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let wanted = setting("KEVIO_TEST_STEPS").unwrap_or(20_000) as usize;
+    println!("{} and {}: KEVIO_TEST_SEED={seed}", A::BACKEND, B::BACKEND);
     let config = Config { failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed.to_le_bytes().repeat(4));
     let mut runner = TestRunner::new_with_rng(config, rng);
@@ -307,26 +307,25 @@ pub(crate) fn run<A: Engine, B: Engine>() {
         if let Err(TestError::Fail(reason, (room, ops))) = result {
             let ops: String = ops.iter().enumerate().map(|(step, op)| format!("{step:>4}  {op:?}\n")).collect();
             let steps = steps.get();
-            panic!("{reason}\ncaught after {steps} steps; room for {room} events:\n{ops}KEVIO_SEED={seed}");
+            panic!("{reason}\ncaught after {steps} steps; room for {room} events:\n{ops}KEVIO_TEST_SEED={seed}");
         }
     }
 }
 
-/// Writes a test for each two engines.
-macro_rules! pairs {
-    () => {};
-    ($module:ident::$engine:ident if $here:meta; $($other:ident::$another:ident if $there:meta;)*) => {
-        mod $module {
-            $(
-                #[cfg(all($here, $there))]
-                #[test]
-                fn $other() {
-                    crate::sys::tests::differential::run::<crate::sys::$module::$engine, crate::sys::$other::$another>();
-                }
-            )*
-        }
-        crate::sys::tests::differential::pairs! { $($other::$another if $there;)* }
-    };
+#[cfg(all(has_kqueue, has_epoll))]
+#[test]
+fn kqueue_and_epoll_report_the_same() {
+    run::<crate::sys::kqueue::Kqueue, crate::sys::epoll::Epoll>();
 }
 
-pub(crate) use pairs;
+#[cfg(has_kqueue)]
+#[test]
+fn kqueue_and_poll_report_the_same() {
+    run::<crate::sys::kqueue::Kqueue, crate::sys::poll::PollSet>();
+}
+
+#[cfg(has_epoll)]
+#[test]
+fn epoll_and_poll_report_the_same() {
+    run::<crate::sys::epoll::Epoll, crate::sys::poll::PollSet>();
+}

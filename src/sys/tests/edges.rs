@@ -172,3 +172,17 @@ pub(crate) fn a_shortage_is_no_reason_to_spin<T: Engine>() {
     b.write_all(b"y").unwrap();
     rig.expect(1, R);
 }
+
+conformance_tests! {
+    reports_an_edge_once,
+    more_while_unread,
+    any_operation_rearms,
+    writing_does_not_rearm_reading,
+    reregistering_reports_again,
+    a_full_stream_becomes_writable,
+    an_interest_that_comes_back,
+    a_bare_descriptor_has_a_second_wave,
+    a_bare_descriptor_left_ready_does_not_spin,
+    operations_of_either_direction,
+    a_shortage_is_no_reason_to_spin,
+}

@@ -265,7 +265,7 @@ pub(crate) fn exclusive_is_an_option<T: Engine>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let exclusive = READ.exclusive();
-    if T::BACKEND != Backend::Epoll || with_exclusive!({ false } else { true }) {
+    if T::BACKEND != Backend::Epoll || !cfg!(has_epollexclusive) {
         assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, exclusive)), ErrorKind::Unsupported);
         b.write_all(b"x").unwrap();
         rig.silent();
@@ -291,4 +291,18 @@ pub(crate) fn exclusive_is_an_option<T: Engine>() {
     }
     rig.deregister(&a).unwrap();
     assert_eq!(kind(rig.deregister(&a)), ErrorKind::NotFound);
+}
+
+conformance_tests! {
+    nothing_is_said_of_what_is_parked,
+    parking_keeps_the_place,
+    level_is_told_while_it_is_so,
+    one_shot_is_told_once,
+    one_shot_mutes_both_directions,
+    one_shot_and_a_peer_that_closes,
+    from_one_mode_to_another,
+    level_takes_turns,
+    modes_of_a_pipe_without_a_reader,
+    one_shot_in_two_threads,
+    exclusive_is_an_option,
 }

@@ -217,3 +217,16 @@ pub(crate) fn devices_without_readiness<T: Engine>() {
         }
     }
 }
+
+conformance_tests! {
+    a_writer_closes,
+    a_writer_closes_with_data_left,
+    a_reader_closes,
+    a_reader_has_closed,
+    a_full_pipe_is_read,
+    a_fifo_has_one_writer_after_another,
+    a_fifo_between_two_looks,
+    a_terminal,
+    line_of_no_bytes_is_not_the_end,
+    devices_without_readiness,
+}

@@ -50,7 +50,8 @@ pub(crate) fn refuses_what_cannot_be<T: Engine>() {
 
 /// POSIX message queues are regular files in the eyes of fstat(2), and the kernel can wait for them.
 pub(crate) fn message_queue_can_be_waited_for<T: Engine>() {
-    with_message_queues!({
+    #[cfg(has_mq_descriptors)]
+    {
         use std::os::fd::FromRawFd;
 
         let name = std::ffi::CString::new(format!("/kevio-{}-{}", std::process::id(), T::BACKEND)).unwrap();
@@ -93,12 +94,15 @@ pub(crate) fn message_queue_can_be_waited_for<T: Engine>() {
             receive();
             rig.deregister(&queue).unwrap();
         }
-    } else {})
+    }
+    #[cfg(not(has_mq_descriptors))]
+    {}
 }
 
 /// A descriptor that was opened with `O_PATH` names a file, and nothing can be waited for.
 pub(crate) fn path_descriptor_is_refused<T: Engine>() {
-    with_path_descriptors!({
+    #[cfg(has_o_path)]
+    {
         use std::os::unix::fs::OpenOptionsExt;
 
         let directory = tempfile::tempdir().unwrap();
@@ -117,7 +121,9 @@ pub(crate) fn path_descriptor_is_refused<T: Engine>() {
             assert_eq!(errno(wrapped), libc::EBADF, "{path:?}");
         }
         rig.silent();
-    } else {})
+    }
+    #[cfg(not(has_o_path))]
+    {}
 }
 
 pub(crate) fn a_failed_reregistration_changes_nothing<T: Engine>() {
@@ -228,4 +234,21 @@ pub(crate) fn leaving_during_a_wait_loses_nothing<T: Engine>() {
         rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
     });
     assert_eq!(rig.events.len(), 1);
+}
+
+conformance_tests! {
+    a_new_queue_is_silent,
+    keeps_score,
+    refuses_what_cannot_be,
+    message_queue_can_be_waited_for,
+    path_descriptor_is_refused,
+    a_failed_reregistration_changes_nothing,
+    a_failed_registration_leaves_nothing,
+    reregistering_for_writing_stops_reading,
+    reregistering_replaces_the_token,
+    deregistering_is_at_once,
+    tokens_come_back,
+    a_dropped_tie_frees_its_number,
+    a_released_tie_stays,
+    leaving_during_a_wait_loses_nothing,
 }

@@ -121,7 +121,7 @@ pub(crate) fn a_peer_shuts_down_writing<T: Engine>() {
 
 /// Where poll(2) has no `POLLRDHUP`, only a read tells.
 fn tells_half_close<T: Engine>() -> bool {
-    T::BACKEND != Backend::Poll || with_pollrdhup!({ true } else { false })
+    T::BACKEND != Backend::Poll || cfg!(has_pollrdhup)
 }
 
 pub(crate) fn data_and_then_the_end<T: Engine>() {
@@ -255,7 +255,7 @@ pub(crate) fn a_full_buffer_is_drained<T: Engine>() {
 pub(crate) fn urgent_data<T: Engine>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = tcp_pair();
-    if T::BACKEND == Backend::Kqueue && with_except!({ false } else { true }) {
+    if T::BACKEND == Backend::Kqueue && !cfg!(has_evfilt_except) {
         assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, READ | Interest::PRIORITY)), ErrorKind::Unsupported);
         b.write_all(b"x").unwrap();
         return rig.silent();
@@ -297,4 +297,23 @@ pub(crate) fn registered_before_listening<T: Engine>() {
     // NetBSD and DragonFly choose the listener's filter when it is added.
     rig.reregister(&socket, 2, READ).unwrap();
     rig.expect(2, R);
+}
+
+conformance_tests! {
+    a_listener_and_a_client,
+    one_of_two_is_accepted,
+    a_connect_that_succeeds,
+    a_connect_that_is_refused,
+    data_comes_and_is_read,
+    a_peer_shuts_down_writing,
+    data_and_then_the_end,
+    a_peer_closes,
+    a_peer_resets,
+    a_peer_closes_unread,
+    both_shut_down_writing,
+    shutting_down_reading,
+    a_full_buffer_is_drained,
+    urgent_data,
+    registered_before_connected,
+    registered_before_listening,
 }

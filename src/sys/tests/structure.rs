@@ -74,3 +74,9 @@ pub(crate) fn a_dropped_queue_leaves_its_descriptors_alone<T: Engine>() {
     let _tie = rig.own(&a, 2, WRITE);
     rig.expect(2, W);
 }
+
+conformance_tests! {
+    four_threads_register_while_one_waits,
+    a_thousand_descriptors,
+    a_dropped_queue_leaves_its_descriptors_alone,
+}

@@ -560,7 +560,7 @@ enum Asked {
 
 impl Asked {
     fn interest<T: Engine>(self) -> Interest {
-        let has_priority = T::BACKEND != Backend::Kqueue || with_except!({ true } else { false });
+        let has_priority = T::BACKEND != Backend::Kqueue || cfg!(has_evfilt_except);
         match self {
             Asked::All if has_priority => BOTH | Interest::PRIORITY,
             Asked::All => BOTH,
@@ -654,4 +654,10 @@ pub(crate) fn every_situation_for_reading<T: Engine>() {
 
 pub(crate) fn every_situation_for_writing<T: Engine>() {
     every_situation::<T>(Asked::Writing);
+}
+
+conformance_tests! {
+    every_situation_when_registered,
+    every_situation_for_reading,
+    every_situation_for_writing,
 }

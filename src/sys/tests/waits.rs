@@ -163,3 +163,14 @@ pub(crate) fn nobody_starves<T: Engine>() {
     }
     assert_eq!(seen, [true; 3]);
 }
+
+conformance_tests! {
+    waits_are_not_short,
+    the_longest_wait_is_one,
+    a_registration_joins_a_wait,
+    a_signal_ends_a_wait_and_nothing_else,
+    everything_is_seen_through_a_small_buffer,
+    both_directions_through_a_buffer_for_one,
+    the_buffer_holds_no_old_events,
+    nobody_starves,
+}

@@ -174,3 +174,14 @@ pub(crate) fn each_wake_is_one_event_among_others<T: Engine>() {
     }
     rig.silent();
 }
+
+conformance_tests! {
+    each_wake_is_one_event_among_others,
+    a_thousand_wakes_are_few_events,
+    wakes_are_events,
+    sixteen_threads_wake,
+    a_wake_before_the_wait,
+    more_wakes_than_fit,
+    a_wake_ends_a_wait,
+    wakes_and_sources_take_turns,
+}

@@ -9,7 +9,10 @@ use super::super::BOTH;
 use crate::sys::{call, file, Backend, Direction, Engine, Origin, Record};
 use crate::Interest;
 
-const POLLRDHUP: c_short = with_pollrdhup!({ libc::POLLRDHUP } else { 0 });
+#[cfg(has_pollrdhup)]
+const POLLRDHUP: c_short = libc::POLLRDHUP;
+#[cfg(not(has_pollrdhup))]
+const POLLRDHUP: c_short = 0;
 
 /// A set of answers to the questions of a `Record`.
 pub(super) type Answers = u8;
