@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::os::fd::RawFd;
 use std::{fmt, io};
 
-use crate::event::Source;
-use crate::sys::{Change, Engine, Key, Operation};
-use crate::{Interest, Registry, Token};
+use crate::interest::Interest;
+use crate::registry::Registry;
+use crate::registry::Source;
+use crate::sys::selector::{Change, Engine, Key, Operation};
+use crate::token::Token;
 
 /// Changes to make together, with [`Registry::submit`].
 ///

@@ -1,69 +1,13 @@
 //! What a poll returns, and what can be registered.
 
+use crate::sys::selector;
 use std::iter::FusedIterator;
-use std::{fmt, io, slice};
+use std::{fmt, slice};
 
-use crate::sys::{self, Record};
-use crate::{Interest, Registry, Token};
-
-/// Something that can be registered with a [`Registry`].
-///
-/// The types in [`net`](crate::net) and [`unix`](crate::unix) are sources, and so is a `Box` of any source. A type
-/// that owns a descriptor implements this by handing the call on: to the source inside it, to an
-/// [`IoSource`](crate::unix::IoSource), or to a [`SourceFd`](crate::unix::SourceFd).
-///
-/// Programs call [`Registry::register`] and its siblings; these methods are for implementors.
-///
-/// # Examples
-///
-/// ```
-/// # #[cfg(feature = "net")] {
-/// use kevio::{event, net::UdpSocket, Interest, Registry, Token};
-/// use std::io;
-///
-/// struct Discovery {
-///     socket: UdpSocket,
-/// }
-///
-/// impl event::Source for Discovery {
-///     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-///         self.socket.register(registry, token, interests)
-///     }
-///
-///     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-///         self.socket.reregister(registry, token, interests)
-///     }
-///
-///     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-///         self.socket.deregister(registry)
-///     }
-/// }
-/// # }
-/// ```
-pub trait Source {
-    /// Starts the registration; see [`Registry::register`] for the errors.
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()>;
-
-    /// Replaces token and interests; see [`Registry::reregister`].
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()>;
-
-    /// Ends the registration; see [`Registry::deregister`].
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()>;
-}
-
-impl<T: Source + ?Sized> Source for Box<T> {
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        (**self).register(registry, token, interests)
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        (**self).reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        (**self).deregister(registry)
-    }
-}
+pub use crate::registry::Source;
+use crate::sys;
+use crate::sys::selector::Record;
+use crate::token::Token;
 
 /// One readiness event: a view of the kernel's own record.
 ///
@@ -91,7 +35,7 @@ impl Event {
         &self.record
     }
 
-    pub(crate) fn told(&self, ident: std::os::fd::RawFd, filter: sys::Filter) -> Option<(u32, i64)> {
+    pub(crate) fn told(&self, ident: std::os::fd::RawFd, filter: selector::Filter) -> Option<(u32, i64)> {
         self.record.told(ident, filter)
     }
 

@@ -1,13 +1,17 @@
+use crate::sys::error;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-use crate::event::Source;
-use crate::poll::Registry;
-use crate::shared;
-use crate::sys::{self, call, Direction, Engine, Origin, Tie};
-use crate::{Interest, Token};
+use crate::interest::Interest;
+use crate::poll_id;
+use crate::registry::Registry;
+use crate::registry::Source;
+use crate::sys;
+use crate::sys::selector::{Direction, Engine, Origin, Tie};
+use crate::sys::syscall;
+use crate::token::Token;
 
 /// Any descriptor as a [`Source`], with a memory of its registration.
 ///
@@ -50,7 +54,7 @@ use crate::{Interest, Token};
 /// # std::io::Result::Ok(())
 /// ```
 pub struct IoSource<T> {
-    tie: Option<<sys::Selector as Engine>::Tie>,
+    tie: Option<<sys::ActiveSelector as Engine>::Tie>,
     /// The number of the `Poll` it is registered with; 0 if with none.
     poll: u32,
     inner: T,
@@ -61,7 +65,7 @@ impl<T> Drop for IoSource<T> {
     fn drop(&mut self) {
         if let Some(tie) = self.tie.take() {
             if let Some(fd) = tie.lent() {
-                shared::forget(self.poll, fd, Origin::Lent);
+                poll_id::forget(self.poll, fd, Origin::Lent);
             }
         }
     }
@@ -150,7 +154,7 @@ impl<T> IoSource<T> {
         let mut this = ManuallyDrop::new(self);
         if let Some(tie) = this.tie.take() {
             if let Some((fd, interest)) = tie.release() {
-                shared::with(this.poll, |shared| shared.selector().detach(fd, interest));
+                poll_id::with(this.poll, |shared| shared.selector().detach(fd, interest));
             }
         }
         // SAFETY: `this` is not dropped, so the value is moved out once; of the other fields none owns anything now.
@@ -161,7 +165,7 @@ impl<T> IoSource<T> {
 /// Re-arms a registration when an operation ends, also when the operation panics: it may have read or written before.
 struct Rearm<'a>(Option<&'a SourceTie>, Direction);
 
-type SourceTie = <sys::Selector as Engine>::Tie;
+type SourceTie = <sys::ActiveSelector as Engine>::Tie;
 
 impl<'a> Rearm<'a> {
     /// Re-arms nothing.
@@ -177,7 +181,7 @@ impl<'a> Rearm<'a> {
         if let (Err(error), Some(_)) = (&result, self.0) {
             if let Some(tie) = self.dismiss() {
                 match error.kind() {
-                    _ if call::is_shortage(error) => tie.doubt(),
+                    _ if syscall::is_shortage(error) => tie.doubt(),
                     io::ErrorKind::WouldBlock => tie.rearm_blocked(direction),
                     _ => tie.rearm(direction),
                 }
@@ -211,7 +215,7 @@ impl<T: AsFd> IoSource<T> {
         interests: Interest,
     ) -> io::Result<()> {
         if registry.knows(self.poll).unwrap_or(true) {
-            return Err(sys::already_exists());
+            return Err(error::already_exists());
         }
         self.tie = Some(registry.add(self.fd(), token, interests, origin)?);
         self.poll = registry.id();
@@ -243,7 +247,7 @@ impl<T: AsFd> Source for IoSource<T> {
     #[inline(always)]
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         if !registry.knows(self.poll)? || !self.has_registration() {
-            return Err(sys::not_found());
+            return Err(error::not_found());
         }
         registry.change(self.fd(), token, interests, self.origin())?;
         if let Some(tie) = &mut self.tie {
@@ -256,11 +260,11 @@ impl<T: AsFd> Source for IoSource<T> {
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         registry.check_process()?;
         if self.poll != registry.id() {
-            return Err(sys::not_found());
+            return Err(error::not_found());
         }
         let result = match self.has_registration() {
             true => registry.remove(self.fd(), self.origin()),
-            false => Err(sys::not_found()),
+            false => Err(error::not_found()),
         };
         (self.tie, self.poll) = (None, 0);
         result
@@ -299,25 +303,25 @@ macro_rules! io_source {
             #[inline(always)]
             fn register(
                 &mut self,
-                registry: &crate::Registry,
-                token: crate::Token,
-                interests: crate::Interest,
+                registry: &crate::registry::Registry,
+                token: crate::token::Token,
+                interests: crate::interest::Interest,
             ) -> std::io::Result<()> {
-                self.inner.register_as(crate::sys::Origin::Own, registry, token, interests)
+                self.inner.register_as(crate::sys::selector::Origin::Own, registry, token, interests)
             }
 
             #[inline(always)]
             fn reregister(
                 &mut self,
-                registry: &crate::Registry,
-                token: crate::Token,
-                interests: crate::Interest,
+                registry: &crate::registry::Registry,
+                token: crate::token::Token,
+                interests: crate::interest::Interest,
             ) -> std::io::Result<()> {
                 self.inner.reregister(registry, token, interests)
             }
 
             #[inline(always)]
-            fn deregister(&mut self, registry: &crate::Registry) -> std::io::Result<()> {
+            fn deregister(&mut self, registry: &crate::registry::Registry) -> std::io::Result<()> {
                 self.inner.deregister(registry)
             }
         }

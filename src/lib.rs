@@ -89,7 +89,7 @@
 //!
 //! These are the differences we know of. Tests assert the rows for the backend and system at hand: those of
 //! `tests/suite/differences.rs`, `queue.rs` and `watch.rs` beside it, `tests/processes_watched.rs`, `tests/signals.rs`, and
-//! `src/sys/tests/edges.rs` for the shortage.
+//! `src/sys/conformance/edges.rs` for the shortage.
 //!
 //! | What | kqueue | epoll | poll |
 //! |---|---|---|---|
@@ -210,47 +210,48 @@ extern crate self as kevio; // The tests of the engines share files with the pub
 #[macro_use]
 mod flag_set;
 
+mod backend;
 mod batch;
-mod changes;
+mod change_list;
 pub mod event;
 mod interest;
 mod io_source;
 mod poll;
-mod process;
-mod shared;
-mod signal;
+mod poll_id;
+mod poll_shared;
+mod registry;
+mod source;
 mod sys;
-mod timer;
 mod token;
+mod wake_flags;
 mod waker;
-mod watch;
-mod watched;
 
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "os-ext")]
 pub mod unix;
 
+pub use backend::Backend;
 pub use batch::Batch;
-pub use changes::Changes;
 #[doc(no_inline)]
 pub use event::Events;
 pub use interest::Interest;
-pub use poll::{Poll, Registry};
-pub use process::Process;
-pub use signal::Signals;
-pub use sys::Backend;
-pub use timer::Timer;
+pub use poll::Poll;
+pub use registry::Registry;
+pub use source::file_changes::Changes;
+pub use source::process::Process;
+pub use source::signals::Signals;
+pub use source::timer::Timer;
+pub use source::watch::Watch;
 pub use token::Token;
 pub use waker::Waker;
-pub use watch::Watch;
 
 /// The backend that this build of kevio uses.
 ///
 /// ```
 /// println!("kevio on {}", kevio::BACKEND);
 /// ```
-pub const BACKEND: Backend = <sys::Selector as sys::Engine>::BACKEND;
+pub const BACKEND: Backend = <sys::ActiveSelector as sys::selector::Engine>::BACKEND;
 
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]

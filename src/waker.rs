@@ -2,10 +2,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use crate::poll::Registry;
-use crate::shared::Shared;
-use crate::sys::{self, Engine};
-use crate::Token;
+use crate::poll_shared::Shared;
+use crate::registry::Registry;
+use crate::sys;
+use crate::sys::selector::Engine;
+use crate::token::Token;
 
 /// Wakes a [`Poll`](crate::Poll) from any thread.
 ///
@@ -41,7 +42,7 @@ use crate::Token;
 /// ```
 pub struct Waker {
     shared: Arc<Shared>,
-    waker: <sys::Selector as Engine>::Waker,
+    waker: <sys::ActiveSelector as Engine>::Waker,
     awake: Arc<AtomicBool>,
 }
 

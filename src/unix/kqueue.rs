@@ -23,10 +23,10 @@ use std::time::Duration;
 use std::{io, mem};
 
 use crate::event::Event;
-use crate::sys::call::{in_steps, invalid};
-use crate::sys::kevent;
+use crate::sys::syscall::{in_steps, invalid};
+use crate::sys::unix::kevent;
 
-pub use crate::sys::kevent::{
+pub use crate::sys::unix::kevent::{
     Filter, Flags, IoNotes, Kevent, Kqueue, ProcNotes, RawData, RawFilter, RawFlags, TimerNotes, UserNotes, VnodeNotes,
 };
 
@@ -305,7 +305,7 @@ impl Kqueue {
         nevents: usize,
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
-        let timeout = timeout.map(|timeout| timeout.min(crate::sys::LONGEST_WAIT));
+        let timeout = timeout.map(|timeout| timeout.min(crate::sys::selector::LONGEST_WAIT));
         // SAFETY: the caller's promise.
         unsafe { kevent::kevent(self.queue()?, (changes, nchanges), (events, nevents), timeout) }
     }

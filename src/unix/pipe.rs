@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use crate::io_source::{io_source, io_source_read, io_source_write, IoSource};
-use crate::sys::{self, call};
+use crate::sys;
+use crate::sys::syscall;
 
 /// Makes a pipe whose ends are non-blocking and close-on-exec.
 ///
@@ -40,13 +41,13 @@ use crate::sys::{self, call};
 /// # std::io::Result::Ok(())
 /// ```
 pub fn new() -> io::Result<(Sender, Receiver)> {
-    let [reader, writer] = sys::pipe::pipe()?;
+    let [reader, writer] = sys::unix::pipe::pipe()?;
     Ok((writer.into(), reader.into()))
 }
 
 /// The end of a pipe that is written to.
 ///
-/// Register it for [`WRITABLE`](crate::Interest::WRITABLE) only; what the other direction does differs from system to
+/// Register it for [`WRITABLE`](crate::interest::Interest::WRITABLE) only; what the other direction does differs from system to
 /// system.
 #[derive(Debug)]
 pub struct Sender {
@@ -55,7 +56,7 @@ pub struct Sender {
 
 /// The end of a pipe that is read from.
 ///
-/// Register it for [`READABLE`](crate::Interest::READABLE) only.
+/// Register it for [`READABLE`](crate::interest::Interest::READABLE) only.
 #[derive(Debug)]
 pub struct Receiver {
     inner: IoSource<File>,
@@ -77,7 +78,7 @@ macro_rules! end {
             ///
             /// Those of fcntl(2).
             pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-                call::set_nonblocking(self.inner.as_raw_fd(), nonblocking)
+                syscall::set_nonblocking(self.inner.as_raw_fd(), nonblocking)
             }
 
             /// Does an operation on the descriptor that this type has no method for, and returns its result.

@@ -11,10 +11,10 @@ use std::{fmt, io, slice};
 
 use libc::pollfd;
 
-use crate::sys::call::{in_steps, invalid};
-use crate::sys::ppoll;
+use crate::sys::syscall::{in_steps, invalid};
+use crate::sys::unix::poll::call;
 
-pub use crate::sys::ppoll::PollFlags;
+pub use crate::sys::unix::poll::call::PollFlags;
 
 /// What poll(2) passes over.
 const UNSET: pollfd = pollfd { fd: -1, events: 0, revents: 0 };
@@ -171,7 +171,7 @@ impl PollSet {
     fn wait(&mut self, n: usize, timeout: Option<Duration>, signals: Option<&libc::sigset_t>) -> io::Result<usize> {
         (self.polled, self.ready) = (0, 0);
         let slots = self.slots.get_mut(..n).ok_or_else(|| invalid("there are fewer slots than that"))?;
-        self.ready = in_steps(timeout, |step| ppoll::poll(slots, step, signals))?;
+        self.ready = in_steps(timeout, |step| call::poll(slots, step, signals))?;
         self.polled = n;
         Ok(self.ready)
     }

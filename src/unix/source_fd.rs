@@ -1,9 +1,11 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use crate::event::Source;
-use crate::sys::{Origin, Tie};
-use crate::{Interest, Registry, Token};
+use crate::interest::Interest;
+use crate::registry::Registry;
+use crate::registry::Source;
+use crate::sys::selector::{Origin, Tie};
+use crate::token::Token;
 
 /// A descriptor as a [`Source`]: the number, and nothing else.
 ///

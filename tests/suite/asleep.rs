@@ -1,4 +1,4 @@
-//! Whether a thread waits already. Shared with the tests of the engines in `src/sys/tests`.
+//! Whether a thread waits already. Shared with the tests of the engines in `src/sys/conformance`.
 
 /// A thread that is about to wait.
 #[derive(Copy, Clone, Debug)]

@@ -1,5 +1,5 @@
 //! What libkqueue, the kqueue for Linux in user space, gets wrong itself. A real kqueue does not. Shared with the tests
-//! of the engines in `src/sys/tests`.
+//! of the engines in `src/sys/conformance`.
 
 /// (the case, the reason)
 const FAULTS: &[(&str, &str)] = &[

@@ -1,4 +1,4 @@
-//! What events have said of one token. Shared with the tests of the engines in `src/sys/tests`.
+//! What events have said of one token. Shared with the tests of the engines in `src/sys/conformance`.
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Sub};

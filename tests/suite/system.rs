@@ -1,4 +1,4 @@
-//! What differs between releases of one system. Shared with the tests of the engines in `src/sys/tests`.
+//! What differs between releases of one system. Shared with the tests of the engines in `src/sys/conformance`.
 
 /// The major number of the release of FreeBSD; `None` elsewhere.
 pub fn freebsd_release() -> Option<u32> {

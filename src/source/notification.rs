@@ -1,0 +1,345 @@
+//! What timers, signals, processes and watches have in common: on a kqueue each is a filter, elsewhere a descriptor.
+
+use crate::sys::error;
+use std::io;
+use std::os::fd::{AsFd, RawFd};
+
+use crate::event::Event;
+use crate::interest::Interest;
+use crate::io_source::IoSource;
+use crate::poll_id;
+use crate::registry::Registry;
+use crate::registry::Source;
+use crate::sys::fork;
+use crate::sys::selector::{Engine, Filter, Origin};
+use crate::token::Token;
+
+/// A filter as a source. There is no descriptor whose closing would end it, so dropping this does.
+#[derive(Debug)]
+pub(crate) struct FilterSource {
+    ident: RawFd,
+    /// What it waits for; nothing if it is `None`.
+    wanted: Option<Filter>,
+    /// What the kernel was told last, or would be told: it names the filter.
+    filter: Filter,
+    token: Token,
+    interest: Interest,
+    /// The number of the `Poll` it is registered with; 0 if with none.
+    poll: u32,
+}
+
+impl FilterSource {
+    pub(crate) fn new(ident: RawFd, filter: Filter) -> FilterSource {
+        let (token, interest) = (Token(0), Interest::PARKED);
+        FilterSource { ident, wanted: Some(filter), filter, token, interest, poll: 0 }
+    }
+
+    /// What it is to wait for from the next registration on.
+    pub(crate) fn want(&mut self, wanted: Option<Filter>) {
+        self.filter = wanted.unwrap_or(self.filter);
+        self.wanted = wanted;
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Filter(self.filter)
+    }
+
+    /// With nothing to wait for it keeps its place.
+    fn asked(&self, interest: Interest) -> Interest {
+        if self.wanted.is_some() {
+            interest
+        } else {
+            Interest::PARKED
+        }
+    }
+
+    /// Tells the kernel what it is to wait for, if it is registered.
+    pub(crate) fn renew(&self) -> io::Result<()> {
+        let interest = self.asked(self.interest);
+        poll_id::with(self.poll, |shared| shared.selector().reregister(self.ident, self.token, interest, self.origin()))
+            .unwrap_or(Ok(()))
+    }
+
+    /// After a change that failed: the filter may be deleted, and is added as it was. If that fails too, it is deregistered.
+    fn roll_back(&mut self, registry: &Registry) {
+        let interest = self.asked(self.interest);
+        if registry.selector().reregister(self.ident, self.token, interest, self.origin()).is_err() {
+            let _ = self.deregister(registry);
+        }
+    }
+
+    /// It has fired. If it was to fire once, it is silent until it is reregistered.
+    pub(crate) fn fired(&mut self) {
+        if self.interest.is_oneshot() {
+            self.interest = Interest::PARKED;
+        }
+    }
+
+    /// What an event says of this filter: (`fflags`, `data`); nothing if it is another's.
+    pub(crate) fn told(&self, event: &Event) -> Option<(u32, i64)> {
+        event.told(self.ident, self.filter)
+    }
+}
+
+impl Source for FilterSource {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        // Before a lock that another thread of the parent may hold.
+        registry.check_process()?;
+        if registry.knows(self.poll).unwrap_or(true) {
+            return Err(error::already_exists());
+        }
+        registry.shared().filters().take(self.ident, self.filter)?;
+        if let Err(error) = registry.add(self.ident, token, self.asked(interests), self.origin()) {
+            registry.shared().filters().give_back(self.ident, self.filter);
+            return Err(error);
+        }
+        (self.poll, self.token, self.interest) = (registry.id(), token, interests);
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        if !registry.knows(self.poll)? {
+            return Err(error::not_found());
+        }
+        registry.check_process()?;
+        if let Err(error) = registry.change(self.ident, token, self.asked(interests), self.origin()) {
+            self.roll_back(registry);
+            return Err(error);
+        }
+        (self.token, self.interest) = (token, interests);
+        Ok(())
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.check_process()?;
+        if self.poll != registry.id() {
+            return Err(error::not_found());
+        }
+        self.poll = 0;
+        let result = registry.remove(self.ident, self.origin());
+        // Not before: who takes it next would have it removed.
+        registry.shared().filters().give_back(self.ident, self.filter);
+        result
+    }
+}
+
+/// Something whose events can be told from those of others, or from most.
+pub(crate) trait Tells: Source {
+    /// Whether an event is of it.
+    fn tells(&self, event: &Event) -> bool;
+
+    /// Returns `true` if it is registered, or was with a poll that is no more.
+    fn is_registered(&self) -> bool;
+}
+
+impl Tells for FilterSource {
+    fn tells(&self, event: &Event) -> bool {
+        self.told(event).is_some()
+    }
+
+    fn is_registered(&self) -> bool {
+        self.poll != 0
+    }
+}
+
+impl Drop for FilterSource {
+    fn drop(&mut self) {
+        if self.poll != 0 {
+            poll_id::forget(self.poll, self.ident, self.origin());
+            poll_id::with(self.poll, |shared| shared.filters().give_back(self.ident, self.filter));
+        }
+    }
+}
+
+/// Several filters as one source: all of them are registered, or none is.
+#[derive(Debug)]
+pub(crate) struct FilterSet(Vec<FilterSource>);
+
+impl FilterSet {
+    pub(crate) fn new(filters: impl IntoIterator<Item = FilterSource>) -> FilterSet {
+        FilterSet(filters.into_iter().collect())
+    }
+
+    /// The filter that an event is of, and what it says: (ident, `fflags`, `data`).
+    pub(crate) fn told(&self, event: &Event) -> Option<(RawFd, u32, i64)> {
+        self.0.iter().find_map(|filter| filter.told(event).map(|(fflags, data)| (filter.ident, fflags, data)))
+    }
+
+    /// Deregisters each of them; then the first error.
+    fn deregister_all(&mut self, registry: &Registry) -> io::Result<()> {
+        self.0.iter_mut().map(|filter| filter.deregister(registry)).fold(Ok(()), io::Result::and)
+    }
+}
+
+impl Tells for FilterSet {
+    fn tells(&self, event: &Event) -> bool {
+        self.told(event).is_some()
+    }
+
+    fn is_registered(&self) -> bool {
+        self.0.iter().all(FilterSource::is_registered)
+    }
+}
+
+impl Source for FilterSet {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        for next in 0..self.0.len() {
+            if let Err(error) = self.0[next].register(registry, token, interests) {
+                for filter in &mut self.0[..next] {
+                    let _ = filter.deregister(registry);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        for next in 0..self.0.len() {
+            let (token_before, interests_before) = (self.0[next].token, self.0[next].interest);
+            let Err(error) = self.0[next].reregister(registry, token, interests) else { continue };
+            // All of them are as they were, or none is registered.
+            let mut changed = self.0[..next].iter_mut();
+            let is_restored = changed.all(|filter| filter.reregister(registry, token_before, interests_before).is_ok());
+            if !is_restored || !self.is_registered() {
+                let _ = self.deregister_all(registry);
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.deregister_all(registry)
+    }
+}
+
+/// One or the other, what its events bear, and whose it is.
+#[derive(Debug)]
+pub(crate) struct Watched<T, F = FilterSource> {
+    pub(crate) way: Way<T, F>,
+    /// Token and interests while it is registered.
+    registered: Option<(Token, Interest)>,
+    /// The generation of the process that made it (`sys::fork`): a forked child shares the descriptor, what is read there
+    /// the parent would miss.
+    generation: u32,
+}
+
+#[derive(Debug)]
+pub(crate) enum Way<T, F = FilterSource> {
+    Filter(F),
+    Descriptor(IoSource<T>),
+}
+
+impl<T, F: Tells> Watched<T, F> {
+    pub(crate) fn new(way: Way<T, F>) -> Watched<T, F> {
+        Watched { way, registered: None, generation: fork::generation() }
+    }
+
+    /// Fails in a forked child of the process that made it.
+    pub(crate) fn check_process(&self) -> io::Result<()> {
+        if !fork::is_current(self.generation) {
+            return Err(error::inherited());
+        }
+        Ok(())
+    }
+
+    /// Returns `true` if it is registered, or was with a poll that is no more.
+    pub(crate) fn is_registered(&self) -> bool {
+        match &self.way {
+            Way::Filter(source) => source.is_registered(),
+            Way::Descriptor(source) => source.is_registered(),
+        }
+    }
+
+    /// Refuses an event that is not of this source, as far as it can be told.
+    pub(crate) fn check(&self, event: &Event) -> io::Result<()> {
+        self.check_process()?;
+        let is_its = match &self.way {
+            Way::Filter(source) => source.tells(event),
+            Way::Descriptor(_) => true,
+        };
+        let token = self.registered.map(|(token, _)| token);
+        if is_its && token == Some(event.token()) && event.is_readable() {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "an event of another source"))
+    }
+}
+
+/// What a registration of these sources can be: for reading, at an edge or once; or parked.
+///
+/// A level would be the edge again: kqueue forces EV_CLEAR on them, and "told for ever" is of no use where asking may take
+/// nothing away.
+fn plain(interests: Interest) -> io::Result<Interest> {
+    let is_foreign = interests.is_priority() || interests.is_aio() || interests.is_lio() || interests.is_exclusive();
+    match (interests.is_readable(), interests.is_oneshot()) {
+        _ if is_foreign => Err(error::unsupported()),
+        (true, true) => Ok(Interest::READABLE.oneshot()),
+        (true, false) => Ok(Interest::READABLE),
+        (false, _) if interests.is_parked() => Ok(Interest::PARKED),
+        // They are never writable.
+        (false, _) => Err(error::unsupported()),
+    }
+}
+
+impl<T: AsFd, F: Tells> Watched<T, F> {
+    /// Reregisters, and then does the rest of it. If that fails, the registration is what it was.
+    pub(crate) fn reregister_and(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+        rest: impl FnOnce(&mut Way<T, F>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let before = self.registered;
+        self.reregister(registry, token, interests)?;
+        let result = rest(&mut self.way);
+        if let (Err(_), Some((token, interests))) = (&result, before) {
+            if self.reregister(registry, token, interests).is_err() {
+                let _ = self.deregister(registry);
+            }
+        }
+        result
+    }
+}
+
+impl<T: AsFd, F: Tells> Source for Watched<T, F> {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.check_process()?;
+        let interests = plain(interests)?;
+        match &mut self.way {
+            Way::Filter(source) => source.register(registry, token, interests)?,
+            Way::Descriptor(source) => source.register_as(Origin::Own, registry, token, interests)?,
+        }
+        self.registered = Some((token, interests));
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.check_process()?;
+        let interests = plain(interests)?;
+        let result = match &mut self.way {
+            Way::Filter(source) => source.reregister(registry, token, interests),
+            Way::Descriptor(source) => source.reregister(registry, token, interests),
+        };
+        match result {
+            Ok(()) => self.registered = Some((token, interests)),
+            Err(_) if self.is_registered() => {}
+            Err(_) => self.registered = None,
+        }
+        result
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.check_process()?;
+        let result = match &mut self.way {
+            Way::Filter(source) => source.deregister(registry),
+            Way::Descriptor(source) => source.deregister(registry),
+        };
+        if !self.is_registered() {
+            self.registered = None;
+        }
+        result
+    }
+}

@@ -1,0 +1,332 @@
+//! Two engines are told the same, and have to say the same.
+//!
+//! Random sequences of operations on a few sources, each of which is twins: one object for each engine, treated alike.
+//! After each wait the answers of an engine are held against a direct look at its own twin: what has begun and was not
+//! said must be said, what is not so must not, and what both say first of a registration must be the same. Events that
+//! are only superfluous are no difference, unless nothing at all was done to the source.
+//!
+//! A run prints its seed. `KEVIO_TEST_SEED` sets it, `KEVIO_TEST_STEPS` the number of operations.
+
+mod model;
+mod twin;
+
+use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+
+use self::model::{answers, names, raw, Answers, Excuses, Watch, R};
+use self::twin::Source;
+use crate::interest::Interest;
+use crate::sys::conformance::{BOTH, READ, WRITE};
+use crate::sys::selector::{Engine, Origin, Record};
+use crate::token::Token;
+
+const SLOTS: usize = 4;
+const WAKERS: usize = 2;
+const KINDS: [Kind; SLOTS] = [Kind::Unix, Kind::Tcp, Kind::Reader, Kind::Writer];
+
+/// A stream, or the end of a pipe that is ours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Unix,
+    Tcp,
+    Reader,
+    Writer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Ours,
+    Theirs,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Amount {
+    Bytes(usize),
+    All,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Slot(usize, Act),
+    Wake(usize),
+    ReplaceWaker(usize),
+    Poll,
+    /// Until what may be told late was told.
+    PollPatiently,
+}
+
+/// What is done to one source. What cannot be done to it as it stands does nothing.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Register(Interest, Origin),
+    Reregister(Interest),
+    Deregister,
+    /// The descriptor leaves its source: `IoSource::into_inner`.
+    Release,
+    Read(End, Amount),
+    Write(End, Amount),
+    /// `IoSource::do_io`, which does not say what it did; here it reads.
+    TryIo,
+    /// An operation failed for want of descriptors.
+    Shortage,
+    Shutdown(End, Shutdown),
+    ClosePeer,
+    Close,
+    Reopen(Kind),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let one_shot = vec![READ.oneshot(), WRITE.oneshot(), BOTH.oneshot(), BOTH.oneshot()];
+    let interest = move || prop_oneof![6 => select(vec![READ, WRITE, BOTH]), 3 => select(one_shot.clone()), 1 => Just(Interest::PARKED)];
+    let origin = select(vec![Origin::Own, Origin::Wrapped, Origin::Bare]);
+    let end = || select(vec![End::Ours, End::Theirs]);
+    let how = select(vec![Shutdown::Write, Shutdown::Read, Shutdown::Both]);
+    let amount = || prop_oneof![select(vec![1, 100, 5000]).prop_map(Amount::Bytes), Just(Amount::All)];
+    let rare = prop_oneof![
+        2 => Just(Act::Deregister),
+        2 => Just(Act::Release),
+        1 => Just(Act::Shortage),
+        2 => Just(Act::ClosePeer),
+        1 => Just(Act::Close),
+        4 => (end(), how).prop_map(|(end, how)| Act::Shutdown(end, how)),
+    ];
+    prop_oneof![
+        5 => rare,
+        2 => select(KINDS.to_vec()).prop_map(Act::Reopen),
+        4 => (interest(), origin).prop_map(|(interest, origin)| Act::Register(interest, origin)),
+        2 => interest().prop_map(Act::Reregister),
+        7 => (end(), amount()).prop_map(|(end, amount)| Act::Read(end, amount)),
+        7 => (end(), amount()).prop_map(|(end, amount)| Act::Write(end, amount)),
+        2 => Just(Act::TryIo),
+    ]
+}
+
+fn operation() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        400 => (0..SLOTS, act()).prop_map(|(slot, act)| Op::Slot(slot, act)),
+        100 => Just(Op::Poll),
+        30 => (0..WAKERS).prop_map(Op::Wake),
+        5 => (0..WAKERS).prop_map(Op::ReplaceWaker),
+        75 => Just(Op::PollPatiently),
+    ]
+}
+
+struct Wakes<T: Engine> {
+    waker: T::Waker,
+    token: usize,
+    woken: usize,
+    heard: usize,
+}
+
+/// What was said of a registration that is new, with the interest and what was true.
+type First = Option<(Answers, Interest, libc::c_short)>;
+
+/// One engine and its twins.
+struct Side<T: Engine> {
+    engine: T,
+    events: Vec<T::Event>,
+    slots: Vec<Option<Source<T>>>,
+    wakers: Vec<Wakes<T>>,
+    tokens: usize,
+}
+
+impl<T: Engine> Side<T> {
+    fn new(room: usize) -> Side<T> {
+        let slots = KINDS.map(|kind| Some(Source::new(kind))).into();
+        let events = Vec::with_capacity(Excuses::<T>::room(room));
+        let mut side = Side { engine: T::new().unwrap(), events, slots, wakers: Vec::new(), tokens: 0 };
+        side.wakers = (0..WAKERS).map(|_| side.add_waker()).collect();
+        side
+    }
+
+    /// Never the same twice, so that the token of what is no more is known.
+    fn token(&mut self) -> usize {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    fn add_waker(&mut self) -> Wakes<T> {
+        let token = self.token();
+        Wakes { waker: self.engine.add_waker(Token(token)).unwrap(), token, woken: 0, heard: 0 }
+    }
+
+    fn apply(&mut self, op: Op) -> Result<(), String> {
+        let token = self.token();
+        match op {
+            Op::Slot(slot, act) => self.act(slot, token, act)?,
+            Op::Wake(waker) => {
+                self.wakers[waker].woken = 1;
+                self.engine.wake(&self.wakers[waker].waker).map_err(|error| format!("wake: {error}"))?;
+            }
+            Op::ReplaceWaker(waker) => {
+                self.engine.remove_waker(&self.wakers[waker].waker);
+                self.wakers[waker] = self.add_waker();
+            }
+            Op::Poll | Op::PollPatiently => {}
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, slot: usize, token: usize, act: Act) -> Result<(), String> {
+        if let Act::Close | Act::Reopen(_) = act {
+            if let Some(source) = self.slots[slot].take() {
+                source.close(&self.engine);
+            }
+            if let Act::Reopen(kind) = act {
+                self.slots[slot] = Some(Source::new(kind));
+            }
+        } else if let Some(source) = &mut self.slots[slot] {
+            source.act(&self.engine, token, act)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing more comes, and judges what came.
+    fn wait(&mut self, patiently: bool) -> Result<Vec<First>, String> {
+        for source in self.slots.iter_mut().flatten() {
+            let (fd, is_slow) = (source.fd(), source.kind == Kind::Tcp);
+            source.watch.iter_mut().for_each(|watch| watch.begin_wait(fd, patiently, is_slow));
+        }
+        self.collect(patiently)?;
+        for wakes in &mut self.wakers {
+            let (woken, heard) = (std::mem::take(&mut wakes.woken), std::mem::take(&mut wakes.heard));
+            if woken != heard {
+                return Err(format!("{heard} events of a waker that was woken {woken} times"));
+            }
+        }
+        self.slots.iter_mut().enumerate().map(|(slot, source)| Self::judge(slot, source.as_mut())).collect()
+    }
+
+    fn judge(slot: usize, source: Option<&mut Source<T>>) -> Result<First, String> {
+        let Some(source) = source else { return Ok(None) };
+        let (fd, is_exact) = (source.fd(), source.is_exact());
+        let Some(watch) = &mut source.watch else { return Ok(None) };
+        // What became true during the wait is compared with nothing.
+        let first = (watch.fresh && raw(fd) == watch.raw).then_some((watch.said, watch.interest, watch.raw));
+        let result = watch.end_wait::<T>(fd, is_exact);
+        result.map(|()| first).map_err(|fault| format!("slot {slot}, {:?}: {fault}", source.kind))
+    }
+
+    fn collect(&mut self, patiently: bool) -> Result<(), String> {
+        let start = Instant::now();
+        for _ in 0..1000 {
+            let is_within = |most| start.elapsed() < Duration::from_millis(most);
+            let is_late = (patiently && self.slots.iter().flatten().any(Source::is_late) && is_within(2000))
+                || (self.slots.iter().flatten().any(Source::is_slow) && is_within(200));
+            let timeout = Duration::from_millis(if is_late { 20 } else { 0 });
+            self.engine.select(&mut self.events, Some(timeout)).map_err(|error| format!("select: {error}"))?;
+            if self.events.is_empty() && !is_late {
+                return Ok(());
+            }
+            for record in &self.events {
+                let token = record.token().0;
+                if let Some(wakes) = self.wakers.iter_mut().find(|wakes| wakes.token == token && answers(record) == R) {
+                    wakes.heard += 1;
+                } else if let Some(source) = self.slots.iter_mut().flatten().find(|source| source.has(token)) {
+                    source.hear(record)?;
+                } else {
+                    return Err(format!("token {token} is nobody's: {record:?}"));
+                }
+            }
+            self.slots.iter_mut().flatten().filter_map(|source| source.watch.as_mut()).for_each(Watch::heard);
+        }
+        Err("events without end".to_owned())
+    }
+}
+
+/// Packets take their time: lets the twins become equal, if they do so soon.
+fn settle<A: Engine, B: Engine>(a: Option<&Source<A>>, b: Option<&Source<B>>) {
+    let (Some(a), Some(b)) = (a, b) else { return };
+    let deadline = Instant::now() + Duration::from_millis(5);
+    while a.kind == Kind::Tcp && raw(a.fd()) != raw(b.fd()) && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+}
+
+/// What both say first of a registration is the same, if their twins are.
+fn compare<A: Engine, B: Engine>(a: &[First], b: &[First]) -> Result<(), String> {
+    for (slot, (a, b)) in a.iter().zip(b).enumerate() {
+        let (Some((said, interest, raw)), Some((other, _, other_raw))) = (*a, *b) else { continue };
+        if raw == other_raw && interest.is_edge() && (said ^ other) & Excuses::<A>::common::<B>(interest) != 0 {
+            return Err(format!("slot {slot}: {} and {}; poll(2) says {raw:#x}", names(said), names(other)));
+        }
+    }
+    Ok(())
+}
+
+fn play<A: Engine, B: Engine>(room: usize, ops: &[Op]) -> Result<(), String> {
+    let (mut a, mut b) = (Side::<A>::new(room), Side::<B>::new(room));
+    for (step, &op) in ops.iter().enumerate() {
+        let at = |name: &'static str| move |fault: String| format!("step {step}, {name}: {fault}");
+        a.apply(op).map_err(at(A::BACKEND.name()))?;
+        b.apply(op).map_err(at(B::BACKEND.name()))?;
+        match op {
+            Op::Slot(slot, _) => settle(a.slots[slot].as_ref(), b.slots[slot].as_ref()),
+            Op::Poll | Op::PollPatiently => {
+                let patiently = matches!(op, Op::PollPatiently);
+                let first = a.wait(patiently).map_err(at(A::BACKEND.name()))?;
+                let other = b.wait(patiently).map_err(at(B::BACKEND.name()))?;
+                compare::<A, B>(&first, &other).map_err(at("both"))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn setting(name: &str) -> Option<u64> {
+    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} has to be a number")))
+}
+
+/// Runs sequences on two engines until there were steps enough.
+fn run<A: Engine, B: Engine>() {
+    let seed = setting("KEVIO_TEST_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let wanted = setting("KEVIO_TEST_STEPS").unwrap_or(20_000) as usize;
+    println!("{} and {}: KEVIO_TEST_SEED={seed}", A::BACKEND, B::BACKEND);
+    let config = Config { failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed.to_le_bytes().repeat(4));
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let sequences = (select(vec![64, 1, 2, 3]), prop::collection::vec(operation(), 1..200));
+    let (steps, failed) = (Cell::new(0), Cell::new(false));
+    while steps.get() < wanted {
+        let sequence = sequences.new_tree(&mut runner).unwrap();
+        let result = runner.run_one(sequence, |(room, ops)| {
+            if !failed.get() {
+                steps.set(steps.get() + ops.len());
+            }
+            let result = play::<A, B>(room, &ops);
+            failed.set(failed.get() || result.is_err());
+            result.map_err(TestCaseError::fail)
+        });
+        if let Err(TestError::Fail(reason, (room, ops))) = result {
+            let ops: String = ops.iter().enumerate().map(|(step, op)| format!("{step:>4}  {op:?}\n")).collect();
+            let steps = steps.get();
+            panic!("{reason}\ncaught after {steps} steps; room for {room} events:\n{ops}KEVIO_TEST_SEED={seed}");
+        }
+    }
+}
+
+#[cfg(all(has_kqueue, has_epoll))]
+#[test]
+fn kqueue_and_epoll_report_the_same() {
+    run::<crate::sys::unix::kqueue::Kqueue, crate::sys::unix::epoll::Epoll>();
+}
+
+#[cfg(has_kqueue)]
+#[test]
+fn kqueue_and_poll_report_the_same() {
+    run::<crate::sys::unix::kqueue::Kqueue, crate::sys::unix::poll::selector::PollSet>();
+}
+
+#[cfg(has_epoll)]
+#[test]
+fn epoll_and_poll_report_the_same() {
+    run::<crate::sys::unix::epoll::Epoll, crate::sys::unix::poll::selector::PollSet>();
+}

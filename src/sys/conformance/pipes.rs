@@ -1,0 +1,232 @@
+//! Pipes, FIFOs, terminals and other devices.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::*;
+
+pub(crate) fn a_writer_closes<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (reader, writer) = pipe_ends();
+    let reader = rig.hold(reader, 1, READ);
+    rig.silent();
+    drop(writer);
+    rig.expect(1, R | RC);
+    assert_eq!(reader.drain(), (0, true));
+}
+
+pub(crate) fn a_writer_closes_with_data_left<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (reader, mut writer) = pipe_ends();
+    let reader = rig.hold(reader, 1, READ);
+    writer.write_all(b"last words").unwrap();
+    drop(writer);
+    rig.expect(1, R);
+    assert_eq!(reader.drain(), (10, true));
+}
+
+pub(crate) fn a_reader_closes<T: Engine>() {
+    for full in [false, true] {
+        let mut rig = Rig::<T>::new();
+        let (reader, writer) = pipe_ends();
+        let writer = rig.hold(writer, 1, WRITE);
+        rig.expect(1, W);
+        if full {
+            // A full pipe says that its reader has gone and nothing else.
+            writer.fill();
+            rig.silent();
+        }
+        drop(reader);
+        rig.expect(1, W);
+        assert_eq!(kind(writer.write(b"x")), ErrorKind::BrokenPipe);
+    }
+}
+
+pub(crate) fn a_reader_has_closed<T: Engine>() {
+    for full in [false, true] {
+        let mut rig = Rig::<T>::new();
+        let (reader, writer) = pipe_ends();
+        if full {
+            fill(&writer);
+        }
+        drop(reader);
+        let writer = rig.hold(writer, 1, WRITE);
+        rig.expect(1, W);
+        assert_eq!(kind(writer.write(b"x")), ErrorKind::BrokenPipe);
+        rig.engine.reregister(writer.io.as_raw_fd(), Token(2), WRITE, Origin::Own).unwrap();
+        rig.expect(2, W);
+        rig.engine.deregister(writer.io.as_raw_fd(), Origin::Own).unwrap();
+        rig.silent();
+    }
+}
+
+pub(crate) fn a_full_pipe_is_read<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (mut reader, writer) = pipe_ends();
+    let writer = rig.hold(writer, 1, WRITE);
+    rig.expect(1, W);
+    writer.fill();
+    rig.silent();
+    assert_eq!(reader.read(&mut [0; 4096]).unwrap(), 4096);
+    rig.expect(1, W);
+    assert!(writer.write(b"x").is_ok());
+}
+
+pub(crate) fn make_fifo(path: &Path) {
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: a string that ends with a zero byte.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+}
+
+pub(crate) fn open_to_read(path: &Path) -> File {
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
+}
+
+pub(crate) fn open_to_write(path: &Path) -> File {
+    File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
+}
+
+pub(crate) fn a_fifo_has_one_writer_after_another<T: Engine>() {
+    if cfg!(target_vendor = "apple") {
+        // Apple's kernels do not report the end of file of a FIFO: a row of the table of differences.
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fifo");
+    make_fifo(&path);
+    let mut rig = Rig::<T>::new();
+    let reader = rig.hold(open_to_read(&path), 1, READ);
+    for _ in 0..3 {
+        let mut writer = open_to_write(&path);
+        writer.write_all(b"line\n").unwrap();
+        rig.expect(1, R);
+        assert_eq!(reader.drain(), (5, false));
+        drop(writer);
+        rig.expect(1, R | hint::<T>(RC));
+        assert_eq!(reader.drain(), (0, true));
+    }
+}
+
+/// A FIFO that hung up has another writer, which has gone again before anybody looks.
+pub(crate) fn a_fifo_between_two_looks<T: Engine>() {
+    if cfg!(target_vendor = "apple") {
+        // As above.
+        return;
+    }
+    for origin in [Origin::Own, Origin::Bare] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        make_fifo(&path);
+        let mut reader = open_to_read(&path);
+        let mut rig = Rig::<T>::new();
+        let tie = rig.engine.register(reader.as_raw_fd(), Token(1), READ, origin).unwrap();
+        for _ in 0..3 {
+            open_to_write(&path).write_all(b"line\n").unwrap();
+            rig.expect(1, R);
+            while reader.read(&mut [0; 64]).unwrap() > 0 {}
+            if origin == Origin::Own {
+                tie.rearm(Direction::Read);
+            }
+        }
+        if origin == Origin::Bare {
+            let _ = tie.release();
+        }
+    }
+}
+
+/// The two sides of a terminal, non-blocking: the master and the slave.
+pub(crate) fn terminal() -> (File, File) {
+    let (mut master, mut slave) = (-1, -1);
+    let null = std::ptr::null_mut();
+    // SAFETY: two numbers are written; the other pointers may be null.
+    let result = unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    for fd in [master, slave] {
+        syscall::set_nonblocking(fd, true).unwrap();
+    }
+    // SAFETY: both have just been made and are owned by nobody else.
+    unsafe { (std::os::fd::FromRawFd::from_raw_fd(master), std::os::fd::FromRawFd::from_raw_fd(slave)) }
+}
+
+pub(crate) fn a_terminal<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (mut master, slave) = terminal();
+    let line = rig.hold(slave, 1, READ);
+    rig.silent();
+    master.write_all(b"line\n").unwrap();
+    rig.expect(1, R);
+    assert_eq!(line.drain(), (5, false));
+    // The echo of the line is there to be read.
+    let _master = rig.own(&master, 2, READ);
+    rig.expect(2, R);
+    read_all(&master);
+    drop(line);
+    rig.reregister(&master, 2, READ).unwrap();
+    rig.expect(2, R);
+    // Linux says EIO, the others the end of file.
+    match master.read(&mut [0; 8]) {
+        Ok(n) => assert_eq!(n, 0),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EIO)),
+    }
+}
+
+pub(crate) fn terminal_name(line: &File) -> std::path::PathBuf {
+    let mut name = [0; 64];
+    // SAFETY: the kernel writes a string into `name`, and no more than there is room for.
+    let result = unsafe { libc::ttyname_r(line.as_raw_fd(), name.as_mut_ptr().cast(), name.len()) };
+    assert_eq!(result, 0, "{}", io::Error::from_raw_os_error(result));
+    std::ffi::CStr::from_bytes_until_nul(&name).unwrap().to_str().unwrap().into()
+}
+
+/// Ctrl-D at a terminal ends a line of no bytes. The read returns 0, and the terminal goes on.
+pub(crate) fn line_of_no_bytes_is_not_the_end<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (mut master, slave) = terminal();
+    let line = rig.hold(slave, 1, READ);
+    for _ in 0..3 {
+        master.write_all(&[4]).unwrap();
+        rig.expect(1, R);
+        assert_eq!(line.drain(), (0, true));
+        rig.now();
+        master.write_all(b"line\n").unwrap();
+        rig.expect(1, R);
+        assert_eq!(line.drain(), (5, false));
+        rig.now();
+    }
+}
+
+pub(crate) fn devices_without_readiness<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    for path in ["/dev/null", "/dev/zero"] {
+        let device = File::options().read(true).write(true).open(path).unwrap();
+        // A row of the table of differences: an event, or an error. FreeBSD's /dev/null is neither from release 15 on.
+        let is_of_freebsd = cfg!(target_os = "freebsd") && T::BACKEND == Backend::Kqueue;
+        match rig.bare(device.as_raw_fd(), 1, READ) {
+            Ok(()) if is_of_freebsd && path == "/dev/null" => {
+                assert!(system::freebsd_release() > Some(13), "{path} was refused up to release 13");
+                rig.silent();
+            }
+            Ok(()) => drop(rig.expect(1, R)),
+            Err(error) => {
+                let known = if is_of_freebsd { [libc::ENODEV; 2] } else { [libc::EPERM, libc::EINVAL] };
+                assert!(known.map(Some).contains(&error.raw_os_error()), "{path}: {error}");
+                assert_ne!(T::BACKEND, Backend::Poll, "{path}");
+                rig.silent();
+            }
+        }
+    }
+}
+
+conformance_tests! {
+    a_writer_closes,
+    a_writer_closes_with_data_left,
+    a_reader_closes,
+    a_reader_has_closed,
+    a_full_pipe_is_read,
+    a_fifo_has_one_writer_after_another,
+    a_fifo_between_two_looks,
+    a_terminal,
+    line_of_no_bytes_is_not_the_end,
+    devices_without_readiness,
+}

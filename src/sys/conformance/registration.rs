@@ -1,0 +1,254 @@
+//! Registering, reregistering, deregistering.
+
+use super::*;
+
+pub(crate) fn a_new_queue_is_silent<T: Engine>() {
+    Rig::<T>::new().silent();
+}
+
+pub(crate) fn keeps_score<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    assert_eq!(kind(rig.reregister(&a, 1, BOTH)), ErrorKind::NotFound);
+    assert_eq!(kind(rig.deregister(&a)), ErrorKind::NotFound);
+    b.write_all(b"x").unwrap();
+    rig.silent();
+    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
+    let again = rig.bare(a.as_raw_fd(), 2, READ);
+    if T::BACKEND == Backend::Kqueue {
+        // It replaces what it finds; sources that know that they are registered do not come here.
+        again.unwrap();
+        rig.expect(2, R);
+    } else {
+        assert_eq!(kind(again), ErrorKind::AlreadyExists);
+        rig.expect(1, R);
+    }
+    rig.deregister(&a).unwrap();
+    assert_eq!(kind(rig.deregister(&a)), ErrorKind::NotFound);
+    assert_eq!(kind(rig.reregister(&a, 1, BOTH)), ErrorKind::NotFound);
+    rig.silent();
+}
+
+pub(crate) fn refuses_what_cannot_be<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    for interest in [Interest::AIO, Interest::LIO, READ | Interest::LIO] {
+        assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, interest)), ErrorKind::Unsupported);
+    }
+    assert_eq!(errno(rig.bare(-1, 1, READ)), libc::EBADF);
+    assert_eq!(errno(rig.bare(RawFd::MAX, 1, BOTH)), libc::EBADF);
+    let file = tempfile::tempfile().unwrap();
+    let directory = std::fs::File::open("/").unwrap();
+    for fd in [file.as_raw_fd(), directory.as_raw_fd()] {
+        assert_eq!(errno(rig.bare(fd, 1, READ)), libc::EPERM);
+        let wrapped = rig.engine.register(fd, Token(1), WRITE, Origin::Wrapped).map(|tie| _ = tie.release());
+        assert_eq!(errno(wrapped), libc::EPERM);
+    }
+    b.write_all(b"x").unwrap();
+    rig.silent();
+}
+
+/// POSIX message queues are regular files in the eyes of fstat(2), and the kernel can wait for them.
+pub(crate) fn message_queue_can_be_waited_for<T: Engine>() {
+    #[cfg(has_mq_descriptors)]
+    {
+        use std::os::fd::FromRawFd;
+
+        let name = std::ffi::CString::new(format!("/kevio-{}-{}", std::process::id(), T::BACKEND)).unwrap();
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | libc::O_NONBLOCK;
+        // SAFETY: integers. Zeroes are a value of each.
+        let mut attributes: libc::mq_attr = unsafe { std::mem::zeroed() };
+        (attributes.mq_maxmsg, attributes.mq_msgsize) = (4, 8);
+        // SAFETY: a string that ends with a zero byte, and one `mq_attr`; the descriptor is new and owned once.
+        let queue = unsafe {
+            let queue = libc::mq_open(name.as_ptr(), flags, 0o600 as libc::mode_t, &attributes);
+            if queue < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+                return;
+            }
+            assert!(queue >= 0, "{}", io::Error::last_os_error());
+            libc::mq_unlink(name.as_ptr());
+            OwnedFd::from_raw_fd(queue)
+        };
+        let fd = queue.as_raw_fd();
+        // SAFETY: one byte is read.
+        let send = || assert_eq!(unsafe { libc::mq_send(fd, b"x".as_ptr().cast(), 1, 0) }, 0);
+        // SAFETY: there is room for a message.
+        let receive = || assert_eq!(unsafe { libc::mq_receive(fd, [0_u8; 8].as_mut_ptr().cast(), 8, &mut 0) }, 1);
+
+        let mut rig = Rig::<T>::new();
+        // Empty, and with messages and room, which poll(2) shows of a plain file too.
+        for messages in [0, 2] {
+            (0..messages).for_each(|_| send());
+            if is_libkqueue::<T>() {
+                assert_eq!(errno(rig.bare(fd, 1, READ)), libc::EPERM);
+                continue;
+            }
+            rig.bare(fd, 1, READ).unwrap();
+            assert_eq!(rig.now().contains_key(&1), messages > 0);
+            send();
+            rig.expect(1, R);
+            (0..messages + 1).for_each(|_| receive());
+            rig.now();
+            send();
+            rig.expect(1, R);
+            receive();
+            rig.deregister(&queue).unwrap();
+        }
+    }
+    #[cfg(not(has_mq_descriptors))]
+    {}
+}
+
+/// A descriptor that was opened with `O_PATH` names a file, and nothing can be waited for.
+pub(crate) fn path_descriptor_is_refused<T: Engine>() {
+    #[cfg(has_o_path)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        crate::sys::conformance::pipes::make_fifo(&path);
+        let mut rig = Rig::<T>::new();
+        for path in [path.as_path(), directory.path()] {
+            let file = std::fs::File::options().read(true).custom_flags(libc::O_PATH).open(path).unwrap();
+            let result = rig.bare(file.as_raw_fd(), 1, READ);
+            if is_libkqueue::<T>() {
+                result.unwrap_err();
+                continue;
+            }
+            assert_eq!(errno(result), libc::EBADF, "{path:?}");
+            let wrapped = rig.engine.register(file.as_raw_fd(), Token(1), READ, Origin::Wrapped).map(Tie::release);
+            assert_eq!(errno(wrapped), libc::EBADF, "{path:?}");
+        }
+        rig.silent();
+    }
+    #[cfg(not(has_o_path))]
+    {}
+}
+
+pub(crate) fn a_failed_reregistration_changes_nothing<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
+    assert_eq!(kind(rig.reregister(&a, 2, Interest::AIO)), ErrorKind::Unsupported);
+    b.write_all(b"x").unwrap();
+    rig.expect(1, R);
+}
+
+pub(crate) fn a_failed_registration_leaves_nothing<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, BOTH | Interest::AIO)), ErrorKind::Unsupported);
+    b.write_all(b"x").unwrap();
+    rig.silent();
+    // Neither of the two directions was registered, and both can be now.
+    assert_eq!(kind(rig.deregister(&a)), ErrorKind::NotFound);
+    rig.bare(a.as_raw_fd(), 2, BOTH).unwrap();
+    rig.expect(2, R | W);
+}
+
+pub(crate) fn reregistering_for_writing_stops_reading<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
+    rig.reregister(&a, 1, WRITE).unwrap();
+    rig.expect(1, W);
+    b.write_all(b"x").unwrap();
+    rig.not(1, R);
+}
+
+pub(crate) fn reregistering_replaces_the_token<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    b.write_all(b"x").unwrap();
+    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
+    rig.reregister(&a, 2, READ).unwrap();
+    rig.expect(2, R);
+    assert_eq!(read_all(&a), 1);
+    rig.silent();
+    b.write_all(b"x").unwrap();
+    rig.expect(2, R);
+}
+
+pub(crate) fn deregistering_is_at_once<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    b.write_all(b"x").unwrap();
+    rig.bare(a.as_raw_fd(), 1, BOTH).unwrap();
+    rig.deregister(&a).unwrap();
+    rig.silent();
+    b.write_all(b"x").unwrap();
+    rig.silent();
+}
+
+pub(crate) fn tokens_come_back<T: Engine>() {
+    for token in [0, 1, usize::MAX] {
+        let mut rig = Rig::<T>::new();
+        let (a, _b) = pair();
+        rig.bare(a.as_raw_fd(), token, WRITE).unwrap();
+        rig.expect(token, W);
+    }
+}
+
+pub(crate) fn a_dropped_tie_frees_its_number<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, _keep) = pair();
+    for token in 0..3 {
+        let tie = rig.own(&a, token, WRITE);
+        rig.expect(token, W);
+        if T::BACKEND != Backend::Poll {
+            // For these the tie is nothing, and closing the descriptor is what ends it.
+            rig.deregister(&a).unwrap();
+        }
+        drop(tie);
+        rig.silent();
+    }
+}
+
+pub(crate) fn a_released_tie_stays<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    rig.own(&a, 1, READ).release();
+    for _ in 0..2 {
+        b.write_all(b"wave").unwrap();
+        rig.expect(1, R);
+        assert_eq!(read_all(&a), 4);
+    }
+}
+
+pub(crate) fn leaving_during_a_wait_loses_nothing<T: Engine>() {
+    let mut rig = Rig::<T>::new();
+    let (a, mut b) = pair();
+    let tie = rig.own(&a, 1, READ);
+    b.write_all(b"x").unwrap();
+    rig.expect(1, R);
+    let waiter = Waiter::here();
+    std::thread::scope(|scope| {
+        let (a, b) = (&a, &mut b);
+        scope.spawn(move || {
+            waiter.falls_asleep();
+            let _ = tie.release();
+            assert_eq!(read_all(a), 1);
+            b.write_all(b"y").unwrap();
+        });
+        rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
+    });
+    assert_eq!(rig.events.len(), 1);
+}
+
+conformance_tests! {
+    a_new_queue_is_silent,
+    keeps_score,
+    refuses_what_cannot_be,
+    message_queue_can_be_waited_for,
+    path_descriptor_is_refused,
+    a_failed_reregistration_changes_nothing,
+    a_failed_registration_leaves_nothing,
+    reregistering_for_writing_stops_reading,
+    reregistering_replaces_the_token,
+    deregistering_is_at_once,
+    tokens_come_back,
+    a_dropped_tie_frees_its_number,
+    a_released_tie_stays,
+    leaving_during_a_wait_loses_nothing,
+}

@@ -1,0 +1,663 @@
+//! What every situation looks like when it is registered: the truth table.
+//!
+//! epoll and poll(2) on Linux say exactly what their columns say; a real kqueue says what its columns say, and at most
+//! what Linux says too. Of an engine that has no column of its own (another system's poll(2), libkqueue) it is asked
+//! that it says what both say, and nothing that neither does, but for what is known of that system. What differs between
+//! the columns is a row of the table of differences in the crate docs.
+
+use std::any::Any;
+use std::fs::File;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::*;
+use crate::sys::conformance::pipes::{make_fifo, open_to_read, open_to_write, terminal};
+
+/// A descriptor, and what keeps it in its situation.
+type Scene = (OwnedFd, Vec<Box<dyn Any>>);
+
+struct Row {
+    situation: &'static str,
+    /// `None` where it cannot be made on this system.
+    make: fn() -> Option<Scene>,
+    /// epoll and poll(2) of Linux, registered for reading, writing and urgent data; for reading; for writing.
+    linux: [Said; 3],
+    kqueue: Kqueue,
+}
+
+/// The filters that fire.
+#[derive(Copy, Clone)]
+enum Kqueue {
+    /// The read filter and the write filter, each where it was asked for.
+    Filters(Said, Said),
+    /// The filter of the direction that the descriptor has; the other is an error on some systems.
+    Reader(Said),
+    Writer(Said),
+    /// Registering it is this error.
+    Refused(i32),
+    /// It depends on the system.
+    Any,
+}
+use self::Kqueue::{Any as Depends, Filters, Reader, Refused, Writer};
+
+/// A terminal whose master has closed: a row of the table of differences.
+fn hung_up_terminal() -> Kqueue {
+    match () {
+        () if cfg!(target_os = "freebsd") => Refused(libc::ENXIO),
+        () if cfg!(target_os = "netbsd") => Reader(NOTHING),
+        () => Reader(R | RC),
+    }
+}
+
+/// What a kqueue reports of a Unix stream whose peer has shut down reading: a row of the table of differences.
+fn reader_shut() -> Said {
+    if system::reports_that_the_peer_shut_down_reading() {
+        W | WC
+    } else {
+        W
+    }
+}
+
+fn table() -> Vec<Row> {
+    let row = |situation, linux, kqueue, make| Row { situation, make, linux, kqueue };
+    let hup = [R | W | RC | WC; 3];
+    let quiet = [NOTHING; 3];
+    let room = [W, NOTHING, W];
+    let data = [R | W, R, W];
+    let half = [R | W | RC, R | RC, W];
+    let end = Filters(R | RC, W | WC);
+    // ERR alone is readable too: registered for reading, or without room to write.
+    let error_of_writing = [W | WC | E, R | W | WC | E, W | WC | E];
+    let broken = [R | W | RC | WC | E; 3];
+    let failed = Filters(R | RC | E, W | WC | E);
+    let none = Filters(NOTHING, NOTHING);
+    vec![
+        row("TCP, never connected", hup, none, || scene(tcp_socket(), [])),
+        row("TCP, bound", hup, none, || {
+            let socket = tcp_socket();
+            socket.bind(&loopback().into()).unwrap();
+            scene(socket, [])
+        }),
+        row("listener, idle", quiet, none, || scene(TcpListener::bind(loopback()).unwrap(), [])),
+        row("listener, a connection", [R, R, NOTHING], Filters(R, NOTHING), || {
+            let listener = TcpListener::bind(loopback()).unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            scene(listener, [keep(client)])
+        }),
+        row("connect in progress", quiet, none, connecting),
+        row("TCP, idle", room, Filters(NOTHING, W), || tcp(|_, _| {})),
+        row("refused", broken, if cfg!(target_os = "freebsd") { end } else { failed }, || scene(refused(), [])),
+        row("refused, error fetched", hup, end, || {
+            let socket = refused();
+            // FreeBSD has returned it from connect(2).
+            assert!(socket.take_error().unwrap().is_some() || cfg!(target_os = "freebsd"));
+            scene(socket, [])
+        }),
+        row("TCP, data", data, Filters(R, W), || tcp(|_, mut b| b.write_all(b"x").unwrap())),
+        row("TCP, the peer shut down writing", half, Filters(R | RC, W), || tcp(|_, b| shut(b, Shutdown::Write))),
+        row("TCP, the same with data", half, Filters(R | RC, W), || {
+            tcp(|_, mut b| {
+                b.write_all(b"x").unwrap();
+                shut(b, Shutdown::Write);
+            })
+        }),
+        row("TCP, the peer closed", half, Filters(R | RC, W), || {
+            let (a, b) = tcp_pair();
+            drop(b);
+            scene(a, [])
+        }),
+        row("TCP, shut down writing here", room, Filters(NOTHING, W | WC), || tcp(|a, _| shut(a, Shutdown::Write))),
+        row("TCP, shut down reading here", half, Filters(R | RC, W), || tcp(|a, _| shut(a, Shutdown::Read))),
+        row("TCP, both here", hup, end, || tcp(|a, _| shut(a, Shutdown::Both))),
+        row("TCP, writing on both sides", hup, end, || {
+            tcp(|a, b| {
+                shut(a, Shutdown::Write);
+                shut(b, Shutdown::Write);
+            })
+        }),
+        row("reset", broken, failed, || scene(reset(), [])),
+        row("reset, error fetched", hup, end, || {
+            let stream = reset();
+            assert!(stream.take_error().unwrap().is_some());
+            scene(stream, [])
+        }),
+        row("TCP, full", quiet, none, || tcp(|a, _| fill_for_good(a))),
+        row("urgent data", [R | W | P, NOTHING, W], Depends, || {
+            tcp(|_, b| assert_eq!(SockRef::from(b).send_out_of_band(b"!").unwrap(), 1))
+        }),
+        row("listener, shut down", hup, Depends, || {
+            let listener = TcpListener::bind(loopback()).unwrap();
+            // Some systems say ENOTCONN and do nothing.
+            let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
+            scene(listener, [])
+        }),
+        row("UDP, idle", room, Filters(NOTHING, W), || udp(|_, _| {})),
+        row("UDP, a datagram", data, Filters(R, W), || udp(|_, b| assert_eq!(b.send(b"x").unwrap(), 1))),
+        row("UDP, an empty datagram", data, Filters(R, W), || udp(|_, b| assert_eq!(b.send(b"").unwrap(), 0))),
+        row("UDP, nobody there", error_of_writing, Filters(R, W), || scene(nobody_there(), [])),
+        row("UDP, error fetched", room, Filters(NOTHING, W), || {
+            let socket = nobody_there();
+            assert!(socket.take_error().unwrap().is_some());
+            scene(socket, [])
+        }),
+        row("UDP, shut down reading", half, Filters(R | RC, W), || udp(|a, _| shut(a, Shutdown::Read))),
+        row("UDP, shut down writing", room, Filters(NOTHING, W | WC), || udp(|a, _| shut(a, Shutdown::Write))),
+        row("UDP, shut down both", hup, end, || udp(|a, _| shut(a, Shutdown::Both))),
+        row("Unix, never connected", hup, none, || scene(Socket::new(Domain::UNIX, Type::STREAM, None).unwrap(), [])),
+        row("Unix listener, idle", quiet, none, || unix_listener(false)),
+        row("Unix listener, a connection", [R, R, NOTHING], Filters(R, NOTHING), || unix_listener(true)),
+        row("Unix, not accepted yet", room, Filters(NOTHING, W), unaccepted),
+        row("Unix, data", data, Filters(R, W), || unix(|_, mut b| b.write_all(b"x").unwrap())),
+        row("Unix, the peer closed", hup, end, || {
+            let (a, b) = pair();
+            drop(b);
+            scene(a, [])
+        }),
+        row("Unix, the peer closed and had not read all", broken, end, || {
+            let (mut a, b) = pair();
+            a.write_all(b"x").unwrap();
+            drop(b);
+            scene(a, [])
+        }),
+        row("Unix, the peer shut down writing", half, Filters(R | RC, W), || unix(|_, b| shut(b, Shutdown::Write))),
+        row("Unix, the peer shut down reading", room, Filters(NOTHING, reader_shut()), || {
+            unix(|_, b| shut(b, Shutdown::Read))
+        }),
+        row("Unix, full", quiet, none, || unix(|a, _| fill(a))),
+        row("Unix datagrams, the peer's queue is full", quiet, Depends, || {
+            let (a, b) = UnixDatagram::pair().unwrap();
+            a.set_nonblocking(true).unwrap();
+            while a.send(&[0; 1024]).is_ok() {}
+            scene(a, [keep(b)])
+        }),
+        row("Unix datagrams, the peer closed", room, Depends, || scene(UnixDatagram::pair().unwrap().0, [])),
+        row("Unix packets, the peer closed", hup, end, || {
+            // macOS has none.
+            let (a, b) = Socket::pair(Domain::UNIX, Type::from(libc::SOCK_SEQPACKET), None).ok()?;
+            drop(b);
+            scene(a, [])
+        }),
+        row("pipe to read, idle", quiet, Reader(NOTHING), || reader(|_| {}, true)),
+        row("pipe to read, data", [R, R, NOTHING], Reader(R), || reader(|w| w.write_all(b"x").unwrap(), true)),
+        row("pipe to read, the writer closed", hup, Reader(R | RC), || reader(|_| {}, false)),
+        row("pipe to read, the writer closed, data", hup, Reader(R | RC), || {
+            reader(|w| w.write_all(b"x").unwrap(), false)
+        }),
+        row("pipe to write, idle", room, Writer(W), || writer(|_, _| {}, true)),
+        row("pipe to write, the reader closed", error_of_writing, Writer(W | WC), || writer(|_, _| {}, false)),
+        row("pipe to write, full", quiet, Writer(NOTHING), || writer(|w, _| fill(w), true)),
+        row("pipe to write, full but for a page", room, Writer(W), || {
+            writer(
+                |w, r| {
+                    fill(&*w);
+                    assert_eq!(r.read(&mut [0; 4096]).unwrap(), 4096);
+                },
+                true,
+            )
+        }),
+        row("pipe to write, full, the reader closed", [R | W | WC | E; 3], Writer(W | WC), || {
+            writer(|w, _| fill(w), false)
+        }),
+        row("FIFO to read, never a writer", quiet, Reader(NOTHING), || fifo(|path| (open_to_read(path), None))),
+        row("FIFO to read, the writer closed", hup, apple_is_silent(Reader(R | RC)), || {
+            fifo(|path| {
+                let reader = open_to_read(path);
+                // It has to have been there, and to have written, on some systems.
+                let mut writer = open_to_write(path);
+                writer.write_all(b"x").unwrap();
+                assert_eq!((&reader).read(&mut [0; 1]).unwrap(), 1);
+                (reader, None)
+            })
+        }),
+        row("FIFO to read, another writer", quiet, Reader(NOTHING), || {
+            fifo(|path| {
+                let reader = open_to_read(path);
+                drop(open_to_write(path));
+                (reader, Some(open_to_write(path)))
+            })
+        }),
+        row("FIFO to write, the reader closed", error_of_writing, apple_is_silent(Writer(W | WC)), || {
+            fifo(|path| {
+                let _reader = open_to_read(path);
+                (open_to_write(path), None)
+            })
+        }),
+        row("FIFO to write, another reader", room, Writer(W), || {
+            fifo(|path| {
+                let first = open_to_read(path);
+                let writer = open_to_write(path);
+                drop(first);
+                (writer, Some(open_to_read(path)))
+            })
+        }),
+        row("FIFO to read and write", room, Filters(NOTHING, W), || {
+            fifo(|path| (File::options().read(true).write(true).open(path).unwrap(), None))
+        }),
+        row("terminal, master, idle", room, Filters(NOTHING, W), || {
+            let (master, slave) = terminal();
+            scene(master, [keep(slave)])
+        }),
+        row("terminal, slave, idle", room, Filters(NOTHING, W), || {
+            let (master, slave) = terminal();
+            scene(slave, [keep(master)])
+        }),
+        row("terminal, master, output", data, Filters(R, W), || {
+            let (master, mut slave) = terminal();
+            slave.write_all(b"x").unwrap();
+            scene(master, [keep(slave)])
+        }),
+        row("terminal, slave, a line", data, Filters(R, W), || {
+            let (mut master, slave) = terminal();
+            master.write_all(b"x\n").unwrap();
+            scene(slave, [keep(master)])
+        }),
+        row("terminal, master, the slave closed", hup, Reader(R | RC), || scene(terminal().0, [])),
+        row("terminal, slave, the master closed", broken, hung_up_terminal(), || scene(terminal().1, [])),
+    ]
+}
+
+/// What only Linux has, and kqueue has filters for.
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::os::fd::FromRawFd;
+
+    use super::*;
+
+    pub(super) fn table() -> Vec<Row> {
+        let row = |situation, linux, make| Row { situation, make, linux, kqueue: Depends };
+        let quiet = [NOTHING; 3];
+        let event = [R, R, NOTHING];
+        vec![
+            row("eventfd, 0", [W, NOTHING, W], || eventfd(0)),
+            row("eventfd, 1", [R | W, R, W], || eventfd(1)),
+            row("eventfd, at its end", event, || eventfd(u64::MAX - 1)),
+            row("epoll, idle", quiet, || epoll(false)),
+            row("epoll, ready", event, || epoll(true)),
+            row("timerfd, disarmed", quiet, || timerfd(false)),
+            row("timerfd, expired", event, || timerfd(true)),
+            row("signalfd, nothing", quiet, || signalfd(false)),
+            row("signalfd, pending", event, || signalfd(true)),
+            row("pidfd, running", quiet, || pidfd(false)),
+            row("pidfd, exited", event, || pidfd(true)),
+            row("inotify, nothing", quiet, || inotify(false)),
+            row("inotify, an event", event, || inotify(true)),
+        ]
+    }
+
+    /// # Safety
+    ///
+    /// `fd` is the result of a call that makes a descriptor.
+    unsafe fn owned(fd: impl TryInto<RawFd>) -> OwnedFd {
+        let fd = fd.try_into().ok().filter(|&fd| fd >= 0);
+        // SAFETY: the caller's promise; it is nobody else's.
+        unsafe { OwnedFd::from_raw_fd(fd.expect("a descriptor")) }
+    }
+
+    fn eventfd(count: u64) -> Option<Scene> {
+        // SAFETY: no pointers.
+        let mut file = File::from(unsafe { owned(libc::eventfd(0, 0)) });
+        if count > 0 {
+            file.write_all(&count.to_ne_bytes()).unwrap();
+        }
+        scene(file, [])
+    }
+
+    fn epoll(ready: bool) -> Option<Scene> {
+        let (a, mut b) = pair();
+        // SAFETY: one record is read.
+        let epoll = unsafe {
+            let epoll = owned(libc::epoll_create1(0));
+            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+            assert_eq!(libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, a.as_raw_fd(), &mut event), 0);
+            epoll
+        };
+        if ready {
+            b.write_all(b"x").unwrap();
+        }
+        scene(epoll, [keep((a, b))])
+    }
+
+    fn timerfd(armed: bool) -> Option<Scene> {
+        // SAFETY: one value is read.
+        let timer = unsafe {
+            let timer = owned(libc::timerfd_create(libc::CLOCK_MONOTONIC, 0));
+            let mut value: libc::itimerspec = std::mem::zeroed();
+            value.it_value.tv_nsec = armed.into();
+            assert_eq!(libc::timerfd_settime(timer.as_raw_fd(), 0, &value, std::ptr::null_mut()), 0);
+            timer
+        };
+        scene(timer, [])
+    }
+
+    /// It belongs to the thread that waits, which is this one.
+    fn signalfd(pending: bool) -> Option<Scene> {
+        // SAFETY: one set is written and read; the signal is blocked in this thread and goes to nobody else.
+        let fd = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigaddset(&mut set, libc::SIGWINCH);
+            assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()), 0);
+            if pending {
+                libc::pthread_kill(libc::pthread_self(), libc::SIGWINCH);
+            }
+            owned(libc::signalfd(-1, &set, 0))
+        };
+        scene(fd, [])
+    }
+
+    /// A child of ours that has exited, or ourselves.
+    fn pidfd(exited: bool) -> Option<Scene> {
+        struct Child(libc::pid_t);
+        impl Drop for Child {
+            fn drop(&mut self) {
+                // SAFETY: nobody else waits for it.
+                unsafe { libc::waitpid(self.0, std::ptr::null_mut(), 0) };
+            }
+        }
+        if cfg!(target_arch = "s390x") {
+            // There clone(2) has its arguments in another order.
+            return None;
+        }
+        let open = |pid: libc::pid_t| {
+            // SAFETY: no pointers. Linux before 5.3 has no such call, nor has valgrind.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+            // SAFETY: it has just been made.
+            (fd >= 0).then(|| unsafe { owned(fd) })
+        };
+        let ourselves = open(std::process::id() as libc::pid_t)?;
+        if !exited {
+            return scene(ourselves, []);
+        }
+        // With a table of descriptors of its own it would keep open, for a moment, what other tests close.
+        let flags = libc::CLONE_FILES | libc::SIGCHLD;
+        // SAFETY: as fork(2), without a stack of its own; the child does nothing but end.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } as libc::pid_t;
+        if pid == 0 {
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) };
+        }
+        assert!(pid > 0);
+        let child = Child(pid);
+        scene(open(pid)?, [keep(child)])
+    }
+
+    fn inotify(event: bool) -> Option<Scene> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = std::ffi::CString::new(directory.path().to_str().unwrap()).unwrap();
+        // SAFETY: a string that ends with a zero byte.
+        let fd = unsafe {
+            let fd = owned(libc::inotify_init1(0));
+            assert!(libc::inotify_add_watch(fd.as_raw_fd(), path.as_ptr(), libc::IN_CREATE) >= 0);
+            fd
+        };
+        if event {
+            File::create(directory.path().join("new")).unwrap();
+        }
+        scene(fd, [keep(directory)])
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod linux {
+    pub(super) fn table() -> Vec<super::Row> {
+        Vec::new()
+    }
+}
+
+/// FIFOs do not end on Apple's kernels: a row of the table of differences.
+fn apple_is_silent(elsewhere: Kqueue) -> Kqueue {
+    if cfg!(target_vendor = "apple") {
+        Depends
+    } else {
+        elsewhere
+    }
+}
+
+fn keep(value: impl Any) -> Box<dyn Any> {
+    Box::new(value)
+}
+
+fn scene<const N: usize>(fd: impl Into<OwnedFd>, kept: [Box<dyn Any>; N]) -> Option<Scene> {
+    Some((fd.into(), kept.into()))
+}
+
+fn shut(socket: &impl std::os::fd::AsFd, how: Shutdown) {
+    SockRef::from(socket).shutdown(how).unwrap();
+}
+
+fn tcp(arrange: fn(&TcpStream, &TcpStream)) -> Option<Scene> {
+    let (a, b) = tcp_pair();
+    arrange(&a, &b);
+    scene(a, [keep(b)])
+}
+
+fn tcp_socket() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
+}
+
+/// Polls one descriptor for all there is, until it says any of `wanted`.
+fn settle(fd: &impl AsRawFd, wanted: libc::c_short) -> bool {
+    let mut fd = libc::pollfd { fd: fd.as_raw_fd(), events: wanted, revents: 0 };
+    // SAFETY: one record.
+    unsafe { libc::poll(&mut fd, 1, 200) == 1 }
+}
+
+/// A connect that nobody answers: the queue of the listener is full, and the kernel drops what comes.
+fn connecting() -> Option<Scene> {
+    let listener = tcp_socket();
+    listener.bind(&loopback().into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut kept = vec![keep(listener)];
+    for _ in 0..20 {
+        let socket = tcp_socket();
+        let _ = socket.connect(&address);
+        if !settle(&socket, libc::POLLOUT) {
+            return Some((socket.into(), kept));
+        }
+        kept.push(keep(socket));
+    }
+    None
+}
+
+/// NetBSD and OpenBSD do not answer while the port is bound, so it is free again.
+fn refused() -> Socket {
+    let nobody = tcp_socket();
+    nobody.bind(&loopback().into()).unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let socket = tcp_socket();
+    let _ = socket.connect(&address);
+    assert!(settle(&socket, libc::POLLOUT), "a refusal");
+    socket
+}
+
+fn reset() -> TcpStream {
+    let (a, b) = tcp_pair();
+    SockRef::from(&b).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(b);
+    assert!(settle(&a, libc::POLLIN), "a reset");
+    a
+}
+
+/// Until the peer's kernel takes no more.
+fn fill_for_good(stream: &TcpStream) {
+    loop {
+        fill(stream);
+        if !settle(stream, libc::POLLOUT) {
+            return;
+        }
+    }
+}
+
+fn udp(arrange: fn(&UdpSocket, &UdpSocket)) -> Option<Scene> {
+    let [a, b] = [(), ()].map(|()| UdpSocket::bind(loopback()).unwrap());
+    a.connect(b.local_addr().unwrap()).unwrap();
+    b.connect(a.local_addr().unwrap()).unwrap();
+    arrange(&a, &b);
+    scene(a, [keep(b)])
+}
+
+fn nobody_there() -> UdpSocket {
+    let socket = UdpSocket::bind(loopback()).unwrap();
+    let gone = UdpSocket::bind(loopback()).unwrap().local_addr().unwrap();
+    socket.connect(gone).unwrap();
+    socket.send(b"anybody?").unwrap();
+    // The error has no bit of its own that could be asked for; on a system that is slow to tell, the wait sees it.
+    settle(&socket, libc::POLLIN);
+    socket
+}
+
+fn unix(arrange: fn(&UnixStream, &UnixStream)) -> Option<Scene> {
+    let (a, b) = pair();
+    arrange(&a, &b);
+    scene(a, [keep(b)])
+}
+
+fn unix_listener(with_client: bool) -> Option<Scene> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let client = with_client.then(|| UnixStream::connect(&path).unwrap());
+    scene(listener, [keep(directory), keep(client)])
+}
+
+fn unaccepted() -> Option<Scene> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    scene(UnixStream::connect(&path).unwrap(), [keep(directory), keep(listener)])
+}
+
+fn reader(arrange: fn(&mut File), writer_stays: bool) -> Option<Scene> {
+    let (reader, mut writer) = pipe_ends();
+    arrange(&mut writer);
+    scene(reader, [keep(writer_stays.then_some(writer))])
+}
+
+fn writer(arrange: fn(&mut File, &mut File), reader_stays: bool) -> Option<Scene> {
+    let (mut reader, mut writer) = pipe_ends();
+    arrange(&mut writer, &mut reader);
+    scene(writer, [keep(reader_stays.then_some(reader))])
+}
+
+fn fifo(open: fn(&std::path::Path) -> (File, Option<File>)) -> Option<Scene> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fifo");
+    make_fifo(&path);
+    let (file, other) = open(&path);
+    scene(file, [keep(directory), keep(other)])
+}
+
+/// Which of the three registrations a case makes.
+#[derive(Copy, Clone)]
+enum Asked {
+    All = 0,
+    Reading = 1,
+    Writing = 2,
+}
+
+impl Asked {
+    fn interest<T: Engine>(self) -> Interest {
+        let has_priority = T::BACKEND != Backend::Kqueue || cfg!(has_evfilt_except);
+        match self {
+            Asked::All if has_priority => BOTH | Interest::PRIORITY,
+            Asked::All => BOTH,
+            Asked::Reading => READ,
+            Asked::Writing => WRITE,
+        }
+    }
+}
+
+impl Kqueue {
+    /// What the filters that are `asked` for say; `None` if that depends on the system, or is an error on some.
+    fn says(self, asked: Asked) -> Option<Said> {
+        match (self, asked) {
+            (Filters(read, write), Asked::All) => Some(read | write),
+            (Filters(said, _) | Reader(said), Asked::Reading) => Some(said),
+            (Filters(_, said) | Writer(said), Asked::Writing) => Some(said),
+            (Refused(_), _) => Some(NOTHING),
+            _ => None,
+        }
+    }
+}
+
+/// What another system's poll(2) must report and may report, by what Linux and a kqueue do. Rows of the table of
+/// differences: sockets of the BSDs never report `POLLERR`, those of NetBSD and OpenBSD no `POLLHUP` either; a pipe
+/// without a reader reports `POLLHUP` alone.
+fn poll_elsewhere(linux: Said, kqueue: Said, is_broken_pipe: bool) -> (Said, Said) {
+    let without = match () {
+        () if cfg!(target_os = "freebsd") => E,
+        () if cfg!(any(target_os = "netbsd", target_os = "openbsd")) => E | RC | WC,
+        () => NOTHING,
+    };
+    let hung_up = if is_broken_pipe { R | W | RC | WC } else { NOTHING };
+    ((linux & kqueue) - without, (linux | kqueue | hung_up) - (without & E))
+}
+
+/// The least and the most that `T` may say.
+fn bounds<T: Engine>(row: &Row, asked: Asked) -> Option<(Said, Said)> {
+    let linux = row.linux[asked as usize];
+    let is_kqueue = T::BACKEND == Backend::Kqueue;
+    match (row.kqueue.says(asked), cfg!(target_os = "linux")) {
+        (_, true) if !is_kqueue => Some((linux, linux)),
+        (Some(kqueue), false) if is_kqueue => Some((kqueue, kqueue | linux)),
+        // libkqueue takes errors from the program to fill in `fflags`.
+        (Some(kqueue), true) => Some(((linux & kqueue) - E, linux | kqueue)),
+        (Some(kqueue), false) => {
+            let is_broken_pipe = matches!(row.kqueue, Writer(said) if said.has(WC));
+            Some(poll_elsewhere(linux, kqueue, is_broken_pipe))
+        }
+        (None, _) => None,
+    }
+}
+
+fn every_situation<T: Engine>(asked: Asked) {
+    let mut wrong = Vec::new();
+    for row in table().into_iter().chain(linux::table()) {
+        let (Some((least, most)), Some((fd, kept))) = (bounds::<T>(&row, asked), (row.make)()) else {
+            continue;
+        };
+        let mut rig = Rig::<T>::new();
+        match (rig.bare(fd.as_raw_fd(), 1, asked.interest::<T>()), row.kqueue) {
+            (result, Refused(errno)) if T::BACKEND == Backend::Kqueue => {
+                assert_eq!(result.unwrap_err().raw_os_error(), Some(errno), "{}", row.situation);
+                continue;
+            }
+            (result, _) => result.unwrap(),
+        }
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let mut said = rig.now().remove(&1).unwrap_or_default();
+        while !said.has(least) && Instant::now() < deadline {
+            said |= rig.select(Duration::from_millis(50)).remove(&1).unwrap_or_default();
+        }
+        said |= rig.now().remove(&1).unwrap_or_default();
+        if row.situation == "UDP, nobody there" && gets_wrong::<T>("an_error_on_a_datagram_socket_is_not_its_end") {
+            said = said & (R | W);
+        }
+        if !said.has(least) || !most.has(said) {
+            wrong.push(format!("{}: {said:?}, and not from {least:?} to {most:?}", row.situation));
+        }
+        drop(kept);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+pub(crate) fn every_situation_when_registered<T: Engine>() {
+    every_situation::<T>(Asked::All);
+}
+
+pub(crate) fn every_situation_for_reading<T: Engine>() {
+    every_situation::<T>(Asked::Reading);
+}
+
+pub(crate) fn every_situation_for_writing<T: Engine>() {
+    every_situation::<T>(Asked::Writing);
+}
+
+conformance_tests! {
+    every_situation_when_registered,
+    every_situation_for_reading,
+    every_situation_for_writing,
+}

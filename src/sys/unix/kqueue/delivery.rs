@@ -1,0 +1,221 @@
+//! What a delivered event calls for, where kqueue keeps one knote for each filter and a registration means the descriptor.
+//!
+//! * A one-shot registration of several filters reports one event. `EV_DISPATCH` disables the knote that fired and no
+//!   other, so the others are deleted here, after the kernel has delivered the event and before the program sees it. If
+//!   several have fired at once, the first is the event; arming again reports the others. They are deleted and not
+//!   disabled, because four BSDs leave a knote that is disabled while queued on the queue, and the descriptor of the queue
+//!   would be readable without a cause.
+//! * The read filter that stands in for the write filter of a broken pipe fires once. For a level-triggered registration
+//!   it is added again after each event.
+//! * The kernel removes knotes by itself when the last reader of a pipe leaves (FreeBSD: `knlist_clear`) and when a
+//!   terminal is revoked (Apple, OpenBSD), after one event with `EV_EOF` and `EV_ONESHOT`. Level-triggered means at every
+//!   poll, so the filter is added again, or its substitute.
+//!
+//! The table is locked while such a registration is changed and while delivered events are processed, never during a wait.
+//! So of an event and a change at the same time, one comes first. If it is the change, the token shows it: a one-shot event
+//! with another token belongs to an earlier registration, and is dropped. An event with the same token disarms the new
+//! registration, and is delivered: the program reads after it has armed, and arms again.
+
+use std::os::fd::RawFd;
+
+use crate::interest::Mode;
+use crate::sys::selector::Record;
+use crate::sys::unix::kevent;
+use crate::sys::unix::kevent::Kevent;
+use crate::sys::unix::kqueue::filters;
+use crate::sys::unix::kqueue::filters::{EXCEPT, WRITE};
+use crate::sys::unix::kqueue::registrations::{Entry, Filters, Registrations, Table};
+
+/// Whether one of the events may be of an entry for which it calls for something.
+#[inline]
+pub(super) fn needs_processing(events: &[Kevent]) -> bool {
+    events
+        .iter()
+        .any(|event| event.is_dispatched() || event.is_last() || (filters::URGENT_STAYS && Record::is_priority(event)))
+}
+
+impl Registrations {
+    /// Processes delivered events. Returns `true` if there were some, and all of them were dropped.
+    pub(super) fn process_delivered(&self, kq: RawFd, events: &mut Vec<Kevent>) -> bool {
+        if !needs_processing(events) {
+            return false;
+        }
+        let mut table = self.lock();
+        let Table { kevents, .. } = &mut *table;
+        kevents.clear();
+        events.retain_mut(|event| table.process(kq, event));
+        // Each knote may be absent, and there is no caller for other errors.
+        let _ = kevent::submit(kq, &mut table.kevents);
+        events.is_empty()
+    }
+}
+
+impl Table {
+    /// Processes one event, and returns `true` if the program is to see it.
+    fn process(&mut self, kq: RawFd, event: &mut Kevent) -> bool {
+        let fired = Filters::of_filter(event.filter());
+        let fd = event.ident() as RawFd;
+        let mut kevents = std::mem::take(&mut self.kevents);
+        let is_delivered = match self.get_mut(fd).filter(|_| !fired.is_empty()) {
+            Some(entry) => entry.process(kq, event, fired, &mut kevents),
+            None => true,
+        };
+        self.kevents = kevents;
+        is_delivered
+    }
+}
+
+impl Entry {
+    fn process(&mut self, kq: RawFd, event: &mut Kevent, fired: Filters, kevents: &mut Vec<Kevent>) -> bool {
+        let mode = self.interest.mode();
+        let is_pipe_end = event.is_pipe_end();
+        if !self.has_token {
+            // The events of a detached registration bear its token.
+            (self.token, self.has_token) = (event.token(), true);
+        }
+        if self.token != event.token() {
+            // An edge or a level of an earlier registration is a spurious event at worst; a one-shot event is not.
+            return !event.is_dispatched();
+        }
+        if event.is_last() {
+            self.filters = self.filters.without(fired);
+        }
+        match mode {
+            Mode::OneShot if self.is_disarmed => return false,
+            Mode::OneShot => self.disarm(event, fired, kevents),
+            Mode::Level if is_pipe_end => {
+                kevents.extend(filters::replace_for_broken_pipe(event.ident(), event.token()))
+            }
+            Mode::Level if event.is_last() => self.add_again(kq, event, fired),
+            Mode::Level if filters::URGENT_STAYS && event.is_priority() => {
+                // A new knote has the note only while urgent data is there.
+                kevents.push(filters::delete(event.ident(), event.filter()));
+                let note = EXCEPT.map_or(0, |(_, note)| note);
+                kevents.push(filters::add(event.ident(), event.filter(), note, event.token(), Mode::Level));
+            }
+            Mode::Level | Mode::Edge | Mode::Parked => {}
+        }
+        if is_pipe_end && self.interest.is_readable() {
+            // FreeBSD's pipes have two directions: what ended may be read too.
+            *event = event.of_both_directions();
+        }
+        if self.filters.is_empty() {
+            // A disabled knote shows that the descriptor is registered, and goes when it is closed.
+            kevents.push(filters::add_disabled_pipe_end(event.ident(), event.token()));
+            (self.filters, self.has_pipe_end) = (Filters::READ, true);
+        }
+        true
+    }
+
+    /// Deletes every filter but the one that fired, which is disabled.
+    fn disarm(&mut self, event: &Kevent, fired: Filters, kevents: &mut Vec<Kevent>) {
+        self.has_fired = true;
+        self.is_disarmed = self.filters.len() > 1;
+        let others = self.filters.without(fired);
+        kevents.extend(others.iter().map(|(filter, _)| filters::delete(event.ident(), filter)));
+        if event.is_pipe_end() {
+            // NetBSD tests `EV_CLEAR` before `EV_DISPATCH`, and does not disable a filter with both (kern_event.c:
+            // `kqueue_scan`).
+            kevents.push(filters::disable(event.ident(), event.filter(), 0, event.token()));
+        }
+        self.filters = self.filters.without(others);
+    }
+
+    /// Adds a filter that the kernel has removed, or its substitute; at the end of a descriptor either fires at once.
+    fn add_again(&mut self, kq: RawFd, event: &Kevent, fired: Filters) {
+        let add = filters::add(event.ident(), event.filter(), 0, event.token(), Mode::Level);
+        if is_added(kq, &mut [add]) {
+            self.filters = self.filters.union(fired);
+        } else if event.filter() == WRITE
+            && is_added(kq, &mut filters::replace_for_broken_pipe(event.ident(), event.token()))
+        {
+            (self.filters, self.has_pipe_end) = (Filters::READ, true);
+        }
+    }
+}
+
+/// Whether the last of these kevents, which adds a knote, was accepted.
+fn is_added(kq: RawFd, kevents: &mut [Kevent]) -> bool {
+    kevent::submit(kq, kevents).is_ok_and(|receipts| receipts.last().map_or(true, |receipt| receipt.errno() == 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interest::Interest;
+    use crate::sys::selector::{Change, Operation, Origin};
+    use crate::sys::unix::kevent::{Filter, Flags};
+    use crate::sys::unix::kqueue::filters::READ;
+    use crate::token::Token;
+
+    const FD: RawFd = 7;
+    /// No queue: the cases here make no call.
+    const NO_QUEUE: RawFd = -1;
+    const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+    fn event(filter: Filter, token: usize) -> Kevent {
+        filters::add(FD as usize, filter, 0, Token(token), Mode::OneShot)
+    }
+
+    fn entry(interest: Interest) -> Entry {
+        let (operation, token, origin) = (Operation::Register, Token(1), Origin::Bare);
+        Entry::of(&Change { operation, fd: FD, token, interest, origin }, Filters::of_interest(interest))
+    }
+
+    /// The tokens of the events that are delivered, and the number of kevents that they call for.
+    fn process(table: &mut Table, events: &[Kevent]) -> (Vec<usize>, usize) {
+        table.kevents.clear();
+        let mut events = events.to_vec();
+        events.retain_mut(|event| table.process(NO_QUEUE, event));
+        (events.iter().map(|event| event.token().0).collect(), table.kevents.len())
+    }
+
+    fn table(entry: Entry) -> Table {
+        let mut table = Table::default();
+        table.set(FD, entry, Origin::Bare);
+        table
+    }
+
+    #[test]
+    fn oneshot_registration_reports_one_event_for_each_arming() {
+        let mut table = table(entry(BOTH.oneshot()));
+        assert_eq!(process(&mut table, &[event(READ, 1), event(WRITE, 1)]), (vec![1], 1));
+        assert_eq!(process(&mut table, &[event(WRITE, 1)]), (vec![], 0));
+        assert_eq!(table.get(FD).unwrap().filters, Filters::READ, "the knote that fired is disabled, not deleted");
+    }
+
+    #[test]
+    fn oneshot_event_with_an_old_token_is_dropped() {
+        let mut table = table(entry(BOTH.oneshot()));
+        assert_eq!(process(&mut table, &[event(READ, 2)]), (vec![], 0));
+        assert!(!table.get(FD).unwrap().is_disarmed, "the registration is still armed");
+        // Events of another mode and of another descriptor are delivered.
+        let edge = filters::add(FD as usize, READ, 0, Token(3), Mode::Edge);
+        let other = filters::add(8, READ, 0, Token(4), Mode::OneShot);
+        assert_eq!(process(&mut table, &[edge, other]), (vec![3, 4], 0));
+    }
+
+    #[test]
+    fn broken_pipe_substitute_is_added_again_in_level_mode() {
+        let mut table = table(Entry { has_pipe_end: true, ..entry(Interest::WRITABLE.level()) });
+        let [_, substitute] = filters::replace_for_broken_pipe(FD as usize, Token(1));
+        for _ in 0..2 {
+            assert_eq!(process(&mut table, &[substitute]), (vec![1], 2));
+        }
+    }
+
+    #[test]
+    fn knote_that_the_kernel_removed_is_forgotten_or_replaced() {
+        let last = filters::add(FD as usize, WRITE, 0, Token(1), Mode::Edge)
+            .with_flags(Flags::CLEAR | Flags::EOF | Flags::ONESHOT);
+        for (interest, kevents) in [(BOTH, 0), (Interest::WRITABLE, 1), (Interest::WRITABLE.oneshot(), 1)] {
+            let mut table = table(entry(interest));
+            assert_eq!(process(&mut table, &[last]), (vec![1], kevents), "{interest:?}");
+            assert_eq!(
+                table.get(FD).unwrap().filters,
+                Filters::READ,
+                "one knote is left, which goes with the descriptor"
+            );
+        }
+    }
+}

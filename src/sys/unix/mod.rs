@@ -1,0 +1,29 @@
+//! Unix: the backends, and the mechanisms of sources. build.rs chooses; a folder is a backend or a mechanism.
+
+#[cfg(any(kevio_selector = "epoll", all(test, has_epoll)))]
+pub(crate) mod epoll;
+pub(crate) mod fork;
+pub(crate) mod fstat;
+#[cfg(has_kqueue)]
+pub(crate) mod kevent;
+#[cfg(any(kevio_selector = "kqueue", all(test, has_kqueue)))]
+pub(crate) mod kqueue;
+pub(crate) mod pipe;
+pub(crate) mod poll;
+pub(crate) mod poll_bits;
+pub(crate) mod process;
+#[cfg_attr(not(has_sigaction), path = "signal/unsupported.rs")]
+pub(crate) mod signal;
+#[cfg(feature = "net")]
+pub(crate) mod socket;
+pub(crate) mod syscall;
+pub(crate) mod timer;
+pub(crate) mod wake_fd;
+pub(crate) mod watch;
+
+#[cfg(kevio_selector = "epoll")]
+pub(crate) use self::epoll::Epoll as ActiveSelector;
+#[cfg(kevio_selector = "kqueue")]
+pub(crate) use self::kqueue::Kqueue as ActiveSelector;
+#[cfg(kevio_selector = "poll")]
+pub(crate) use self::poll::selector::PollSet as ActiveSelector;

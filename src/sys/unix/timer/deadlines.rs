@@ -1,0 +1,156 @@
+//! A timer where the system has none to wait for: the wait keeps the time.
+//!
+//! Each is a descriptor that can be waited for, and the waiter makes it readable: it never waits beyond the next deadline,
+//! and before it waits it signals those that have passed. So modes, batches and the rest are what they are for any
+//! descriptor. A timer that is set for an earlier time while the waiter waits signals at once, which makes an event
+//! without an expiration, and the waiter looks again.
+//!
+//! The waiter looks at all of them each time, as poll(2) does at all descriptors.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use crate::sys::unix::syscall::lock;
+use crate::sys::unix::wake_fd::Notify;
+
+/// Readable when the time is up, until that is taken.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    notify: Notify,
+    time: Mutex<Time>,
+}
+
+#[derive(Debug, Default)]
+struct Time {
+    next: Option<Instant>,
+    period: Option<Duration>,
+    /// How often it was up and nobody took it.
+    expired: u64,
+}
+
+impl Time {
+    /// Counts what has passed by now. True if it is the first that nobody has taken.
+    fn pass(&mut self, now: Instant) -> bool {
+        let Some(next) = self.next.filter(|next| *next <= now) else {
+            return false;
+        };
+        let is_first = self.expired == 0;
+        let times = match self.period {
+            None => 1,
+            Some(period) => 1 + ((now - next).as_nanos() / period.as_nanos()) as u64,
+        };
+        self.next = self.period.and_then(|period| {
+            let passed = period.as_nanos() * u128::from(times);
+            next.checked_add(Duration::new((passed / 1_000_000_000) as u64, (passed % 1_000_000_000) as u32))
+        });
+        self.expired += times;
+        is_first
+    }
+}
+
+impl Clock {
+    pub(crate) fn new() -> io::Result<Clock> {
+        Ok(Clock { notify: Notify::new()?, time: Mutex::default() })
+    }
+
+    /// Sets it, or with `None` stops it, and forgets what was not taken.
+    pub(crate) fn set(&self, wait: Option<Duration>, period: Option<Duration>) -> io::Result<()> {
+        let mut time = lock(&self.time);
+        let next = wait.and_then(|wait| Instant::now().checked_add(wait));
+        *time = Time { next, period, expired: 0 };
+        self.notify.drain();
+        Ok(())
+    }
+
+    /// How often the time was up since this was asked, or it was set.
+    pub(crate) fn take(&self) -> io::Result<u64> {
+        let mut time = lock(&self.time);
+        time.pass(Instant::now());
+        self.notify.drain();
+        match std::mem::take(&mut time.expired) {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            expired => Ok(expired),
+        }
+    }
+
+    /// Signals if the time is up. When to look again: not before what is up has been taken.
+    fn look(&self, now: Instant) -> Option<Instant> {
+        let mut time = lock(&self.time);
+        if time.pass(now) {
+            // It fails only if somebody else has closed the descriptor.
+            let _ = self.notify.signal();
+        }
+        time.next.filter(|_| time.expired == 0)
+    }
+}
+
+impl AsFd for Clock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.notify.as_fd()
+    }
+}
+
+/// The timers of one poll.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    /// Whether there ever was one. All that a poll without them looks at.
+    any: AtomicBool,
+    waiting: AtomicBool,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    clocks: Vec<Weak<Clock>>,
+}
+
+impl Deadlines {
+    /// Whether waits have to be limited to the next deadline.
+    pub(crate) const LIMIT_WAITS: bool = true;
+
+    /// A wait begins, for `step` at most. Signals what is up; how long to wait.
+    pub(crate) fn limit(&self, step: Option<Duration>) -> Option<Duration> {
+        // Before the look for timers: the first one may be set during the wait, by another thread.
+        self.waiting.store(true, Ordering::SeqCst);
+        if !self.any.load(Ordering::SeqCst) {
+            return step;
+        }
+        let mut table = lock(&self.table);
+        let now = Instant::now();
+        let mut next: Option<Instant> = None;
+        table.clocks.retain(|clock| match clock.upgrade() {
+            None => false,
+            Some(clock) => {
+                next = clock.look(now).into_iter().chain(next).min();
+                true
+            }
+        });
+        step.into_iter().chain(next.map(|next| next - now)).min()
+    }
+
+    /// The wait is over.
+    pub(crate) fn rest(&self) {
+        self.waiting.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn enter(&self, clock: &Arc<Clock>) {
+        self.any.store(true, Ordering::SeqCst);
+        lock(&self.table).clocks.push(Arc::downgrade(clock));
+        self.changed(clock);
+    }
+
+    pub(crate) fn leave(&self, clock: &Arc<Clock>) {
+        lock(&self.table).clocks.retain(|other| other.as_ptr() != Arc::as_ptr(clock));
+    }
+
+    /// The waiter has to look at it.
+    pub(crate) fn changed(&self, clock: &Clock) {
+        if self.waiting.load(Ordering::SeqCst) && lock(&clock.time).next.is_some() {
+            // As above.
+            let _ = clock.notify.signal();
+        }
+    }
+}
