@@ -69,7 +69,7 @@ fn bare_kevent(c: &mut Criterion) {
     let (a, _b) = UnixStream::pair().unwrap();
     let kq = Kqueue::new().unwrap();
     let mut events = Vec::with_capacity(64);
-    kq.register(&mut [Kevent::write(a.as_raw_fd(), Flags::ADD).with_udata(3)]).unwrap()[0].result().unwrap();
+    kq.apply(&mut [Kevent::write(a.as_raw_fd(), Flags::ADD).with_udata(3)]).unwrap()[0].result().unwrap();
     c.bench_function("kevent/bare", |bench| {
         bench.iter(|| {
             // SAFETY: no record is read, and there is room for 64.

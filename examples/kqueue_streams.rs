@@ -39,7 +39,7 @@ fn main() -> std::io::Result<()> {
         streams.push(stream);
     }
     let kq = Kqueue::new()?;
-    kq.register(&mut changes)?.iter().try_for_each(Kevent::result)?;
+    kq.apply(&mut changes)?.iter().try_for_each(Kevent::result)?;
 
     let mut events = Vec::with_capacity(5);
     let mut received = 0;

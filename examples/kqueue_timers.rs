@@ -24,7 +24,7 @@ fn main() -> std::io::Result<()> {
         Kevent::timer(EVERY, Flags::ADD, millis(1.0), TimerUnit::Milliseconds)?,
         Kevent::timer(ONCE, Flags::ADD | Flags::ONESHOT, millis(5.0), TimerUnit::Milliseconds)?,
     ];
-    kq.register(&mut changes)?.iter().try_for_each(Kevent::result)?;
+    kq.apply(&mut changes)?.iter().try_for_each(Kevent::result)?;
 
     let moment = Duration::from_millis(millis(0.7).unsigned_abs());
     let mut events = Vec::with_capacity(2);

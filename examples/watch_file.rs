@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use kevio::{Changes, Events, Interest, Poll, Token, Watch};
+use kevio::{Events, FileChanges, Interest, Poll, Token, Watch};
 
 /// One thing after the other, each when the one before has been told.
 fn happen(step: usize, path: &Path) -> io::Result<()> {
@@ -33,7 +33,7 @@ fn main() -> io::Result<()> {
 
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(8);
-    let wanted = Changes::WRITTEN | Changes::RENAMED | Changes::DELETED;
+    let wanted = FileChanges::WRITTEN | FileChanges::RENAMED | FileChanges::DELETED;
     let mut watch = Watch::with_changes(File::open(path)?, wanted)?;
     poll.registry().register(&mut watch, Token(1), Interest::READABLE)?;
 
@@ -47,7 +47,7 @@ fn main() -> io::Result<()> {
             if !changes.is_empty() {
                 println!("{changes:?}");
             }
-            if changes.contains(Changes::DELETED) {
+            if changes.contains(FileChanges::DELETED) {
                 return Ok(());
             }
         }

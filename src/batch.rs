@@ -7,7 +7,7 @@ use std::{fmt, io};
 use crate::interest::Interest;
 use crate::registry::Registry;
 use crate::registry::Source;
-use crate::sys::selector::{Change, Engine, Key, Operation};
+use crate::sys::selector::{Change, Key, Operation, Selector};
 use crate::token::Token;
 
 /// Changes to make together, with [`Registry::submit`].
@@ -113,9 +113,9 @@ impl Entry<'_> {
 
     /// Makes the change at once, and leaves nothing of it registered if it fails.
     fn apply_alone(&mut self, registry: &Registry) -> io::Result<()> {
-        let direct = registry.counting();
+        let direct = registry.counting_clone();
         let result = self.apply(&direct);
-        if result.is_err() && direct.collected().registered() > 0 {
+        if result.is_err() && direct.queued_changes().registered() > 0 {
             self.roll_back(registry);
         }
         result
@@ -142,12 +142,12 @@ impl Submission<'_, '_> {
     fn queue(&mut self, index: usize) {
         let start = self.start_of(index, self.first_pending);
         let entry = &mut self.entries[index];
-        let collected = self.queueing.collected();
+        let collected = self.queueing.queued_changes();
         let registered = collected.registered();
         let result = entry.apply(&self.queueing);
         if result.is_ok() {
             self.results.push(result);
-            self.ends.push(self.queueing.collected().len());
+            self.ends.push(self.queueing.queued_changes().len());
             return;
         }
         if collected.registered() > registered {
@@ -163,7 +163,7 @@ impl Submission<'_, '_> {
             result
         };
         self.results.push(result);
-        self.ends.push(self.queueing.collected().len());
+        self.ends.push(self.queueing.queued_changes().len());
         if self.ends.len() == self.first_pending + 1 {
             self.first_pending = self.ends.len();
         }
@@ -173,7 +173,7 @@ impl Submission<'_, '_> {
     ///
     /// A single entry that names one twice is a group, too; its changes are submitted in several calls.
     fn submit_queued(&mut self) {
-        let changes = self.queueing.collected().take();
+        let changes = self.queueing.queued_changes().take();
         let base = std::mem::replace(&mut self.first_pending, self.ends.len());
         let queued = Queued { registry: self.registry, changes, submitted: Cell::new(0) };
         let (mut first, mut start) = (base, 0);
@@ -211,13 +211,13 @@ impl Submission<'_, '_> {
         let changes = &queued.changes[changes];
         let mut outcomes = match entries.len() {
             1 => apply(self.registry, changes),
-            _ => self.registry.selector().apply(changes),
+            _ => self.registry.selector().submit_changes(changes),
         };
         for index in entries {
             let range = self.start_of(index, base) - offset..self.ends[index] - offset;
             let (own, of) = (&changes[range.clone()], &mut outcomes[range]);
             if let Some(failed) = of.iter().position(Result::is_err) {
-                take_back(self.registry, own, of);
+                roll_back_registered(self.registry, own, of);
                 let error = std::mem::replace(&mut of[failed], Ok(())).unwrap_err();
                 self.results[index] = self.retry_alone(index, error);
             }
@@ -233,7 +233,7 @@ impl Submission<'_, '_> {
         }
         // The kernel holds nothing of a failed registration: only the source is rolled back.
         entry.roll_back(&self.queueing);
-        self.queueing.collected().truncate(0);
+        self.queueing.queued_changes().truncate(0);
         entry.apply_alone(self.registry)
     }
 }
@@ -287,7 +287,7 @@ impl Registry {
         let len = entries.len();
         let mut submission = Submission {
             registry: self,
-            queueing: self.collecting(),
+            queueing: self.queueing_clone(),
             entries: &mut entries,
             results: Vec::with_capacity(len),
             ends: Vec::with_capacity(len),
@@ -307,13 +307,13 @@ fn apply(registry: &Registry, changes: &[Change]) -> Vec<io::Result<()>> {
     let mut named = Keys::default();
     for (index, change) in changes.iter().enumerate() {
         if !named.insert(change) {
-            outcomes.extend(registry.selector().apply(&changes[start..index]));
+            outcomes.extend(registry.selector().submit_changes(&changes[start..index]));
             start = index;
             named.clear();
             named.insert(change);
         }
     }
-    outcomes.extend(registry.selector().apply(&changes[start..]));
+    outcomes.extend(registry.selector().submit_changes(&changes[start..]));
     outcomes
 }
 
@@ -357,10 +357,10 @@ impl Keys {
 }
 
 /// Ends what was registered, of changes that have not all succeeded.
-fn take_back(registry: &Registry, changes: &[Change], outcomes: &[io::Result<()>]) {
+fn roll_back_registered(registry: &Registry, changes: &[Change], outcomes: &[io::Result<()>]) {
     for (change, outcome) in changes.iter().zip(outcomes) {
         if change.operation == Operation::Register && outcome.is_ok() {
-            let _ = registry.selector().deregister(change.fd, change.origin);
+            let _ = registry.selector().deregister(change.fd, change.kind);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::sys::selector::Change;
 
 /// What the entries of a batch have asked for.
 #[derive(Default)]
-pub(crate) struct Collected {
+pub(crate) struct QueuedChanges {
     /// Whether changes are queued; else each is made at once, and counted.
     queues: bool,
     changes: Mutex<Vec<Change>>,
@@ -14,9 +14,9 @@ pub(crate) struct Collected {
     registered: AtomicUsize,
 }
 
-impl Collected {
-    pub(crate) fn queueing() -> Collected {
-        Collected { queues: true, ..Collected::default() }
+impl QueuedChanges {
+    pub(crate) fn queueing() -> QueuedChanges {
+        QueuedChanges { queues: true, ..QueuedChanges::default() }
     }
 
     pub(crate) fn with_changes<T>(&self, f: impl FnOnce(&mut Vec<Change>) -> T) -> T {
@@ -53,7 +53,7 @@ impl Collected {
     }
 
     #[inline]
-    pub(crate) fn count(&self) {
+    pub(crate) fn count_registration(&self) {
         self.registered.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -6,7 +6,7 @@ use std::{fmt, slice};
 
 pub use crate::registry::Source;
 use crate::sys;
-use crate::sys::selector::Record;
+use crate::sys::selector::EventRecord;
 use crate::token::Token;
 
 /// One readiness event: a view of the kernel's own record.
@@ -35,8 +35,8 @@ impl Event {
         &self.record
     }
 
-    pub(crate) fn told(&self, ident: std::os::fd::RawFd, filter: selector::Filter) -> Option<(u32, i64)> {
-        self.record.told(ident, filter)
+    pub(crate) fn filter_payload(&self, ident: std::os::fd::RawFd, filter: selector::FilterSpec) -> Option<(u32, i64)> {
+        self.record.filter_payload(ident, filter)
     }
 
     /// The token of the registration that became ready.

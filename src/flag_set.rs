@@ -83,16 +83,16 @@ macro_rules! flag_set {
         /// The names, and what has none in hexadecimal.
         impl std::fmt::Debug for $set {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                $crate::flag_set::Bits(self.word(), &Self::NAMES).fmt(f)
+                $crate::flag_set::FlagNames(self.as_u32(), &Self::NAMES).fmt(f)
             }
         }
     };
 }
 
 /// Prints a set of flags by their names, and what has none in hexadecimal. A name of several bits comes before theirs.
-pub(crate) struct Bits<'a>(pub(crate) u32, pub(crate) &'a [(u32, &'a str)]);
+pub(crate) struct FlagNames<'a>(pub(crate) u32, pub(crate) &'a [(u32, &'a str)]);
 
-impl fmt::Debug for Bits<'_> {
+impl fmt::Debug for FlagNames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0;
         for (bits, name) in self.1 {
@@ -119,7 +119,7 @@ mod tests {
         const NAMES: &[(u32, &str)] = &[(0x30, "BOTH"), (0x10, "ONE"), (1, "A"), (4, "B"), (0, "NONE")];
         let table = [(0, "0x0"), (1, "A"), (5, "A|B"), (7, "A|B|0x2"), (8, "0x8"), (0x30, "BOTH"), (0x11, "ONE|A")];
         for (bits, text) in table {
-            assert_eq!(format!("{:?}", Bits(bits, NAMES)), text);
+            assert_eq!(format!("{:?}", FlagNames(bits, NAMES)), text);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{fmt, ops};
 /// * [`level`](Interest::level): told by every poll while it is so.
 /// * [`oneshot`](Interest::oneshot): told once, for whichever direction comes first; then the registration says nothing
 ///   until it is reregistered, which also tells what is true by then.
-/// * [`PARKED`](Interest::PARKED): not told at all until it is reregistered.
+/// * [`NONE`](Interest::NONE): not told at all until it is reregistered.
 ///
 /// Where interests of different modes are combined, one-shot wins over level, and level over edge.
 ///
@@ -40,11 +40,11 @@ pub struct Interest(NonZeroU16);
 
 /// How often a registration is told.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum TriggerMode {
     Edge,
     Level,
     OneShot,
-    Parked,
+    Disabled,
 }
 
 impl Interest {
@@ -82,7 +82,7 @@ impl Interest {
     /// let mut poll = Poll::new()?;
     /// let mut events = Events::with_capacity(8);
     /// let (mut sender, mut receiver) = pipe::new()?;
-    /// poll.registry().register(&mut receiver, Token(1), Interest::PARKED)?;
+    /// poll.registry().register(&mut receiver, Token(1), Interest::NONE)?;
     /// sender.write_all(b"later")?;
     /// poll.poll(&mut events, Some(Duration::ZERO))?;
     /// assert!(events.is_empty());
@@ -93,14 +93,14 @@ impl Interest {
     /// # }
     /// # std::io::Result::Ok(())
     /// ```
-    pub const PARKED: Interest = Interest::bit(1 << 5);
+    pub const NONE: Interest = Interest::bit(1 << 5);
 
     const LEVEL: Interest = Interest::bit(1 << 6);
     const ONESHOT: Interest = Interest::bit(1 << 7);
     const EXCLUSIVE: Interest = Interest::bit(1 << 8);
 
     /// All that there is to wait for; the other bits say how.
-    const CONDITIONS: u16 = 0b11111;
+    const READINESS_BITS: u16 = 0b11111;
 
     const NAMED: [(Interest, &'static str); 9] = [
         (Interest::READABLE, "READABLE"),
@@ -108,7 +108,7 @@ impl Interest {
         (Interest::PRIORITY, "PRIORITY"),
         (Interest::AIO, "AIO"),
         (Interest::LIO, "LIO"),
-        (Interest::PARKED, "PARKED"),
+        (Interest::NONE, "NONE"),
         (Interest::LEVEL, "LEVEL"),
         (Interest::ONESHOT, "ONESHOT"),
         (Interest::EXCLUSIVE, "EXCLUSIVE"),
@@ -129,10 +129,10 @@ impl Interest {
     #[allow(clippy::should_implement_trait)]
     #[must_use]
     pub const fn add(self, other: Interest) -> Interest {
-        if other.is_parked() {
+        if other.is_none() {
             return self;
         }
-        if self.is_parked() {
+        if self.is_none() {
             return other;
         }
         let mut bits = self.0.get() | other.0.get();
@@ -145,13 +145,13 @@ impl Interest {
     /// This interest without what `other` waits for, in the same mode; `None` if nothing is left to wait for.
     #[must_use]
     pub fn remove(self, other: Interest) -> Option<Interest> {
-        let bits = self.0.get() & !(other.0.get() & Interest::CONDITIONS);
-        (bits & Interest::CONDITIONS != 0).then(|| Interest::bit(bits))
+        let bits = self.0.get() & !(other.0.get() & Interest::READINESS_BITS);
+        (bits & Interest::READINESS_BITS != 0).then(|| Interest::bit(bits))
     }
 
     /// What is parked has no mode.
     const fn with(self, mode: u16, others: u16) -> Interest {
-        if self.is_parked() {
+        if self.is_none() {
             return self;
         }
         Interest::bit(self.0.get() & !others | mode)
@@ -247,7 +247,7 @@ impl Interest {
     /// Whether this is told when it begins, and when there is more.
     #[must_use]
     pub const fn is_edge(self) -> bool {
-        !self.is_parked() && !self.is_level() && !self.is_oneshot()
+        !self.is_none() && !self.is_level() && !self.is_oneshot()
     }
 
     /// Whether this is told while it is so.
@@ -270,19 +270,19 @@ impl Interest {
 
     /// Whether this waits for nothing.
     #[must_use]
-    pub const fn is_parked(self) -> bool {
-        self.0.get() & Interest::CONDITIONS == 0
+    pub const fn is_none(self) -> bool {
+        self.0.get() & Interest::READINESS_BITS == 0
     }
 
-    pub(crate) const fn mode(self) -> Mode {
-        if self.is_parked() {
-            Mode::Parked
+    pub(crate) const fn mode(self) -> TriggerMode {
+        if self.is_none() {
+            TriggerMode::Disabled
         } else if self.is_oneshot() {
-            Mode::OneShot
+            TriggerMode::OneShot
         } else if self.is_level() {
-            Mode::Level
+            TriggerMode::Level
         } else {
-            Mode::Edge
+            TriggerMode::Edge
         }
     }
 

@@ -9,7 +9,7 @@ use crate::poll_id;
 use crate::registry::Registry;
 use crate::registry::Source;
 use crate::sys;
-use crate::sys::selector::{Direction, Engine, Origin, Tie};
+use crate::sys::selector::{IoDirection, Registration, Selector, SourceKind};
 use crate::sys::syscall;
 use crate::token::Token;
 
@@ -54,18 +54,18 @@ use crate::token::Token;
 /// # std::io::Result::Ok(())
 /// ```
 pub struct IoSource<T> {
-    tie: Option<<sys::ActiveSelector as Engine>::Tie>,
+    registration: Option<<sys::ActiveSelector as Selector>::Registration>,
     /// The number of the `Poll` it is registered with; 0 if with none.
     poll: u32,
     inner: T,
 }
 
-/// Before the fields are dropped: the tie lets go of a descriptor that is still open.
+/// Before the fields are dropped: the registration lets go of a descriptor that is still open.
 impl<T> Drop for IoSource<T> {
     fn drop(&mut self) {
-        if let Some(tie) = self.tie.take() {
-            if let Some(fd) = tie.lent() {
-                poll_id::forget(self.poll, fd, Origin::Lent);
+        if let Some(registration) = self.registration.take() {
+            if let Some(fd) = registration.fd_to_deregister() {
+                poll_id::deregister_dropped(self.poll, fd, SourceKind::Borrowed);
             }
         }
     }
@@ -74,7 +74,7 @@ impl<T> Drop for IoSource<T> {
 impl<T> IoSource<T> {
     /// Wraps `inner`, which is not registered yet.
     pub fn new(inner: T) -> IoSource<T> {
-        IoSource { tie: None, poll: 0, inner }
+        IoSource { registration: None, poll: 0, inner }
     }
 
     /// Does an operation on the wrapped value and returns its result.
@@ -96,7 +96,7 @@ impl<T> IoSource<T> {
     where
         F: FnOnce(&T) -> io::Result<R>,
     {
-        self.operate(Direction::Either, operation)
+        self.operate(IoDirection::Unknown, operation)
     }
 
     /// As [`do_io`](IoSource::do_io), for an operation that has the descriptor already.
@@ -114,17 +114,17 @@ impl<T> IoSource<T> {
 
     #[inline]
     pub(crate) fn read_io<R>(&self, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
-        self.operate(Direction::Read, operation)
+        self.operate(IoDirection::Read, operation)
     }
 
     /// As `read_io`, for a stream, and into `room` bytes: 0 bytes are the end of file, which the backend judges.
     #[inline]
     pub(crate) fn read_stream(&self, room: usize, read: impl FnOnce(&T) -> io::Result<usize>) -> io::Result<usize> {
-        let rearm = Rearm(self.tie.as_ref(), Direction::Read);
+        let rearm = Rearm(self.registration.as_ref(), IoDirection::Read);
         match read(&self.inner) {
             Ok(0) if room > 0 => {
-                if let Some(tie) = rearm.dismiss() {
-                    tie.rearm_ended();
+                if let Some(registration) = rearm.dismiss() {
+                    registration.rearm_ended();
                 }
                 Ok(0)
             }
@@ -134,12 +134,12 @@ impl<T> IoSource<T> {
 
     #[inline]
     pub(crate) fn write_io<R>(&self, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
-        self.operate(Direction::Write, operation)
+        self.operate(IoDirection::Write, operation)
     }
 
     #[inline]
-    fn operate<R>(&self, direction: Direction, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
-        let rearm = Rearm(self.tie.as_ref(), direction);
+    fn operate<R>(&self, direction: IoDirection, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
+        let rearm = Rearm(self.registration.as_ref(), direction);
         let result = operation(&self.inner);
         rearm.after(result)
     }
@@ -152,9 +152,9 @@ impl<T> IoSource<T> {
     /// The wrapped value. It stays registered, as a descriptor whose operations cannot be seen.
     pub fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
-        if let Some(tie) = this.tie.take() {
-            if let Some((fd, interest)) = tie.release() {
-                poll_id::with(this.poll, |shared| shared.selector().detach(fd, interest));
+        if let Some(registration) = this.registration.take() {
+            if let Some((fd, interest)) = registration.detach() {
+                poll_id::with_poll(this.poll, |shared| shared.selector().detach(fd, interest));
             }
         }
         // SAFETY: `this` is not dropped, so the value is moved out once; of the other fields none owns anything now.
@@ -163,14 +163,14 @@ impl<T> IoSource<T> {
 }
 
 /// Re-arms a registration when an operation ends, also when the operation panics: it may have read or written before.
-struct Rearm<'a>(Option<&'a SourceTie>, Direction);
+struct Rearm<'a>(Option<&'a ActiveRegistration>, IoDirection);
 
-type SourceTie = <sys::ActiveSelector as Engine>::Tie;
+type ActiveRegistration = <sys::ActiveSelector as Selector>::Registration;
 
 impl<'a> Rearm<'a> {
     /// Re-arms nothing.
     #[inline]
-    fn dismiss(mut self) -> Option<&'a SourceTie> {
+    fn dismiss(mut self) -> Option<&'a ActiveRegistration> {
         self.0.take()
     }
 
@@ -179,11 +179,11 @@ impl<'a> Rearm<'a> {
     fn after<R>(self, result: io::Result<R>) -> io::Result<R> {
         let direction = self.1;
         if let (Err(error), Some(_)) = (&result, self.0) {
-            if let Some(tie) = self.dismiss() {
+            if let Some(registration) = self.dismiss() {
                 match error.kind() {
-                    _ if syscall::is_shortage(error) => tie.doubt(),
-                    io::ErrorKind::WouldBlock => tie.rearm_blocked(direction),
-                    _ => tie.rearm(direction),
+                    _ if syscall::is_resource_exhausted(error) => registration.probe_instead(),
+                    io::ErrorKind::WouldBlock => registration.rearm_blocked(direction),
+                    _ => registration.rearm(direction),
                 }
             }
         }
@@ -194,8 +194,8 @@ impl<'a> Rearm<'a> {
 impl Drop for Rearm<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(tie) = self.0 {
-            tie.rearm(self.1);
+        if let Some(registration) = self.0 {
+            registration.rearm(self.1);
         }
     }
 }
@@ -209,15 +209,15 @@ impl<T: AsFd> IoSource<T> {
     #[inline(always)]
     pub(crate) fn register_as(
         &mut self,
-        origin: Origin,
+        kind: SourceKind,
         registry: &Registry,
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        if registry.knows(self.poll).unwrap_or(true) {
+        if registry.is_registered_here(self.poll).unwrap_or(true) {
             return Err(error::already_exists());
         }
-        self.tie = Some(registry.add(self.fd(), token, interests, origin)?);
+        self.registration = Some(registry.register_fd(self.fd(), token, interests, kind)?);
         self.poll = registry.id();
         Ok(())
     }
@@ -225,33 +225,33 @@ impl<T: AsFd> IoSource<T> {
     /// Whether the registration under this number is still the one that this source made.
     #[inline(always)]
     fn has_registration(&self) -> bool {
-        self.tie.as_ref().map_or(true, Tie::is_current)
+        self.registration.as_ref().map_or(true, Registration::is_current)
     }
 
     /// What this source says of itself when it changes or ends its registration.
     #[inline(always)]
-    fn origin(&self) -> Origin {
-        self.tie.as_ref().map_or(Self::ORIGIN, |tie| tie.origin(Self::ORIGIN))
+    fn source_kind(&self) -> SourceKind {
+        self.registration.as_ref().map_or(Self::KIND, |registration| registration.source_kind(Self::KIND))
     }
 
     /// A type without a destructor does not close what it has.
-    const ORIGIN: Origin = if std::mem::needs_drop::<T>() { Origin::Wrapped } else { Origin::Lent };
+    const KIND: SourceKind = if std::mem::needs_drop::<T>() { SourceKind::Owned } else { SourceKind::Borrowed };
 }
 
 impl<T: AsFd> Source for IoSource<T> {
     #[inline(always)]
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.register_as(Self::ORIGIN, registry, token, interests)
+        self.register_as(Self::KIND, registry, token, interests)
     }
 
     #[inline(always)]
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        if !registry.knows(self.poll)? || !self.has_registration() {
+        if !registry.is_registered_here(self.poll)? || !self.has_registration() {
             return Err(error::not_found());
         }
-        registry.change(self.fd(), token, interests, self.origin())?;
-        if let Some(tie) = &mut self.tie {
-            tie.set_interest(interests);
+        registry.reregister_fd(self.fd(), token, interests, self.source_kind())?;
+        if let Some(registration) = &mut self.registration {
+            registration.set_interest(interests);
         }
         Ok(())
     }
@@ -263,10 +263,10 @@ impl<T: AsFd> Source for IoSource<T> {
             return Err(error::not_found());
         }
         let result = match self.has_registration() {
-            true => registry.remove(self.fd(), self.origin()),
+            true => registry.deregister_fd(self.fd(), self.source_kind()),
             false => Err(error::not_found()),
         };
-        (self.tie, self.poll) = (None, 0);
+        (self.registration, self.poll) = (None, 0);
         result
     }
 }
@@ -307,7 +307,7 @@ macro_rules! io_source {
                 token: crate::token::Token,
                 interests: crate::interest::Interest,
             ) -> std::io::Result<()> {
-                self.inner.register_as(crate::sys::selector::Origin::Own, registry, token, interests)
+                self.inner.register_as(crate::sys::selector::SourceKind::Builtin, registry, token, interests)
             }
 
             #[inline(always)]

@@ -133,10 +133,10 @@
 //! | a signal that was sent to one thread | Apple and libkqueue: nothing; else reported | reported | reported |
 //! | a [`Watch`] | supported | Linux and Android, unless a sandbox refuses inotify_init1(2); elsewhere `Unsupported` | as epoll |
 //! | a descriptor watched twice with one [`Poll`] | the second is `AlreadyExists` | two sources | two sources |
-//! | a watched file is written at its end | [`WRITTEN`](Changes::WRITTEN) and [`EXTENDED`](Changes::EXTENDED); Apple: `WRITTEN` | both | both |
-//! | a watched file is cut off | [`ATTRIBUTES`](Changes::ATTRIBUTES); DragonFly: `WRITTEN` too (libkqueue: as epoll) | `WRITTEN` | `WRITTEN` |
-//! | a watched file has a name more | [`LINKED`](Changes::LINKED) (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
-//! | a watched file has a name less, and others | [`DELETED`](Changes::DELETED); Apple: `DELETED` and `LINKED` (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
+//! | a watched file is written at its end | [`WRITTEN`](FileChanges::WRITTEN) and [`EXTENDED`](FileChanges::EXTENDED); Apple: `WRITTEN` | both | both |
+//! | a watched file is cut off | [`ATTRIBUTES`](FileChanges::ATTRIBUTES); DragonFly: `WRITTEN` too (libkqueue: as epoll) | `WRITTEN` | `WRITTEN` |
+//! | a watched file has a name more | [`LINKED`](FileChanges::LINKED) (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
+//! | a watched file has a name less, and others | [`DELETED`](FileChanges::DELETED); Apple: `DELETED` and `LINKED` (libkqueue: as epoll) | `LINKED` and `ATTRIBUTES` | as epoll |
 //! | a watched directory is removed, not replaced | `DELETED` (libkqueue: nothing) | nothing | nothing |
 //! | a file in a watched directory gets other attributes | nothing (libkqueue: as if it were the directory) | an event that says nothing | as epoll |
 //! | changes while a [`Watch`] is parked, or after its one-shot event | not told | told when it is reregistered | as epoll |
@@ -238,7 +238,7 @@ pub use event::Events;
 pub use interest::Interest;
 pub use poll::Poll;
 pub use registry::Registry;
-pub use source::file_changes::Changes;
+pub use source::file_changes::FileChanges;
 pub use source::process::Process;
 pub use source::signals::Signals;
 pub use source::timer::Timer;
@@ -251,7 +251,7 @@ pub use waker::Waker;
 /// ```
 /// println!("kevio on {}", kevio::BACKEND);
 /// ```
-pub const BACKEND: Backend = <sys::ActiveSelector as sys::selector::Engine>::BACKEND;
+pub const BACKEND: Backend = <sys::ActiveSelector as sys::selector::Selector>::BACKEND;
 
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]

@@ -3,11 +3,11 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use crate::event::Events;
-use crate::poll_shared::Shared;
+use crate::poll_shared::PollShared;
 use crate::registry::Registry;
 use crate::sys;
-use crate::sys::selector::Engine;
-use crate::sys::timer::Deadlines;
+use crate::sys::selector::Selector;
+use crate::sys::timer::TimerQueue;
 
 /// Waits for events.
 ///
@@ -69,7 +69,7 @@ impl Poll {
     ///
     /// Those of kqueue(2), epoll_create1(2), or eventfd(2) and pipe(2): too many descriptors, or no memory.
     pub fn new() -> io::Result<Poll> {
-        Ok(Poll { registry: Registry::new(Shared::new()?) })
+        Ok(Poll { registry: Registry::new(PollShared::new()?) })
     }
 
     /// Through which sources are registered.
@@ -97,11 +97,11 @@ impl Poll {
             events.clear();
             return Err(error);
         }
-        if KEEPS_DEADLINES || timeout.is_some_and(|timeout| timeout > selector::LONGEST_WAIT) {
+        if WAITS_KEEP_TIMERS || timeout.is_some_and(|timeout| timeout > selector::MAX_WAIT) {
             return self.poll_in_steps(events, timeout);
         }
         let result = shared.selector().select(events.records(), timeout);
-        shared.wakers().rest();
+        shared.wake_flags().clear();
         result
     }
 
@@ -111,10 +111,10 @@ impl Poll {
         let shared = &**self.registry.shared();
         let mut left = timeout;
         loop {
-            let step = shared.deadlines().limit(left.map(|left| left.min(selector::LONGEST_WAIT)));
+            let step = shared.timer_queue().begin_wait(left.map(|left| left.min(selector::MAX_WAIT)));
             let result = shared.selector().select(events.records(), step);
-            shared.wakers().rest();
-            shared.deadlines().rest();
+            shared.wake_flags().clear();
+            shared.timer_queue().end_wait();
             result?;
             if !events.is_empty() || left == step {
                 return Ok(());
@@ -168,7 +168,7 @@ impl fmt::Debug for Poll {
 }
 
 /// Whether the wait itself makes timers readable when their time has come.
-const KEEPS_DEADLINES: bool = !<sys::ActiveSelector as Engine>::FILTERS && Deadlines::LIMIT_WAITS;
+const WAITS_KEEP_TIMERS: bool = !<sys::ActiveSelector as Selector>::HAS_FILTERS && TimerQueue::LIMIT_WAITS;
 
 /// The queue's own descriptor, which is readable when there are events.
 #[cfg(selector_has_fd)]

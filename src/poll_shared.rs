@@ -5,36 +5,36 @@ use std::mem::{discriminant, Discriminant};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::poll_id::live;
+use crate::poll_id::live_polls;
 use crate::sys;
 use crate::sys::fork;
-use crate::sys::selector::{Engine, Filter};
-use crate::sys::timer::Deadlines;
-use crate::wake_flags::Wakers;
+use crate::sys::selector::{FilterSpec, Selector};
+use crate::sys::timer::TimerQueue;
+use crate::wake_flags::WakeFlags;
 
 /// What a `Poll`, its registries and its wakers have in common.
-pub(crate) struct Shared {
+pub(crate) struct PollShared {
     id: u32,
     /// The generation of the process that made the poll (`sys::fork`).
     generation: u32,
     selector: sys::ActiveSelector,
-    wakers: Wakers,
-    deadlines: Deadlines,
-    filters: Filters,
+    wake_flags: WakeFlags,
+    timer_queue: TimerQueue,
+    filters: ClaimedFilters,
 }
 
-impl Shared {
-    pub(crate) fn new() -> io::Result<Arc<Shared>> {
+impl PollShared {
+    pub(crate) fn new() -> io::Result<Arc<PollShared>> {
         let selector = sys::ActiveSelector::new()?;
-        let shared = Arc::new(Shared {
-            id: live::number(),
+        let shared = Arc::new(PollShared {
+            id: live_polls::allocate_id(),
             generation: fork::generation(),
             selector,
-            wakers: Wakers::default(),
-            deadlines: Deadlines::default(),
-            filters: Filters::default(),
+            wake_flags: WakeFlags::default(),
+            timer_queue: TimerQueue::default(),
+            filters: ClaimedFilters::default(),
         });
-        live::enter(&shared);
+        live_polls::insert(&shared);
         Ok(shared)
     }
 
@@ -59,50 +59,50 @@ impl Shared {
     }
 
     #[inline]
-    pub(crate) fn wakers(&self) -> &Wakers {
-        &self.wakers
+    pub(crate) fn wake_flags(&self) -> &WakeFlags {
+        &self.wake_flags
     }
 
     #[inline]
-    pub(crate) fn deadlines(&self) -> &Deadlines {
-        &self.deadlines
+    pub(crate) fn timer_queue(&self) -> &TimerQueue {
+        &self.timer_queue
     }
 
-    pub(crate) fn filters(&self) -> &Filters {
+    pub(crate) fn filters(&self) -> &ClaimedFilters {
         &self.filters
     }
 }
 
-impl Drop for Shared {
+impl Drop for PollShared {
     fn drop(&mut self) {
         // In a forked child the list begins empty, and a later poll of the child may have this number.
         if self.check_process().is_ok() {
-            live::leave(self.id);
+            live_polls::remove(self.id);
         }
     }
 }
 
 /// The filters of one poll that two sources would have in common: a process, a signal or a file is one filter of a kqueue.
 #[derive(Debug, Default)]
-pub(crate) struct Filters(Mutex<HashSet<Name>>);
+pub(crate) struct ClaimedFilters(Mutex<HashSet<FilterKey>>);
 
 /// What identifies a filter of a kqueue: whatever else it is told, it is the same.
-type Name = (RawFd, Discriminant<Filter>);
+type FilterKey = (RawFd, Discriminant<FilterSpec>);
 
-impl Filters {
-    fn with<T>(&self, f: impl FnOnce(&mut HashSet<Name>) -> T) -> T {
+impl ClaimedFilters {
+    fn with<T>(&self, f: impl FnOnce(&mut HashSet<FilterKey>) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn take(&self, ident: RawFd, filter: Filter) -> io::Result<()> {
-        if filter.is_shared() && !self.with(|filters| filters.insert((ident, discriminant(&filter)))) {
+    pub(crate) fn claim(&self, ident: RawFd, filter: FilterSpec) -> io::Result<()> {
+        if filter.is_exclusive_per_queue() && !self.with(|filters| filters.insert((ident, discriminant(&filter)))) {
             return Err(error::already_exists());
         }
         Ok(())
     }
 
-    pub(crate) fn give_back(&self, ident: RawFd, filter: Filter) {
-        if filter.is_shared() {
+    pub(crate) fn release(&self, ident: RawFd, filter: FilterSpec) {
+        if filter.is_exclusive_per_queue() {
             self.with(|filters| filters.remove(&(ident, discriminant(&filter))));
         }
     }

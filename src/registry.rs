@@ -2,15 +2,15 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::{fmt, io};
 
-use crate::change_list::Collected;
+use crate::change_list::QueuedChanges;
 use crate::interest::Interest;
 use crate::poll_id;
-use crate::poll_shared::Shared;
+use crate::poll_shared::PollShared;
 use crate::sys;
-use crate::sys::selector::{Change, Engine, Operation, Origin};
+use crate::sys::selector::{Change, Operation, Selector, SourceKind};
 use crate::token::Token;
 
-type Tie = <sys::ActiveSelector as Engine>::Tie;
+type Registration = <sys::ActiveSelector as Selector>::Registration;
 
 /// Something that can be registered with a [`Registry`].
 ///
@@ -76,16 +76,16 @@ impl<T: Source + ?Sized> Source for Box<T> {
 /// Any thread may use it, also while another polls; what it does takes effect at once, in the wait under way too. One
 /// source should be changed by one thread at a time; its methods take `&mut` for that.
 pub struct Registry {
-    shared: Arc<Shared>,
+    shared: Arc<PollShared>,
     /// Where changes are put off to, while a batch is collected.
-    batch: Option<Collected>,
+    batch: Option<QueuedChanges>,
 }
 
 /// Whether a batch is more than its changes one by one.
-const DEFERS: bool = <sys::ActiveSelector as Engine>::DEFERS;
+const BATCHES_CHANGES: bool = <sys::ActiveSelector as Selector>::BATCHES_CHANGES;
 
 impl Registry {
-    pub(crate) fn new(shared: Arc<Shared>) -> Registry {
+    pub(crate) fn new(shared: Arc<PollShared>) -> Registry {
         Registry { shared, batch: None }
     }
 
@@ -123,7 +123,7 @@ impl Registry {
     /// # }
     /// # std::io::Result::Ok(())
     /// ```
-    #[inline(always)] // Returning is dear: see `control` of epoll.
+    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
     pub fn register<S>(&self, source: &mut S, token: Token, interests: Interest) -> io::Result<()>
     where
         S: Source + ?Sized,
@@ -138,7 +138,7 @@ impl Registry {
     ///
     /// `NotFound` if it is not registered, `AlreadyExists` if it is with another `Poll`; else as
     /// [`register`](Registry::register).
-    #[inline(always)] // Returning is dear: see `control` of epoll.
+    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
     pub fn reregister<S>(&self, source: &mut S, token: Token, interests: Interest) -> io::Result<()>
     where
         S: Source + ?Sized,
@@ -172,7 +172,7 @@ impl Registry {
     /// # }
     /// # std::io::Result::Ok(())
     /// ```
-    #[inline(always)] // Returning is dear: see `control` of epoll.
+    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
     pub fn deregister<S>(&self, source: &mut S) -> io::Result<()>
     where
         S: Source + ?Sized,
@@ -190,72 +190,84 @@ impl Registry {
         Ok(Registry { shared: Arc::clone(&self.shared), batch: None })
     }
 
-    #[inline(always)] // Returning is dear: see `control` of epoll.
-    pub(crate) fn add(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Tie> {
+    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
+    pub(crate) fn register_fd(
+        &self,
+        fd: RawFd,
+        token: Token,
+        interest: Interest,
+        kind: SourceKind,
+    ) -> io::Result<Registration> {
         self.check_process()?;
         if self.queues() {
-            return self.defer(Change { operation: Operation::Register, fd, token, interest, origin });
+            return self.queue_change(Change { operation: Operation::Register, fd, token, interest, kind });
         }
-        let tie = self.selector().register(fd, token, interest, origin)?;
-        self.batch.as_ref().map(Collected::count);
-        Ok(tie)
+        let registration = self.selector().register(fd, token, interest, kind)?;
+        self.batch.as_ref().map(QueuedChanges::count_registration);
+        Ok(registration)
     }
 
-    #[inline(always)] // Returning is dear: see `control` of epoll.
-    pub(crate) fn change(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
+    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
+    pub(crate) fn reregister_fd(
+        &self,
+        fd: RawFd,
+        token: Token,
+        interest: Interest,
+        kind: SourceKind,
+    ) -> io::Result<()> {
         self.check_process()?;
         if self.queues() {
-            return self.defer(Change { operation: Operation::Reregister, fd, token, interest, origin }).map(drop);
+            return self.queue_change(Change { operation: Operation::Reregister, fd, token, interest, kind }).map(drop);
         }
-        self.selector().reregister(fd, token, interest, origin)
+        self.selector().reregister(fd, token, interest, kind)
     }
 
     /// The caller has checked the process, before it changed its own state.
-    #[inline(always)] // Returning is dear: see `control` of epoll.
-    pub(crate) fn remove(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
+    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
+    pub(crate) fn deregister_fd(&self, fd: RawFd, kind: SourceKind) -> io::Result<()> {
         if self.queues() {
-            return self.defer(Change::deregister(fd, origin)).map(drop);
+            return self.queue_change(Change::deregister(fd, kind)).map(drop);
         }
-        self.selector().deregister(fd, origin)
+        self.selector().deregister(fd, kind)
     }
 
     #[cold]
-    fn defer(&self, change: Change) -> io::Result<Tie> {
-        let collected = self.collected();
-        let tie = collected.with_changes(|changes| self.selector().defer(changes, change))?;
+    fn queue_change(&self, change: Change) -> io::Result<Registration> {
+        let collected = self.queued_changes();
+        let registration = collected.with_changes(|changes| self.selector().queue_change(changes, change))?;
         if change.operation == Operation::Register {
-            collected.count();
+            collected.count_registration();
         }
-        Ok(tie)
+        Ok(registration)
     }
 
     /// Whether changes are queued, for a batch.
     #[inline]
     fn queues(&self) -> bool {
-        DEFERS && self.batch.as_ref().is_some_and(Collected::queues)
+        BATCHES_CHANGES && self.batch.as_ref().is_some_and(QueuedChanges::queues)
     }
 
     /// A registry of the same `Poll` that queues changes, where several are cheaper together.
-    pub(crate) fn collecting(&self) -> Registry {
-        let batch = Collected::queueing();
+    pub(crate) fn queueing_clone(&self) -> Registry {
+        let batch = QueuedChanges::queueing();
         Registry { shared: Arc::clone(&self.shared), batch: Some(batch) }
     }
 
     /// A registry of the same `Poll` that makes each change at once, and counts registrations.
-    pub(crate) fn counting(&self) -> Registry {
-        Registry { shared: Arc::clone(&self.shared), batch: Some(Collected::default()) }
+    pub(crate) fn counting_clone(&self) -> Registry {
+        Registry { shared: Arc::clone(&self.shared), batch: Some(QueuedChanges::default()) }
     }
 
     /// What was put off.
-    pub(crate) fn collected(&self) -> &Collected {
+    pub(crate) fn queued_changes(&self) -> &QueuedChanges {
         self.batch.as_ref().expect("a registry that collects a batch")
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<PollShared> {
         &self.shared
     }
 
-    /// As [`Shared::check_process`].
+    /// As [`PollShared::check_process`].
     #[inline]
     pub(crate) fn check_process(&self) -> io::Result<()> {
         self.shared.check_process()
@@ -273,16 +285,16 @@ impl Registry {
 
     /// Whether `poll` is this one; false if it is none, or one that is no more.
     #[inline]
-    pub(crate) fn knows(&self, poll: u32) -> io::Result<bool> {
+    pub(crate) fn is_registered_here(&self, poll: u32) -> io::Result<bool> {
         match poll {
-            poll_id::NO_POLL => Ok(false),
+            poll_id::NO_POLL_ID => Ok(false),
             _ if poll == self.id() => Ok(true),
-            _ => self.is_live(poll),
+            _ => self.reject_other_poll(poll),
         }
     }
 
     #[cold]
-    fn is_live(&self, poll: u32) -> io::Result<bool> {
+    fn reject_other_poll(&self, poll: u32) -> io::Result<bool> {
         if !poll_id::is_live(poll) {
             return Ok(false);
         }
@@ -318,14 +330,14 @@ fn trace(what: &str, of: Option<(Token, Interest)>) {
     #[cfg(feature = "log")]
     {
         #[cold]
-        fn tell(what: &str, of: Option<(Token, Interest)>) {
+        fn write_record(what: &str, of: Option<(Token, Interest)>) {
             match of {
                 Some((token, interests)) => log::trace!("{what}: {token:?} for {interests:?}"),
                 None => log::trace!("{what}"),
             }
         }
         if log::LevelFilter::Trace <= log::STATIC_MAX_LEVEL && log::LevelFilter::Trace <= log::max_level() {
-            tell(what, of);
+            write_record(what, of);
         }
     }
     let _ = (what, of);

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// after the flag was cleared, and so after this wake; and what was written before the wake is seen too, for the
 /// clearing swap reads what the waker's swap wrote.
 #[derive(Debug, Default)]
-pub(crate) struct Wakers {
+pub(crate) struct WakeFlags {
     /// Whether there may be a flag to clear. All that a poll without wakes looks at.
-    any: AtomicBool,
+    any_set: AtomicBool,
     flags: Mutex<Vec<Arc<AtomicBool>>>,
 }
 
-impl Wakers {
+impl WakeFlags {
     fn with_flags<T>(&self, f: impl FnOnce(&mut Vec<Arc<AtomicBool>>) -> T) -> T {
         f(&mut self.flags.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -33,21 +33,21 @@ impl Wakers {
 
     /// One of them wakes: its flag is set.
     #[inline]
-    pub(crate) fn wake(&self) {
-        self.any.store(true, Ordering::Release);
+    pub(crate) fn mark(&self) {
+        self.any_set.store(true, Ordering::Release);
     }
 
     /// The kernel's wait has returned.
     #[inline]
-    pub(crate) fn rest(&self) {
-        if self.any.load(Ordering::Acquire) {
-            self.clear();
+    pub(crate) fn clear(&self) {
+        if self.any_set.load(Ordering::Acquire) {
+            self.clear_all();
         }
     }
 
     #[inline(never)] // So that a poll without wakes saves no registers for it.
-    fn clear(&self) {
-        if self.any.swap(false, Ordering::AcqRel) {
+    fn clear_all(&self) {
+        if self.any_set.swap(false, Ordering::AcqRel) {
             self.with_flags(|flags| {
                 for flag in flags {
                     flag.swap(false, Ordering::AcqRel);

@@ -2,10 +2,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use crate::poll_shared::Shared;
+use crate::poll_shared::PollShared;
 use crate::registry::Registry;
 use crate::sys;
-use crate::sys::selector::Engine;
+use crate::sys::selector::Selector;
 use crate::token::Token;
 
 /// Wakes a [`Poll`](crate::Poll) from any thread.
@@ -41,8 +41,8 @@ use crate::token::Token;
 /// # std::io::Result::Ok(())
 /// ```
 pub struct Waker {
-    shared: Arc<Shared>,
-    waker: <sys::ActiveSelector as Engine>::Waker,
+    shared: Arc<PollShared>,
+    waker: <sys::ActiveSelector as Selector>::WakeHandle,
     awake: Arc<AtomicBool>,
 }
 
@@ -57,7 +57,7 @@ impl Waker {
         registry.shared().check_process()?;
         let shared = Arc::clone(registry.shared());
         let waker = shared.selector().add_waker(token)?;
-        let awake = shared.wakers().add();
+        let awake = shared.wake_flags().add();
         Ok(Waker { shared, waker, awake })
     }
 
@@ -77,7 +77,7 @@ impl Waker {
         if self.awake.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        self.shared.wakers().wake();
+        self.shared.wake_flags().mark();
         let result = self.shared.selector().wake(&self.waker);
         if result.is_err() {
             self.awake.store(false, Ordering::Release);
@@ -92,7 +92,7 @@ impl Drop for Waker {
         if self.shared.check_process().is_err() {
             return;
         }
-        self.shared.wakers().remove(&self.awake);
+        self.shared.wake_flags().remove(&self.awake);
         self.shared.selector().remove_waker(&self.waker);
     }
 }

@@ -289,7 +289,7 @@ mod bare_kqueue {
             let kq = Kqueue::new().unwrap();
             let mut events = Vec::with_capacity(2);
             let mut changes = [Kevent::signal(libc::SIGWINCH, Flags::ADD).with_udata(4)];
-            kq.register(&mut changes).unwrap()[0].result().unwrap();
+            kq.apply(&mut changes).unwrap()[0].result().unwrap();
             // What the system does with this signal is to ignore it.
             // SAFETY: no pointers.
             assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGWINCH) }, 0);
@@ -311,7 +311,7 @@ mod bare_kqueue {
             let wait = inherited.wait(&mut Vec::with_capacity(1), Some(Duration::ZERO));
             assert_eq!(wait.unwrap_err().kind(), std::io::ErrorKind::Unsupported);
             let mut changes = [Kevent::signal(libc::SIGWINCH, Flags::ADD)];
-            assert_eq!(inherited.register(&mut changes).unwrap_err().kind(), std::io::ErrorKind::Unsupported);
+            assert_eq!(inherited.apply(&mut changes).unwrap_err().kind(), std::io::ErrorKind::Unsupported);
             drop(own);
         });
         assert_eq!(kq.unwrap().wait(&mut Vec::with_capacity(1), Some(Duration::ZERO)).unwrap(), 0);

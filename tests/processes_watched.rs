@@ -196,7 +196,7 @@ fn the_end_is_told_once_and_again_when_reregistered() {
         l.reregister(&mut process, 2, interest);
         exited(&mut l, 2, &mut process);
         l.expect_silence();
-        l.reregister(&mut process, 3, Interest::PARKED);
+        l.reregister(&mut process, 3, Interest::NONE);
         l.expect_silence();
         child.wait().unwrap();
     }
@@ -225,7 +225,7 @@ fn parked_and_registered_again() {
         let registry = l.poll.registry();
         assert_eq!(registry.reregister(&mut process, Token(1), READ).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(registry.deregister(&mut process).unwrap_err().kind(), ErrorKind::NotFound);
-        l.register(&mut process, 1, Interest::PARKED);
+        l.register(&mut process, 1, Interest::NONE);
         for registry in [l.poll.registry(), other.poll.registry()] {
             let error = registry.register(&mut process, Token(2), READ).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AlreadyExists);

@@ -4,44 +4,44 @@ flag_set! {
     /// The bits are those of kqueue's `NOTE_…`, on every system.
     ///
     /// ```
-    /// use kevio::Changes;
+    /// use kevio::FileChanges;
     ///
-    /// let gone = Changes::RENAMED | Changes::DELETED;
-    /// assert!(Changes::ALL.contains(gone) && !gone.intersects(Changes::WRITTEN));
+    /// let gone = FileChanges::RENAMED | FileChanges::DELETED;
+    /// assert!(FileChanges::ALL.contains(gone) && !gone.intersects(FileChanges::WRITTEN));
     /// assert_eq!(format!("{gone:?}"), "DELETED|RENAMED");
     /// ```
-    pub struct Changes(u32);
+    pub struct FileChanges(u32);
 }
 
-impl Changes {
+impl FileChanges {
     /// Its last name was removed, or given to another file; on most kqueues also: one of its names. Or its file system is
     /// gone.
-    pub const DELETED: Changes = Changes(0x01);
+    pub const DELETED: FileChanges = FileChanges(0x01);
     /// Something was written to the file; of a directory, an entry was made, removed or renamed.
-    pub const WRITTEN: Changes = Changes(0x02);
-    /// What was written made the file longer, which is also [`WRITTEN`](Changes::WRITTEN). Not on Apple; on Linux, longer than
+    pub const WRITTEN: FileChanges = FileChanges(0x02);
+    /// What was written made the file longer, which is also [`WRITTEN`](FileChanges::WRITTEN). Not on Apple; on Linux, longer than
     /// when it was asked last: what was cut off and written again since may not show.
-    pub const EXTENDED: Changes = Changes(0x04);
+    pub const EXTENDED: FileChanges = FileChanges(0x04);
     /// Its mode, its owner or other attributes were set. Not the times that reading and writing leave.
-    pub const ATTRIBUTES: Changes = Changes(0x08);
+    pub const ATTRIBUTES: FileChanges = FileChanges(0x08);
     /// The number of its names was changed; of a directory, that of its subdirectories, where the file system counts them.
-    pub const LINKED: Changes = Changes(0x10);
+    pub const LINKED: FileChanges = FileChanges(0x10);
     /// It was renamed or moved.
-    pub const RENAMED: Changes = Changes(0x20);
+    pub const RENAMED: FileChanges = FileChanges(0x20);
 
     /// All of them.
-    pub const ALL: Changes = Changes(0x3f);
+    pub const ALL: FileChanges = FileChanges(0x3f);
 
     const NAMES: [(u32, &'static str); 6] = [
-        (Changes::DELETED.0, "DELETED"),
-        (Changes::WRITTEN.0, "WRITTEN"),
-        (Changes::EXTENDED.0, "EXTENDED"),
-        (Changes::ATTRIBUTES.0, "ATTRIBUTES"),
-        (Changes::LINKED.0, "LINKED"),
-        (Changes::RENAMED.0, "RENAMED"),
+        (FileChanges::DELETED.0, "DELETED"),
+        (FileChanges::WRITTEN.0, "WRITTEN"),
+        (FileChanges::EXTENDED.0, "EXTENDED"),
+        (FileChanges::ATTRIBUTES.0, "ATTRIBUTES"),
+        (FileChanges::LINKED.0, "LINKED"),
+        (FileChanges::RENAMED.0, "RENAMED"),
     ];
 
-    fn word(self) -> u32 {
+    fn as_u32(self) -> u32 {
         self.0
     }
 }

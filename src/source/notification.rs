@@ -3,6 +3,7 @@
 use crate::sys::error;
 use std::io;
 use std::os::fd::{AsFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::event::Event;
 use crate::interest::Interest;
@@ -11,102 +12,120 @@ use crate::poll_id;
 use crate::registry::Registry;
 use crate::registry::Source;
 use crate::sys::fork;
-use crate::sys::selector::{Engine, Filter, Origin};
+use crate::sys::selector::{FilterSpec, Selector, SourceKind};
 use crate::token::Token;
 
 /// A filter as a source. There is no descriptor whose closing would end it, so dropping this does.
 #[derive(Debug)]
-pub(crate) struct FilterSource {
+pub(crate) struct KqueueFilter {
     ident: RawFd,
-    /// What it waits for; nothing if it is `None`.
-    wanted: Option<Filter>,
+    /// What the filter waits for; `None` if it waits for nothing.
+    spec: Option<FilterSpec>,
     /// What the kernel was told last, or would be told: it names the filter.
-    filter: Filter,
+    filter: FilterSpec,
     token: Token,
     interest: Interest,
+    /// A one-shot filter has fired, and is disabled until it is reregistered.
+    has_fired: AtomicBool,
     /// The number of the `Poll` it is registered with; 0 if with none.
     poll: u32,
 }
 
-impl FilterSource {
-    pub(crate) fn new(ident: RawFd, filter: Filter) -> FilterSource {
-        let (token, interest) = (Token(0), Interest::PARKED);
-        FilterSource { ident, wanted: Some(filter), filter, token, interest, poll: 0 }
+impl KqueueFilter {
+    pub(crate) fn new(ident: RawFd, filter: FilterSpec) -> KqueueFilter {
+        let (token, interest) = (Token(0), Interest::NONE);
+        KqueueFilter { ident, spec: Some(filter), filter, token, interest, has_fired: AtomicBool::new(false), poll: 0 }
     }
 
-    /// What it is to wait for from the next registration on.
-    pub(crate) fn want(&mut self, wanted: Option<Filter>) {
-        self.filter = wanted.unwrap_or(self.filter);
-        self.wanted = wanted;
+    /// Sets what the filter waits for, from the next change of the kernel's filter on.
+    pub(crate) fn set_spec(&mut self, spec: Option<FilterSpec>) {
+        self.filter = spec.unwrap_or(self.filter);
+        self.spec = spec;
     }
 
-    fn origin(&self) -> Origin {
-        Origin::Filter(self.filter)
+    fn source_kind(&self) -> SourceKind {
+        SourceKind::Filter(self.filter)
     }
 
-    /// With nothing to wait for it keeps its place.
-    fn asked(&self, interest: Interest) -> Interest {
-        if self.wanted.is_some() {
+    /// The interest of the kernel's filter: none while there is nothing to wait for.
+    fn effective_interest(&self, interest: Interest) -> Interest {
+        if self.spec.is_some() {
             interest
         } else {
-            Interest::PARKED
+            Interest::NONE
         }
     }
 
-    /// Tells the kernel what it is to wait for, if it is registered.
-    pub(crate) fn renew(&self) -> io::Result<()> {
-        let interest = self.asked(self.interest);
-        poll_id::with(self.poll, |shared| shared.selector().reregister(self.ident, self.token, interest, self.origin()))
-            .unwrap_or(Ok(()))
+    /// The interest of the registration as it is.
+    fn current_interest(&self) -> Interest {
+        match self.has_fired.load(Ordering::Relaxed) {
+            true => Interest::NONE,
+            false => self.effective_interest(self.interest),
+        }
+    }
+
+    /// Updates the kernel's filter, if it is registered.
+    pub(crate) fn update_kernel(&self) -> io::Result<()> {
+        let interest = self.current_interest();
+        poll_id::with_poll(self.poll, |shared| {
+            shared.selector().reregister(self.ident, self.token, interest, self.source_kind())
+        })
+        .unwrap_or(Ok(()))
     }
 
     /// After a change that failed: the filter may be deleted, and is added as it was. If that fails too, it is deregistered.
     fn roll_back(&mut self, registry: &Registry) {
-        let interest = self.asked(self.interest);
-        if registry.selector().reregister(self.ident, self.token, interest, self.origin()).is_err() {
+        let interest = self.current_interest();
+        if registry.selector().reregister(self.ident, self.token, interest, self.source_kind()).is_err() {
             let _ = self.deregister(registry);
         }
     }
 
-    /// It has fired. If it was to fire once, it is silent until it is reregistered.
-    pub(crate) fn fired(&mut self) {
+    /// Records that the filter has fired. A one-shot filter is disabled then, until it is reregistered.
+    pub(crate) fn mark_fired(&self) {
         if self.interest.is_oneshot() {
-            self.interest = Interest::PARKED;
+            self.has_fired.store(true, Ordering::Relaxed);
         }
     }
 
     /// What an event says of this filter: (`fflags`, `data`); nothing if it is another's.
-    pub(crate) fn told(&self, event: &Event) -> Option<(u32, i64)> {
-        event.told(self.ident, self.filter)
+    pub(crate) fn filter_payload(&self, event: &Event) -> Option<(u32, i64)> {
+        event.filter_payload(self.ident, self.filter)
     }
 }
 
-impl Source for FilterSource {
+impl Source for KqueueFilter {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         // Before a lock that another thread of the parent may hold.
         registry.check_process()?;
-        if registry.knows(self.poll).unwrap_or(true) {
+        if registry.is_registered_here(self.poll).unwrap_or(true) {
             return Err(error::already_exists());
         }
-        registry.shared().filters().take(self.ident, self.filter)?;
-        if let Err(error) = registry.add(self.ident, token, self.asked(interests), self.origin()) {
-            registry.shared().filters().give_back(self.ident, self.filter);
+        registry.shared().filters().claim(self.ident, self.filter)?;
+        if let Err(error) =
+            registry.register_fd(self.ident, token, self.effective_interest(interests), self.source_kind())
+        {
+            registry.shared().filters().release(self.ident, self.filter);
             return Err(error);
         }
         (self.poll, self.token, self.interest) = (registry.id(), token, interests);
+        self.has_fired = AtomicBool::new(false);
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        if !registry.knows(self.poll)? {
+        if !registry.is_registered_here(self.poll)? {
             return Err(error::not_found());
         }
         registry.check_process()?;
-        if let Err(error) = registry.change(self.ident, token, self.asked(interests), self.origin()) {
+        if let Err(error) =
+            registry.reregister_fd(self.ident, token, self.effective_interest(interests), self.source_kind())
+        {
             self.roll_back(registry);
             return Err(error);
         }
         (self.token, self.interest) = (token, interests);
+        self.has_fired = AtomicBool::new(false);
         Ok(())
     }
 
@@ -116,25 +135,25 @@ impl Source for FilterSource {
             return Err(error::not_found());
         }
         self.poll = 0;
-        let result = registry.remove(self.ident, self.origin());
+        let result = registry.deregister_fd(self.ident, self.source_kind());
         // Not before: who takes it next would have it removed.
-        registry.shared().filters().give_back(self.ident, self.filter);
+        registry.shared().filters().release(self.ident, self.filter);
         result
     }
 }
 
 /// Something whose events can be told from those of others, or from most.
-pub(crate) trait Tells: Source {
+pub(crate) trait OwnsEvents: Source {
     /// Whether an event is of it.
-    fn tells(&self, event: &Event) -> bool;
+    fn owns(&self, event: &Event) -> bool;
 
     /// Returns `true` if it is registered, or was with a poll that is no more.
     fn is_registered(&self) -> bool;
 }
 
-impl Tells for FilterSource {
-    fn tells(&self, event: &Event) -> bool {
-        self.told(event).is_some()
+impl OwnsEvents for KqueueFilter {
+    fn owns(&self, event: &Event) -> bool {
+        self.filter_payload(event).is_some()
     }
 
     fn is_registered(&self) -> bool {
@@ -142,27 +161,27 @@ impl Tells for FilterSource {
     }
 }
 
-impl Drop for FilterSource {
+impl Drop for KqueueFilter {
     fn drop(&mut self) {
         if self.poll != 0 {
-            poll_id::forget(self.poll, self.ident, self.origin());
-            poll_id::with(self.poll, |shared| shared.filters().give_back(self.ident, self.filter));
+            poll_id::deregister_dropped(self.poll, self.ident, self.source_kind());
+            poll_id::with_poll(self.poll, |shared| shared.filters().release(self.ident, self.filter));
         }
     }
 }
 
 /// Several filters as one source: all of them are registered, or none is.
 #[derive(Debug)]
-pub(crate) struct FilterSet(Vec<FilterSource>);
+pub(crate) struct FilterSet(Vec<KqueueFilter>);
 
 impl FilterSet {
-    pub(crate) fn new(filters: impl IntoIterator<Item = FilterSource>) -> FilterSet {
+    pub(crate) fn new(filters: impl IntoIterator<Item = KqueueFilter>) -> FilterSet {
         FilterSet(filters.into_iter().collect())
     }
 
     /// The filter that an event is of, and what it says: (ident, `fflags`, `data`).
-    pub(crate) fn told(&self, event: &Event) -> Option<(RawFd, u32, i64)> {
-        self.0.iter().find_map(|filter| filter.told(event).map(|(fflags, data)| (filter.ident, fflags, data)))
+    pub(crate) fn filter_payload(&self, event: &Event) -> Option<(RawFd, u32, i64)> {
+        self.0.iter().find_map(|filter| filter.filter_payload(event).map(|(fflags, data)| (filter.ident, fflags, data)))
     }
 
     /// Deregisters each of them; then the first error.
@@ -171,13 +190,13 @@ impl FilterSet {
     }
 }
 
-impl Tells for FilterSet {
-    fn tells(&self, event: &Event) -> bool {
-        self.told(event).is_some()
+impl OwnsEvents for FilterSet {
+    fn owns(&self, event: &Event) -> bool {
+        self.filter_payload(event).is_some()
     }
 
     fn is_registered(&self) -> bool {
-        self.0.iter().all(FilterSource::is_registered)
+        self.0.iter().all(KqueueFilter::is_registered)
     }
 }
 
@@ -216,8 +235,8 @@ impl Source for FilterSet {
 
 /// One or the other, what its events bear, and whose it is.
 #[derive(Debug)]
-pub(crate) struct Watched<T, F = FilterSource> {
-    pub(crate) way: Way<T, F>,
+pub(crate) struct NotificationSource<T, F = KqueueFilter> {
+    pub(crate) way: Mechanism<T, F>,
     /// Token and interests while it is registered.
     registered: Option<(Token, Interest)>,
     /// The generation of the process that made it (`sys::fork`): a forked child shares the descriptor, what is read there
@@ -226,14 +245,14 @@ pub(crate) struct Watched<T, F = FilterSource> {
 }
 
 #[derive(Debug)]
-pub(crate) enum Way<T, F = FilterSource> {
+pub(crate) enum Mechanism<T, F = KqueueFilter> {
     Filter(F),
     Descriptor(IoSource<T>),
 }
 
-impl<T, F: Tells> Watched<T, F> {
-    pub(crate) fn new(way: Way<T, F>) -> Watched<T, F> {
-        Watched { way, registered: None, generation: fork::generation() }
+impl<T, F: OwnsEvents> NotificationSource<T, F> {
+    pub(crate) fn new(way: Mechanism<T, F>) -> NotificationSource<T, F> {
+        NotificationSource { way, registered: None, generation: fork::generation() }
     }
 
     /// Fails in a forked child of the process that made it.
@@ -247,8 +266,8 @@ impl<T, F: Tells> Watched<T, F> {
     /// Returns `true` if it is registered, or was with a poll that is no more.
     pub(crate) fn is_registered(&self) -> bool {
         match &self.way {
-            Way::Filter(source) => source.is_registered(),
-            Way::Descriptor(source) => source.is_registered(),
+            Mechanism::Filter(source) => source.is_registered(),
+            Mechanism::Descriptor(source) => source.is_registered(),
         }
     }
 
@@ -256,8 +275,8 @@ impl<T, F: Tells> Watched<T, F> {
     pub(crate) fn check(&self, event: &Event) -> io::Result<()> {
         self.check_process()?;
         let is_its = match &self.way {
-            Way::Filter(source) => source.tells(event),
-            Way::Descriptor(_) => true,
+            Mechanism::Filter(source) => source.owns(event),
+            Mechanism::Descriptor(_) => true,
         };
         let token = self.registered.map(|(token, _)| token);
         if is_its && token == Some(event.token()) && event.is_readable() {
@@ -277,20 +296,20 @@ fn plain(interests: Interest) -> io::Result<Interest> {
         _ if is_foreign => Err(error::unsupported()),
         (true, true) => Ok(Interest::READABLE.oneshot()),
         (true, false) => Ok(Interest::READABLE),
-        (false, _) if interests.is_parked() => Ok(Interest::PARKED),
+        (false, _) if interests.is_none() => Ok(Interest::NONE),
         // They are never writable.
         (false, _) => Err(error::unsupported()),
     }
 }
 
-impl<T: AsFd, F: Tells> Watched<T, F> {
+impl<T: AsFd, F: OwnsEvents> NotificationSource<T, F> {
     /// Reregisters, and then does the rest of it. If that fails, the registration is what it was.
     pub(crate) fn reregister_and(
         &mut self,
         registry: &Registry,
         token: Token,
         interests: Interest,
-        rest: impl FnOnce(&mut Way<T, F>) -> io::Result<()>,
+        rest: impl FnOnce(&mut Mechanism<T, F>) -> io::Result<()>,
     ) -> io::Result<()> {
         let before = self.registered;
         self.reregister(registry, token, interests)?;
@@ -304,13 +323,13 @@ impl<T: AsFd, F: Tells> Watched<T, F> {
     }
 }
 
-impl<T: AsFd, F: Tells> Source for Watched<T, F> {
+impl<T: AsFd, F: OwnsEvents> Source for NotificationSource<T, F> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.check_process()?;
         let interests = plain(interests)?;
         match &mut self.way {
-            Way::Filter(source) => source.register(registry, token, interests)?,
-            Way::Descriptor(source) => source.register_as(Origin::Own, registry, token, interests)?,
+            Mechanism::Filter(source) => source.register(registry, token, interests)?,
+            Mechanism::Descriptor(source) => source.register_as(SourceKind::Builtin, registry, token, interests)?,
         }
         self.registered = Some((token, interests));
         Ok(())
@@ -320,8 +339,8 @@ impl<T: AsFd, F: Tells> Source for Watched<T, F> {
         self.check_process()?;
         let interests = plain(interests)?;
         let result = match &mut self.way {
-            Way::Filter(source) => source.reregister(registry, token, interests),
-            Way::Descriptor(source) => source.reregister(registry, token, interests),
+            Mechanism::Filter(source) => source.reregister(registry, token, interests),
+            Mechanism::Descriptor(source) => source.reregister(registry, token, interests),
         };
         match result {
             Ok(()) => self.registered = Some((token, interests)),
@@ -334,8 +353,8 @@ impl<T: AsFd, F: Tells> Source for Watched<T, F> {
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.check_process()?;
         let result = match &mut self.way {
-            Way::Filter(source) => source.deregister(registry),
-            Way::Descriptor(source) => source.deregister(registry),
+            Mechanism::Filter(source) => source.deregister(registry),
+            Mechanism::Descriptor(source) => source.deregister(registry),
         };
         if !self.is_registered() {
             self.registered = None;

@@ -6,11 +6,11 @@ use crate::interest::Interest;
 use crate::io_source::IoSource;
 use crate::registry::Registry;
 use crate::registry::Source;
-use crate::source::notification::{FilterSource, Watched, Way};
+use crate::source::notification::{KqueueFilter, Mechanism, NotificationSource};
 use crate::sys;
 use crate::sys::process;
-use crate::sys::process::Exit;
-use crate::sys::selector::{Engine, Filter};
+use crate::sys::process::ExitNotifier;
+use crate::sys::selector::{FilterSpec, Selector};
 use crate::token::Token;
 
 /// The end of a process as a source: a child, or any other.
@@ -51,7 +51,7 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Process {
-    watched: Watched<Exit>,
+    watched: NotificationSource<ExitNotifier>,
     pid: libc::pid_t,
 }
 
@@ -77,12 +77,12 @@ impl Process {
     /// * The system's: too many descriptors.
     pub fn from_pid(pid: i32) -> io::Result<Process> {
         process::check_exists(pid)?;
-        let way = if <sys::ActiveSelector as Engine>::FILTERS {
-            Way::Filter(FilterSource::new(pid, Filter::Process))
+        let way = if <sys::ActiveSelector as Selector>::HAS_FILTERS {
+            Mechanism::Filter(KqueueFilter::new(pid, FilterSpec::Process))
         } else {
-            Way::Descriptor(IoSource::new(Exit::of(pid)?))
+            Mechanism::Descriptor(IoSource::new(ExitNotifier::of(pid)?))
         };
-        Ok(Process { watched: Watched::new(way), pid })
+        Ok(Process { watched: NotificationSource::new(way), pid })
     }
 
     /// The number of the process.
@@ -99,9 +99,9 @@ impl Process {
     pub fn has_exited(&self, event: &Event) -> io::Result<bool> {
         self.watched.check(event)?;
         match &self.watched.way {
-            Way::Filter(_) => Ok(true),
-            Way::Descriptor(exit) if exit.is_certain() => Ok(true),
-            Way::Descriptor(exit) => exit.read_io(Exit::is_over),
+            Mechanism::Filter(_) => Ok(true),
+            Mechanism::Descriptor(exit) if exit.is_certain() => Ok(true),
+            Mechanism::Descriptor(exit) => exit.read_io(ExitNotifier::is_over),
         }
     }
 
@@ -109,14 +109,14 @@ impl Process {
     /// silent; of its own end it tells once in any case.
     fn once(&self, interests: Interest) -> Interest {
         match &self.watched.way {
-            Way::Descriptor(exit) if exit.is_certain() => interests.oneshot(),
-            Way::Descriptor(_) => interests.level(),
-            Way::Filter(_) => interests,
+            Mechanism::Descriptor(exit) if exit.is_certain() => interests.oneshot(),
+            Mechanism::Descriptor(_) => interests.level(),
+            Mechanism::Filter(_) => interests,
         }
     }
 
     fn begin(&self) {
-        if let Way::Descriptor(exit) = &self.watched.way {
+        if let Mechanism::Descriptor(exit) = &self.watched.way {
             exit.begin();
         }
     }

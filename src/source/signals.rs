@@ -7,16 +7,16 @@ use crate::interest::Interest;
 use crate::io_source::IoSource;
 use crate::registry::Registry;
 use crate::registry::Source;
-use crate::source::notification::{FilterSet, FilterSource, Watched, Way};
+use crate::source::notification::{FilterSet, KqueueFilter, Mechanism, NotificationSource};
 use crate::sys;
-use crate::sys::selector::{Engine, Filter};
-use crate::sys::signal::{Bell, Mailbox};
+use crate::sys::selector::{FilterSpec, Selector};
+use crate::sys::signal::{CoalescingNotifier, SignalCounts};
 use crate::token::Token;
 
 /// A set of signals as a source: which have come, and how often.
 ///
 /// Register it for [`READABLE`](Interest::READABLE), and ask it with each event. While it is registered, also while
-/// [parked](Interest::PARKED), the default action of its signals is not taken: `SIGTERM` does not end the program. A handler
+/// [parked](Interest::NONE), the default action of its signals is not taken: `SIGTERM` does not end the program. A handler
 /// that was installed before is called as before. What was before comes back when the source is deregistered or dropped,
 /// unless somebody has installed a handler in the meantime. Such a handler has the signal first, and where there is no kqueue
 /// nothing is told that it does not hand on.
@@ -78,9 +78,9 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Signals {
-    watched: Watched<Arc<Bell>, FilterSet>,
-    mailbox: Arc<Mailbox>,
-    is_parked: bool,
+    watched: NotificationSource<Arc<CoalescingNotifier>, FilterSet>,
+    counts: Arc<SignalCounts>,
+    is_none: bool,
 }
 
 impl Signals {
@@ -101,16 +101,16 @@ impl Signals {
         if signals.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a set without signals"));
         }
-        let (way, mailbox) = if <sys::ActiveSelector as Engine>::FILTERS {
-            let mailbox = Mailbox::new(&signals, None)?;
-            let filters = signals.iter().map(|&signal| FilterSource::new(signal, Filter::Signal));
-            (Way::Filter(FilterSet::new(filters)), mailbox)
+        let (way, counts) = if <sys::ActiveSelector as Selector>::HAS_FILTERS {
+            let counts = SignalCounts::new(&signals, None)?;
+            let filters = signals.iter().map(|&signal| KqueueFilter::new(signal, FilterSpec::Signal));
+            (Mechanism::Filter(FilterSet::new(filters)), counts)
         } else {
-            let bell = Bell::new()?;
-            let mailbox = Mailbox::new(&signals, Some(Arc::clone(&bell)))?;
-            (Way::Descriptor(IoSource::new(bell)), mailbox)
+            let bell = CoalescingNotifier::new()?;
+            let counts = SignalCounts::new(&signals, Some(Arc::clone(&bell)))?;
+            (Mechanism::Descriptor(IoSource::new(bell)), counts)
         };
-        Ok(Signals { watched: Watched::new(way), mailbox, is_parked: false })
+        Ok(Signals { watched: NotificationSource::new(way), counts, is_none: false })
     }
 
     /// Which signals have come, of which `event` tells, and how often each. Ask once for each event.
@@ -123,11 +123,13 @@ impl Signals {
     pub fn received(&self, event: &Event) -> io::Result<Vec<(i32, u64)>> {
         self.watched.check(event)?;
         match &self.watched.way {
-            Way::Filter(filters) => {
-                Ok(filters.told(event).map(|(signal, _, count)| (signal, count.max(0) as u64)).into_iter().collect())
-            }
-            Way::Descriptor(bell) => {
-                bell.read_io(|_| Ok(self.mailbox.take().map(|(signal, count)| (signal, count as u64)).collect()))
+            Mechanism::Filter(filters) => Ok(filters
+                .filter_payload(event)
+                .map(|(signal, _, count)| (signal, count.max(0) as u64))
+                .into_iter()
+                .collect()),
+            Mechanism::Descriptor(bell) => {
+                bell.read_io(|_| Ok(self.counts.take().map(|(signal, count)| (signal, count as u64)).collect()))
             }
         }
     }
@@ -137,19 +139,19 @@ impl Signals {
     /// Gives the signals back if the registration has ended, be it by an error.
     fn release(&self) {
         if !self.watched.is_registered() {
-            self.mailbox.close();
+            self.counts.unsubscribe_all();
         }
     }
 }
 
 impl Source for Signals {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        refuse_oneshot(interests)?;
+        reject_oneshot(interests)?;
         self.watched.register(registry, token, interests)?;
-        self.is_parked = !interests.is_readable();
-        self.mailbox.take().for_each(drop);
+        self.is_none = !interests.is_readable();
+        self.counts.take().for_each(drop);
         // Not before: what comes in between does what it does by default, and is not lost.
-        if let Err(error) = self.mailbox.open() {
+        if let Err(error) = self.counts.subscribe_all() {
             let _ = self.watched.deregister(registry);
             return Err(error);
         }
@@ -157,15 +159,15 @@ impl Source for Signals {
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        refuse_oneshot(interests)?;
-        if self.is_parked {
+        reject_oneshot(interests)?;
+        if self.is_none {
             self.watched.check_process()?;
-            self.mailbox.take().for_each(drop);
+            self.counts.take().for_each(drop);
         }
         let result = self.watched.reregister(registry, token, interests);
         self.release();
         if result.is_ok() {
-            self.is_parked = !interests.is_readable();
+            self.is_none = !interests.is_readable();
         }
         result
     }
@@ -179,11 +181,11 @@ impl Source for Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        self.mailbox.close();
+        self.counts.unsubscribe_all();
     }
 }
 
-fn refuse_oneshot(interests: Interest) -> io::Result<()> {
+fn reject_oneshot(interests: Interest) -> io::Result<()> {
     if interests.is_oneshot() {
         return Err(error::unsupported());
     }

@@ -1,4 +1,5 @@
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,11 @@ use crate::io_source::IoSource;
 use crate::poll_id;
 use crate::registry::Registry;
 use crate::registry::Source;
-use crate::source::notification::{FilterSource, Watched, Way};
+use crate::source::notification::{KqueueFilter, Mechanism, NotificationSource};
 use crate::sys;
-use crate::sys::selector::{Engine, Filter};
+use crate::sys::selector::{FilterSpec, Selector};
 use crate::sys::timer;
-use crate::sys::timer::Clock;
+use crate::sys::timer::TimerFd;
 use crate::token::Token;
 
 /// A timer as a source: once after a while, once at a time, or every period.
@@ -23,7 +24,7 @@ use crate::token::Token;
 ///
 /// A time that is set once stands, whether the timer is registered or not: what has passed by then is reported when it is
 /// registered. Periods are counted only while it is registered, and begin anew when it is registered, reregistered or
-/// set. Setting or stopping it forgets what was not reported.
+/// set. Schedule or stopping it forgets what was not reported.
 ///
 /// An event comes once, also for [`Interest::level`]. A period that ends while an earlier one was not asked for is
 /// counted, and makes an event or none. After [`Interest::oneshot`] nothing comes until it is reregistered.
@@ -61,17 +62,19 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Timer {
-    watched: Watched<Arc<Clock>>,
-    setting: Setting,
-    /// When the period began.
-    began: Instant,
+    watched: NotificationSource<Arc<TimerFd>>,
+    schedule: Schedule,
+    /// A timer that fires once has fired, and the program knows.
+    has_expired: AtomicBool,
+    /// The beginning of the first period.
+    period_start: Instant,
     /// The number of the `Poll` it is registered with; 0 if with none.
     poll: u32,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Setting {
-    Off,
+enum Schedule {
+    Disarmed,
     Once(Instant),
     Every(Duration),
     /// Longer than any clock counts.
@@ -88,15 +91,21 @@ impl Timer {
     /// there registering can fail: `ENOMEM`, when the system has no more timers.
     pub fn new() -> io::Result<Timer> {
         let now = Instant::now();
-        let way = if <sys::ActiveSelector as Engine>::FILTERS {
-            let nothing = Filter::Timer { wait: Duration::ZERO, again: false };
-            let mut source = FilterSource::new(timer::next_ident(), nothing);
-            source.want(None);
-            Way::Filter(source)
+        let way = if <sys::ActiveSelector as Selector>::HAS_FILTERS {
+            let nothing = FilterSpec::Timer { delay: Duration::ZERO, periodic: false };
+            let mut source = KqueueFilter::new(timer::allocate_ident(), nothing);
+            source.set_spec(None);
+            Mechanism::Filter(source)
         } else {
-            Way::Descriptor(IoSource::new(Arc::new(Clock::new()?)))
+            Mechanism::Descriptor(IoSource::new(Arc::new(TimerFd::new()?)))
         };
-        Ok(Timer { watched: Watched::new(way), setting: Setting::Off, began: now, poll: 0 })
+        Ok(Timer {
+            watched: NotificationSource::new(way),
+            schedule: Schedule::Disarmed,
+            has_expired: AtomicBool::new(false),
+            period_start: now,
+            poll: 0,
+        })
     }
 
     /// A timer that fires once, after `wait` from now.
@@ -135,8 +144,8 @@ impl Timer {
     ///
     /// Those of kevent(2) or timerfd_settime(2).
     pub fn set_after(&mut self, wait: Duration) -> io::Result<()> {
-        let time = Instant::now().checked_add(wait).filter(|_| wait < timer::NEVER);
-        self.set(time.map_or(Setting::Never, Setting::Once))
+        let time = Instant::now().checked_add(wait).filter(|_| wait < timer::MAX_TIMEOUT);
+        self.set(time.map_or(Schedule::Never, Schedule::Once))
     }
 
     /// Sets it again: once, at `time`; if that has passed, at once.
@@ -145,7 +154,7 @@ impl Timer {
     ///
     /// As [`set_after`](Timer::set_after).
     pub fn set_at(&mut self, time: Instant) -> io::Result<()> {
-        self.set(Setting::Once(time))
+        self.set(Schedule::Once(time))
     }
 
     /// Sets it again: every `period`, first one period from now.
@@ -157,7 +166,7 @@ impl Timer {
         if period.is_zero() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a period of zero"));
         }
-        self.set(if period < timer::NEVER { Setting::Every(period) } else { Setting::Never })
+        self.set(if period < timer::MAX_TIMEOUT { Schedule::Every(period) } else { Schedule::Never })
     }
 
     /// Stops it. It stays registered.
@@ -166,7 +175,7 @@ impl Timer {
     ///
     /// As [`set_after`](Timer::set_after).
     pub fn cancel(&mut self) -> io::Result<()> {
-        self.set(Setting::Off)
+        self.set(Schedule::Disarmed)
     }
 
     /// How long it is until the time is up next; `None` if it is not set, or has fired once and was asked for that.
@@ -184,15 +193,16 @@ impl Timer {
     /// ```
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        match self.setting {
-            Setting::Off => None,
-            Setting::Once(time) => Some(time.saturating_duration_since(Instant::now())),
-            Setting::Every(period) if self.poll == 0 => Some(period),
-            Setting::Every(period) => {
-                let into = self.began.elapsed().as_nanos() % period.as_nanos();
+        match self.schedule {
+            Schedule::Disarmed => None,
+            Schedule::Once(_) if self.has_expired.load(Ordering::Relaxed) => None,
+            Schedule::Once(time) => Some(time.saturating_duration_since(Instant::now())),
+            Schedule::Every(period) if self.poll == 0 => Some(period),
+            Schedule::Every(period) => {
+                let into = self.period_start.elapsed().as_nanos() % period.as_nanos();
                 Some(period - Duration::new((into / 1_000_000_000) as u64, (into % 1_000_000_000) as u32))
             }
-            Setting::Never => Some(Duration::MAX),
+            Schedule::Never => Some(Duration::MAX),
         }
     }
 
@@ -203,81 +213,85 @@ impl Timer {
     /// # Errors
     ///
     /// `InvalidInput` if the event is another source's, as far as that can be told.
-    pub fn expirations(&mut self, event: &Event) -> io::Result<u64> {
+    pub fn expirations(&self, event: &Event) -> io::Result<u64> {
         self.watched.check(event)?;
-        let count = match &mut self.watched.way {
-            Way::Filter(source) => {
-                source.fired();
-                source.told(event).map_or(0, |(_, data)| data.max(0) as u64)
+        let count = match &self.watched.way {
+            Mechanism::Filter(source) => {
+                source.mark_fired();
+                source.filter_payload(event).map_or(0, |(_, data)| data.max(0) as u64)
             }
-            Way::Descriptor(clock) => match clock.read_io(|clock| clock.take()) {
+            Mechanism::Descriptor(clock) => match clock.read_io(|clock| clock.take()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 result => result?,
             },
         };
-        if count > 0 && matches!(self.setting, Setting::Once(time) if time <= Instant::now()) {
-            self.setting = Setting::Off;
+        if count > 0 && matches!(self.schedule, Schedule::Once(time) if time <= Instant::now()) {
+            self.has_expired.store(true, Ordering::Relaxed);
         }
         Ok(count)
     }
 
-    fn set(&mut self, setting: Setting) -> io::Result<()> {
+    fn set(&mut self, schedule: Schedule) -> io::Result<()> {
         self.watched.check_process()?;
-        let before = (self.setting, self.began);
-        let result = self.change(setting, Instant::now());
+        let before = (self.schedule, self.period_start);
+        let had_expired = self.has_expired.load(Ordering::Relaxed);
+        let result = self.change(schedule, Instant::now());
         if result.is_err() {
             // The descriptor keeps its old setting, a filter may be deleted.
-            (self.setting, self.began) = before;
-            self.want();
-            if let Way::Filter(source) = &self.watched.way {
-                let _ = source.renew();
+            (self.schedule, self.period_start) = before;
+            self.has_expired = AtomicBool::new(had_expired);
+            self.update_filter();
+            if let Mechanism::Filter(source) = &self.watched.way {
+                let _ = source.update_kernel();
             }
         }
         result
     }
 
-    fn change(&mut self, setting: Setting, began: Instant) -> io::Result<()> {
-        (self.setting, self.began) = (setting, began);
-        self.want();
+    fn change(&mut self, schedule: Schedule, period_start: Instant) -> io::Result<()> {
+        (self.schedule, self.period_start) = (schedule, period_start);
+        self.has_expired = AtomicBool::new(false);
+        self.update_filter();
         match &self.watched.way {
-            Way::Filter(source) => source.renew(),
-            Way::Descriptor(_) => self.start(),
+            Mechanism::Filter(source) => source.update_kernel(),
+            Mechanism::Descriptor(_) => self.start(),
         }
     }
 
     /// How long from now, and whether again and again.
-    fn next(&self) -> Option<(Duration, bool)> {
-        match self.setting {
-            Setting::Off | Setting::Never => None,
-            Setting::Once(time) => {
+    fn next_delay(&self) -> Option<(Duration, bool)> {
+        match self.schedule {
+            Schedule::Disarmed | Schedule::Never => None,
+            Schedule::Once(_) if self.has_expired.load(Ordering::Relaxed) => None,
+            Schedule::Once(time) => {
                 let wait = time.saturating_duration_since(Instant::now());
-                Some((wait, false)).filter(|_| wait < timer::NEVER)
+                Some((wait, false)).filter(|_| wait < timer::MAX_TIMEOUT)
             }
-            Setting::Every(period) => Some((period, true)),
+            Schedule::Every(period) => Some((period, true)),
         }
     }
 
-    /// Says what the filter is to be, when the kernel is told next.
-    fn want(&mut self) {
-        let next = self.next();
-        if let Way::Filter(source) = &mut self.watched.way {
-            source.want(next.map(|(wait, again)| Filter::Timer { wait, again }));
+    /// Sets the specification of the filter, for the next change of the kernel's filter.
+    fn update_filter(&mut self) {
+        let next = self.next_delay();
+        if let Mechanism::Filter(source) = &mut self.watched.way {
+            source.set_spec(next.map(|(delay, periodic)| FilterSpec::Timer { delay, periodic }));
         }
     }
 
     /// Sets the descriptor.
     fn start(&self) -> io::Result<()> {
-        let Way::Descriptor(clock) = &self.watched.way else {
+        let Mechanism::Descriptor(clock) = &self.watched.way else {
             return Ok(());
         };
-        start(clock, self.next())?;
-        poll_id::with(self.poll, |shared| shared.deadlines().changed(clock));
+        start(clock, self.next_delay())?;
+        poll_id::with_poll(self.poll, |shared| shared.timer_queue().changed(clock));
         Ok(())
     }
 }
 
 /// Sets a descriptor: how long from now, and whether again and again.
-fn start(clock: &IoSource<Arc<Clock>>, next: Option<(Duration, bool)>) -> io::Result<()> {
+fn start(clock: &IoSource<Arc<TimerFd>>, next: Option<(Duration, bool)>) -> io::Result<()> {
     let (wait, period) = next.map_or((None, None), |(wait, again)| (Some(wait), again.then_some(wait)));
     // What was told is told again, as after any other operation.
     clock.read_io(|clock| clock.set(wait, period))
@@ -285,13 +299,13 @@ fn start(clock: &IoSource<Arc<Clock>>, next: Option<(Duration, bool)>) -> io::Re
 
 impl Source for Timer {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.want();
+        self.update_filter();
         self.watched.register(registry, token, interests)?;
-        let (began, before) = (Instant::now(), self.began);
+        let (period_start, before) = (Instant::now(), self.period_start);
         // It is registered: a period begins.
-        let period = matches!(self.setting, Setting::Every(_)).then(|| self.next());
-        let Way::Descriptor(clock) = &self.watched.way else {
-            (self.poll, self.began) = (registry.id(), if period.is_some() { began } else { before });
+        let period = matches!(self.schedule, Schedule::Every(_)).then(|| self.next_delay());
+        let Mechanism::Descriptor(clock) = &self.watched.way else {
+            (self.poll, self.period_start) = (registry.id(), if period.is_some() { period_start } else { before });
             return Ok(());
         };
         if let Some(next) = period {
@@ -299,24 +313,24 @@ impl Source for Timer {
                 let _ = self.watched.deregister(registry);
                 return Err(error);
             }
-            self.began = began;
+            self.period_start = period_start;
         }
         self.poll = registry.id();
-        registry.shared().deadlines().enter(clock);
+        registry.shared().timer_queue().enter(clock);
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.want();
-        let period = matches!(self.setting, Setting::Every(_)).then(|| self.next());
+        self.update_filter();
+        let period = matches!(self.schedule, Schedule::Every(_)).then(|| self.next_delay());
         let result = self.watched.reregister_and(registry, token, interests, |way| match (way, period) {
-            (Way::Descriptor(clock), Some(next)) => start(clock, next),
+            (Mechanism::Descriptor(clock), Some(next)) => start(clock, next),
             _ => Ok(()),
         });
         if result.is_ok() && period.is_some() {
-            self.began = Instant::now();
-            if let Way::Descriptor(clock) = &self.watched.way {
-                registry.shared().deadlines().changed(clock);
+            self.period_start = Instant::now();
+            if let Mechanism::Descriptor(clock) = &self.watched.way {
+                registry.shared().timer_queue().changed(clock);
             }
         }
         self.release(registry);
@@ -337,8 +351,8 @@ impl Timer {
             return;
         }
         self.poll = 0;
-        if let Way::Descriptor(clock) = &self.watched.way {
-            registry.shared().deadlines().leave(clock);
+        if let Mechanism::Descriptor(clock) = &self.watched.way {
+            registry.shared().timer_queue().leave(clock);
         }
     }
 }

@@ -8,10 +8,10 @@ use crate::interest::Interest;
 use crate::io_source::IoSource;
 use crate::registry::Registry;
 use crate::registry::Source;
-use crate::source::file_changes::Changes;
-use crate::source::notification::{FilterSource, Watched, Way};
+use crate::source::file_changes::FileChanges;
+use crate::source::notification::{KqueueFilter, Mechanism, NotificationSource};
 use crate::sys;
-use crate::sys::selector::{Engine, Filter};
+use crate::sys::selector::{FilterSpec, Selector};
 use crate::sys::syscall;
 use crate::sys::watch;
 use crate::sys::watch::Inotify;
@@ -23,7 +23,7 @@ use crate::token::Token;
 /// is watched, not its name: it can be renamed or deleted and is watched all the same, and what gets its name is another.
 /// Dropping it ends the watch. It lends the file by `Deref`, and gives it back with [`into_inner`](Watch::into_inner).
 ///
-/// What happened before it was registered is not told, so look at the file when it is registered. Changes that come together
+/// What happened before it was registered is not told, so look at the file when it is registered. FileChanges that come together
 /// make one event, also for [`Interest::level`]. Ask for each event: what changes after one that was not asked for may make
 /// no other. After [`Interest::oneshot`] nothing comes until it is reregistered.
 ///
@@ -45,7 +45,7 @@ use crate::token::Token;
 /// use std::fs::File;
 /// use std::io::Write;
 ///
-/// use kevio::{Changes, Events, Interest, Poll, Token, Watch};
+/// use kevio::{FileChanges, Events, Interest, Poll, Token, Watch};
 ///
 /// # let directory = tempfile::tempdir()?;
 /// # let path = directory.path().join("log");
@@ -59,8 +59,8 @@ use crate::token::Token;
 /// log.write_all(b"something happened\n")?;
 /// std::fs::remove_file(&path)?;
 ///
-/// let mut changes = Changes::empty();
-/// while !changes.contains(Changes::WRITTEN | Changes::DELETED) {
+/// let mut changes = FileChanges::empty();
+/// while !changes.contains(FileChanges::WRITTEN | FileChanges::DELETED) {
 ///     poll.poll_until(&mut events, None)?;
 ///     for event in &events {
 ///         changes |= watch.changes(event)?;
@@ -72,8 +72,8 @@ use crate::token::Token;
 #[derive(Debug)]
 pub struct Watch<T> {
     // Before the file: a filter ends before its descriptor is closed.
-    watched: Watched<Inotify>,
-    asked: Changes,
+    watched: NotificationSource<Inotify>,
+    interest: FileChanges,
     file: T,
 }
 
@@ -101,7 +101,7 @@ impl<T: AsFd> Watch<T> {
     /// * `Unsupported`: the system has no way to tell.
     /// * The system's: too many descriptors, or too many inotifies (`EMFILE`), or too many watches (`ENOSPC`).
     pub fn new(file: T) -> io::Result<Watch<T>> {
-        Watch::with_changes(file, Changes::ALL)
+        Watch::with_changes(file, FileChanges::ALL)
     }
 
     /// Some changes of an open file or directory.
@@ -109,18 +109,18 @@ impl<T: AsFd> Watch<T> {
     /// # Errors
     ///
     /// `InvalidInput` if it is none, or one without a name; else as [`new`](Watch::new).
-    pub fn with_changes(file: T, changes: Changes) -> io::Result<Watch<T>> {
-        if changes.is_empty() || !Changes::ALL.contains(changes) {
-            return Err(syscall::invalid("no such changes"));
+    pub fn with_changes(file: T, changes: FileChanges) -> io::Result<Watch<T>> {
+        if changes.is_empty() || !FileChanges::ALL.contains(changes) {
+            return Err(syscall::invalid_input("no such changes"));
         }
         let fd = file.as_fd();
-        let seen = watch::measure(fd)?;
-        let way = if <sys::ActiveSelector as Engine>::FILTERS {
-            Way::Filter(FilterSource::new(fd.as_raw_fd(), Filter::Vnode(changes)))
+        let state = watch::watched_state(fd)?;
+        let way = if <sys::ActiveSelector as Selector>::HAS_FILTERS {
+            Mechanism::Filter(KqueueFilter::new(fd.as_raw_fd(), FilterSpec::Vnode(changes)))
         } else {
-            Way::Descriptor(IoSource::new(Inotify::of(fd, seen, changes)?))
+            Mechanism::Descriptor(IoSource::new(Inotify::of(fd, state, changes)?))
         };
-        Ok(Watch { watched: Watched::new(way), asked: changes, file })
+        Ok(Watch { watched: NotificationSource::new(way), interest: changes, file })
     }
 
     /// What has changed, of which `event` tells. Ask once for each event.
@@ -130,15 +130,15 @@ impl<T: AsFd> Watch<T> {
     /// # Errors
     ///
     /// `InvalidInput` if the event is another source's, as far as that can be told.
-    pub fn changes(&mut self, event: &Event) -> io::Result<Changes> {
+    pub fn changes(&self, event: &Event) -> io::Result<FileChanges> {
         self.watched.check(event)?;
-        match &mut self.watched.way {
-            Way::Filter(source) => {
-                let notes = source.told(event).map_or(0, |(notes, _)| notes);
-                Ok(Changes::from_bits(notes) & self.asked)
+        match &self.watched.way {
+            Mechanism::Filter(source) => {
+                let notes = source.filter_payload(event).map_or(0, |(notes, _)| notes);
+                Ok(FileChanges::from_bits(notes) & self.interest)
             }
-            Way::Descriptor(inotify) => {
-                let happened = inotify.read_io(Inotify::take)?;
+            Mechanism::Descriptor(inotify) => {
+                let happened = inotify.read_io(Inotify::read_events)?;
                 inotify.changes(happened, self.file.as_fd())
             }
         }
@@ -169,8 +169,8 @@ impl<T: AsFd> AsFd for Watch<T> {
 impl<T: AsFd> Source for Watch<T> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.watched.register(registry, token, interests)?;
-        let Way::Descriptor(inotify) = &mut self.watched.way else { return Ok(()) };
-        let begun = inotify.begin(self.file.as_fd());
+        let Mechanism::Descriptor(inotify) = &self.watched.way else { return Ok(()) };
+        let begun = inotify.discard_earlier_events(self.file.as_fd());
         if begun.is_err() {
             let _ = self.watched.deregister(registry);
         }

@@ -13,4 +13,4 @@ pub(crate) mod unix;
 pub(crate) use self::unix::socket;
 pub(crate) use self::unix::{fork, process, signal, syscall, timer, watch, ActiveSelector};
 
-pub(crate) type RawEvent = <ActiveSelector as selector::Engine>::Event;
+pub(crate) type RawEvent = <ActiveSelector as selector::Selector>::Event;

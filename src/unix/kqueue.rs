@@ -15,7 +15,7 @@
 //! * Closing a descriptor removes its filters, without an event. libkqueue does not see it: delete them first.
 //! * NetBSD does not disable a filter that has both `CLEAR` and `DISPATCH`.
 //! * libkqueue takes no more than 512 receipts in a call, and waits even though a change has failed (and says nothing of
-//!   that if nothing comes): [`register`](Kqueue::register) and wait there in two calls.
+//!   that if nothing comes): [`register`](Kqueue::apply) and wait there in two calls.
 
 use std::any::Any;
 use std::os::fd::RawFd;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use std::{io, mem};
 
 use crate::event::Event;
-use crate::sys::syscall::{in_steps, invalid};
+use crate::sys::syscall::{invalid_input, wait_in_chunks};
 use crate::sys::unix::kevent;
 
 pub use crate::sys::unix::kevent::{
@@ -56,16 +56,16 @@ impl Kevent {
     /// can hold.
     pub fn timer(ident: usize, flags: Flags, period: i64, unit: TimerUnit) -> io::Result<Kevent> {
         if period < 0 {
-            return Err(invalid("a timer's period is not negative"));
+            return Err(invalid_input("a timer's period is not negative"));
         }
         if period > i64::MAX / unit.nanoseconds() {
-            return Err(invalid("a timer's period is at most 292 years"));
+            return Err(invalid_input("a timer's period is at most 292 years"));
         }
         let (fflags, data) = match unit.note() {
             Some(note) => (note, period),
             None => (0, unit.in_milliseconds(period)),
         };
-        let data = RawData::try_from(data).map_err(|_| invalid("a timer's period has to fit into a `long`"))?;
+        let data = RawData::try_from(data).map_err(|_| invalid_input("a timer's period has to fit into a `long`"))?;
         Ok(Kevent::new(ident, Filter::TIMER, flags, fflags, data, 0))
     }
 
@@ -219,12 +219,12 @@ impl Kqueue {
     pub fn kevent(&self, changes: &[Kevent], events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<usize> {
         events.clear();
         if events.capacity() < changes.len().max(1) {
-            return Err(invalid("room for at least one event, and for one of each change"));
+            return Err(invalid_input("room for at least one event, and for one of each change"));
         }
-        check(changes)?;
+        reject_pointer_filter(changes)?;
         let mut changes = changes;
-        in_steps(timeout, |step| {
-            kevent::fill(self.queue()?, mem::take(&mut changes), events, step)?;
+        wait_in_chunks(timeout, |step| {
+            kevent::apply_and_wait(self.queue()?, mem::take(&mut changes), events, step)?;
             Ok(events.len())
         })
     }
@@ -261,21 +261,21 @@ impl Kqueue {
     /// let (a, _b) = UnixStream::pair()?;
     /// let kq = Kqueue::new()?;
     /// let mut changes = [Kevent::read(a.as_raw_fd(), Flags::ADD), Kevent::write(a.as_raw_fd(), Flags::DELETE)];
-    /// let receipts = kq.register(&mut changes)?;
+    /// let receipts = kq.apply(&mut changes)?;
     /// assert!(receipts[0].result().is_ok());
     /// assert_eq!(receipts[1].result().unwrap_err().kind(), ErrorKind::NotFound);
     /// # std::io::Result::Ok(())
     /// ```
     #[must_use = "a change that failed says so in its receipt"]
-    pub fn register<'a>(&self, changes: &'a mut [Kevent]) -> io::Result<&'a [Kevent]> {
-        check(changes)?;
+    pub fn apply<'a>(&self, changes: &'a mut [Kevent]) -> io::Result<&'a [Kevent]> {
+        reject_pointer_filter(changes)?;
         for change in &mut *changes {
             *change = change.with_flags(change.flags() | Flags::RECEIPT);
         }
         let mut lost = false;
-        for part in changes.chunks_mut(kevent::MOST_RECEIPTS) {
+        for part in changes.chunks_mut(kevent::MAX_RECEIPTS) {
             let all = part.len();
-            lost |= kevent::submit(self.queue()?, part)?.len() < all;
+            lost |= kevent::apply_with_receipts(self.queue()?, part)?.len() < all;
         }
         if lost {
             return Err(io::ErrorKind::Interrupted.into());
@@ -305,17 +305,17 @@ impl Kqueue {
         nevents: usize,
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
-        let timeout = timeout.map(|timeout| timeout.min(crate::sys::selector::LONGEST_WAIT));
+        let timeout = timeout.map(|timeout| timeout.min(crate::sys::selector::MAX_WAIT));
         // SAFETY: the caller's promise.
         unsafe { kevent::kevent(self.queue()?, (changes, nchanges), (events, nevents), timeout) }
     }
 }
 
 /// Refuses what only the raw call may do.
-fn check(changes: &[Kevent]) -> io::Result<()> {
-    match kevent::UNSAFE_FILTER {
+fn reject_pointer_filter(changes: &[Kevent]) -> io::Result<()> {
+    match kevent::POINTER_FILTER {
         Some(filter) if changes.iter().any(|change| change.filter() == filter) => {
-            Err(invalid("libkqueue's own filter takes pointers"))
+            Err(invalid_input("libkqueue's own filter takes pointers"))
         }
         _ => Ok(()),
     }

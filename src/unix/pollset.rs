@@ -11,7 +11,7 @@ use std::{fmt, io, slice};
 
 use libc::pollfd;
 
-use crate::sys::syscall::{in_steps, invalid};
+use crate::sys::syscall::{invalid_input, wait_in_chunks};
 use crate::sys::unix::poll::call;
 
 pub use crate::sys::unix::poll::call::PollFlags;
@@ -83,7 +83,7 @@ impl PollSet {
     /// changed. How many the kernel takes is for [`poll`](PollSet::poll) to say.
     pub fn grow(&mut self, len: usize) -> io::Result<()> {
         if len > MOST {
-            return Err(invalid("poll(2) counts its slots in an `int`"));
+            return Err(invalid_input("poll(2) counts its slots in an `int`"));
         }
         let more = len.saturating_sub(self.slots.len());
         self.slots.try_reserve(more).map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -102,7 +102,7 @@ impl PollSet {
     /// descriptor is open is for [`poll`](PollSet::poll) to say.
     pub fn set(&mut self, index: usize, fd: RawFd, events: PollFlags) -> io::Result<()> {
         if fd < 0 {
-            return Err(invalid("a descriptor is not negative"));
+            return Err(invalid_input("a descriptor is not negative"));
         }
         *self.at(index)? = pollfd { fd, events: events.bits(), revents: 0 };
         Ok(())
@@ -119,7 +119,7 @@ impl PollSet {
     }
 
     fn at(&mut self, index: usize) -> io::Result<&mut pollfd> {
-        self.slots.get_mut(index).ok_or_else(|| invalid("the index is beyond the set"))
+        self.slots.get_mut(index).ok_or_else(|| invalid_input("the index is beyond the set"))
     }
 
     /// What is in the slot at `index`; `None` if it is not set, or beyond the set.
@@ -170,8 +170,8 @@ impl PollSet {
 
     fn wait(&mut self, n: usize, timeout: Option<Duration>, signals: Option<&libc::sigset_t>) -> io::Result<usize> {
         (self.polled, self.ready) = (0, 0);
-        let slots = self.slots.get_mut(..n).ok_or_else(|| invalid("there are fewer slots than that"))?;
-        self.ready = in_steps(timeout, |step| call::poll(slots, step, signals))?;
+        let slots = self.slots.get_mut(..n).ok_or_else(|| invalid_input("there are fewer slots than that"))?;
+        self.ready = wait_in_chunks(timeout, |step| call::poll(slots, step, signals))?;
         self.polled = n;
         Ok(self.ready)
     }

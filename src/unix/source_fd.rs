@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use crate::interest::Interest;
 use crate::registry::Registry;
 use crate::registry::Source;
-use crate::sys::selector::{Origin, Tie};
+use crate::sys::selector::{Registration, SourceKind};
 use crate::token::Token;
 
 /// A descriptor as a [`Source`]: the number, and nothing else.
@@ -49,17 +49,17 @@ pub struct SourceFd<'a>(pub &'a RawFd);
 impl Source for SourceFd<'_> {
     #[inline(always)]
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.add(*self.0, token, interests, Origin::Bare).map(|tie| _ = tie.release())
+        registry.register_fd(*self.0, token, interests, SourceKind::RawFd).map(|registration| _ = registration.detach())
     }
 
     #[inline(always)]
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.change(*self.0, token, interests, Origin::Bare)
+        registry.reregister_fd(*self.0, token, interests, SourceKind::RawFd)
     }
 
     #[inline(always)]
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         registry.check_process()?;
-        registry.remove(*self.0, Origin::Bare)
+        registry.deregister_fd(*self.0, SourceKind::RawFd)
     }
 }

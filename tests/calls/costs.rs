@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use kevio::event::Source;
 use kevio::net::{TcpListener, UdpSocket, UnixStream};
 use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Backend, Batch, Changes, Events, Interest, Poll, Token, Waker, Watch};
+use kevio::{Backend, Batch, Events, FileChanges, Interest, Poll, Token, Waker, Watch};
 
 use super::counter;
 
@@ -317,7 +317,7 @@ fn asking_a_watch_costs_one_read() {
     let mut rig = Rig::new();
     let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
     let file = std::fs::File::options().append(true).open(&path).unwrap();
-    for (asked, price) in [(Changes::WRITTEN, [0, 1, 1]), (Changes::ALL, [0, 2, 2])] {
+    for (asked, price) in [(FileChanges::WRITTEN, [0, 1, 1]), (FileChanges::ALL, [0, 2, 2])] {
         let mut watch = Watch::with_changes(&file, asked).unwrap();
         for _ in 0..TIMES {
             let registry = rig.poll.registry();
@@ -327,14 +327,14 @@ fn asking_a_watch_costs_one_read() {
                 assert_eq!(rig.turn(PATIENCE), 1);
                 let event = rig.events.iter().next().unwrap();
                 let changes = costs(price, "asking a watch", || watch.changes(event)).unwrap();
-                assert!(changes.contains(Changes::WRITTEN));
+                assert!(changes.contains(FileChanges::WRITTEN));
             }
             costs([1, 1, 0], "deregistering a watch", || rig.poll.registry().deregister(&mut watch)).unwrap();
         }
     }
 }
 
-/// Changes made while another thread waits in the poll.
+/// FileChanges made while another thread waits in the poll.
 struct Waited {
     registry: kevio::Registry,
     stop: Arc<AtomicBool>,

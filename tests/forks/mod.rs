@@ -50,7 +50,7 @@ impl Parent {
         // A zombie until it is waited for, which has no event while it is parked.
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let mut process = Process::new(&child).unwrap();
-        registry.register(&mut process, Token(5), Interest::PARKED).unwrap();
+        registry.register(&mut process, Token(5), Interest::NONE).unwrap();
         child.wait().unwrap();
         let mut watch = Watch::open(".").ok();
         if let Some(watch) = &mut watch {

@@ -64,7 +64,7 @@ fn sources_of_every_kind() {
         .register(&mut receiver, Token(2), READ)
         .register(&mut bare, Token(3), READ)
         .register(&mut two, Token(4), READ)
-        .register(&mut boxed, Token(5), Interest::PARKED);
+        .register(&mut boxed, Token(5), Interest::NONE);
     assert_eq!(batch.len(), 5);
     assert_eq!(format!("{batch:?}"), "Batch { len: 5 }");
     assert_eq!(kinds(l.poll.registry().submit(batch)), [None; 5]);
@@ -441,12 +441,12 @@ fn check_same_one_by_one(steps: &[Step], size: usize) {
     assert_eq!(expected, found, "one by one (left) and in batches of {size} (right): {steps:?}");
 }
 
-const INTERESTS: [Interest; 6] = [READ, WRITE, BOTH, READ.level(), BOTH.oneshot(), Interest::PARKED];
+const INTERESTS: [Interest; 6] = [READ, WRITE, BOTH, READ.level(), BOTH.oneshot(), Interest::NONE];
 
 #[test]
 fn short_batches_equal_their_calls_one_by_one() {
     let raw = Of::Raw(0);
-    let changes = [READ, WRITE.level(), BOTH.oneshot(), Interest::PARKED];
+    let changes = [READ, WRITE.level(), BOTH.oneshot(), Interest::NONE];
     let mut all: Vec<Step> = changes.map(|interest| Step::Register(raw, interest)).to_vec();
     all.extend(changes.map(|interest| Step::Reregister(raw, interest)));
     all.push(Step::Deregister(raw));

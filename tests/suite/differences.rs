@@ -505,7 +505,7 @@ fn a_periodic_timer_that_is_never_asked() {
     }
     assert!(l.turn(Some(Duration::from_millis(20))).is_empty());
     // All are counted.
-    l.reregister(&mut timer, 2, Interest::PARKED);
+    l.reregister(&mut timer, 2, Interest::NONE);
     timer.set_every(Duration::from_millis(2)).unwrap();
     l.reregister(&mut timer, 3, READ);
     l.expect(3, R);

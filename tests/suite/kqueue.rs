@@ -28,7 +28,7 @@ fn queue() -> (Kqueue, Vec<Kevent>) {
 #[track_caller]
 fn register(kq: &Kqueue, changes: &[Kevent]) {
     let mut changes = changes.to_vec();
-    let receipts = kq.register(&mut changes).unwrap();
+    let receipts = kq.apply(&mut changes).unwrap();
     receipts.iter().try_for_each(Kevent::result).unwrap();
     assert_eq!(receipts.len(), changes.len());
 }
@@ -36,7 +36,7 @@ fn register(kq: &Kqueue, changes: &[Kevent]) {
 /// What a change that cannot be applied says.
 #[track_caller]
 fn refused(kq: &Kqueue, change: Kevent) -> std::io::Error {
-    kq.register(&mut [change]).unwrap()[0].result().expect_err("it was applied")
+    kq.apply(&mut [change]).unwrap()[0].result().expect_err("it was applied")
 }
 
 /// Waits for one event.
@@ -146,14 +146,14 @@ fn each_change_has_its_receipt() {
         Kevent::write(fd, Flags::ADD).with_udata(3),
         Kevent::new(fd as usize, Filter::from_raw(99), Flags::ADD, 0, 0, 4),
     ];
-    let receipts = kq.register(&mut changes).unwrap();
+    let receipts = kq.apply(&mut changes).unwrap();
     assert!(receipts.iter().all(|receipt| receipt.flags().contains(Flags::ERROR)), "{receipts:?}");
     let errors: Vec<_> = receipts.iter().map(|receipt| (receipt.udata(), receipt.data() as i32)).collect();
     assert_eq!(errors, [(1, libc::ENOENT), (2, libc::EBADF), (3, 0), (4, libc::EINVAL)]);
     let says: Vec<_> = receipts.iter().map(|receipt| receipt.result().map_err(|error| error.raw_os_error())).collect();
     assert_eq!(says, [Err(Some(libc::ENOENT)), Err(Some(libc::EBADF)), Ok(()), Err(Some(libc::EINVAL))]);
     assert_eq!(one(&kq, &mut events).udata(), 3);
-    assert_eq!(kq.register(&mut []).unwrap().len(), 0);
+    assert_eq!(kq.apply(&mut []).unwrap().len(), 0);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn what_cannot_be_added() {
 fn libkqueues_own_filter_is_for_the_raw_call() {
     let (kq, mut events) = queue();
     let change = Kevent::new(0, Filter::from_raw(-12), Flags::ADD, 1, 0, 0);
-    assert_eq!(kq.register(&mut [change]).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(kq.apply(&mut [change]).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(kq.kevent(&[change], &mut events, NOW).unwrap_err().kind(), ErrorKind::InvalidInput);
     // SAFETY: one record is read and one is written; NOTE_VERSION (1) asks for a number.
     let n = unsafe { kq.kevent_raw(&change, 1, events.as_mut_ptr(), 1, NOW) }.unwrap();

@@ -95,11 +95,11 @@ fn every_source_is_told_once() {
 fn every_source_is_parked() {
     readable(|source| {
         let mut l = Loop::new();
-        register(&l, source, 1, Interest::PARKED);
+        register(&l, source, 1, Interest::NONE);
         l.expect_silence();
         l.poll.registry().reregister(source, Token(2), READ).unwrap();
         l.expect(2, R);
-        l.poll.registry().reregister(source, Token(3), Interest::PARKED).unwrap();
+        l.poll.registry().reregister(source, Token(3), Interest::NONE).unwrap();
         l.expect_silence();
         l.poll.registry().deregister(source).unwrap();
         assert_eq!(l.poll.registry().deregister(source).unwrap_err().kind(), ErrorKind::NotFound);
@@ -110,8 +110,8 @@ fn every_source_is_parked() {
 fn a_parked_source_is_registered() {
     let mut l = Loop::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, Interest::PARKED);
-    for interest in [READ, Interest::PARKED] {
+    l.register(&mut a, 1, Interest::NONE);
+    for interest in [READ, Interest::NONE] {
         let error = l.poll.registry().register(&mut a, Token(2), interest).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     }
@@ -141,17 +141,16 @@ fn interests_of_several_modes() {
     assert_eq!((READ | WRITE).level().remove(WRITE), Some(level));
     assert_eq!(level.remove(READ), None);
     assert_eq!(level.remove(WRITE.oneshot()), Some(level));
-    for parked in [Interest::PARKED, Interest::PARKED.level(), Interest::PARKED.oneshot(), Interest::PARKED.exclusive()]
-    {
-        assert_eq!(parked, Interest::PARKED);
+    for parked in [Interest::NONE, Interest::NONE.level(), Interest::NONE.oneshot(), Interest::NONE.exclusive()] {
+        assert_eq!(parked, Interest::NONE);
         assert_eq!(parked | once, once);
         assert_eq!(level.add(parked), level);
         assert_eq!(parked | parked, parked);
     }
-    assert!(Interest::PARKED.is_parked() && !Interest::PARKED.is_edge() && Interest::PARKED.remove(READ).is_none());
+    assert!(Interest::NONE.is_none() && !Interest::NONE.is_edge() && Interest::NONE.remove(READ).is_none());
     assert_eq!(
-        format!("{:?} {once:?} {:?}", READ.exclusive(), Interest::PARKED),
-        "READABLE | EXCLUSIVE WRITABLE | ONESHOT PARKED"
+        format!("{:?} {once:?} {:?}", READ.exclusive(), Interest::NONE),
+        "READABLE | EXCLUSIVE WRITABLE | ONESHOT NONE"
     );
 }
 
@@ -206,7 +205,7 @@ fn the_end_and_level() {
     for _ in 0..3 {
         l.expect(1, R);
     }
-    l.reregister(&mut a, 2, Interest::PARKED);
+    l.reregister(&mut a, 2, Interest::NONE);
     // A wait is one, though the stream is at its end.
     let start = Instant::now();
     assert!(l.turn(Some(Duration::from_millis(20))).is_empty());

@@ -17,7 +17,7 @@ const LEFT: [(Interest, bool); 6] = [
     (BOTH.level(), true),
     (READ.oneshot(), true),
     (BOTH.oneshot(), true),
-    (Interest::PARKED, false),
+    (Interest::NONE, false),
 ];
 
 /// Registers a source over a registration that was left behind: kqueue replaces it, and other backends may refuse.
@@ -50,14 +50,14 @@ fn check_modes_of(l: &mut Loop, a: &mut impl kevio::event::Source, b: &mut impl 
         // The edge of readability, and nothing of writability.
         l.expect_not(2, W);
     }
-    l.reregister(a, 3, Interest::PARKED);
+    l.reregister(a, 3, Interest::NONE);
     l.expect_silence();
 }
 
 #[test]
 fn stream_wrapped_again_takes_its_new_registration() {
     for (left, is_reported) in LEFT {
-        for interest in [READ, READ.level(), READ.oneshot(), Interest::PARKED] {
+        for interest in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
             let mut l = Loop::new();
             let (mut a, mut b) = UnixStream::pair().unwrap();
             let fd = a.as_raw_fd();
@@ -76,7 +76,7 @@ fn stream_wrapped_again_takes_its_new_registration() {
 #[test]
 fn descriptor_wrapped_again_takes_its_new_registration() {
     for (left, is_reported) in LEFT {
-        for interest in [READ, READ.level(), READ.oneshot(), Interest::PARKED] {
+        for interest in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
             let mut l = Loop::new();
             let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
             a.set_nonblocking(true).unwrap();
@@ -115,9 +115,9 @@ fn stream_registered_after_its_number_takes_its_new_registration() {
 /// Every mode to every other, through a source and through a number.
 #[test]
 fn reregistering_takes_every_mode_to_every_other() {
-    let modes = [READ, WRITE, BOTH, READ.level(), BOTH.level(), READ.oneshot(), BOTH.oneshot(), Interest::PARKED];
+    let modes = [READ, WRITE, BOTH, READ.level(), BOTH.level(), READ.oneshot(), BOTH.oneshot(), Interest::NONE];
     for from in modes {
-        for to in [READ, READ.level(), READ.oneshot(), Interest::PARKED] {
+        for to in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
             for is_raw in [false, true] {
                 let mut l = Loop::new();
                 let (mut a, mut b) = UnixStream::pair().unwrap();
@@ -145,8 +145,8 @@ fn reregistering_takes_every_mode_to_every_other() {
 
 #[test]
 fn second_borrowing_source_is_refused_and_removes_nothing() {
-    for first_interest in [READ, Interest::PARKED] {
-        for second_interest in [READ, READ.level(), Interest::PARKED] {
+    for first_interest in [READ, Interest::NONE] {
+        for second_interest in [READ, READ.level(), Interest::NONE] {
             let mut l = Loop::new();
             let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
             let mut first = IoSource::new(a.as_fd());
@@ -174,7 +174,7 @@ fn second_borrowing_source_is_refused_and_removes_nothing() {
 /// The number of a source is deregistered and registered again without it: what it drops is not its registration.
 #[test]
 fn borrowing_source_removes_no_registration_of_its_number() {
-    for interest in [READ, READ.level(), Interest::PARKED] {
+    for interest in [READ, READ.level(), Interest::NONE] {
         let mut l = Loop::new();
         let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
         a.set_nonblocking(true).unwrap();
@@ -326,9 +326,9 @@ fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
         scope.spawn(move || {
             let fd = a.as_raw_fd();
             for n in 0..TIMES {
-                registry.register(&mut SourceFd(&fd), Token(1), Interest::PARKED).unwrap();
+                registry.register(&mut SourceFd(&fd), Token(1), Interest::NONE).unwrap();
                 if n % 100 == 0 {
-                    let again = registry.register(&mut SourceFd(&fd), Token(1), Interest::PARKED);
+                    let again = registry.register(&mut SourceFd(&fd), Token(1), Interest::NONE);
                     assert_eq!(again.is_ok(), BACKEND == Backend::Kqueue);
                 }
                 registry.deregister(&mut SourceFd(&fd)).unwrap();
@@ -353,14 +353,14 @@ fn disabled_registration_of_a_hung_up_descriptor_ends_no_wait() {
     let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
     drop(b);
     let fd = a.as_raw_fd();
-    l.register(&mut SourceFd(&fd), 1, Interest::PARKED);
+    l.register(&mut SourceFd(&fd), 1, Interest::NONE);
     l.deregister(&mut SourceFd(&fd));
     let (is_over, wait) = (std::sync::atomic::AtomicBool::new(false), std::time::Duration::from_millis(200));
     let registry = l.poll.registry().try_clone().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
-                registry.register(&mut SourceFd(&fd), Token(1), Interest::PARKED).unwrap();
+                registry.register(&mut SourceFd(&fd), Token(1), Interest::NONE).unwrap();
                 registry.deregister(&mut SourceFd(&fd)).unwrap();
             }
         });
@@ -384,7 +384,7 @@ fn one_of_two_threads_registers_a_number() {
         let fd = a.as_raw_fd();
         let barrier = std::sync::Barrier::new(2);
         let registered: Vec<_> = std::thread::scope(|scope| {
-            let threads = [READ, Interest::PARKED].map(|interest| {
+            let threads = [READ, Interest::NONE].map(|interest| {
                 let (registry, barrier) = (l.poll.registry(), &barrier);
                 scope.spawn(move || {
                     barrier.wait();

@@ -237,7 +237,7 @@ fn an_event_of_another_source() {
     l.expect(1, R);
     let event = l.events.iter().next().unwrap().clone();
     assert_eq!(other.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
-    let mut stranger = Timer::new().unwrap();
+    let stranger = Timer::new().unwrap();
     assert_eq!(stranger.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(timer.expirations(&event).unwrap(), 1);
     l.register(&mut a, 3, READ);
@@ -294,12 +294,12 @@ fn parked_is_silent_and_loses_no_deadline() {
     for _ in 0..2 {
         let mut l = Loop::new();
         let mut timer = Timer::after(ms(1)).unwrap();
-        l.register(&mut timer, 1, Interest::PARKED);
+        l.register(&mut timer, 1, Interest::NONE);
         silent_for(&mut l, ms(10));
         l.reregister(&mut timer, 2, READ);
         assert_eq!(fired(&mut l, 2, &mut timer), 1);
         timer.set_every(ms(1)).unwrap();
-        l.reregister(&mut timer, 3, Interest::PARKED);
+        l.reregister(&mut timer, 3, Interest::NONE);
         silent_for(&mut l, ms(10));
         timer.set_after(ms(1)).unwrap();
         silent_for(&mut l, ms(10));
@@ -468,7 +468,7 @@ fn set_by_another_thread_during_a_wait() {
             let mut count = 0;
             let start = Instant::now();
             l.expect(1, R);
-            let (mut timer, set) = timer.join().unwrap();
+            let (timer, set) = timer.join().unwrap();
             loop {
                 count += l.events.iter().map(|event| timer.expirations(event).unwrap()).sum::<u64>();
                 if count > 0 {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kevio::net::UnixStream;
 use kevio::unix::pipe;
-use kevio::{Backend, Batch, Changes, Interest, Poll, Token, Watch, BACKEND};
+use kevio::{Backend, Batch, FileChanges, Interest, Poll, Token, Watch, BACKEND};
 
 use super::harness::*;
 use super::libkqueue;
@@ -50,8 +50,8 @@ pub fn chmod(path: &Path) {
 
 /// What `watch` says of the events of `token` until it has said all of `least`. Other tokens fail.
 #[track_caller]
-pub fn told<T: AsFd>(l: &mut Loop, token: usize, watch: &mut Watch<T>, least: Changes) -> Changes {
-    let mut changes = Changes::empty();
+pub fn told<T: AsFd>(l: &mut Loop, token: usize, watch: &mut Watch<T>, least: FileChanges) -> FileChanges {
+    let mut changes = FileChanges::empty();
     while !changes.contains(least) {
         l.expect(token, R);
         for event in &l.events {
@@ -63,15 +63,15 @@ pub fn told<T: AsFd>(l: &mut Loop, token: usize, watch: &mut Watch<T>, least: Ch
 
 /// As `told`; and it says no more than `most`, and nothing comes after it.
 #[track_caller]
-fn told_within<T: AsFd>(l: &mut Loop, token: usize, watch: &mut Watch<T>, least: Changes, most: Changes) {
+fn told_within<T: AsFd>(l: &mut Loop, token: usize, watch: &mut Watch<T>, least: FileChanges, most: FileChanges) {
     let changes = told(l, token, watch, least);
     assert!(most.contains(changes), "{changes:?} instead of {least:?}");
     l.expect_silence();
 }
 
 /// What `watch` says by now; nothing if there is no event.
-fn told_by_now<T: AsFd>(l: &mut Loop, watch: &mut Watch<T>) -> Changes {
-    let mut changes = Changes::empty();
+fn told_by_now<T: AsFd>(l: &mut Loop, watch: &mut Watch<T>) -> FileChanges {
+    let mut changes = FileChanges::empty();
     while !l.turn(Some(Duration::ZERO)).is_empty() {
         for event in &l.events {
             changes |= watch.changes(event).unwrap();
@@ -83,19 +83,19 @@ fn told_by_now<T: AsFd>(l: &mut Loop, watch: &mut Watch<T>) -> Changes {
 /// Everything that can happen to a file, in an order in which it can: what happens, what has to be told of it, and what
 /// may be.
 #[allow(clippy::type_complexity)]
-fn all_that_happens() -> Vec<(fn(&Place), Changes, Changes)> {
-    let extended = if cfg!(target_vendor = "apple") { Changes::empty() } else { Changes::EXTENDED };
-    let may_be = Changes::ATTRIBUTES | Changes::LINKED;
+fn all_that_happens() -> Vec<(fn(&Place), FileChanges, FileChanges)> {
+    let extended = if cfg!(target_vendor = "apple") { FileChanges::empty() } else { FileChanges::EXTENDED };
+    let may_be = FileChanges::ATTRIBUTES | FileChanges::LINKED;
     vec![
-        (|place| overwrite(&place.file()), Changes::WRITTEN, Changes::WRITTEN),
-        (|place| append(&place.file()), Changes::WRITTEN | extended, Changes::WRITTEN | Changes::EXTENDED),
-        (|place| chmod(&place.file()), Changes::ATTRIBUTES, Changes::ATTRIBUTES),
-        (|place| fs::hard_link(place.file(), place.at("link")).unwrap(), Changes::LINKED, may_be),
-        (|place| fs::rename(place.file(), place.at("name")).unwrap(), Changes::RENAMED, Changes::RENAMED),
-        (|place| fs::rename(place.at("name"), place.file()).unwrap(), Changes::RENAMED, Changes::RENAMED),
+        (|place| overwrite(&place.file()), FileChanges::WRITTEN, FileChanges::WRITTEN),
+        (|place| append(&place.file()), FileChanges::WRITTEN | extended, FileChanges::WRITTEN | FileChanges::EXTENDED),
+        (|place| chmod(&place.file()), FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES),
+        (|place| fs::hard_link(place.file(), place.at("link")).unwrap(), FileChanges::LINKED, may_be),
+        (|place| fs::rename(place.file(), place.at("name")).unwrap(), FileChanges::RENAMED, FileChanges::RENAMED),
+        (|place| fs::rename(place.at("name"), place.file()).unwrap(), FileChanges::RENAMED, FileChanges::RENAMED),
         // Most kqueues say of one name what the others say of the last.
-        (|place| fs::remove_file(place.at("link")).unwrap(), Changes::empty(), may_be | Changes::DELETED),
-        (|place| fs::remove_file(place.file()).unwrap(), Changes::DELETED, may_be | Changes::DELETED),
+        (|place| fs::remove_file(place.at("link")).unwrap(), FileChanges::empty(), may_be | FileChanges::DELETED),
+        (|place| fs::remove_file(place.file()).unwrap(), FileChanges::DELETED, may_be | FileChanges::DELETED),
     ]
 }
 
@@ -121,8 +121,14 @@ fn each_change_of_a_file() {
 
 #[test]
 fn only_what_was_asked_for() {
-    let each = [Changes::WRITTEN, Changes::EXTENDED, Changes::ATTRIBUTES, Changes::LINKED, Changes::RENAMED];
-    for asked in each.into_iter().chain([Changes::DELETED, Changes::WRITTEN | Changes::RENAMED]) {
+    let each = [
+        FileChanges::WRITTEN,
+        FileChanges::EXTENDED,
+        FileChanges::ATTRIBUTES,
+        FileChanges::LINKED,
+        FileChanges::RENAMED,
+    ];
+    for asked in each.into_iter().chain([FileChanges::DELETED, FileChanges::WRITTEN | FileChanges::RENAMED]) {
         let mut l = Loop::new();
         let place = Place::new();
         let mut watch = Watch::with_changes(File::open(place.file()).unwrap(), asked).unwrap();
@@ -144,14 +150,14 @@ fn only_what_was_asked_for() {
 fn what_was_not_asked_for_makes_no_event() {
     let mut l = Loop::new();
     let place = Place::new();
-    let mut watch = Watch::with_changes(File::open(place.file()).unwrap(), Changes::RENAMED).unwrap();
+    let mut watch = Watch::with_changes(File::open(place.file()).unwrap(), FileChanges::RENAMED).unwrap();
     l.register(&mut watch, 1, READ);
     append(&place.file());
     chmod(&place.file());
     fs::hard_link(place.file(), place.at("link")).unwrap();
     l.expect_silence();
     fs::rename(place.file(), place.at("name")).unwrap();
-    told_within(&mut l, 1, &mut watch, Changes::RENAMED, Changes::RENAMED);
+    told_within(&mut l, 1, &mut watch, FileChanges::RENAMED, FileChanges::RENAMED);
 }
 
 #[test]
@@ -163,7 +169,7 @@ fn each_change_of_a_directory() {
     let mut watch = Watch::new(File::open(&path).unwrap()).unwrap();
     l.register(&mut watch, 1, READ);
     // Directories have sizes too, on some systems.
-    let (written, most) = (Changes::WRITTEN, Changes::WRITTEN | Changes::EXTENDED);
+    let (written, most) = (FileChanges::WRITTEN, FileChanges::WRITTEN | FileChanges::EXTENDED);
     File::create(&file).unwrap();
     told_within(&mut l, 1, &mut watch, written, most);
     fs::rename(&file, place.at("directory/name")).unwrap();
@@ -176,19 +182,25 @@ fn each_change_of_a_directory() {
     told_within(&mut l, 1, &mut watch, written, most);
     let links = path.metadata().unwrap().nlink();
     fs::create_dir(&file).unwrap();
-    let linked = if path.metadata().unwrap().nlink() != links { Changes::LINKED } else { Changes::empty() };
+    let linked = if path.metadata().unwrap().nlink() != links { FileChanges::LINKED } else { FileChanges::empty() };
     told_within(&mut l, 1, &mut watch, written | linked, most | linked);
     fs::remove_dir(&file).unwrap();
     told_within(&mut l, 1, &mut watch, written | linked, most | linked);
     chmod(&path);
-    told_within(&mut l, 1, &mut watch, Changes::ATTRIBUTES, Changes::ATTRIBUTES);
+    told_within(&mut l, 1, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
     fs::rename(&path, place.at("other")).unwrap();
-    told_within(&mut l, 1, &mut watch, Changes::RENAMED, Changes::RENAMED);
+    told_within(&mut l, 1, &mut watch, FileChanges::RENAMED, FileChanges::RENAMED);
 }
 
 #[test]
 fn a_directory_and_only_what_was_asked_for() {
-    let each = [Changes::EXTENDED, Changes::ATTRIBUTES, Changes::LINKED, Changes::RENAMED, Changes::DELETED];
+    let each = [
+        FileChanges::EXTENDED,
+        FileChanges::ATTRIBUTES,
+        FileChanges::LINKED,
+        FileChanges::RENAMED,
+        FileChanges::DELETED,
+    ];
     for asked in each {
         let mut l = Loop::new();
         let place = Place::new();
@@ -202,7 +214,7 @@ fn a_directory_and_only_what_was_asked_for() {
         fs::rename(&path, place.at("other")).unwrap();
         let changes = told_by_now(&mut l, &mut watch);
         assert!(asked.contains(changes), "{changes:?}, and asked for {asked:?}");
-        let certain = Changes::ATTRIBUTES | Changes::RENAMED;
+        let certain = FileChanges::ATTRIBUTES | FileChanges::RENAMED;
         assert_eq!(changes & certain, asked & certain);
     }
 }
@@ -218,7 +230,7 @@ fn changes_that_come_together_make_one_event() {
     fs::rename(place.file(), place.at("name")).unwrap();
     l.expect(1, R);
     assert_eq!(l.events.len(), 1, "{:?}", l.events);
-    let wanted = Changes::WRITTEN | Changes::ATTRIBUTES | Changes::RENAMED;
+    let wanted = FileChanges::WRITTEN | FileChanges::ATTRIBUTES | FileChanges::RENAMED;
     let changes = watch.changes(l.events.iter().next().unwrap()).unwrap();
     assert!(changes.contains(wanted), "{changes:?}");
     l.expect_silence();
@@ -235,7 +247,7 @@ fn many_changes_of_a_directory() {
         for n in 0..60 {
             File::create(place.at(&format!("{round}{n:0200}"))).unwrap();
         }
-        told(&mut l, 1, &mut watch, Changes::WRITTEN);
+        told(&mut l, 1, &mut watch, FileChanges::WRITTEN);
         l.expect_silence();
     }
 }
@@ -248,7 +260,7 @@ fn the_file_is_at_hand() {
     (&*watch).seek(SeekFrom::End(0)).unwrap();
     l.register(&mut watch, 1, READ);
     append(&place.file());
-    told(&mut l, 1, &mut watch, Changes::WRITTEN);
+    told(&mut l, 1, &mut watch, FileChanges::WRITTEN);
     assert_eq!(std::io::read_to_string(&*watch).unwrap(), "more");
     assert_eq!(watch.as_fd().as_raw_fd(), watch.as_raw_fd());
     // Given back it is open, and nothing comes any more.
@@ -264,12 +276,12 @@ fn the_file_is_at_hand() {
     let mut watch = Watch::new(&file).unwrap();
     l.register(&mut watch, 2, READ);
     overwrite(&place.file());
-    told_within(&mut l, 2, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    told_within(&mut l, 2, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
     drop(watch);
     let mut watch = Watch::new(file.as_fd()).unwrap();
     l.register(&mut watch, 3, READ);
     chmod(&place.file());
-    told_within(&mut l, 3, &mut watch, Changes::ATTRIBUTES, Changes::ATTRIBUTES);
+    told_within(&mut l, 3, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
 }
 
 #[test]
@@ -280,13 +292,13 @@ fn opened_only_to_watch() {
     let mut directory = Watch::open(place.at("")).unwrap();
     l.register(&mut file, 1, READ);
     append(&place.file());
-    told(&mut l, 1, &mut file, Changes::WRITTEN);
+    told(&mut l, 1, &mut file, FileChanges::WRITTEN);
     l.register(&mut directory, 2, READ);
     fs::remove_file(place.file()).unwrap();
     l.expect_all(&[(1, R), (2, R)]);
     for event in &l.events {
         let changes = if event.token() == Token(1) { file.changes(event) } else { directory.changes(event) }.unwrap();
-        assert!(changes.intersects(Changes::DELETED | Changes::WRITTEN), "{changes:?}");
+        assert!(changes.intersects(FileChanges::DELETED | FileChanges::WRITTEN), "{changes:?}");
     }
     assert_eq!(Watch::open(place.at("nothing")).unwrap_err().kind(), ErrorKind::NotFound);
 }
@@ -302,7 +314,9 @@ fn what_cannot_be_watched() {
     }
     assert_eq!(Watch::open("/dev/null").unwrap_err().kind(), ErrorKind::InvalidInput);
     let file = File::open(place.file()).unwrap();
-    for changes in [Changes::empty(), Changes::from_bits(0x40), Changes::ALL | Changes::from_bits(0x400)] {
+    for changes in
+        [FileChanges::empty(), FileChanges::from_bits(0x40), FileChanges::ALL | FileChanges::from_bits(0x400)]
+    {
         let error = Watch::with_changes(&file, changes).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{changes:?}");
     }
@@ -326,14 +340,14 @@ fn two_watches_of_one_file() {
     l.expect_all(&[(0, R), (1, R)]);
     for event in &l.events {
         let changes = watches[event.token().0].changes(event).unwrap();
-        assert!(changes.contains(Changes::WRITTEN), "{changes:?}");
+        assert!(changes.contains(FileChanges::WRITTEN), "{changes:?}");
     }
     l.expect_silence();
     // The end of one is not the other's.
     let [first, mut second] = watches;
     drop(first);
     overwrite(&place.file());
-    told_within(&mut l, 1, &mut second, Changes::WRITTEN, Changes::WRITTEN);
+    told_within(&mut l, 1, &mut second, FileChanges::WRITTEN, FileChanges::WRITTEN);
     l.deregister(&mut second);
     overwrite(&place.file());
     l.expect_silence();
@@ -349,12 +363,12 @@ fn a_file_replaced_by_rename() {
     fs::write(place.at("new"), b"new").unwrap();
     l.expect_silence();
     fs::rename(place.at("new"), place.file()).unwrap();
-    let may_be = Changes::DELETED | Changes::LINKED | Changes::ATTRIBUTES;
-    told_within(&mut l, 1, &mut old, Changes::DELETED, may_be);
+    let may_be = FileChanges::DELETED | FileChanges::LINKED | FileChanges::ATTRIBUTES;
+    told_within(&mut l, 1, &mut old, FileChanges::DELETED, may_be);
     let mut new = Watch::new(File::open(place.file()).unwrap()).unwrap();
     l.register(&mut new, 2, READ);
     append(&place.file());
-    told_within(&mut l, 2, &mut new, Changes::WRITTEN, Changes::WRITTEN | Changes::EXTENDED);
+    told_within(&mut l, 2, &mut new, FileChanges::WRITTEN, FileChanges::WRITTEN | FileChanges::EXTENDED);
     assert_eq!(std::io::read_to_string(&*old).unwrap(), "what is in it");
 }
 
@@ -375,7 +389,7 @@ fn a_file_without_a_name() {
     fs::remove_file(place.file()).unwrap();
     l.expect_silence();
     (&*watch).write_all(b"W").unwrap();
-    told_within(&mut l, 1, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    told_within(&mut l, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
 }
 
 #[test]
@@ -396,11 +410,11 @@ fn registered_deregistered_and_registered_again() {
         }
         l.expect_silence();
         overwrite(&place.file());
-        told_within(&mut l, 1, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+        told_within(&mut l, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
         l.reregister(&mut watch, 2, READ);
         l.expect_silence();
         chmod(&place.file());
-        told_within(&mut l, 2, &mut watch, Changes::ATTRIBUTES, Changes::ATTRIBUTES);
+        told_within(&mut l, 2, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
         // Neither what was not told when it ended, nor what happened since.
         append(&place.file());
         l.deregister(&mut watch);
@@ -410,7 +424,7 @@ fn registered_deregistered_and_registered_again() {
     }
     other.register(&mut watch, 3, READ);
     overwrite(&place.file());
-    told_within(&mut other, 3, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    told_within(&mut other, 3, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
 }
 
 #[test]
@@ -425,27 +439,27 @@ fn modes() {
         l.expect(1, R);
         let event = l.events.iter().next().unwrap().clone();
         l.expect_silence();
-        assert_eq!(watch.changes(&event).unwrap(), Changes::WRITTEN);
+        assert_eq!(watch.changes(&event).unwrap(), FileChanges::WRITTEN);
         l.expect_silence();
         overwrite(&place.file());
-        told_within(&mut l, 1, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+        told_within(&mut l, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
     }
     let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
     l.register(&mut watch, 1, READ.oneshot());
     overwrite(&place.file());
-    told_within(&mut l, 1, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    told_within(&mut l, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
     chmod(&place.file());
     l.expect_silence();
     l.reregister(&mut watch, 2, READ);
     overwrite(&place.file());
-    told(&mut l, 2, &mut watch, Changes::WRITTEN);
+    told(&mut l, 2, &mut watch, FileChanges::WRITTEN);
     for _ in 0..2 {
-        l.reregister(&mut watch, 3, Interest::PARKED);
+        l.reregister(&mut watch, 3, Interest::NONE);
         overwrite(&place.file());
         l.expect_silence();
         l.reregister(&mut watch, 4, READ);
         overwrite(&place.file());
-        told_within(&mut l, 4, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+        told_within(&mut l, 4, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
     }
 }
 
@@ -496,7 +510,7 @@ fn a_dropped_watch_is_silent() {
     drop(poll);
     l.register(&mut watch, 2, READ);
     overwrite(&place.file());
-    told_within(&mut l, 2, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    told_within(&mut l, 2, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
 }
 
 #[test]
@@ -512,7 +526,7 @@ fn watches_in_a_batch() {
     append(&place.file());
     l.expect_all(&[(0, R), (1, R), (2, R), (3, R), (4, R)]);
     for event in &l.events {
-        assert!(watches[event.token().0].changes(event).unwrap().contains(Changes::WRITTEN));
+        assert!(watches[event.token().0].changes(event).unwrap().contains(FileChanges::WRITTEN));
     }
     let mut batch = Batch::new();
     for watch in &mut watches {
@@ -535,7 +549,7 @@ fn a_watch_among_sockets() {
     l.expect(1, W);
     b.write_all(b"x").unwrap();
     overwrite(&place.file());
-    told_within(&mut l, 2, &mut watch, Changes::WRITTEN, Changes::WRITTEN);
+    told_within(&mut l, 2, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
     l.deregister(&mut watch);
     let fd: OwnedFd = watch.into_inner();
     drop(fd);
@@ -564,8 +578,8 @@ fn a_descriptor_watched_twice() {
     let mut l = Loop::new();
     let place = Place::new();
     let file = File::open(place.file()).unwrap();
-    let mut first = Watch::with_changes(&file, Changes::WRITTEN).unwrap();
-    let mut second = Watch::with_changes(&file, Changes::RENAMED).unwrap();
+    let mut first = Watch::with_changes(&file, FileChanges::WRITTEN).unwrap();
+    let mut second = Watch::with_changes(&file, FileChanges::RENAMED).unwrap();
     l.register(&mut first, 1, READ);
     let result = l.poll.registry().register(&mut second, Token(2), READ);
     if is_kqueue() {
@@ -575,10 +589,10 @@ fn a_descriptor_watched_twice() {
     } else {
         result.unwrap();
         overwrite(&place.file());
-        told(&mut l, 1, &mut first, Changes::WRITTEN);
+        told(&mut l, 1, &mut first, FileChanges::WRITTEN);
     }
     fs::rename(place.file(), place.at("name")).unwrap();
-    told_within(&mut l, 2, &mut second, Changes::RENAMED, Changes::RENAMED);
+    told_within(&mut l, 2, &mut second, FileChanges::RENAMED, FileChanges::RENAMED);
 }
 
 #[test]
@@ -587,8 +601,8 @@ fn a_file_that_grows() {
     let place = Place::new();
     let mut watch = watched(&l, &place.file());
     append(&place.file());
-    let changes = told(&mut l, 1, &mut watch, Changes::WRITTEN);
-    assert_eq!(changes.contains(Changes::EXTENDED), !(is_kqueue() && cfg!(target_vendor = "apple")), "{changes:?}");
+    let changes = told(&mut l, 1, &mut watch, FileChanges::WRITTEN);
+    assert_eq!(changes.contains(FileChanges::EXTENDED), !(is_kqueue() && cfg!(target_vendor = "apple")), "{changes:?}");
 }
 
 #[test]
@@ -597,7 +611,7 @@ fn a_file_that_is_cut_off() {
     let place = Place::new();
     let mut watch = watched(&l, &place.file());
     OpenOptions::new().write(true).open(place.file()).unwrap().set_len(1).unwrap();
-    let change = if is_inotify() { Changes::WRITTEN } else { Changes::ATTRIBUTES };
+    let change = if is_inotify() { FileChanges::WRITTEN } else { FileChanges::ATTRIBUTES };
     told_within(&mut l, 1, &mut watch, change, change);
 }
 
@@ -606,12 +620,12 @@ fn a_name_more_and_a_name_less() {
     let mut l = Loop::new();
     let place = Place::new();
     let mut watch = watched(&l, &place.file());
-    let attributes = if is_inotify() { Changes::ATTRIBUTES } else { Changes::empty() };
+    let attributes = if is_inotify() { FileChanges::ATTRIBUTES } else { FileChanges::empty() };
     fs::hard_link(place.file(), place.at("link")).unwrap();
-    told_within(&mut l, 1, &mut watch, Changes::LINKED | attributes, Changes::LINKED | attributes);
+    told_within(&mut l, 1, &mut watch, FileChanges::LINKED | attributes, FileChanges::LINKED | attributes);
     fs::remove_file(place.at("link")).unwrap();
-    let change = if is_inotify() { Changes::LINKED } else { Changes::DELETED };
-    told_within(&mut l, 1, &mut watch, change | attributes, change | attributes | Changes::LINKED);
+    let change = if is_inotify() { FileChanges::LINKED } else { FileChanges::DELETED };
+    told_within(&mut l, 1, &mut watch, change | attributes, change | attributes | FileChanges::LINKED);
 }
 
 #[test]
@@ -624,13 +638,13 @@ fn a_watched_directory_is_removed() {
     let mut watch = watched(&l, &place.at("directory"));
     // By another that gets its name.
     fs::rename(place.at("other"), place.at("directory")).unwrap();
-    told(&mut l, 1, &mut watch, Changes::DELETED);
+    told(&mut l, 1, &mut watch, FileChanges::DELETED);
     let mut watch = watched(&l, &place.at("directory"));
     fs::remove_dir(place.at("directory")).unwrap();
     if is_inotify() {
         l.expect_silence();
     } else {
-        told(&mut l, 1, &mut watch, Changes::DELETED);
+        told(&mut l, 1, &mut watch, FileChanges::DELETED);
     }
 }
 
@@ -641,7 +655,7 @@ fn what_happens_in_a_directory() {
     }
     let mut l = Loop::new();
     let place = Place::new();
-    let mut watch = watched(&l, &place.at(""));
+    let watch = watched(&l, &place.at(""));
     append(&place.file());
     l.expect_silence();
     chmod(&place.file());
@@ -649,7 +663,7 @@ fn what_happens_in_a_directory() {
         l.expect_silence();
     } else {
         l.expect(1, R);
-        assert_eq!(watch.changes(l.events.iter().next().unwrap()).unwrap(), Changes::empty());
+        assert_eq!(watch.changes(l.events.iter().next().unwrap()).unwrap(), FileChanges::empty());
     }
     l.expect_silence();
 }
@@ -658,12 +672,12 @@ fn what_happens_in_a_directory() {
 fn changes_while_nobody_is_to_be_told() {
     let mut l = Loop::new();
     let place = Place::new();
-    for silent in [READ.oneshot(), Interest::PARKED] {
+    for silent in [READ.oneshot(), Interest::NONE] {
         let mut watch = Watch::open(place.file()).unwrap();
         l.register(&mut watch, 1, silent);
         if silent.is_oneshot() {
             overwrite(&place.file());
-            told(&mut l, 1, &mut watch, Changes::WRITTEN);
+            told(&mut l, 1, &mut watch, FileChanges::WRITTEN);
         }
         chmod(&place.file());
         l.expect_silence();
@@ -671,7 +685,7 @@ fn changes_while_nobody_is_to_be_told() {
         if is_kqueue() {
             l.expect_silence();
         } else {
-            told_within(&mut l, 1, &mut watch, Changes::ATTRIBUTES, Changes::ATTRIBUTES);
+            told_within(&mut l, 1, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
         }
     }
 }

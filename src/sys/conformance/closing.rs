@@ -10,7 +10,7 @@ fn put(fd: &impl AsRawFd, number: RawFd) {
     unsafe { assert_eq!(libc::dup2(fd.as_raw_fd(), number), number) };
 }
 
-pub(crate) fn a_number_is_used_again<T: Engine>() {
+pub(crate) fn a_number_is_used_again<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, _b) = pair();
     let (c, mut d) = pair();
@@ -23,11 +23,11 @@ pub(crate) fn a_number_is_used_again<T: Engine>() {
 }
 
 /// libkqueue cannot see a descriptor close.
-fn closing_is_seen<T: Engine>() -> bool {
+fn closing_is_seen<T: Selector>() -> bool {
     !is_libkqueue::<T>()
 }
 
-pub(crate) fn a_closed_number_ends_its_registration<T: Engine>() {
+pub(crate) fn a_closed_number_ends_its_registration<T: Selector>() {
     if !closing_is_seen::<T>() {
         return;
     }
@@ -54,7 +54,7 @@ pub(crate) fn a_closed_number_ends_its_registration<T: Engine>() {
 }
 
 /// A FIFO is closed and opened again at the same number: the file is the same, and the open file is not.
-pub(crate) fn reopened_fifo_is_registered_anew<T: Engine>() {
+pub(crate) fn reopened_fifo_is_registered_anew<T: Selector>() {
     if !closing_is_seen::<T>() {
         return;
     }
@@ -82,7 +82,7 @@ pub(crate) fn reopened_fifo_is_registered_anew<T: Engine>() {
 }
 
 /// As above, and the number is not registered again. What poll(2) knows of it is how it was opened.
-pub(crate) fn fifo_reopened_for_the_other_direction_is_silent<T: Engine>() {
+pub(crate) fn fifo_reopened_for_the_other_direction_is_silent<T: Selector>() {
     if T::BACKEND == Backend::Kqueue {
         // Some systems refuse to wait for the direction that an end does not have.
         return;
@@ -100,7 +100,7 @@ pub(crate) fn fifo_reopened_for_the_other_direction_is_silent<T: Engine>() {
     assert_eq!(kind(rig.deregister(&reader)), ErrorKind::NotFound);
 }
 
-pub(crate) fn a_copy_keeps_a_closed_registration<T: Engine>() {
+pub(crate) fn a_copy_keeps_a_closed_registration<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let (c, _d) = pair();
@@ -114,7 +114,7 @@ pub(crate) fn a_copy_keeps_a_closed_registration<T: Engine>() {
     assert_eq!(rig.now().contains_key(&1), lives_on);
 }
 
-pub(crate) fn a_descriptor_and_its_copy_are_two<T: Engine>() {
+pub(crate) fn a_descriptor_and_its_copy_are_two<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let copy = a.try_clone().unwrap();
@@ -128,19 +128,19 @@ pub(crate) fn a_descriptor_and_its_copy_are_two<T: Engine>() {
     rig.expect(2, R);
 }
 
-pub(crate) fn a_closed_peer_is_told_once<T: Engine>() {
-    for origin in [Origin::Own, Origin::Bare] {
+pub(crate) fn a_closed_peer_is_told_once<T: Selector>() {
+    for kind in [SourceKind::Builtin, SourceKind::RawFd] {
         let mut rig = Rig::<T>::new();
         let (io, b) = pair();
-        let tie = rig.engine.register(io.as_raw_fd(), Token(1), BOTH, origin).unwrap();
-        let a = Held::<T, _> { tie, io };
+        let registration = rig.engine.register(io.as_raw_fd(), Token(1), BOTH, kind).unwrap();
+        let a = Held::<T, _> { registration, io };
         rig.expect(1, W);
         drop(b);
         assert!(rig.expect(1, R).has(hint::<T>(RC)));
         rig.now();
         if hint::<T>(RC) == NOTHING {
             // Of a source the read of 0 bytes is the end. What is not known is whether writing will fail.
-            if origin == Origin::Own {
+            if kind == SourceKind::Builtin {
                 assert_eq!(a.drain(), (0, true));
                 rig.silent();
             }
@@ -148,14 +148,14 @@ pub(crate) fn a_closed_peer_is_told_once<T: Engine>() {
         }
         for _ in 0..5 {
             assert_eq!(a.drain(), (0, true));
-            a.tie.rearm(Direction::Read);
+            a.registration.rearm(IoDirection::Read);
             assert!(a.write(b"x").is_err());
             rig.silent();
         }
     }
 }
 
-pub(crate) fn a_half_closed_peer_is_told_once<T: Engine>() {
+pub(crate) fn a_half_closed_peer_is_told_once<T: Selector>() {
     if T::BACKEND == Backend::Poll && !cfg!(has_pollrdhup) {
         // Without POLLRDHUP only the reading source knows; see `IoSource::read_stream`.
         return;
@@ -169,7 +169,7 @@ pub(crate) fn a_half_closed_peer_is_told_once<T: Engine>() {
     assert_eq!(a.drain(), (4, true));
     for _ in 0..5 {
         assert_eq!(a.drain(), (0, true));
-        a.tie.rearm(Direction::Read);
+        a.registration.rearm(IoDirection::Read);
         rig.silent();
     }
 }

@@ -16,36 +16,36 @@ fn lonely() -> UdpSocket {
     socket
 }
 
-pub(crate) fn writable_and_then_readable<T: Engine>() {
+pub(crate) fn writable_and_then_readable<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, b) = (socket(), socket());
-    let _tie = rig.own(&a, 1, BOTH);
+    let _registration = rig.own(&a, 1, BOTH);
     rig.expect(1, W);
     b.send_to(b"x", a.local_addr().unwrap()).unwrap();
     rig.expect(1, R);
 }
 
-pub(crate) fn an_empty_datagram<T: Engine>() {
+pub(crate) fn an_empty_datagram<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, b) = (socket(), socket());
-    let _tie = rig.own(&a, 1, READ);
+    let _registration = rig.own(&a, 1, READ);
     b.send_to(b"", a.local_addr().unwrap()).unwrap();
     rig.expect(1, R);
     assert_eq!(a.recv(&mut [0; 4]).unwrap(), 0);
 }
 
-pub(crate) fn datagram_errors_come_and_go<T: Engine>() {
+pub(crate) fn datagram_errors_come_and_go<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let socket = lonely();
-    let tie = rig.own(&socket, 1, READ);
+    let registration = rig.own(&socket, 1, READ);
     for _ in 0..2 {
         socket.send(b"anybody?").unwrap();
-        tie.rearm(Direction::Write);
+        registration.rearm(IoDirection::Write);
         rig.expect(1, R);
         // libkqueue has taken the error, everybody else reports it here.
         let result = socket.recv(&mut [0; 4]);
         assert!(is_libkqueue::<T>() || kind(result) == ErrorKind::ConnectionRefused);
-        tie.rearm(Direction::Read);
+        registration.rearm(IoDirection::Read);
         rig.now();
     }
     let peer = UdpSocket::bind(loopback()).unwrap();
@@ -55,43 +55,43 @@ pub(crate) fn datagram_errors_come_and_go<T: Engine>() {
     assert_eq!(socket.recv(&mut [0; 4]).unwrap(), 2);
 }
 
-pub(crate) fn a_second_datagram_error_between_two_looks<T: Engine>() {
+pub(crate) fn a_second_datagram_error_between_two_looks<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let socket = lonely();
-    let tie = rig.own(&socket, 1, READ);
+    let registration = rig.own(&socket, 1, READ);
     for _ in 0..3 {
         socket.send(b"anybody?").unwrap();
-        tie.rearm(Direction::Write);
+        registration.rearm(IoDirection::Write);
         rig.expect(1, R);
         let _ = socket.recv(&mut [0; 4]);
-        tie.rearm(Direction::Read);
+        registration.rearm(IoDirection::Read);
     }
 }
 
-pub(crate) fn an_unread_datagram_hides_no_other<T: Engine>() {
+pub(crate) fn an_unread_datagram_hides_no_other<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, b) = UnixDatagram::pair().unwrap();
     a.set_nonblocking(true).unwrap();
-    let tie = rig.own(&a, 1, READ);
+    let registration = rig.own(&a, 1, READ);
     b.send(b"1").unwrap();
     b.send(b"2").unwrap();
     rig.expect(1, R);
     a.recv(&mut [0; 4]).unwrap();
-    tie.rearm(Direction::Read);
+    registration.rearm(IoDirection::Read);
     b.send(b"3").unwrap();
     rig.expect(1, R);
 }
 
-pub(crate) fn a_full_queue<T: Engine>() {
+pub(crate) fn a_full_queue<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, b) = UnixDatagram::pair().unwrap();
     a.set_nonblocking(true).unwrap();
     b.set_nonblocking(true).unwrap();
-    let tie = rig.own(&a, 1, WRITE);
+    let registration = rig.own(&a, 1, WRITE);
     rig.expect(1, W);
     let error = loop {
         let result = a.send(&[0; 1024]);
-        tie.rearm(Direction::Write);
+        registration.rearm(IoDirection::Write);
         match result {
             Ok(_) => {}
             Err(error) => break error,
@@ -111,7 +111,7 @@ pub(crate) fn a_full_queue<T: Engine>() {
 
 /// An ICMP error of a socket that waits for both directions. epoll says that it can be written, and so does mio: quinn
 /// takes a readable socket for a datagram, and closes its endpoint when the read fails.
-pub(crate) fn datagram_error_is_not_readable_when_writable<T: Engine>() {
+pub(crate) fn datagram_error_is_not_readable_when_writable<T: Selector>() {
     if T::BACKEND == Backend::Kqueue || !cfg!(target_os = "linux") {
         // Both filters of a kqueue fire, and other systems have no bit for it.
         return;
@@ -120,11 +120,11 @@ pub(crate) fn datagram_error_is_not_readable_when_writable<T: Engine>() {
         for is_observed in [true, false] {
             let mut rig = Rig::<T>::new();
             let socket = lonely();
-            let tie = rig.own(&socket, 1, if interest.is_oneshot() { READ } else { interest });
+            let registration = rig.own(&socket, 1, if interest.is_oneshot() { READ } else { interest });
             rig.now();
             socket.send(b"anybody?").unwrap();
             if is_observed {
-                tie.rearm(Direction::Write);
+                registration.rearm(IoDirection::Write);
             }
             if interest.is_oneshot() {
                 rig.reregister(&socket, 1, interest).unwrap();
@@ -153,15 +153,15 @@ fn with_error_queue() -> UdpSocket {
     socket
 }
 
-pub(crate) fn unread_error_queue_does_not_spin<T: Engine>() {
+pub(crate) fn unread_error_queue_does_not_spin<T: Selector>() {
     #[cfg(target_os = "linux")]
     for interest in [READ, BOTH] {
         let mut rig = Rig::<T>::new();
         let socket = with_error_queue();
-        let tie = rig.own(&socket, 1, interest);
+        let registration = rig.own(&socket, 1, interest);
         rig.now();
         socket.send(b"anybody?").unwrap();
-        tie.rearm(Direction::Write);
+        registration.rearm(IoDirection::Write);
         // The error is reported in a direction of the registration.
         rig.expect(1, if interest == READ { R } else { W });
         let start = Instant::now();
@@ -169,8 +169,8 @@ pub(crate) fn unread_error_queue_does_not_spin<T: Engine>() {
         while start.elapsed() < Duration::from_millis(60) {
             // A program that reads at each event, and once more at the end.
             match socket.recv(&mut [0; 4]) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => tie.rearm_blocked(Direction::Read),
-                _ => tie.rearm(Direction::Read),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => registration.rearm_blocked(IoDirection::Read),
+                _ => registration.rearm(IoDirection::Read),
             }
             events += rig.select(Duration::from_millis(60)).len();
         }
@@ -183,20 +183,20 @@ pub(crate) fn unread_error_queue_does_not_spin<T: Engine>() {
             peer.send_to(b"me", socket.local_addr().unwrap()).unwrap();
             rig.expect(1, R);
             while socket.recv(&mut [0; 4]).map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true) {
-                tie.rearm(Direction::Read);
+                registration.rearm(IoDirection::Read);
             }
-            tie.rearm_blocked(Direction::Read);
+            registration.rearm_blocked(IoDirection::Read);
             rig.now();
         }
     }
 }
 
-pub(crate) fn level_triggered_error_repeats<T: Engine>() {
+pub(crate) fn level_triggered_error_repeats<T: Selector>() {
     #[cfg(target_os = "linux")]
     if T::BACKEND != Backend::Kqueue {
         let mut rig = Rig::<T>::new();
         let socket = with_error_queue();
-        let _tie = rig.own(&socket, 1, READ.level());
+        let _registration = rig.own(&socket, 1, READ.level());
         socket.send(b"anybody?").unwrap();
         for _ in 0..3 {
             assert_eq!(rig.now(), BTreeMap::from([(1, R | W | WC | E)]));

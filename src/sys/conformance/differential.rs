@@ -24,7 +24,7 @@ use self::model::{answers, names, raw, Answers, Excuses, Watch, R};
 use self::twin::Source;
 use crate::interest::Interest;
 use crate::sys::conformance::{BOTH, READ, WRITE};
-use crate::sys::selector::{Engine, Origin, Record};
+use crate::sys::selector::{EventRecord, Selector, SourceKind};
 use crate::token::Token;
 
 const SLOTS: usize = 4;
@@ -65,7 +65,7 @@ enum Op {
 /// What is done to one source. What cannot be done to it as it stands does nothing.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    Register(Interest, Origin),
+    Register(Interest, SourceKind),
     Reregister(Interest),
     Deregister,
     /// The descriptor leaves its source: `IoSource::into_inner`.
@@ -84,8 +84,8 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     let one_shot = vec![READ.oneshot(), WRITE.oneshot(), BOTH.oneshot(), BOTH.oneshot()];
-    let interest = move || prop_oneof![6 => select(vec![READ, WRITE, BOTH]), 3 => select(one_shot.clone()), 1 => Just(Interest::PARKED)];
-    let origin = select(vec![Origin::Own, Origin::Wrapped, Origin::Bare]);
+    let interest = move || prop_oneof![6 => select(vec![READ, WRITE, BOTH]), 3 => select(one_shot.clone()), 1 => Just(Interest::NONE)];
+    let kind = select(vec![SourceKind::Builtin, SourceKind::Owned, SourceKind::RawFd]);
     let end = || select(vec![End::Ours, End::Theirs]);
     let how = select(vec![Shutdown::Write, Shutdown::Read, Shutdown::Both]);
     let amount = || prop_oneof![select(vec![1, 100, 5000]).prop_map(Amount::Bytes), Just(Amount::All)];
@@ -100,7 +100,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         5 => rare,
         2 => select(KINDS.to_vec()).prop_map(Act::Reopen),
-        4 => (interest(), origin).prop_map(|(interest, origin)| Act::Register(interest, origin)),
+        4 => (interest(), kind).prop_map(|(interest, kind)| Act::Register(interest, kind)),
         2 => interest().prop_map(Act::Reregister),
         7 => (end(), amount()).prop_map(|(end, amount)| Act::Read(end, amount)),
         7 => (end(), amount()).prop_map(|(end, amount)| Act::Write(end, amount)),
@@ -118,8 +118,8 @@ fn operation() -> impl Strategy<Value = Op> {
     ]
 }
 
-struct Wakes<T: Engine> {
-    waker: T::Waker,
+struct Wakes<T: Selector> {
+    waker: T::WakeHandle,
     token: usize,
     woken: usize,
     heard: usize,
@@ -129,7 +129,7 @@ struct Wakes<T: Engine> {
 type First = Option<(Answers, Interest, libc::c_short)>;
 
 /// One engine and its twins.
-struct Side<T: Engine> {
+struct Side<T: Selector> {
     engine: T,
     events: Vec<T::Event>,
     slots: Vec<Option<Source<T>>>,
@@ -137,7 +137,7 @@ struct Side<T: Engine> {
     tokens: usize,
 }
 
-impl<T: Engine> Side<T> {
+impl<T: Selector> Side<T> {
     fn new(room: usize) -> Side<T> {
         let slots = KINDS.map(|kind| Some(Source::new(kind))).into();
         let events = Vec::with_capacity(Excuses::<T>::room(room));
@@ -242,7 +242,7 @@ impl<T: Engine> Side<T> {
 }
 
 /// Packets take their time: lets the twins become equal, if they do so soon.
-fn settle<A: Engine, B: Engine>(a: Option<&Source<A>>, b: Option<&Source<B>>) {
+fn settle<A: Selector, B: Selector>(a: Option<&Source<A>>, b: Option<&Source<B>>) {
     let (Some(a), Some(b)) = (a, b) else { return };
     let deadline = Instant::now() + Duration::from_millis(5);
     while a.kind == Kind::Tcp && raw(a.fd()) != raw(b.fd()) && Instant::now() < deadline {
@@ -251,7 +251,7 @@ fn settle<A: Engine, B: Engine>(a: Option<&Source<A>>, b: Option<&Source<B>>) {
 }
 
 /// What both say first of a registration is the same, if their twins are.
-fn compare<A: Engine, B: Engine>(a: &[First], b: &[First]) -> Result<(), String> {
+fn compare<A: Selector, B: Selector>(a: &[First], b: &[First]) -> Result<(), String> {
     for (slot, (a, b)) in a.iter().zip(b).enumerate() {
         let (Some((said, interest, raw)), Some((other, _, other_raw))) = (*a, *b) else { continue };
         if raw == other_raw && interest.is_edge() && (said ^ other) & Excuses::<A>::common::<B>(interest) != 0 {
@@ -261,7 +261,7 @@ fn compare<A: Engine, B: Engine>(a: &[First], b: &[First]) -> Result<(), String>
     Ok(())
 }
 
-fn play<A: Engine, B: Engine>(room: usize, ops: &[Op]) -> Result<(), String> {
+fn play<A: Selector, B: Selector>(room: usize, ops: &[Op]) -> Result<(), String> {
     let (mut a, mut b) = (Side::<A>::new(room), Side::<B>::new(room));
     for (step, &op) in ops.iter().enumerate() {
         let at = |name: &'static str| move |fault: String| format!("step {step}, {name}: {fault}");
@@ -286,7 +286,7 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// Runs sequences on two engines until there were steps enough.
-fn run<A: Engine, B: Engine>() {
+fn run<A: Selector, B: Selector>() {
     let seed = setting("KEVIO_TEST_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
     let wanted = setting("KEVIO_TEST_STEPS").unwrap_or(20_000) as usize;
     println!("{} and {}: KEVIO_TEST_SEED={seed}", A::BACKEND, B::BACKEND);
@@ -316,17 +316,17 @@ fn run<A: Engine, B: Engine>() {
 #[cfg(all(has_kqueue, has_epoll))]
 #[test]
 fn kqueue_and_epoll_report_the_same() {
-    run::<crate::sys::unix::kqueue::Kqueue, crate::sys::unix::epoll::Epoll>();
+    run::<crate::sys::unix::kqueue::KqueueSelector, crate::sys::unix::epoll::EpollSelector>();
 }
 
 #[cfg(has_kqueue)]
 #[test]
 fn kqueue_and_poll_report_the_same() {
-    run::<crate::sys::unix::kqueue::Kqueue, crate::sys::unix::poll::selector::PollSet>();
+    run::<crate::sys::unix::kqueue::KqueueSelector, crate::sys::unix::poll::selector::PollSelector>();
 }
 
 #[cfg(has_epoll)]
 #[test]
 fn epoll_and_poll_report_the_same() {
-    run::<crate::sys::unix::epoll::Epoll, crate::sys::unix::poll::selector::PollSet>();
+    run::<crate::sys::unix::epoll::EpollSelector, crate::sys::unix::poll::selector::PollSelector>();
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) fn reports_an_edge_once<T: Engine>() {
+pub(crate) fn reports_an_edge_once<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let a = rig.hold(a, 1, READ);
@@ -16,7 +16,7 @@ pub(crate) fn reports_an_edge_once<T: Engine>() {
     }
 }
 
-pub(crate) fn more_while_unread<T: Engine>() {
+pub(crate) fn more_while_unread<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let a = rig.hold(a, 1, READ);
@@ -31,26 +31,26 @@ pub(crate) fn more_while_unread<T: Engine>() {
     rig.expect(1, R);
 }
 
-pub(crate) fn any_operation_rearms<T: Engine>() {
-    for direction in [Direction::Read, Direction::Either] {
+pub(crate) fn any_operation_rearms<T: Selector>() {
+    for direction in [IoDirection::Read, IoDirection::Unknown] {
         let mut rig = Rig::<T>::new();
         let (mut a, mut b) = pair();
-        let tie = rig.own(&a, 1, READ);
+        let registration = rig.own(&a, 1, READ);
         b.write_all(b"xy").unwrap();
         rig.expect(1, R);
         // A short read, and more to come.
         assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
-        tie.rearm(direction);
+        registration.rearm(direction);
         rig.now();
         b.write_all(b"z").unwrap();
         if T::BACKEND == Backend::Poll {
-            tie.rearm(direction);
+            registration.rearm(direction);
         }
         rig.expect(1, R);
     }
 }
 
-pub(crate) fn writing_does_not_rearm_reading<T: Engine>() {
+pub(crate) fn writing_does_not_rearm_reading<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let a = rig.hold(a, 1, READ);
@@ -60,7 +60,7 @@ pub(crate) fn writing_does_not_rearm_reading<T: Engine>() {
     rig.silent();
 }
 
-pub(crate) fn reregistering_reports_again<T: Engine>() {
+pub(crate) fn reregistering_reports_again<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     rig.bare(a.as_raw_fd(), 1, READ).unwrap();
@@ -74,7 +74,7 @@ pub(crate) fn reregistering_reports_again<T: Engine>() {
     assert_eq!(rig.expect(3, W), W, "reading was not asked for");
 }
 
-pub(crate) fn a_full_stream_becomes_writable<T: Engine>() {
+pub(crate) fn a_full_stream_becomes_writable<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, b) = pair();
     let a = rig.hold(a, 1, WRITE);
@@ -85,7 +85,7 @@ pub(crate) fn a_full_stream_becomes_writable<T: Engine>() {
     rig.expect(1, W);
 }
 
-pub(crate) fn an_interest_that_comes_back<T: Engine>() {
+pub(crate) fn an_interest_that_comes_back<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let a = rig.hold(a, 1, BOTH);
@@ -97,7 +97,7 @@ pub(crate) fn an_interest_that_comes_back<T: Engine>() {
     rig.expect(1, R);
 }
 
-pub(crate) fn a_bare_descriptor_has_a_second_wave<T: Engine>() {
+pub(crate) fn a_bare_descriptor_has_a_second_wave<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     rig.bare(a.as_raw_fd(), 1, BOTH).unwrap();
@@ -112,7 +112,7 @@ pub(crate) fn a_bare_descriptor_has_a_second_wave<T: Engine>() {
     }
 }
 
-pub(crate) fn a_bare_descriptor_left_ready_does_not_spin<T: Engine>() {
+pub(crate) fn a_bare_descriptor_left_ready_does_not_spin<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     rig.bare(a.as_raw_fd(), 1, BOTH).unwrap();
@@ -127,25 +127,25 @@ pub(crate) fn a_bare_descriptor_left_ready_does_not_spin<T: Engine>() {
 }
 
 /// What may have been read or written re-arms both, and keeps nobody busy.
-pub(crate) fn operations_of_either_direction<T: Engine>() {
+pub(crate) fn operations_of_either_direction<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (mut a, mut b) = pair();
-    let tie = rig.own(&a, 1, BOTH);
+    let registration = rig.own(&a, 1, BOTH);
     // A program that tries to read on each event.
     let start = Instant::now();
     let mut events = 0;
     while start.elapsed() < Duration::from_millis(50) {
         events += rig.select(Duration::from_millis(50)).len();
         assert_eq!(a.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        tie.rearm(Direction::Either);
+        registration.rearm(IoDirection::Unknown);
     }
     assert!(events <= 2, "{events} events of an idle stream");
     // One that writes until there is no room, and is read before anybody looks.
     for _ in 0..2 {
         while a.write(&[0; 4096]).is_ok() {
-            tie.rearm(Direction::Either);
+            registration.rearm(IoDirection::Unknown);
         }
-        tie.rearm(Direction::Either);
+        registration.rearm(IoDirection::Unknown);
         read_all(&b);
         rig.expect(1, W);
     }
@@ -154,7 +154,7 @@ pub(crate) fn operations_of_either_direction<T: Engine>() {
 }
 
 /// accept(2) without descriptors fails again and again, and is asked again from time to time, not all the time.
-pub(crate) fn a_shortage_is_no_reason_to_spin<T: Engine>() {
+pub(crate) fn a_shortage_is_no_reason_to_spin<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let a = rig.hold(a, 1, READ);
@@ -163,7 +163,7 @@ pub(crate) fn a_shortage_is_no_reason_to_spin<T: Engine>() {
     let start = Instant::now();
     let mut events = 0;
     while start.elapsed() < Duration::from_millis(50) {
-        a.tie.doubt();
+        a.registration.probe_instead();
         events += rig.select(Duration::from_millis(50)).len();
     }
     assert!(events <= 1, "{events} events");

@@ -37,14 +37,14 @@ macro_rules! conformance_tests {
     ($($case:ident,)+) => {
         #[cfg(has_kqueue)]
         mod kqueue {
-            $(#[test] fn $case() { super::$case::<crate::sys::unix::kqueue::Kqueue>(); })+
+            $(#[test] fn $case() { super::$case::<crate::sys::unix::kqueue::KqueueSelector>(); })+
         }
         #[cfg(has_epoll)]
         mod epoll {
-            $(#[test] fn $case() { super::$case::<crate::sys::unix::epoll::Epoll>(); })+
+            $(#[test] fn $case() { super::$case::<crate::sys::unix::epoll::EpollSelector>(); })+
         }
         mod poll {
-            $(#[test] fn $case() { super::$case::<crate::sys::unix::poll::selector::PollSet>(); })+
+            $(#[test] fn $case() { super::$case::<crate::sys::unix::poll::selector::PollSelector>(); })+
         }
     };
 }
@@ -71,12 +71,12 @@ const BOTH: Interest = READ.add(WRITE);
 const ENOUGH: Duration = Duration::from_secs(10);
 
 /// An engine and its buffer.
-struct Rig<T: Engine> {
+struct Rig<T: Selector> {
     engine: T,
     events: Vec<T::Event>,
 }
 
-impl<T: Engine> Rig<T> {
+impl<T: Selector> Rig<T> {
     fn new() -> Rig<T> {
         Rig::with_capacity(64)
     }
@@ -85,25 +85,27 @@ impl<T: Engine> Rig<T> {
         Rig { engine: T::new().unwrap(), events: Vec::with_capacity(capacity) }
     }
 
-    fn own(&self, fd: &impl AsRawFd, token: usize, interest: Interest) -> T::Tie {
-        self.engine.register(fd.as_raw_fd(), Token(token), interest, Origin::Own).unwrap()
+    fn own(&self, fd: &impl AsRawFd, token: usize, interest: Interest) -> T::Registration {
+        self.engine.register(fd.as_raw_fd(), Token(token), interest, SourceKind::Builtin).unwrap()
     }
 
     /// Registers `io`, whose operations the engine is told of.
     fn hold<S: AsRawFd>(&self, io: S, token: usize, interest: Interest) -> Held<T, S> {
-        Held { tie: self.own(&io, token, interest), io }
+        Held { registration: self.own(&io, token, interest), io }
     }
 
     fn bare(&self, fd: RawFd, token: usize, interest: Interest) -> io::Result<()> {
-        self.engine.register(fd, Token(token), interest, Origin::Bare).map(|tie| _ = tie.release())
+        self.engine
+            .register(fd, Token(token), interest, SourceKind::RawFd)
+            .map(|registration| _ = registration.detach())
     }
 
     fn reregister(&self, fd: &impl AsRawFd, token: usize, interest: Interest) -> io::Result<()> {
-        self.engine.reregister(fd.as_raw_fd(), Token(token), interest, Origin::Bare)
+        self.engine.reregister(fd.as_raw_fd(), Token(token), interest, SourceKind::RawFd)
     }
 
     fn deregister(&self, fd: &impl AsRawFd) -> io::Result<()> {
-        self.engine.deregister(fd.as_raw_fd(), Origin::Bare)
+        self.engine.deregister(fd.as_raw_fd(), SourceKind::RawFd)
     }
 
     fn select(&mut self, timeout: Duration) -> BTreeMap<usize, Said> {
@@ -150,7 +152,7 @@ impl<T: Engine> Rig<T> {
     }
 }
 
-fn said(event: &impl Record) -> Said {
+fn said(event: &impl EventRecord) -> Said {
     Said::of([
         event.is_readable(),
         event.is_writable(),
@@ -161,29 +163,29 @@ fn said(event: &impl Record) -> Said {
     ])
 }
 
-/// What an `IoSource` is: it lets go of its tie first, and tells it of each operation.
-struct Held<T: Engine, S> {
-    tie: T::Tie,
+/// What an `IoSource` is: it lets go of its registration first, and tells it of each operation.
+struct Held<T: Selector, S> {
+    registration: T::Registration,
     io: S,
 }
 
-impl<T: Engine, S> Held<T, S>
+impl<T: Selector, S> Held<T, S>
 where
     for<'a> &'a S: Read + Write,
 {
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let result = (&self.io).read(buffer);
         match &result {
-            Ok(0) => self.tie.rearm_ended(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.tie.rearm_blocked(Direction::Read),
-            _ => self.tie.rearm(Direction::Read),
+            Ok(0) => self.registration.rearm_ended(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.registration.rearm_blocked(IoDirection::Read),
+            _ => self.registration.rearm(IoDirection::Read),
         }
         result
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let result = (&self.io).write(bytes);
-        self.tie.rearm(Direction::Write);
+        self.registration.rearm(IoDirection::Write);
         result
     }
 
@@ -257,7 +259,7 @@ fn errno<T>(result: io::Result<T>) -> i32 {
 
 /// The hints that a socket gives when its peer has gone. poll(2) of NetBSD and OpenBSD knows none: their sockets report
 /// neither `POLLHUP` nor `POLLERR`. A row of the table of differences.
-fn hint<T: Engine>(closed: Said) -> Said {
+fn hint<T: Selector>(closed: Said) -> Said {
     let has_hints = T::BACKEND != Backend::Poll || !cfg!(any(target_os = "netbsd", target_os = "openbsd"));
     if has_hints {
         closed
@@ -268,16 +270,16 @@ fn hint<T: Engine>(closed: Said) -> Said {
 
 /// Whether poll(2) knows that `fd` is the same open file: sockets and pipes have inodes of their own, if the system numbers
 /// them.
-fn refuses_twice<T: Engine>(fd: RawFd) -> bool {
-    let is_known = || fstat::identify(fd).unwrap().is_some_and(|identity| identity.is_unique);
+fn refuses_twice<T: Selector>(fd: RawFd) -> bool {
+    let is_known = || fstat::pollable_file_id(fd).unwrap().is_some_and(|identity| identity.is_unique);
     T::BACKEND == Backend::Epoll || (T::BACKEND == Backend::Poll && is_known())
 }
 
 /// A kqueue made of epoll, in user space.
-fn is_libkqueue<T: Engine>() -> bool {
+fn is_libkqueue<T: Selector>() -> bool {
     T::BACKEND == Backend::Kqueue && libkqueue::is_here()
 }
 
-fn gets_wrong<T: Engine>(case: &str) -> bool {
+fn gets_wrong<T: Selector>(case: &str) -> bool {
     is_libkqueue::<T>() && libkqueue::gets_wrong(case)
 }

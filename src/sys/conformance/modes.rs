@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-pub(crate) fn nothing_is_said_of_what_is_parked<T: Engine>() {
-    for origin in [Origin::Own, Origin::Bare] {
+pub(crate) fn nothing_is_said_of_what_is_parked<T: Selector>() {
+    for kind in [SourceKind::Builtin, SourceKind::RawFd] {
         let mut rig = Rig::<T>::new();
         let (a, mut b) = pair();
-        let tie = rig.engine.register(a.as_raw_fd(), Token(1), Interest::PARKED, origin).unwrap();
+        let registration = rig.engine.register(a.as_raw_fd(), Token(1), Interest::NONE, kind).unwrap();
         rig.silent();
         b.write_all(b"x").unwrap();
-        tie.rearm(Direction::Read);
+        registration.rearm(IoDirection::Read);
         rig.silent();
         drop(b);
         rig.silent();
@@ -20,53 +20,53 @@ pub(crate) fn nothing_is_said_of_what_is_parked<T: Engine>() {
         let start = Instant::now();
         assert_eq!(rig.select(Duration::from_millis(20)), BTreeMap::new());
         assert!(start.elapsed() >= Duration::from_millis(20));
-        rig.engine.reregister(a.as_raw_fd(), Token(2), READ, origin).unwrap();
+        rig.engine.reregister(a.as_raw_fd(), Token(2), READ, kind).unwrap();
         rig.expect(2, R | hint::<T>(RC));
         // And parked again, by reregistering.
-        rig.engine.reregister(a.as_raw_fd(), Token(3), Interest::PARKED, origin).unwrap();
-        tie.rearm(Direction::Read);
+        rig.engine.reregister(a.as_raw_fd(), Token(3), Interest::NONE, kind).unwrap();
+        registration.rearm(IoDirection::Read);
         rig.silent();
-        rig.engine.deregister(a.as_raw_fd(), origin).unwrap();
+        rig.engine.deregister(a.as_raw_fd(), kind).unwrap();
         rig.silent();
     }
 }
 
-pub(crate) fn parking_keeps_the_place<T: Engine>() {
+pub(crate) fn parking_keeps_the_place<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let (reader, writer) = pipe_ends();
     for fd in [a.as_raw_fd(), reader.as_raw_fd(), writer.as_raw_fd()] {
-        rig.bare(fd, 1, Interest::PARKED).unwrap();
+        rig.bare(fd, 1, Interest::NONE).unwrap();
         if refuses_twice::<T>(fd) {
-            for interest in [READ, Interest::PARKED] {
+            for interest in [READ, Interest::NONE] {
                 assert_eq!(kind(rig.bare(fd, 2, interest)), ErrorKind::AlreadyExists, "{interest:?}");
             }
         }
-        rig.engine.reregister(fd, Token(3), Interest::PARKED, Origin::Bare).unwrap();
-        rig.engine.deregister(fd, Origin::Bare).unwrap();
-        assert_eq!(kind(rig.engine.deregister(fd, Origin::Bare)), ErrorKind::NotFound);
-        assert_eq!(kind(rig.engine.reregister(fd, Token(3), READ, Origin::Bare)), ErrorKind::NotFound);
-        let parked = Interest::PARKED;
-        assert_eq!(kind(rig.engine.reregister(fd, Token(3), parked, Origin::Bare)), ErrorKind::NotFound);
+        rig.engine.reregister(fd, Token(3), Interest::NONE, SourceKind::RawFd).unwrap();
+        rig.engine.deregister(fd, SourceKind::RawFd).unwrap();
+        assert_eq!(kind(rig.engine.deregister(fd, SourceKind::RawFd)), ErrorKind::NotFound);
+        assert_eq!(kind(rig.engine.reregister(fd, Token(3), READ, SourceKind::RawFd)), ErrorKind::NotFound);
+        let parked = Interest::NONE;
+        assert_eq!(kind(rig.engine.reregister(fd, Token(3), parked, SourceKind::RawFd)), ErrorKind::NotFound);
     }
     // What waits cannot be parked a second time either.
     rig.bare(a.as_raw_fd(), 1, READ).unwrap();
     if refuses_twice::<T>(a.as_raw_fd()) {
-        assert_eq!(kind(rig.bare(a.as_raw_fd(), 2, Interest::PARKED)), ErrorKind::AlreadyExists);
+        assert_eq!(kind(rig.bare(a.as_raw_fd(), 2, Interest::NONE)), ErrorKind::AlreadyExists);
         b.write_all(b"x").unwrap();
         rig.expect(1, R);
     }
     let file = tempfile::tempfile().unwrap();
-    assert_eq!(errno(rig.bare(file.as_raw_fd(), 1, Interest::PARKED)), libc::EPERM);
-    assert_eq!(errno(rig.bare(RawFd::MAX, 1, Interest::PARKED)), libc::EBADF);
+    assert_eq!(errno(rig.bare(file.as_raw_fd(), 1, Interest::NONE)), libc::EPERM);
+    assert_eq!(errno(rig.bare(RawFd::MAX, 1, Interest::NONE)), libc::EBADF);
 }
 
-pub(crate) fn level_is_told_while_it_is_so<T: Engine>() {
-    for origin in [Origin::Own, Origin::Bare] {
+pub(crate) fn level_is_told_while_it_is_so<T: Selector>() {
+    for kind in [SourceKind::Builtin, SourceKind::RawFd] {
         let mut rig = Rig::<T>::new();
         let (io, mut b) = pair();
-        let tie = rig.engine.register(io.as_raw_fd(), Token(1), READ.level(), origin).unwrap();
-        let a = Held::<T, _> { tie, io };
+        let registration = rig.engine.register(io.as_raw_fd(), Token(1), READ.level(), kind).unwrap();
+        let a = Held::<T, _> { registration, io };
         rig.silent();
         b.write_all(b"xy").unwrap();
         for _ in 0..3 {
@@ -94,13 +94,13 @@ pub(crate) fn level_is_told_while_it_is_so<T: Engine>() {
     rig.expect(1, W);
 }
 
-pub(crate) fn one_shot_is_told_once<T: Engine>() {
-    for origin in [Origin::Own, Origin::Bare] {
+pub(crate) fn one_shot_is_told_once<T: Selector>() {
+    for kind in [SourceKind::Builtin, SourceKind::RawFd] {
         let mut rig = Rig::<T>::new();
         let (io, mut b) = pair();
         let fd = io.as_raw_fd();
-        let tie = rig.engine.register(fd, Token(1), READ.oneshot(), origin).unwrap();
-        let a = Held::<T, _> { tie, io };
+        let registration = rig.engine.register(fd, Token(1), READ.oneshot(), kind).unwrap();
+        let a = Held::<T, _> { registration, io };
         rig.silent();
         for token in 2..5 {
             b.write_all(b"x").unwrap();
@@ -110,19 +110,19 @@ pub(crate) fn one_shot_is_told_once<T: Engine>() {
             assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
             rig.silent();
             // One byte is left unread, which the next arm tells at once.
-            rig.engine.reregister(fd, Token(token), READ.oneshot(), origin).unwrap();
+            rig.engine.reregister(fd, Token(token), READ.oneshot(), kind).unwrap();
             rig.expect(token, R);
             assert_eq!(a.drain(), (1, false));
-            rig.engine.reregister(fd, Token(token), READ.oneshot(), origin).unwrap();
+            rig.engine.reregister(fd, Token(token), READ.oneshot(), kind).unwrap();
             rig.silent();
         }
-        rig.engine.deregister(fd, origin).unwrap();
+        rig.engine.deregister(fd, kind).unwrap();
         b.write_all(b"x").unwrap();
         rig.silent();
     }
 }
 
-pub(crate) fn one_shot_mutes_both_directions<T: Engine>() {
+pub(crate) fn one_shot_mutes_both_directions<T: Selector>() {
     for capacity in [1, 8] {
         if capacity == 1 && gets_wrong::<T>("both_directions_through_a_buffer_for_one") {
             continue;
@@ -153,7 +153,7 @@ pub(crate) fn one_shot_mutes_both_directions<T: Engine>() {
     }
 }
 
-pub(crate) fn one_shot_and_a_peer_that_closes<T: Engine>() {
+pub(crate) fn one_shot_and_a_peer_that_closes<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let a = rig.hold(a, 1, READ.oneshot());
@@ -168,7 +168,7 @@ pub(crate) fn one_shot_and_a_peer_that_closes<T: Engine>() {
     rig.silent();
 }
 
-pub(crate) fn from_one_mode_to_another<T: Engine>() {
+pub(crate) fn from_one_mode_to_another<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
@@ -186,7 +186,7 @@ pub(crate) fn from_one_mode_to_another<T: Engine>() {
     rig.expect(8, R);
 }
 
-pub(crate) fn level_takes_turns<T: Engine>() {
+pub(crate) fn level_takes_turns<T: Selector>() {
     for capacity in [1, 3] {
         let mut rig = Rig::<T>::with_capacity(capacity);
         let mut pairs = Vec::new();
@@ -203,12 +203,12 @@ pub(crate) fn level_takes_turns<T: Engine>() {
     }
 }
 
-pub(crate) fn modes_of_a_pipe_without_a_reader<T: Engine>() {
+pub(crate) fn modes_of_a_pipe_without_a_reader<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (reader, writer) = pipe_ends();
     drop(reader);
     // A parked one is silent, and the first in this row.
-    rig.bare(writer.as_raw_fd(), 1, Interest::PARKED).unwrap();
+    rig.bare(writer.as_raw_fd(), 1, Interest::NONE).unwrap();
     rig.silent();
     rig.reregister(&writer, 2, WRITE.level()).unwrap();
     for _ in 0..3 {
@@ -225,7 +225,7 @@ pub(crate) fn modes_of_a_pipe_without_a_reader<T: Engine>() {
 }
 
 /// A second thread arms again while the first one waits: each byte is told, and none twice.
-pub(crate) fn one_shot_in_two_threads<T: Engine>() {
+pub(crate) fn one_shot_in_two_threads<T: Selector>() {
     const BYTES: usize = 2000;
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
@@ -238,7 +238,7 @@ pub(crate) fn one_shot_in_two_threads<T: Engine>() {
         scope.spawn(move || {
             for () in armed {
                 read.fetch_add(read_all(a), Ordering::Release);
-                engine.reregister(fd, Token(1), READ.oneshot(), Origin::Bare).unwrap();
+                engine.reregister(fd, Token(1), READ.oneshot(), SourceKind::RawFd).unwrap();
             }
         });
         scope.spawn(move || {
@@ -261,7 +261,7 @@ pub(crate) fn one_shot_in_two_threads<T: Engine>() {
     });
 }
 
-pub(crate) fn exclusive_is_an_option<T: Engine>() {
+pub(crate) fn exclusive_is_an_option<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let exclusive = READ.exclusive();
@@ -277,7 +277,7 @@ pub(crate) fn exclusive_is_an_option<T: Engine>() {
     for refused in [exclusive.oneshot(), exclusive | Interest::PRIORITY] {
         assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, refused)), ErrorKind::Unsupported, "{refused:?}");
     }
-    for interest in [exclusive, exclusive.level(), READ, exclusive, Interest::PARKED, exclusive] {
+    for interest in [exclusive, exclusive.level(), READ, exclusive, Interest::NONE, exclusive] {
         let token = 1;
         match rig.reregister(&a, token, interest) {
             Err(error) if error.kind() == ErrorKind::NotFound => rig.bare(a.as_raw_fd(), token, interest).unwrap(),
@@ -285,7 +285,7 @@ pub(crate) fn exclusive_is_an_option<T: Engine>() {
         }
         rig.silent();
         b.write_all(b"x").unwrap();
-        assert_eq!(rig.now().contains_key(&token), !interest.is_parked());
+        assert_eq!(rig.now().contains_key(&token), !interest.is_none());
         assert_eq!(read_all(&a), 1);
         rig.silent();
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 
-pub(crate) fn a_writer_closes<T: Engine>() {
+pub(crate) fn a_writer_closes<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (reader, writer) = pipe_ends();
     let reader = rig.hold(reader, 1, READ);
@@ -16,7 +16,7 @@ pub(crate) fn a_writer_closes<T: Engine>() {
     assert_eq!(reader.drain(), (0, true));
 }
 
-pub(crate) fn a_writer_closes_with_data_left<T: Engine>() {
+pub(crate) fn a_writer_closes_with_data_left<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (reader, mut writer) = pipe_ends();
     let reader = rig.hold(reader, 1, READ);
@@ -26,7 +26,7 @@ pub(crate) fn a_writer_closes_with_data_left<T: Engine>() {
     assert_eq!(reader.drain(), (10, true));
 }
 
-pub(crate) fn a_reader_closes<T: Engine>() {
+pub(crate) fn a_reader_closes<T: Selector>() {
     for full in [false, true] {
         let mut rig = Rig::<T>::new();
         let (reader, writer) = pipe_ends();
@@ -43,7 +43,7 @@ pub(crate) fn a_reader_closes<T: Engine>() {
     }
 }
 
-pub(crate) fn a_reader_has_closed<T: Engine>() {
+pub(crate) fn a_reader_has_closed<T: Selector>() {
     for full in [false, true] {
         let mut rig = Rig::<T>::new();
         let (reader, writer) = pipe_ends();
@@ -54,14 +54,14 @@ pub(crate) fn a_reader_has_closed<T: Engine>() {
         let writer = rig.hold(writer, 1, WRITE);
         rig.expect(1, W);
         assert_eq!(kind(writer.write(b"x")), ErrorKind::BrokenPipe);
-        rig.engine.reregister(writer.io.as_raw_fd(), Token(2), WRITE, Origin::Own).unwrap();
+        rig.engine.reregister(writer.io.as_raw_fd(), Token(2), WRITE, SourceKind::Builtin).unwrap();
         rig.expect(2, W);
-        rig.engine.deregister(writer.io.as_raw_fd(), Origin::Own).unwrap();
+        rig.engine.deregister(writer.io.as_raw_fd(), SourceKind::Builtin).unwrap();
         rig.silent();
     }
 }
 
-pub(crate) fn a_full_pipe_is_read<T: Engine>() {
+pub(crate) fn a_full_pipe_is_read<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (mut reader, writer) = pipe_ends();
     let writer = rig.hold(writer, 1, WRITE);
@@ -87,7 +87,7 @@ pub(crate) fn open_to_write(path: &Path) -> File {
     File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
 }
 
-pub(crate) fn a_fifo_has_one_writer_after_another<T: Engine>() {
+pub(crate) fn a_fifo_has_one_writer_after_another<T: Selector>() {
     if cfg!(target_vendor = "apple") {
         // Apple's kernels do not report the end of file of a FIFO: a row of the table of differences.
         return;
@@ -109,28 +109,28 @@ pub(crate) fn a_fifo_has_one_writer_after_another<T: Engine>() {
 }
 
 /// A FIFO that hung up has another writer, which has gone again before anybody looks.
-pub(crate) fn a_fifo_between_two_looks<T: Engine>() {
+pub(crate) fn a_fifo_between_two_looks<T: Selector>() {
     if cfg!(target_vendor = "apple") {
         // As above.
         return;
     }
-    for origin in [Origin::Own, Origin::Bare] {
+    for kind in [SourceKind::Builtin, SourceKind::RawFd] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("fifo");
         make_fifo(&path);
         let mut reader = open_to_read(&path);
         let mut rig = Rig::<T>::new();
-        let tie = rig.engine.register(reader.as_raw_fd(), Token(1), READ, origin).unwrap();
+        let registration = rig.engine.register(reader.as_raw_fd(), Token(1), READ, kind).unwrap();
         for _ in 0..3 {
             open_to_write(&path).write_all(b"line\n").unwrap();
             rig.expect(1, R);
             while reader.read(&mut [0; 64]).unwrap() > 0 {}
-            if origin == Origin::Own {
-                tie.rearm(Direction::Read);
+            if kind == SourceKind::Builtin {
+                registration.rearm(IoDirection::Read);
             }
         }
-        if origin == Origin::Bare {
-            let _ = tie.release();
+        if kind == SourceKind::RawFd {
+            let _ = registration.detach();
         }
     }
 }
@@ -149,7 +149,7 @@ pub(crate) fn terminal() -> (File, File) {
     unsafe { (std::os::fd::FromRawFd::from_raw_fd(master), std::os::fd::FromRawFd::from_raw_fd(slave)) }
 }
 
-pub(crate) fn a_terminal<T: Engine>() {
+pub(crate) fn a_terminal<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (mut master, slave) = terminal();
     let line = rig.hold(slave, 1, READ);
@@ -180,7 +180,7 @@ pub(crate) fn terminal_name(line: &File) -> std::path::PathBuf {
 }
 
 /// Ctrl-D at a terminal ends a line of no bytes. The read returns 0, and the terminal goes on.
-pub(crate) fn line_of_no_bytes_is_not_the_end<T: Engine>() {
+pub(crate) fn line_of_no_bytes_is_not_the_end<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (mut master, slave) = terminal();
     let line = rig.hold(slave, 1, READ);
@@ -196,7 +196,7 @@ pub(crate) fn line_of_no_bytes_is_not_the_end<T: Engine>() {
     }
 }
 
-pub(crate) fn devices_without_readiness<T: Engine>() {
+pub(crate) fn devices_without_readiness<T: Selector>() {
     let mut rig = Rig::<T>::new();
     for path in ["/dev/null", "/dev/zero"] {
         let device = File::options().read(true).write(true).open(path).unwrap();

@@ -2,11 +2,11 @@
 
 use super::*;
 
-pub(crate) fn a_new_queue_is_silent<T: Engine>() {
+pub(crate) fn a_new_queue_is_silent<T: Selector>() {
     Rig::<T>::new().silent();
 }
 
-pub(crate) fn keeps_score<T: Engine>() {
+pub(crate) fn keeps_score<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     assert_eq!(kind(rig.reregister(&a, 1, BOTH)), ErrorKind::NotFound);
@@ -29,7 +29,7 @@ pub(crate) fn keeps_score<T: Engine>() {
     rig.silent();
 }
 
-pub(crate) fn refuses_what_cannot_be<T: Engine>() {
+pub(crate) fn refuses_what_cannot_be<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     for interest in [Interest::AIO, Interest::LIO, READ | Interest::LIO] {
@@ -41,7 +41,8 @@ pub(crate) fn refuses_what_cannot_be<T: Engine>() {
     let directory = std::fs::File::open("/").unwrap();
     for fd in [file.as_raw_fd(), directory.as_raw_fd()] {
         assert_eq!(errno(rig.bare(fd, 1, READ)), libc::EPERM);
-        let wrapped = rig.engine.register(fd, Token(1), WRITE, Origin::Wrapped).map(|tie| _ = tie.release());
+        let wrapped =
+            rig.engine.register(fd, Token(1), WRITE, SourceKind::Owned).map(|registration| _ = registration.detach());
         assert_eq!(errno(wrapped), libc::EPERM);
     }
     b.write_all(b"x").unwrap();
@@ -49,7 +50,7 @@ pub(crate) fn refuses_what_cannot_be<T: Engine>() {
 }
 
 /// POSIX message queues are regular files in the eyes of fstat(2), and the kernel can wait for them.
-pub(crate) fn message_queue_can_be_waited_for<T: Engine>() {
+pub(crate) fn message_queue_can_be_waited_for<T: Selector>() {
     #[cfg(has_mq_descriptors)]
     {
         use std::os::fd::FromRawFd;
@@ -100,7 +101,7 @@ pub(crate) fn message_queue_can_be_waited_for<T: Engine>() {
 }
 
 /// A descriptor that was opened with `O_PATH` names a file, and nothing can be waited for.
-pub(crate) fn path_descriptor_is_refused<T: Engine>() {
+pub(crate) fn path_descriptor_is_refused<T: Selector>() {
     #[cfg(has_o_path)]
     {
         use std::os::unix::fs::OpenOptionsExt;
@@ -117,7 +118,8 @@ pub(crate) fn path_descriptor_is_refused<T: Engine>() {
                 continue;
             }
             assert_eq!(errno(result), libc::EBADF, "{path:?}");
-            let wrapped = rig.engine.register(file.as_raw_fd(), Token(1), READ, Origin::Wrapped).map(Tie::release);
+            let wrapped =
+                rig.engine.register(file.as_raw_fd(), Token(1), READ, SourceKind::Owned).map(Registration::detach);
             assert_eq!(errno(wrapped), libc::EBADF, "{path:?}");
         }
         rig.silent();
@@ -126,7 +128,7 @@ pub(crate) fn path_descriptor_is_refused<T: Engine>() {
     {}
 }
 
-pub(crate) fn a_failed_reregistration_changes_nothing<T: Engine>() {
+pub(crate) fn a_failed_reregistration_changes_nothing<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     rig.bare(a.as_raw_fd(), 1, READ).unwrap();
@@ -135,7 +137,7 @@ pub(crate) fn a_failed_reregistration_changes_nothing<T: Engine>() {
     rig.expect(1, R);
 }
 
-pub(crate) fn a_failed_registration_leaves_nothing<T: Engine>() {
+pub(crate) fn a_failed_registration_leaves_nothing<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, BOTH | Interest::AIO)), ErrorKind::Unsupported);
@@ -147,7 +149,7 @@ pub(crate) fn a_failed_registration_leaves_nothing<T: Engine>() {
     rig.expect(2, R | W);
 }
 
-pub(crate) fn reregistering_for_writing_stops_reading<T: Engine>() {
+pub(crate) fn reregistering_for_writing_stops_reading<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     rig.bare(a.as_raw_fd(), 1, READ).unwrap();
@@ -157,7 +159,7 @@ pub(crate) fn reregistering_for_writing_stops_reading<T: Engine>() {
     rig.not(1, R);
 }
 
-pub(crate) fn reregistering_replaces_the_token<T: Engine>() {
+pub(crate) fn reregistering_replaces_the_token<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
@@ -170,7 +172,7 @@ pub(crate) fn reregistering_replaces_the_token<T: Engine>() {
     rig.expect(2, R);
 }
 
-pub(crate) fn deregistering_is_at_once<T: Engine>() {
+pub(crate) fn deregistering_is_at_once<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
@@ -181,7 +183,7 @@ pub(crate) fn deregistering_is_at_once<T: Engine>() {
     rig.silent();
 }
 
-pub(crate) fn tokens_come_back<T: Engine>() {
+pub(crate) fn tokens_come_back<T: Selector>() {
     for token in [0, 1, usize::MAX] {
         let mut rig = Rig::<T>::new();
         let (a, _b) = pair();
@@ -190,25 +192,25 @@ pub(crate) fn tokens_come_back<T: Engine>() {
     }
 }
 
-pub(crate) fn a_dropped_tie_frees_its_number<T: Engine>() {
+pub(crate) fn a_dropped_tie_frees_its_number<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, _keep) = pair();
     for token in 0..3 {
-        let tie = rig.own(&a, token, WRITE);
+        let registration = rig.own(&a, token, WRITE);
         rig.expect(token, W);
         if T::BACKEND != Backend::Poll {
-            // For these the tie is nothing, and closing the descriptor is what ends it.
+            // For these the registration is nothing, and closing the descriptor is what ends it.
             rig.deregister(&a).unwrap();
         }
-        drop(tie);
+        drop(registration);
         rig.silent();
     }
 }
 
-pub(crate) fn a_released_tie_stays<T: Engine>() {
+pub(crate) fn a_released_tie_stays<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
-    rig.own(&a, 1, READ).release();
+    rig.own(&a, 1, READ).detach();
     for _ in 0..2 {
         b.write_all(b"wave").unwrap();
         rig.expect(1, R);
@@ -216,10 +218,10 @@ pub(crate) fn a_released_tie_stays<T: Engine>() {
     }
 }
 
-pub(crate) fn leaving_during_a_wait_loses_nothing<T: Engine>() {
+pub(crate) fn leaving_during_a_wait_loses_nothing<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
-    let tie = rig.own(&a, 1, READ);
+    let registration = rig.own(&a, 1, READ);
     b.write_all(b"x").unwrap();
     rig.expect(1, R);
     let waiter = Waiter::here();
@@ -227,7 +229,7 @@ pub(crate) fn leaving_during_a_wait_loses_nothing<T: Engine>() {
         let (a, b) = (&a, &mut b);
         scope.spawn(move || {
             waiter.falls_asleep();
-            let _ = tie.release();
+            let _ = registration.detach();
             assert_eq!(read_all(a), 1);
             b.write_all(b"y").unwrap();
         });

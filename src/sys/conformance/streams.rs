@@ -33,7 +33,7 @@ fn closed_port() -> SocketAddr {
     socket.local_addr().unwrap().as_socket().unwrap()
 }
 
-pub(crate) fn a_listener_and_a_client<T: Engine>() {
+pub(crate) fn a_listener_and_a_client<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (tcp, address) = listener();
     let directory = tempfile::tempdir().unwrap();
@@ -50,14 +50,14 @@ pub(crate) fn a_listener_and_a_client<T: Engine>() {
     rig.expect(3, W);
 }
 
-pub(crate) fn one_of_two_is_accepted<T: Engine>() {
+pub(crate) fn one_of_two_is_accepted<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (listener, address) = listener();
-    let tie = rig.own(&listener, 1, READ);
+    let registration = rig.own(&listener, 1, READ);
     let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
     rig.expect(1, R);
     listener.accept().unwrap();
-    tie.rearm(Direction::Read);
+    registration.rearm(IoDirection::Read);
     rig.reregister(&listener, 2, READ).unwrap();
     // An event with the first token may have come before; the second connection may come after connect(2) has returned.
     let deadline = Instant::now() + ENOUGH;
@@ -68,22 +68,22 @@ pub(crate) fn one_of_two_is_accepted<T: Engine>() {
     assert_eq!(kind(listener.accept()), ErrorKind::WouldBlock);
 }
 
-pub(crate) fn a_connect_that_succeeds<T: Engine>() {
+pub(crate) fn a_connect_that_succeeds<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (_listener, address) = listener();
     let socket = fresh();
     connect(&socket, address);
-    let _tie = rig.own(&socket, 1, WRITE);
+    let _registration = rig.own(&socket, 1, WRITE);
     rig.expect(1, W);
     assert!(socket.take_error().unwrap().is_none());
     assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(address));
 }
 
-pub(crate) fn a_connect_that_is_refused<T: Engine>() {
+pub(crate) fn a_connect_that_is_refused<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let socket = fresh();
     let is_over = connect(&socket, closed_port());
-    let _tie = rig.own(&socket, 1, WRITE);
+    let _registration = rig.own(&socket, 1, WRITE);
     let said = rig.expect(1, W);
     if is_libkqueue::<T>() {
         // It takes the error from the program, to fill in `fflags`.
@@ -95,7 +95,7 @@ pub(crate) fn a_connect_that_is_refused<T: Engine>() {
     assert_eq!(error, Some(ErrorKind::ConnectionRefused).filter(|_| !is_over));
 }
 
-pub(crate) fn data_comes_and_is_read<T: Engine>() {
+pub(crate) fn data_comes_and_is_read<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = tcp_pair();
     let a = rig.hold(a, 1, READ);
@@ -106,7 +106,7 @@ pub(crate) fn data_comes_and_is_read<T: Engine>() {
     rig.silent();
 }
 
-pub(crate) fn a_peer_shuts_down_writing<T: Engine>() {
+pub(crate) fn a_peer_shuts_down_writing<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = tcp_pair();
     let a = rig.hold(a, 1, READ);
@@ -120,11 +120,11 @@ pub(crate) fn a_peer_shuts_down_writing<T: Engine>() {
 }
 
 /// Where poll(2) has no `POLLRDHUP`, only a read tells.
-fn tells_half_close<T: Engine>() -> bool {
+fn tells_half_close<T: Selector>() -> bool {
     T::BACKEND != Backend::Poll || cfg!(has_pollrdhup)
 }
 
-pub(crate) fn data_and_then_the_end<T: Engine>() {
+pub(crate) fn data_and_then_the_end<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = tcp_pair();
     let a = rig.hold(a, 1, READ);
@@ -149,7 +149,7 @@ pub(crate) fn data_and_then_the_end<T: Engine>() {
     drop(writer.join().unwrap());
 }
 
-pub(crate) fn a_peer_closes<T: Engine>() {
+pub(crate) fn a_peer_closes<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, b) = tcp_pair();
     let a = rig.hold(a, 1, READ);
@@ -169,7 +169,7 @@ fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-pub(crate) fn a_peer_resets<T: Engine>() {
+pub(crate) fn a_peer_resets<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, b) = tcp_pair();
     let a = rig.hold(a, 1, READ);
@@ -187,7 +187,7 @@ pub(crate) fn a_peer_resets<T: Engine>() {
     assert!(a.io.take_error().unwrap().is_none());
 }
 
-pub(crate) fn a_peer_closes_unread<T: Engine>() {
+pub(crate) fn a_peer_closes_unread<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, b) = tcp_pair();
     let a = rig.hold(a, 1, READ);
@@ -206,7 +206,7 @@ pub(crate) fn a_peer_closes_unread<T: Engine>() {
     }
 }
 
-pub(crate) fn both_shut_down_writing<T: Engine>() {
+pub(crate) fn both_shut_down_writing<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, b) = tcp_pair();
     a.shutdown(Shutdown::Write).unwrap();
@@ -216,7 +216,7 @@ pub(crate) fn both_shut_down_writing<T: Engine>() {
     assert_eq!(a.drain(), (0, true));
 }
 
-pub(crate) fn shutting_down_reading<T: Engine>() {
+pub(crate) fn shutting_down_reading<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     let a = rig.hold(a, 1, BOTH);
@@ -229,7 +229,7 @@ pub(crate) fn shutting_down_reading<T: Engine>() {
     assert_eq!(b.read(&mut [0; 8]).unwrap(), 3);
 }
 
-pub(crate) fn a_full_buffer_is_drained<T: Engine>() {
+pub(crate) fn a_full_buffer_is_drained<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, b) = tcp_pair();
     let a = rig.hold(a, 1, WRITE);
@@ -252,7 +252,7 @@ pub(crate) fn a_full_buffer_is_drained<T: Engine>() {
     assert!(reader.join().unwrap() > 0);
 }
 
-pub(crate) fn urgent_data<T: Engine>() {
+pub(crate) fn urgent_data<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = tcp_pair();
     if T::BACKEND == Backend::Kqueue && !cfg!(has_evfilt_except) {
@@ -269,15 +269,15 @@ pub(crate) fn urgent_data<T: Engine>() {
     rig.expect(1, P);
 }
 
-pub(crate) fn registered_before_connected<T: Engine>() {
+pub(crate) fn registered_before_connected<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (_listener, address) = listener();
     let socket = fresh();
-    let tie = rig.own(&socket, 1, BOTH);
+    let registration = rig.own(&socket, 1, BOTH);
     // A row of the table of differences: some systems say that it is closed.
     rig.now();
     connect(&socket, address);
-    tie.rearm(Direction::Either);
+    registration.rearm(IoDirection::Unknown);
     let deadline = Instant::now() + ENOUGH;
     while !(rig.select(Duration::from_millis(100)).get(&1).is_some_and(|said| said.has(W))
         && socket.peer_addr().is_ok())
@@ -286,11 +286,11 @@ pub(crate) fn registered_before_connected<T: Engine>() {
     }
 }
 
-pub(crate) fn registered_before_listening<T: Engine>() {
+pub(crate) fn registered_before_listening<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let socket = fresh();
     socket.bind(&loopback().into()).unwrap();
-    let _tie = rig.own(&socket, 1, READ);
+    let _registration = rig.own(&socket, 1, READ);
     rig.now();
     socket.listen(8).unwrap();
     let _client = TcpStream::connect(socket.local_addr().unwrap().as_socket().unwrap()).unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) fn four_threads_register_while_one_waits<T: Engine>() {
+pub(crate) fn four_threads_register_while_one_waits<T: Selector>() {
     const ROUNDS: usize = 2500;
     let mut rig = Rig::<T>::new();
     let working = std::sync::atomic::AtomicUsize::new(4);
@@ -12,9 +12,9 @@ pub(crate) fn four_threads_register_while_one_waits<T: Engine>() {
             scope.spawn(move || {
                 let (a, _b) = pair();
                 for _ in 0..ROUNDS {
-                    let tie = engine.register(a.as_raw_fd(), Token(token), BOTH, Origin::Own).unwrap();
-                    engine.deregister(a.as_raw_fd(), Origin::Own).unwrap();
-                    drop(tie);
+                    let registration = engine.register(a.as_raw_fd(), Token(token), BOTH, SourceKind::Builtin).unwrap();
+                    engine.deregister(a.as_raw_fd(), SourceKind::Builtin).unwrap();
+                    drop(registration);
                 }
                 working.fetch_sub(1, std::sync::atomic::Ordering::Release);
             });
@@ -27,7 +27,7 @@ pub(crate) fn four_threads_register_while_one_waits<T: Engine>() {
     rig.silent();
 }
 
-pub(crate) fn a_thousand_descriptors<T: Engine>() {
+pub(crate) fn a_thousand_descriptors<T: Selector>() {
     // Copies of two descriptors: a thousand pairs would be more than some systems give a process.
     const MANY: usize = 1000;
     raise_descriptor_limit(MANY as u64 + 500);
@@ -59,19 +59,19 @@ fn raise_descriptor_limit(to: u64) {
     }
 }
 
-pub(crate) fn a_dropped_queue_leaves_its_descriptors_alone<T: Engine>() {
+pub(crate) fn a_dropped_queue_leaves_its_descriptors_alone<T: Selector>() {
     let rig = Rig::<T>::new();
     let (mut a, mut b) = pair();
     let waker = rig.engine.add_waker(Token(1)).unwrap();
-    let tie = rig.own(&a, 1, BOTH);
+    let registration = rig.own(&a, 1, BOTH);
     rig.engine.remove_waker(&waker);
     drop((rig, waker));
-    tie.rearm(Direction::Read);
-    drop(tie);
+    registration.rearm(IoDirection::Read);
+    drop(registration);
     a.write_all(b"still").unwrap();
     assert_eq!(b.read(&mut [0; 8]).unwrap(), 5);
     let mut rig = Rig::<T>::new();
-    let _tie = rig.own(&a, 2, WRITE);
+    let _registration = rig.own(&a, 2, WRITE);
     rig.expect(2, W);
 }
 

@@ -559,7 +559,7 @@ enum Asked {
 }
 
 impl Asked {
-    fn interest<T: Engine>(self) -> Interest {
+    fn interest<T: Selector>(self) -> Interest {
         let has_priority = T::BACKEND != Backend::Kqueue || cfg!(has_evfilt_except);
         match self {
             Asked::All if has_priority => BOTH | Interest::PRIORITY,
@@ -597,7 +597,7 @@ fn poll_elsewhere(linux: Said, kqueue: Said, is_broken_pipe: bool) -> (Said, Sai
 }
 
 /// The least and the most that `T` may say.
-fn bounds<T: Engine>(row: &Row, asked: Asked) -> Option<(Said, Said)> {
+fn bounds<T: Selector>(row: &Row, asked: Asked) -> Option<(Said, Said)> {
     let linux = row.linux[asked as usize];
     let is_kqueue = T::BACKEND == Backend::Kqueue;
     match (row.kqueue.says(asked), cfg!(target_os = "linux")) {
@@ -613,7 +613,7 @@ fn bounds<T: Engine>(row: &Row, asked: Asked) -> Option<(Said, Said)> {
     }
 }
 
-fn every_situation<T: Engine>(asked: Asked) {
+fn every_situation<T: Selector>(asked: Asked) {
     let mut wrong = Vec::new();
     for row in table().into_iter().chain(linux::table()) {
         let (Some((least, most)), Some((fd, kept))) = (bounds::<T>(&row, asked), (row.make)()) else {
@@ -644,15 +644,15 @@ fn every_situation<T: Engine>(asked: Asked) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-pub(crate) fn every_situation_when_registered<T: Engine>() {
+pub(crate) fn every_situation_when_registered<T: Selector>() {
     every_situation::<T>(Asked::All);
 }
 
-pub(crate) fn every_situation_for_reading<T: Engine>() {
+pub(crate) fn every_situation_for_reading<T: Selector>() {
     every_situation::<T>(Asked::Reading);
 }
 
-pub(crate) fn every_situation_for_writing<T: Engine>() {
+pub(crate) fn every_situation_for_writing<T: Selector>() {
     every_situation::<T>(Asked::Writing);
 }
 

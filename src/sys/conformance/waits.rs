@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-pub(crate) fn waits_are_not_short<T: Engine>() {
+pub(crate) fn waits_are_not_short<T: Selector>() {
     let mut rig = Rig::<T>::new();
     for wait in [1, 200_000, 1_000_001, 12_000_000].map(Duration::from_nanos) {
         let start = Instant::now();
@@ -14,11 +14,11 @@ pub(crate) fn waits_are_not_short<T: Engine>() {
 }
 
 /// Longer ones are cut by `Poll`; `tests/suite/waits.rs` has them.
-pub(crate) fn the_longest_wait_is_one<T: Engine>() {
+pub(crate) fn the_longest_wait_is_one<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let waker = rig.engine.add_waker(Token(1)).unwrap();
     let waiter = Waiter::here();
-    for wait in [Some(LONGEST_WAIT), None] {
+    for wait in [Some(MAX_WAIT), None] {
         std::thread::scope(|scope| {
             let (engine, waker) = (&rig.engine, &waker);
             scope.spawn(move || {
@@ -31,7 +31,7 @@ pub(crate) fn the_longest_wait_is_one<T: Engine>() {
     }
 }
 
-pub(crate) fn a_registration_joins_a_wait<T: Engine>() {
+pub(crate) fn a_registration_joins_a_wait<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
@@ -41,7 +41,10 @@ pub(crate) fn a_registration_joins_a_wait<T: Engine>() {
         let fd = a.as_raw_fd();
         scope.spawn(move || {
             waiter.falls_asleep();
-            engine.register(fd, Token(1), READ, Origin::Bare).map(|tie| _ = tie.release()).unwrap();
+            engine
+                .register(fd, Token(1), READ, SourceKind::RawFd)
+                .map(|registration| _ = registration.detach())
+                .unwrap();
         });
         rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
     });
@@ -61,7 +64,7 @@ fn handle(signal: libc::c_int, flags: libc::c_int) {
     }
 }
 
-pub(crate) fn a_signal_ends_a_wait_and_nothing_else<T: Engine>() {
+pub(crate) fn a_signal_ends_a_wait_and_nothing_else<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, mut b) = pair();
     rig.bare(a.as_raw_fd(), 1, READ).unwrap();
@@ -91,7 +94,7 @@ pub(crate) fn a_signal_ends_a_wait_and_nothing_else<T: Engine>() {
     }
 }
 
-pub(crate) fn everything_is_seen_through_a_small_buffer<T: Engine>() {
+pub(crate) fn everything_is_seen_through_a_small_buffer<T: Selector>() {
     for capacity in [1, 3, 7] {
         let mut rig = Rig::<T>::with_capacity(capacity);
         let mut pairs = Vec::new();
@@ -118,7 +121,7 @@ pub(crate) fn everything_is_seen_through_a_small_buffer<T: Engine>() {
     }
 }
 
-pub(crate) fn both_directions_through_a_buffer_for_one<T: Engine>() {
+pub(crate) fn both_directions_through_a_buffer_for_one<T: Selector>() {
     if gets_wrong::<T>("both_directions_through_a_buffer_for_one") {
         return;
     }
@@ -133,7 +136,7 @@ pub(crate) fn both_directions_through_a_buffer_for_one<T: Engine>() {
     assert_eq!(said, R | W);
 }
 
-pub(crate) fn the_buffer_holds_no_old_events<T: Engine>() {
+pub(crate) fn the_buffer_holds_no_old_events<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let (a, _b) = pair();
     rig.bare(a.as_raw_fd(), 1, WRITE).unwrap();
@@ -145,7 +148,7 @@ pub(crate) fn the_buffer_holds_no_old_events<T: Engine>() {
 }
 
 /// One source that is always ready again must not hide another behind a buffer for one.
-pub(crate) fn nobody_starves<T: Engine>() {
+pub(crate) fn nobody_starves<T: Selector>() {
     let mut rig = Rig::<T>::with_capacity(1);
     let mut pairs = Vec::new();
     for token in 0..3 {

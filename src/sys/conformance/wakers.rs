@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-pub(crate) fn a_thousand_wakes_are_few_events<T: Engine>() {
+pub(crate) fn a_thousand_wakes_are_few_events<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let waker = rig.engine.add_waker(Token(1)).unwrap();
     for _ in 0..3 {
@@ -18,7 +18,7 @@ pub(crate) fn a_thousand_wakes_are_few_events<T: Engine>() {
     }
 }
 
-pub(crate) fn wakes_are_events<T: Engine>() {
+pub(crate) fn wakes_are_events<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let first = rig.engine.add_waker(Token(1)).unwrap();
     let second = rig.engine.add_waker(Token(usize::MAX)).unwrap();
@@ -39,7 +39,7 @@ pub(crate) fn wakes_are_events<T: Engine>() {
 }
 
 /// Each thread's last wake is seen after it was made: what it wrote before is read by then.
-pub(crate) fn sixteen_threads_wake<T: Engine>() {
+pub(crate) fn sixteen_threads_wake<T: Selector>() {
     const WAKES: usize = 500;
     let mut rig = Rig::<T>::new();
     let waker = rig.engine.add_waker(Token(1)).unwrap();
@@ -63,7 +63,7 @@ pub(crate) fn sixteen_threads_wake<T: Engine>() {
     rig.silent();
 }
 
-pub(crate) fn a_wake_before_the_wait<T: Engine>() {
+pub(crate) fn a_wake_before_the_wait<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let waker = rig.engine.add_waker(Token(1)).unwrap();
     rig.engine.wake(&waker).unwrap();
@@ -72,7 +72,7 @@ pub(crate) fn a_wake_before_the_wait<T: Engine>() {
 }
 
 /// More than a pipe has bytes; what an eventfd counts to is tried where it is made.
-pub(crate) fn more_wakes_than_fit<T: Engine>() {
+pub(crate) fn more_wakes_than_fit<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let waker = rig.engine.add_waker(Token(1)).unwrap();
     for _ in 0..70_000 {
@@ -84,7 +84,7 @@ pub(crate) fn more_wakes_than_fit<T: Engine>() {
     rig.expect(1, R);
 }
 
-pub(crate) fn a_wake_ends_a_wait<T: Engine>() {
+pub(crate) fn a_wake_ends_a_wait<T: Selector>() {
     let mut rig = Rig::<T>::new();
     let waker = rig.engine.add_waker(Token(1)).unwrap();
     let waiter = Waiter::here();
@@ -100,7 +100,7 @@ pub(crate) fn a_wake_ends_a_wait<T: Engine>() {
 }
 
 /// Wakes do not hide sources, nor sources wakes, when there is more of both than room for them.
-pub(crate) fn wakes_and_sources_take_turns<T: Engine>() {
+pub(crate) fn wakes_and_sources_take_turns<T: Selector>() {
     for (wakers, sources) in [(1, 3), (3, 1), (3, 3)] {
         let mut rig = Rig::<T>::with_capacity(1);
         let wakers: Vec<_> = (0..wakers).map(|token| rig.engine.add_waker(Token(token)).unwrap()).collect();
@@ -132,7 +132,7 @@ pub(crate) fn wakes_and_sources_take_turns<T: Engine>() {
 
 /// Each thread waits for the event of its wake before it wakes again, so that one that was lost ends everything, and one
 /// that was doubled is counted. There is room for one event, and more than that to report in each turn.
-pub(crate) fn each_wake_is_one_event_among_others<T: Engine>() {
+pub(crate) fn each_wake_is_one_event_among_others<T: Selector>() {
     const THREADS: usize = 4;
     const WAKES: usize = 300;
     let mut rig = Rig::<T>::with_capacity(1);

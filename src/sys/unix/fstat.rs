@@ -6,11 +6,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::sys::unix::syscall::{check, fcntl, last_errno};
+use crate::sys::unix::syscall::{cvt, fcntl, last_errno};
 
 /// Which open file a number stood for, to see later whether it still does.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct FileId {
     device: u64,
     inode: u64,
     access: libc::c_int,
@@ -18,7 +18,7 @@ pub(crate) struct Identity {
     pub(crate) is_unique: bool,
 }
 
-impl Identity {
+impl FileId {
     /// Returns `true` if `fd` still stands for the same file. The inode of a socket or a pipe is enough for that.
     #[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
     pub(crate) fn is_of(&self, fd: RawFd) -> bool {
@@ -29,7 +29,7 @@ impl Identity {
 
 /// What a watched file is compared by.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Measure {
+pub(crate) struct WatchedState {
     pub(crate) size: i64,
     pub(crate) links: u64,
     pub(crate) is_directory: bool,
@@ -38,7 +38,7 @@ pub(crate) struct Measure {
 fn stat(fd: RawFd) -> io::Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the kernel writes one `stat`, and there is room for it.
-    check(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
+    cvt(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, so it is written.
     Ok(unsafe { stat.assume_init() })
 }
@@ -53,7 +53,7 @@ fn not_permitted() -> io::Error {
 }
 
 /// Refuses what epoll refuses: a regular file or a directory is always ready, so waiting for it means nothing.
-pub(crate) fn refuse(fd: RawFd) -> io::Result<()> {
+pub(crate) fn reject_regular_file(fd: RawFd) -> io::Result<()> {
     // SAFETY: the kernel writes no byte; the pointer is valid all the same.
     let cannot_seek = unsafe { libc::pread(fd, [0_u8; 1].as_mut_ptr().cast(), 0, 0) } == -1;
     if cannot_seek && last_errno() == libc::ESPIPE {
@@ -77,10 +77,10 @@ pub(crate) fn is_write_end_of_pipe(fd: RawFd) -> bool {
     is_fifo && access(fd).is_ok_and(|access| access == libc::O_WRONLY)
 }
 
-/// As `refuse`, but what can be waited for is accepted; and the identity of it, if it has one: the anonymous files of
+/// As `refuse`, but what can be waited for is accepted; and the file_id of it, if it has one: the anonymous files of
 /// Linux (eventfd, timerfd, epoll, …) share one inode, whose mode has no type.
 #[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
-pub(crate) fn identify(fd: RawFd) -> io::Result<Option<Identity>> {
+pub(crate) fn pollable_file_id(fd: RawFd) -> io::Result<Option<FileId>> {
     let access = access(fd)?;
     let stat = match stat(fd) {
         Ok(stat) => stat,
@@ -97,8 +97,8 @@ pub(crate) fn identify(fd: RawFd) -> io::Result<Option<Identity>> {
         _ => false,
     };
     // Some BSDs number no socket and no pipe.
-    let identity = Identity { device: stat.st_dev as u64, inode: stat.st_ino as u64, access, is_unique };
-    Ok(Some(identity).filter(|identity| identity.inode != 0))
+    let file_id = FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64, access, is_unique };
+    Ok(Some(file_id).filter(|file_id| file_id.inode != 0))
 }
 
 /// How it was opened: to read, to write, or both. A descriptor that was not opened (`O_PATH`) is `EBADF`.
@@ -174,16 +174,16 @@ pub(crate) fn is_pipe(fd: RawFd) -> bool {
 
 /// Of a file or a directory; `None` of anything else.
 #[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
-pub(crate) fn measure(fd: RawFd) -> io::Result<Option<Measure>> {
+pub(crate) fn watched_state(fd: RawFd) -> io::Result<Option<WatchedState>> {
     let stat = stat(fd)?;
     let kind = kind(&stat);
     let is_directory = kind == libc::S_IFDIR;
-    let measure = Measure { size: stat.st_size as i64, links: stat.st_nlink as u64, is_directory };
-    Ok(Some(measure).filter(|_| is_directory || kind == libc::S_IFREG))
+    let state = WatchedState { size: stat.st_size as i64, links: stat.st_nlink as u64, is_directory };
+    Ok(Some(state).filter(|_| is_directory || kind == libc::S_IFREG))
 }
 
 /// How many bytes can be read (FIONREAD); `None` of what does not know.
-pub(crate) fn unread(fd: RawFd) -> Option<i32> {
+pub(crate) fn bytes_readable(fd: RawFd) -> Option<i32> {
     #[cfg(has_fionread)]
     {
         let mut bytes: libc::c_int = 0;
@@ -205,21 +205,21 @@ mod tests {
     #[test]
     fn files_are_refused_and_sockets_told_apart() {
         let file = tempfile::tempfile().unwrap();
-        assert_eq!(refuse(file.as_raw_fd()).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(reject_regular_file(file.as_raw_fd()).unwrap_err().raw_os_error(), Some(libc::EPERM));
         let directory = std::fs::File::open("/").unwrap();
-        assert_eq!(refuse(directory.as_raw_fd()).unwrap_err().raw_os_error(), Some(libc::EPERM));
-        assert_eq!(refuse(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(reject_regular_file(directory.as_raw_fd()).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert_eq!(reject_regular_file(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
 
         // Many open files have the inode of a device or of a FIFO; a pipe's is its own, where pipes are numbered.
-        let unique = |fd: &dyn AsRawFd| identify(fd.as_raw_fd()).unwrap().map(|identity| identity.is_unique);
+        let unique = |fd: &dyn AsRawFd| pollable_file_id(fd.as_raw_fd()).unwrap().map(|file_id| file_id.is_unique);
         assert_eq!(unique(&std::fs::File::open("/dev/null").unwrap()), Some(false));
         let [reader, _writer] = crate::sys::unix::pipe::pipe().unwrap();
         assert_ne!(unique(&reader), Some(false));
 
         let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
         let copy = a.try_clone().unwrap();
-        let identity = |fd: &dyn AsRawFd| identify(fd.as_raw_fd()).unwrap().unwrap();
-        assert_eq!(identity(&a), identity(&copy));
-        assert_ne!(identity(&a), identity(&b));
+        let file_id = |fd: &dyn AsRawFd| pollable_file_id(fd.as_raw_fd()).unwrap().unwrap();
+        assert_eq!(file_id(&a), file_id(&copy));
+        assert_ne!(file_id(&a), file_id(&b));
     }
 }

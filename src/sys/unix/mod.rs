@@ -22,8 +22,8 @@ pub(crate) mod wake_fd;
 pub(crate) mod watch;
 
 #[cfg(kevio_selector = "epoll")]
-pub(crate) use self::epoll::Epoll as ActiveSelector;
+pub(crate) use self::epoll::EpollSelector as ActiveSelector;
 #[cfg(kevio_selector = "kqueue")]
-pub(crate) use self::kqueue::Kqueue as ActiveSelector;
+pub(crate) use self::kqueue::KqueueSelector as ActiveSelector;
 #[cfg(kevio_selector = "poll")]
-pub(crate) use self::poll::selector::PollSet as ActiveSelector;
+pub(crate) use self::poll::selector::PollSelector as ActiveSelector;

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use crate::sys::unix::syscall::check;
+use crate::sys::unix::syscall::cvt;
 #[allow(unused_imports)] // Where there are no flags to refuse.
 use crate::sys::unix::syscall::Refusal;
 
@@ -25,7 +25,7 @@ pub(crate) fn pipe() -> io::Result<[OwnedFd; 2]> {
 fn with_flags() -> io::Result<[OwnedFd; 2]> {
     let mut fds = [-1; 2];
     // SAFETY: the kernel writes two numbers, and there is room for two.
-    check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    cvt(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
     // SAFETY: the kernel has just made these descriptors, and they have no other owner.
     Ok(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
@@ -34,7 +34,7 @@ fn with_flags() -> io::Result<[OwnedFd; 2]> {
 fn without_flags() -> io::Result<[OwnedFd; 2]> {
     let mut fds = [-1; 2];
     // SAFETY: the kernel writes two numbers, and there is room for two.
-    check(unsafe { plain_pipe(fds.as_mut_ptr()) })?;
+    cvt(unsafe { plain_pipe(fds.as_mut_ptr()) })?;
     // SAFETY: the kernel has just made these descriptors, and they have no other owner.
     let ends = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     for fd in fds {

@@ -5,8 +5,8 @@ use std::fmt;
 
 use libc::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI};
 
-use crate::flag_set::Bits;
-use crate::sys::selector::Record;
+use crate::flag_set::FlagNames;
+use crate::sys::selector::EventRecord;
 use crate::token::Token;
 
 pub(crate) const IN: u32 = POLLIN as u32;
@@ -17,7 +17,7 @@ pub(crate) const HUP: u32 = POLLHUP as u32;
 pub(crate) const NVAL: u32 = POLLNVAL as u32;
 
 /// A record of a token and such bits.
-pub(crate) trait Revents: Clone {
+pub(crate) trait PollBits: Clone {
     /// The peer has shut down writing. The one bit whose number epoll and poll do not always share, and that poll(2)
     /// does not have everywhere; 0 where there is none.
     const RDHUP: u32;
@@ -31,7 +31,7 @@ pub(crate) trait Revents: Clone {
     }
 
     fn debug(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bits = Bits(self.bits(), &names(Self::RDHUP));
+        let bits = FlagNames(self.bits(), &names(Self::RDHUP));
         f.debug_struct(Self::NAME).field("events", &bits).field("token", &self.token().0).finish()
     }
 }
@@ -41,9 +41,9 @@ pub(crate) const fn names(rdhup: u32) -> [(u32, &'static str); 7] {
     [(IN, "IN"), (PRI, "PRI"), (OUT, "OUT"), (ERR, "ERR"), (HUP, "HUP"), (NVAL, "NVAL"), (rdhup, "RDHUP")]
 }
 
-impl<T: Revents + fmt::Debug> Record for T {
+impl<T: PollBits + fmt::Debug> EventRecord for T {
     fn token(&self) -> Token {
-        Revents::token(self)
+        PollBits::token(self)
     }
 
     // A pipe whose writer has gone reports HUP alone. ERR names no direction: with OUT it is reported as writable, as
@@ -82,7 +82,7 @@ mod tests {
     #[derive(Clone, Debug)]
     struct Bare(u32);
 
-    impl Revents for Bare {
+    impl PollBits for Bare {
         const RDHUP: u32 = 0x2000;
         const NAME: &'static str = "bare";
 

@@ -8,11 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{io, mem};
 
-use crate::sys::selector::LONGEST_WAIT;
+use crate::sys::selector::MAX_WAIT;
 
-/// A wait of at most [`LONGEST_WAIT`](super::LONGEST_WAIT) in milliseconds, rounded up: one that is not zero never becomes zero.
+/// A wait of at most [`MAX_WAIT`](super::MAX_WAIT) in milliseconds, rounded up: one that is not zero never becomes zero.
 #[inline]
-pub(crate) fn whole_milliseconds(wait: Duration) -> i32 {
+pub(crate) fn to_millis_ceil(wait: Duration) -> i32 {
     wait.as_secs() as i32 * 1000 + ((wait.subsec_nanos() + 999_999) / 1_000_000) as i32
 }
 
@@ -34,13 +34,13 @@ fn clamped<T: TryFrom<u64> + TryFrom<i64> + From<i32>>(number: u64) -> T {
 }
 
 /// Waits as long as asked, in steps that every kernel accepts. `wait` says how many events came.
-pub(crate) fn in_steps(
+pub(crate) fn wait_in_chunks(
     timeout: Option<Duration>,
     mut wait: impl FnMut(Option<Duration>) -> io::Result<usize>,
 ) -> io::Result<usize> {
     let mut left = timeout;
     loop {
-        let step = left.map(|left| left.min(LONGEST_WAIT));
+        let step = left.map(|left| left.min(MAX_WAIT));
         let n = wait(step)?;
         if n > 0 || left == step {
             return Ok(n);
@@ -50,13 +50,13 @@ pub(crate) fn in_steps(
 }
 
 /// An argument that no system call should see.
-pub(crate) fn invalid(why: &'static str) -> io::Error {
+pub(crate) fn invalid_input(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 /// The result of a system call that says -1 for a failure.
 #[inline]
-pub(crate) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+pub(crate) fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 {
         Err(io::Error::last_os_error())
     } else {
@@ -73,7 +73,7 @@ pub(crate) fn last_errno() -> libc::c_int {
 
 pub(crate) fn fcntl(fd: RawFd, command: libc::c_int, argument: libc::c_int) -> io::Result<libc::c_int> {
     // SAFETY: used with commands whose argument is a number.
-    check(unsafe { libc::fcntl(fd, command, argument) })
+    cvt(unsafe { libc::fcntl(fd, command, argument) })
 }
 
 pub(crate) fn set_cloexec(fd: RawFd) -> io::Result<()> {
@@ -87,7 +87,7 @@ pub(crate) fn set_nonblocking(fd: RawFd, nonblocking: bool) -> io::Result<()> {
 }
 
 /// Whether the system is short of something: it says so again and again until others give it back.
-pub(crate) fn is_shortage(error: &io::Error) -> bool {
+pub(crate) fn is_resource_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
@@ -146,7 +146,7 @@ impl Refusal {
 }
 
 /// Writes to what wakes somebody, and makes room first if it is full of wakes that nobody had to drain.
-pub(crate) fn signal(mut to: impl io::Write, wake: &[u8], drain: impl Fn()) -> io::Result<()> {
+pub(crate) fn write_wakeup(mut to: impl io::Write, wake: &[u8], drain: impl Fn()) -> io::Result<()> {
     // illumos reports an edge only when there was nothing in it (illumos.org/issues/13436 and 16700).
     if cfg!(edge_needs_empty_buffer) {
         drain();
@@ -199,10 +199,10 @@ mod tests {
             (Duration::from_micros(999), 1),
             (Duration::from_millis(1), 1),
             (Duration::from_nanos(1_000_001), 2),
-            (LONGEST_WAIT, 86_400_000),
+            (MAX_WAIT, 86_400_000),
         ];
         for (wait, milliseconds) in table {
-            assert_eq!(whole_milliseconds(wait), milliseconds, "{wait:?}");
+            assert_eq!(to_millis_ceil(wait), milliseconds, "{wait:?}");
             let timespec = timespec(wait);
             assert_eq!((timespec.tv_sec as u64, timespec.tv_nsec as u32), (wait.as_secs(), wait.subsec_nanos()));
         }
@@ -222,19 +222,19 @@ mod tests {
     fn a_wait_of_any_length() {
         let steps_of = |timeout, mut come: usize| {
             let mut steps = Vec::new();
-            let n = in_steps(timeout, |step| {
+            let n = wait_in_chunks(timeout, |step| {
                 steps.push(step);
                 come -= 1;
                 Ok(usize::from(come == 0))
             });
             (steps, n.unwrap())
         };
-        let (day, second) = (LONGEST_WAIT, Duration::from_secs(1));
+        let (day, second) = (MAX_WAIT, Duration::from_secs(1));
         assert_eq!(steps_of(None, 1), (vec![None], 1));
         assert_eq!(steps_of(Some(Duration::ZERO), 9), (vec![Some(Duration::ZERO)], 0));
         assert_eq!(steps_of(Some(day), 9), (vec![Some(day)], 0));
         assert_eq!(steps_of(Some(day + second), 9), (vec![Some(day), Some(second)], 0));
         assert_eq!(steps_of(Some(Duration::MAX), 3), (vec![Some(day); 3], 1));
-        assert!(in_steps(Some(Duration::MAX), |_| Err(invalid("no"))).is_err());
+        assert!(wait_in_chunks(Some(Duration::MAX), |_| Err(invalid_input("no"))).is_err());
     }
 }

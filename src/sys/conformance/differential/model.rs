@@ -8,7 +8,7 @@ use libc::{c_short, POLLERR, POLLHUP, POLLIN, POLLOUT};
 use crate::backend::Backend;
 use crate::interest::Interest;
 use crate::sys::conformance::BOTH;
-use crate::sys::selector::{Direction, Engine, Origin, Record};
+use crate::sys::selector::{EventRecord, IoDirection, Selector, SourceKind};
 use crate::sys::unix::{fstat, syscall};
 
 #[cfg(has_pollrdhup)]
@@ -16,7 +16,7 @@ const POLLRDHUP: c_short = libc::POLLRDHUP;
 #[cfg(not(has_pollrdhup))]
 const POLLRDHUP: c_short = 0;
 
-/// A set of answers to the questions of a `Record`.
+/// A set of answers to the questions of a `EventRecord`.
 pub(super) type Answers = u8;
 pub(super) const R: Answers = 1;
 pub(super) const W: Answers = 2;
@@ -29,7 +29,7 @@ fn sum<const N: usize>(list: [(Answers, bool); N]) -> Answers {
     list.iter().filter(|(_, is_true)| *is_true).fold(0, |all, (answer, _)| all | answer)
 }
 
-pub(super) fn answers(record: &impl Record) -> Answers {
+pub(super) fn answers(record: &impl EventRecord) -> Answers {
     sum([
         (R, record.is_readable()),
         (W, record.is_writable()),
@@ -53,7 +53,7 @@ pub(super) fn names(answers: Answers) -> String {
 pub(super) fn raw(fd: RawFd) -> c_short {
     let mut one = libc::pollfd { fd, events: POLLIN | POLLOUT | POLLRDHUP, revents: 0 };
     // SAFETY: one record is read and written.
-    syscall::check(unsafe { libc::poll(&mut one, 1, 0) }).unwrap();
+    syscall::cvt(unsafe { libc::poll(&mut one, 1, 0) }).unwrap();
     one.revents
 }
 
@@ -73,13 +73,13 @@ pub(super) fn truth(raw: c_short, interest: Interest) -> Answers {
 }
 
 fn has_inode(fd: RawFd) -> bool {
-    fstat::identify(fd).unwrap().is_some_and(|identity| identity.is_unique)
+    fstat::pollable_file_id(fd).unwrap().is_some_and(|identity| identity.is_unique)
 }
 
 /// All that is excused: rows of the table of differences in the crate docs, and faults of libkqueue.
 pub(super) struct Excuses<T>(PhantomData<T>);
 
-impl<T: Engine> Excuses<T> {
+impl<T: Selector> Excuses<T> {
     /// It says again what was not read when an operation re-armed it, and of what it does not see, after some patience.
     pub(super) const POLL: bool = matches!(T::BACKEND, Backend::Poll);
     const KQUEUE: bool = matches!(T::BACKEND, Backend::Kqueue);
@@ -105,7 +105,7 @@ impl<T: Engine> Excuses<T> {
     }
 
     /// Those that two engines give alike: a kqueue says nothing of a direction that was not asked for.
-    pub(super) fn common<U: Engine>(interest: Interest) -> Answers {
+    pub(super) fn common<U: Selector>(interest: Interest) -> Answers {
         let asked = sum([(R | RC, interest.is_readable()), (W | WC, interest.is_writable())]);
         let all = if Self::KQUEUE || Excuses::<U>::KQUEUE { asked } else { ALL };
         all & Self::CERTAIN & Excuses::<U>::CERTAIN
@@ -122,8 +122,8 @@ impl<T: Engine> Excuses<T> {
 
     /// libkqueue sees no descriptor close. poll(2) does not see that a bare number is another's, if the file has no
     /// inode of its own, as the sockets of some systems.
-    pub(super) fn misses_closing(fd: RawFd, origin: Origin) -> bool {
-        Self::LIBKQUEUE || (Self::POLL && origin == Origin::Bare && !has_inode(fd))
+    pub(super) fn misses_closing(fd: RawFd, kind: SourceKind) -> bool {
+        Self::LIBKQUEUE || (Self::POLL && kind == SourceKind::RawFd && !has_inode(fd))
     }
 
     /// "a bare descriptor registered twice"
@@ -151,7 +151,7 @@ impl<T: Engine> Excuses<T> {
 pub(super) struct Watch {
     pub(super) token: usize,
     pub(super) interest: Interest,
-    pub(super) origin: Origin,
+    pub(super) kind: SourceKind,
     /// Whether the engine is told of every operation.
     pub(super) seen: bool,
     /// Reading was shut down here: what arrives after the end is not news. NetBSD reports nothing of it.
@@ -176,13 +176,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(token: usize, interest: Interest, origin: Origin, seen: bool) -> Watch {
+    pub(super) fn new(token: usize, interest: Interest, kind: SourceKind, seen: bool) -> Watch {
         let (level, told, raw, owed, said) = (0, 0, 0, 0, 0);
         let (unread, told_unread, spent, fresh, touched, news) = (None, None, false, true, true, ALL);
         Watch {
             token,
             interest,
-            origin,
+            kind,
             seen,
             has_ended: false,
             level,
@@ -201,7 +201,7 @@ impl Watch {
 
     /// Whether there may be an event of it.
     pub(super) fn is_armed(&self) -> bool {
-        !self.spent && !self.interest.is_parked()
+        !self.spent && !self.interest.is_none()
     }
 
     /// The events of one `select` have been heard.
@@ -211,7 +211,7 @@ impl Watch {
 
     /// Looks at what is true.
     pub(super) fn look(&mut self, fd: RawFd) -> c_short {
-        let (raw, unread) = (raw(fd), fstat::unread(fd));
+        let (raw, unread) = (raw(fd), fstat::bytes_readable(fd));
         let level = truth(raw, self.interest);
         self.news |= level & !self.level;
         if unread > self.unread && raw & POLLRDHUP == 0 && !self.has_ended {
@@ -229,16 +229,16 @@ impl Watch {
     }
 
     /// The engine was told of an operation.
-    pub(super) fn rearm(&mut self, direction: Direction) {
+    pub(super) fn rearm(&mut self, direction: IoDirection) {
         self.told &= match direction {
-            Direction::Read => !R,
-            Direction::Write => !W,
+            IoDirection::Read => !R,
+            IoDirection::Write => !W,
             // Nobody knows whether it wrote.
-            Direction::Either if self.interest == BOTH => {
+            IoDirection::Unknown if self.interest == BOTH => {
                 self.stop_seeing();
                 !R
             }
-            Direction::Either => !(R | W),
+            IoDirection::Unknown => !(R | W),
         };
     }
 
@@ -270,14 +270,14 @@ impl Watch {
     }
 
     /// What is owed, true and was not said.
-    pub(super) fn missing<T: Engine>(&self) -> Answers {
+    pub(super) fn missing<T: Selector>(&self) -> Answers {
         // A one-shot registration may say but one direction.
         let said = if self.interest.is_oneshot() && self.said != 0 { ALL } else { self.said };
         self.owed & self.level & Excuses::<T>::CERTAIN & !Excuses::<T>::hidden(self.raw) & !said
     }
 
     /// Holds what was said against what was owed and what is true.
-    pub(super) fn end_wait<T: Engine>(&mut self, fd: RawFd, is_exact: bool) -> Result<(), String> {
+    pub(super) fn end_wait<T: Selector>(&mut self, fd: RawFd, is_exact: bool) -> Result<(), String> {
         let raw = self.look(fd);
         let missing = self.missing::<T>();
         let allowed = Excuses::<T>::allowed(raw, self.interest) | Excuses::<T>::allowed(self.raw, self.interest);
@@ -294,7 +294,7 @@ impl Watch {
         Err(format!("{fault}; poll(2) says {:#x} before and {raw:#x} after", self.raw))
     }
 
-    fn remember<T: Engine>(&mut self) {
+    fn remember<T: Selector>(&mut self) {
         self.news &= !self.said;
         (self.fresh, self.touched) = (false, false);
         if Excuses::<T>::POLL && self.said != 0 {

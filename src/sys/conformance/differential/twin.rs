@@ -10,11 +10,11 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use crate::interest::Interest;
-use crate::interest::Mode;
+use crate::interest::TriggerMode;
 use crate::sys::conformance::differential::model::{answers, names, Excuses, Watch, R, W};
 use crate::sys::conformance::differential::{Act, Amount, End, Kind};
 use crate::sys::conformance::{READ, WRITE};
-use crate::sys::selector::{Direction, Engine, Origin, Tie};
+use crate::sys::selector::{IoDirection, Registration, Selector, SourceKind};
 use crate::sys::unix::{pipe, syscall};
 use crate::token::Token;
 
@@ -48,9 +48,9 @@ fn expect_refusal(what: &str, result: io::Result<()>, kind: ErrorKind) -> Result
 }
 
 /// One twin.
-pub(super) struct Source<T: Engine> {
+pub(super) struct Source<T: Selector> {
     // Before the descriptor, as in `IoSource`.
-    tie: Option<T::Tie>,
+    registration: Option<T::Registration>,
     pub(super) watch: Option<Watch>,
     pub(super) kind: Kind,
     /// Reading was shut down here.
@@ -59,11 +59,11 @@ pub(super) struct Source<T: Engine> {
     theirs: Option<File>,
 }
 
-impl<T: Engine> Source<T> {
+impl<T: Selector> Source<T> {
     pub(super) fn new(kind: Kind) -> Source<T> {
         let (ours, theirs) = open(kind).unwrap();
         let (ours, theirs) = (File::from(ours), Some(File::from(theirs)));
-        Source { tie: None, watch: None, kind, has_ended: false, ours, theirs }
+        Source { registration: None, watch: None, kind, has_ended: false, ours, theirs }
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -72,14 +72,14 @@ impl<T: Engine> Source<T> {
 
     pub(super) fn act(&mut self, engine: &T, token: usize, act: Act) -> Result<(), String> {
         match act {
-            Act::Register(interest, origin) => self.register(engine, Token(token), self.possible(interest), origin)?,
+            Act::Register(interest, kind) => self.register(engine, Token(token), self.possible(interest), kind)?,
             Act::Reregister(interest) => self.reregister(engine, Token(token), self.possible(interest))?,
             Act::Deregister => self.deregister(engine)?,
             Act::Release => self.release(engine),
-            Act::Read(end, amount) => self.transfer(end, Direction::Read, amount),
-            Act::Write(end, amount) => self.transfer(end, Direction::Write, amount),
-            Act::TryIo => self.transfer(End::Ours, Direction::Either, Amount::Bytes(16)),
-            Act::Shortage => self.done(Direction::Either, Err(io::Error::from_raw_os_error(libc::EMFILE))),
+            Act::Read(end, amount) => self.transfer(end, IoDirection::Read, amount),
+            Act::Write(end, amount) => self.transfer(end, IoDirection::Write, amount),
+            Act::TryIo => self.transfer(End::Ours, IoDirection::Unknown, Amount::Bytes(16)),
+            Act::Shortage => self.done(IoDirection::Unknown, Err(io::Error::from_raw_os_error(libc::EMFILE))),
             // Of a pipe, or of one whose peer has gone, nothing is shut down.
             Act::Shutdown(end, how) => {
                 let result = self.file(end).map(|file| SockRef::from(file).shutdown(how));
@@ -105,16 +105,16 @@ impl<T: Engine> Source<T> {
             _ => return interest,
         };
         match interest.mode() {
-            Mode::Parked => interest,
-            Mode::OneShot => direction.oneshot(),
-            Mode::Edge | Mode::Level => direction,
+            TriggerMode::Disabled => interest,
+            TriggerMode::OneShot => direction.oneshot(),
+            TriggerMode::Edge | TriggerMode::Level => direction,
         }
     }
 
-    fn can(&self, end: End, direction: Direction) -> bool {
+    fn can(&self, end: End, direction: IoDirection) -> bool {
         match self.kind {
-            Kind::Reader => (end == End::Ours) == (direction != Direction::Write),
-            Kind::Writer => (end == End::Ours) == (direction == Direction::Write),
+            Kind::Reader => (end == End::Ours) == (direction != IoDirection::Write),
+            Kind::Writer => (end == End::Ours) == (direction == IoDirection::Write),
             _ => true,
         }
     }
@@ -127,38 +127,39 @@ impl<T: Engine> Source<T> {
         }
     }
 
-    fn register(&mut self, engine: &T, token: Token, interest: Interest, origin: Origin) -> Result<(), String> {
+    fn register(&mut self, engine: &T, token: Token, interest: Interest, kind: SourceKind) -> Result<(), String> {
         let fd = self.fd();
         if self.watch.is_some() {
             if !Excuses::<T>::refuses_twice(fd) {
                 return Ok(());
             }
-            let result = engine.register(fd, token, interest, Origin::Bare).map(|tie| _ = tie.release());
+            let result =
+                engine.register(fd, token, interest, SourceKind::RawFd).map(|registration| _ = registration.detach());
             return expect_refusal("register", result, ErrorKind::AlreadyExists);
         }
-        let tie = engine.register(fd, token, interest, origin).map_err(|error| format!("register: {error}"))?;
-        if origin == Origin::Bare {
-            let _ = tie.release();
+        let registration = engine.register(fd, token, interest, kind).map_err(|error| format!("register: {error}"))?;
+        if kind == SourceKind::RawFd {
+            let _ = registration.detach();
         } else {
-            self.tie = Some(tie);
+            self.registration = Some(registration);
         }
-        self.watch = Some(Watch::new(token.0, interest, origin, origin != Origin::Bare));
+        self.watch = Some(Watch::new(token.0, interest, kind, kind != SourceKind::RawFd));
         Ok(())
     }
 
     fn reregister(&mut self, engine: &T, token: Token, interest: Interest) -> Result<(), String> {
         let fd = self.fd();
         let Some(watch) = &mut self.watch else {
-            let result = engine.reregister(fd, token, interest, Origin::Bare);
+            let result = engine.reregister(fd, token, interest, SourceKind::RawFd);
             return expect_refusal("reregister", result, ErrorKind::NotFound);
         };
-        let origin = self.tie.as_ref().map_or(watch.origin, |tie| tie.origin(watch.origin));
-        let result = engine.reregister(fd, token, interest, origin);
-        if let (Ok(()), Some(tie)) = (&result, &mut self.tie) {
-            tie.set_interest(interest);
+        let kind = self.registration.as_ref().map_or(watch.kind, |registration| registration.source_kind(watch.kind));
+        let result = engine.reregister(fd, token, interest, kind);
+        if let (Ok(()), Some(registration)) = (&result, &mut self.registration) {
+            registration.set_interest(interest);
         }
         match result {
-            Ok(()) => *watch = Watch::new(token.0, interest, watch.origin, watch.seen),
+            Ok(()) => *watch = Watch::new(token.0, interest, watch.kind, watch.seen),
             Err(error) if error.kind() == ErrorKind::NotFound && Excuses::<T>::may_forget(fd) => self.watch = None,
             Err(error) => return Err(format!("reregister: {error}")),
         }
@@ -168,11 +169,11 @@ impl<T: Engine> Source<T> {
     fn deregister(&mut self, engine: &T) -> Result<(), String> {
         let fd = self.fd();
         let Some(watch) = self.watch.take() else {
-            return expect_refusal("deregister", engine.deregister(fd, Origin::Bare), ErrorKind::NotFound);
+            return expect_refusal("deregister", engine.deregister(fd, SourceKind::RawFd), ErrorKind::NotFound);
         };
-        let origin = self.tie.as_ref().map_or(watch.origin, |tie| tie.origin(watch.origin));
-        let result = engine.deregister(fd, origin);
-        self.tie = None;
+        let kind = self.registration.as_ref().map_or(watch.kind, |registration| registration.source_kind(watch.kind));
+        let result = engine.deregister(fd, kind);
+        self.registration = None;
         match result {
             Err(error) if error.kind() == ErrorKind::NotFound && Excuses::<T>::may_forget(fd) => Ok(()),
             result => result.map_err(|error| format!("deregister: {error}")),
@@ -180,21 +181,21 @@ impl<T: Engine> Source<T> {
     }
 
     fn release(&mut self, engine: &T) {
-        if let (Some(tie), Some(watch)) = (self.tie.take(), &mut self.watch) {
-            if let Some((fd, interest)) = tie.release() {
+        if let (Some(registration), Some(watch)) = (self.registration.take(), &mut self.watch) {
+            if let Some((fd, interest)) = registration.detach() {
                 engine.detach(fd, interest);
             }
             watch.stop_seeing();
-            watch.origin = Origin::Bare;
+            watch.kind = SourceKind::RawFd;
         }
     }
 
     /// Reads or writes, once or until there is no more.
-    fn transfer(&mut self, end: End, direction: Direction, amount: Amount) {
+    fn transfer(&mut self, end: End, direction: IoDirection, amount: Amount) {
         let mut buffer = vec![0; if let Amount::Bytes(bytes) = amount { bytes } else { 1 << 16 }];
         while self.can(end, direction) {
             let Some(mut file) = self.file(end) else { return };
-            let result = if direction == Direction::Write { file.write(&buffer) } else { file.read(&mut buffer) };
+            let result = if direction == IoDirection::Write { file.write(&buffer) } else { file.read(&mut buffer) };
             let is_last = !matches!((amount, &result), (Amount::All, Ok(1..)));
             if end == End::Ours {
                 self.done(direction, result);
@@ -206,20 +207,20 @@ impl<T: Engine> Source<T> {
     }
 
     /// As `IoSource::read_stream` and `IoSource::done`.
-    fn done(&mut self, direction: Direction, result: io::Result<usize>) {
-        let (Some(tie), Some(watch)) = (&self.tie, &mut self.watch) else { return };
+    fn done(&mut self, direction: IoDirection, result: io::Result<usize>) {
+        let (Some(registration), Some(watch)) = (&self.registration, &mut self.watch) else { return };
         match result {
-            Ok(0) if direction == Direction::Read => tie.rearm_ended(),
+            Ok(0) if direction == IoDirection::Read => registration.rearm_ended(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                tie.rearm_blocked(direction);
+                registration.rearm_blocked(direction);
                 watch.rearm(direction);
             }
-            Err(error) if syscall::is_shortage(&error) => {
-                tie.doubt();
+            Err(error) if syscall::is_resource_exhausted(&error) => {
+                registration.probe_instead();
                 watch.stop_seeing();
             }
             _ => {
-                tie.rearm(direction);
+                registration.rearm(direction);
                 watch.rearm(direction);
             }
         }
@@ -227,8 +228,8 @@ impl<T: Engine> Source<T> {
 
     /// Ends the registration first only where closing does not.
     pub(super) fn close(self, engine: &T) {
-        if let Some(watch) = self.watch.as_ref().filter(|watch| Excuses::<T>::misses_closing(self.fd(), watch.origin)) {
-            let _ = engine.deregister(self.fd(), watch.origin);
+        if let Some(watch) = self.watch.as_ref().filter(|watch| Excuses::<T>::misses_closing(self.fd(), watch.kind)) {
+            let _ = engine.deregister(self.fd(), watch.kind);
         }
     }
 

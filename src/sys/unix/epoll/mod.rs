@@ -13,23 +13,23 @@ use std::{fmt, io, mem};
 
 use crate::backend::Backend;
 use crate::interest::Interest;
-use crate::interest::Mode;
+use crate::interest::TriggerMode;
 use crate::sys::error::{already_exists, not_found, unsupported};
-use crate::sys::selector::{Engine, Number, Origin};
+use crate::sys::selector::{FdRegistration, Selector, SourceKind};
 use crate::sys::unix::poll_bits;
-use crate::sys::unix::poll_bits::Revents;
+use crate::sys::unix::poll_bits::PollBits;
 #[allow(unused_imports)] // Of `pwait2`, too.
 use crate::sys::unix::syscall::is_refused;
-use crate::sys::unix::syscall::{check, lock, whole_milliseconds};
-use crate::sys::unix::wake_fd::Notify;
+use crate::sys::unix::syscall::{cvt, lock, to_millis_ceil};
+use crate::sys::unix::wake_fd::WakeFd;
 use crate::token::Token;
 
 #[derive(Debug)]
-pub(crate) struct Epoll {
+pub(crate) struct EpollSelector {
     epoll: OwnedFd,
     /// The disabled registrations; made for the first of them.
-    parking: OnceLock<Parking>,
-    /// Whether an event of a [probe](Epoll::probe) may be reported.
+    disabled: OnceLock<Parking>,
+    /// Whether an event of a [probe](EpollSelector::probe) may be reported.
     has_probed: AtomicBool,
     borrowed: Borrowed,
 }
@@ -64,8 +64,8 @@ impl Borrowed {
 
     /// Fails if a source that borrows has another source's registration before it.
     #[inline]
-    fn check(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
-        let is_borrowed = matches!(origin, Origin::Lent | Origin::Registered { is_borrowed: true, .. });
+    fn cvt(&self, fd: RawFd, kind: SourceKind) -> io::Result<()> {
+        let is_borrowed = matches!(kind, SourceKind::Borrowed | SourceKind::Registered { is_borrowed: true, .. });
         if is_borrowed && !lock(&self.numbers).contains(&fd) {
             return Err(not_found());
         }
@@ -83,7 +83,7 @@ struct Parking {
 
 fn create() -> io::Result<OwnedFd> {
     // SAFETY: no pointers.
-    let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    let epoll = cvt(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
     // SAFETY: the kernel has just made this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(epoll) })
 }
@@ -91,7 +91,7 @@ fn create() -> io::Result<OwnedFd> {
 // What a system call returns to is worth inlining: each return after it costs more than all else that is done here, for
 // the kernel leaves the processor's prediction of returns spoilt.
 #[inline(always)]
-fn control(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, events: u32, token: u64) -> io::Result<()> {
+fn epoll_ctl(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, events: u32, token: u64) -> io::Result<()> {
     // SAFETY: integers, and on Redox padding. Zeroes are a value of each.
     let mut event: libc::epoll_event = unsafe { mem::zeroed() };
     (event.events, event.u64) = (events, token);
@@ -120,7 +120,7 @@ const _: () = {
 };
 
 /// epoll_wait(2) refuses more: INT_MAX over the size of a record, which is 12 or 16 bytes.
-const MOST_EVENTS: usize = i32::MAX as usize / 16;
+const MAX_EVENTS: usize = i32::MAX as usize / 16;
 
 /// `EPOLLEXCLUSIVE`, where there is one.
 #[cfg(has_epollexclusive)]
@@ -134,9 +134,9 @@ fn mask(interest: Interest) -> io::Result<u32> {
         return Err(unsupported());
     }
     let mut mask = match interest.mode() {
-        Mode::Edge => libc::EPOLLET,
-        Mode::OneShot => libc::EPOLLONESHOT,
-        Mode::Level | Mode::Parked => 0,
+        TriggerMode::Edge => libc::EPOLLET,
+        TriggerMode::OneShot => libc::EPOLLONESHOT,
+        TriggerMode::Level | TriggerMode::Disabled => 0,
     };
     if interest.is_readable() {
         mask |= libc::EPOLLIN | libc::EPOLLRDHUP;
@@ -157,33 +157,33 @@ fn mask(interest: Interest) -> io::Result<u32> {
     Ok(mask as u32)
 }
 
-impl Epoll {
+impl EpollSelector {
     #[inline(always)]
-    fn control(&self, operation: libc::c_int, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
-        control(&self.epoll, operation, fd, events, token.0 as u64)
+    fn epoll_ctl(&self, operation: libc::c_int, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
+        epoll_ctl(&self.epoll, operation, fd, events, token.0 as u64)
     }
 
     /// Changes the queue of the disabled registrations; it holds none while it does not exist.
     fn control_parked(&self, operation: libc::c_int, fd: RawFd) -> io::Result<()> {
-        let parking = self.parking.get().ok_or_else(not_found)?;
-        control(&parking.queue, operation, fd, 0, 0)
+        let disabled = self.disabled.get().ok_or_else(not_found)?;
+        epoll_ctl(&disabled.queue, operation, fd, 0, 0)
     }
 
     /// Excludes other threads from moving a registration from one queue to the other, or from adding one of the same
     /// number to the other. `None` while there is one queue.
     fn lock_queues(&self) -> Option<MutexGuard<'_, ()>> {
-        self.parking.get().map(|parking| lock(&parking.lock))
+        self.disabled.get().map(|disabled| lock(&disabled.lock))
     }
 
     #[cold]
     fn create_parking(&self) -> io::Result<()> {
-        if self.parking.get().is_none() {
-            let _ = self.parking.set(Parking { queue: create()?, lock: Mutex::new(()) });
+        if self.disabled.get().is_none() {
+            let _ = self.disabled.set(Parking { queue: create()?, lock: Mutex::new(()) });
         }
         Ok(())
     }
 
-    fn park(&self, fd: RawFd) -> io::Result<()> {
+    fn add_disabled(&self, fd: RawFd) -> io::Result<()> {
         if fd == self.epoll.as_raw_fd() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
@@ -195,7 +195,7 @@ impl Epoll {
     fn register_parked(&self, fd: RawFd) -> io::Result<()> {
         self.create_parking()?;
         let _guard = self.lock_queues();
-        self.park(fd)?;
+        self.add_disabled(fd)?;
         self.probe(fd, libc::EPOLLONESHOT).map_err(|error| {
             let _ = self.control_parked(libc::EPOLL_CTL_DEL, fd);
             error
@@ -206,8 +206,8 @@ impl Epoll {
     /// deleted. `select` drops what bears the mark.
     fn probe(&self, fd: RawFd, flags: libc::c_int) -> io::Result<()> {
         self.has_probed.store(true, Ordering::SeqCst);
-        control(&self.epoll, libc::EPOLL_CTL_ADD, fd, flags as u32, mark())?;
-        self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0))
+        epoll_ctl(&self.epoll, libc::EPOLL_CTL_ADD, fd, flags as u32, mark())?;
+        self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0))
     }
 
     /// Registers a descriptor where there are two queues.
@@ -217,7 +217,7 @@ impl Epoll {
         if self.control_parked(libc::EPOLL_CTL_MOD, fd).is_ok() {
             return Err(already_exists());
         }
-        self.control(libc::EPOLL_CTL_ADD, fd, mask, token)
+        self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, mask, token)
     }
 
     /// The second queue was made, by another thread, while a descriptor was added to the first.
@@ -227,7 +227,7 @@ impl Epoll {
         if self.control_parked(libc::EPOLL_CTL_MOD, fd).is_err() {
             return Ok(());
         }
-        self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0))?;
+        self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0))?;
         Err(already_exists())
     }
 
@@ -235,14 +235,14 @@ impl Epoll {
     #[inline]
     fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         let mask = mask(interest)?;
-        if interest.is_parked() {
+        if interest.is_none() {
             return self.register_parked(fd);
         }
-        if self.parking.get().is_some() {
+        if self.disabled.get().is_some() {
             return self.register_beside_parked(fd, mask, token);
         }
-        self.control(libc::EPOLL_CTL_ADD, fd, mask, token)?;
-        match self.parking.get() {
+        self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, mask, token)?;
+        match self.disabled.get() {
             Some(_) => self.check_not_parked(fd),
             None => Ok(()),
         }
@@ -251,11 +251,11 @@ impl Epoll {
     /// Ends the registration, whichever queue it is in.
     #[inline]
     fn delete(&self, fd: RawFd) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0)).or_else(|error| self.delete_parked(fd, error))
+        self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0)).or_else(|error| self.delete_disabled(fd, error))
     }
 
     #[cold]
-    fn delete_parked(&self, fd: RawFd, error: io::Error) -> io::Result<()> {
+    fn delete_disabled(&self, fd: RawFd, error: io::Error) -> io::Result<()> {
         match error.kind() {
             io::ErrorKind::NotFound => self.control_parked(libc::EPOLL_CTL_DEL, fd),
             _ => Err(error),
@@ -265,22 +265,22 @@ impl Epoll {
     /// Changes a registration as the kernel cannot. A registration that moves from one queue to the other is added before
     /// it is deleted, so that a refused addition (`EMFILE`, `ENOMEM`, `ENOSPC`) leaves it as it was.
     #[cold]
-    fn replace(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+    fn delete_and_add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         let mask = mask(interest)?;
-        if interest.is_parked() {
+        if interest.is_none() {
             self.create_parking()?;
         }
         let _guard = self.lock_queues();
         let was_parked = self.control_parked(libc::EPOLL_CTL_MOD, fd).is_ok();
-        match (was_parked, interest.is_parked()) {
+        match (was_parked, interest.is_none()) {
             (true, true) => Ok(()),
             (true, false) => {
-                self.control(libc::EPOLL_CTL_ADD, fd, mask, token)?;
+                self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, mask, token)?;
                 self.control_parked(libc::EPOLL_CTL_DEL, fd)
             }
             (false, true) => {
-                self.park(fd)?;
-                self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0)).map_err(|error| {
+                self.add_disabled(fd)?;
+                self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0)).map_err(|error| {
                     let _ = self.control_parked(libc::EPOLL_CTL_DEL, fd);
                     error
                 })
@@ -293,8 +293,8 @@ impl Epoll {
                         result => return result.and_then(|()| Err(not_found())),
                     }
                 }
-                self.control(libc::EPOLL_CTL_DEL, fd, 0, Token(0))?;
-                self.control(libc::EPOLL_CTL_ADD, fd, mask, token)
+                self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0))?;
+                self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, mask, token)
             }
         }
     }
@@ -302,10 +302,10 @@ impl Epoll {
     #[inline]
     fn wait(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
-        let room = events.capacity().min(MOST_EVENTS);
+        let max_events = events.capacity().min(MAX_EVENTS);
         let records = events.as_mut_ptr().cast::<libc::epoll_event>();
-        // SAFETY: `EpollEvent` is transparent over `epoll_event`, and there is room for that many.
-        let n = unsafe { wait(self.epoll.as_raw_fd(), records, room, timeout) }?;
+        // SAFETY: `EpollEvent` is transparent over `epoll_event`, and there is max_events for that many.
+        let n = unsafe { wait(self.epoll.as_raw_fd(), records, max_events, timeout) }?;
         // SAFETY: the kernel has written the first `n` records, and `n` is at most the capacity.
         unsafe { events.set_len(n) };
         Ok(())
@@ -342,17 +342,17 @@ fn drop_marked(events: &mut Vec<EpollEvent>) -> bool {
     count > 0 && events.is_empty()
 }
 
-impl Engine for Epoll {
+impl Selector for EpollSelector {
     const BACKEND: Backend = Backend::Epoll;
 
     type Event = EpollEvent;
-    type Tie = Number;
-    type Waker = Waker;
+    type Registration = FdRegistration;
+    type WakeHandle = WakeHandle;
 
-    fn new() -> io::Result<Epoll> {
-        Ok(Epoll {
+    fn new() -> io::Result<EpollSelector> {
+        Ok(EpollSelector {
             epoll: create()?,
-            parking: OnceLock::new(),
+            disabled: OnceLock::new(),
             has_probed: AtomicBool::new(false),
             borrowed: Borrowed::default(),
         })
@@ -372,32 +372,32 @@ impl Engine for Epoll {
     }
 
     #[inline(always)]
-    fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Number> {
+    fn register(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<FdRegistration> {
         self.add(fd, token, interest)?;
-        self.borrowed.set(fd, origin == Origin::Lent);
-        Ok(Number::of(fd, interest, origin))
+        self.borrowed.set(fd, kind == SourceKind::Borrowed);
+        Ok(FdRegistration::of(fd, interest, kind))
     }
 
     #[inline(always)]
-    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
+    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<()> {
         let mask = mask(interest)?;
-        self.borrowed.check(fd, origin)?;
-        if interest.is_parked() || interest.is_exclusive() {
-            return self.replace(fd, token, interest);
+        self.borrowed.cvt(fd, kind)?;
+        if interest.is_none() || interest.is_exclusive() {
+            return self.delete_and_add(fd, token, interest);
         }
-        self.control(libc::EPOLL_CTL_MOD, fd, mask, token).or_else(|error| {
+        self.epoll_ctl(libc::EPOLL_CTL_MOD, fd, mask, token).or_else(|error| {
             // It is parked, or not registered; or it is exclusive, which cannot be changed.
             let is_exclusive = EXCLUSIVE.is_some() && error.raw_os_error() == Some(libc::EINVAL);
             match error.kind() == io::ErrorKind::NotFound || is_exclusive {
-                true => self.replace(fd, token, interest),
+                true => self.delete_and_add(fd, token, interest),
                 false => Err(error),
             }
         })
     }
 
     #[inline(always)]
-    fn deregister(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
-        self.borrowed.check(fd, origin)?;
+    fn deregister(&self, fd: RawFd, kind: SourceKind) -> io::Result<()> {
+        self.borrowed.cvt(fd, kind)?;
         self.delete(fd)?;
         self.borrowed.set(fd, false);
         Ok(())
@@ -407,34 +407,34 @@ impl Engine for Epoll {
         self.borrowed.set(fd, false);
     }
 
-    fn add_waker(&self, token: Token) -> io::Result<Waker> {
-        let notify = Notify::new()?;
+    fn add_waker(&self, token: Token) -> io::Result<WakeHandle> {
+        let notify = WakeFd::new()?;
         #[cfg(epoll_mod_requeues)]
         let events = {
-            notify.signal()?;
+            notify.notify()?;
             0
         };
         #[cfg(not(epoll_mod_requeues))]
         let events = libc::EPOLLIN as u32;
-        self.control(libc::EPOLL_CTL_ADD, notify.as_raw_fd(), events | libc::EPOLLET as u32, token)?;
-        Ok(Waker { notify, token })
+        self.epoll_ctl(libc::EPOLL_CTL_ADD, notify.as_raw_fd(), events | libc::EPOLLET as u32, token)?;
+        Ok(WakeHandle { notify, token })
     }
 
     #[inline]
-    fn wake(&self, waker: &Waker) -> io::Result<()> {
+    fn wake(&self, waker: &WakeHandle) -> io::Result<()> {
         #[cfg(epoll_mod_requeues)]
         {
             let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
-            self.control(libc::EPOLL_CTL_MOD, waker.notify.as_raw_fd(), events, waker.token)
+            self.epoll_ctl(libc::EPOLL_CTL_MOD, waker.notify.as_raw_fd(), events, waker.token)
         }
         #[cfg(not(epoll_mod_requeues))]
         {
-            waker.notify.signal()
+            waker.notify.notify()
         }
     }
 
     // Closing it is all. A forked child shares the queue: were it to deregister its copy, the parent's would be gone.
-    fn remove_waker(&self, _: &Waker) {}
+    fn remove_waker(&self, _: &WakeHandle) {}
 }
 
 /// A descriptor that nobody drains, edge-triggered.
@@ -444,13 +444,13 @@ impl Engine for Epoll {
 /// and the event is among them, or after, and it is one of the next wait. Several are one event. (ep_modify() in Linux's
 /// fs/eventpoll.c.) Elsewhere a wake is a write, and each is an edge.
 #[derive(Debug)]
-pub(crate) struct Waker {
-    notify: Notify,
+pub(crate) struct WakeHandle {
+    notify: WakeFd,
     #[allow(dead_code)] // Where a wake is a write.
     token: Token,
 }
 
-impl AsFd for Epoll {
+impl AsFd for EpollSelector {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
@@ -461,7 +461,7 @@ impl AsFd for Epoll {
 #[repr(transparent)]
 pub struct EpollEvent(libc::epoll_event);
 
-impl Revents for EpollEvent {
+impl PollBits for EpollEvent {
     const RDHUP: u32 = libc::EPOLLRDHUP as u32;
     const NAME: &'static str = "epoll_event";
 
@@ -482,23 +482,23 @@ impl fmt::Debug for EpollEvent {
 
 /// # Safety
 ///
-/// There must be room for `room` records at `records`.
+/// There must be max_events for `max_events` records at `records`.
 #[inline]
 unsafe fn wait(
     epoll: RawFd,
     records: *mut libc::epoll_event,
-    room: usize,
+    max_events: usize,
     timeout: Option<Duration>,
 ) -> io::Result<usize> {
     if let Some(timeout) = timeout.filter(|timeout| timeout.subsec_nanos() % 1_000_000 != 0) {
         // SAFETY: the caller's promise.
-        if let Some(result) = unsafe { pwait2(epoll, records, room, timeout) } {
+        if let Some(result) = unsafe { pwait2(epoll, records, max_events, timeout) } {
             return result;
         }
     }
-    let timeout = timeout.map_or(-1, whole_milliseconds);
+    let timeout = timeout.map_or(-1, to_millis_ceil);
     // SAFETY: the caller's promise.
-    check(unsafe { libc::epoll_wait(epoll, records, room as libc::c_int, timeout) }).map(|n| n as usize)
+    cvt(unsafe { libc::epoll_wait(epoll, records, max_events as libc::c_int, timeout) }).map(|n| n as usize)
 }
 
 /// epoll_pwait2(2), where the kernel has it: a timeout in nanoseconds. Called by number, for musl and older Androids
@@ -506,12 +506,12 @@ unsafe fn wait(
 ///
 /// # Safety
 ///
-/// There must be room for `room` records at `records`.
+/// There must be max_events for `max_events` records at `records`.
 #[cold]
 unsafe fn pwait2(
     epoll: RawFd,
     records: *mut libc::epoll_event,
-    room: usize,
+    max_events: usize,
     timeout: Duration,
 ) -> Option<io::Result<usize>> {
     #[cfg(has_epoll_pwait2)]
@@ -521,20 +521,20 @@ unsafe fn pwait2(
         struct KernelTimespec(i64, i64);
 
         /// Whether the kernel (before Linux 5.11), or a seccomp filter that is older than the call, has refused it.
-        static MISSING: AtomicBool = AtomicBool::new(false);
+        static UNSUPPORTED: AtomicBool = AtomicBool::new(false);
 
-        if MISSING.load(Ordering::Relaxed) {
+        if UNSUPPORTED.load(Ordering::Relaxed) {
             return None;
         }
         let timeout = KernelTimespec(timeout.as_secs() as i64, i64::from(timeout.subsec_nanos()));
         let no_mask = std::ptr::null::<libc::sigset_t>();
         // SAFETY: the caller's promise; `timeout` outlives the call; a null signal mask changes none.
         let n = unsafe {
-            libc::syscall(libc::SYS_epoll_pwait2, epoll, records, room as libc::c_int, &timeout, no_mask, 0_usize)
+            libc::syscall(libc::SYS_epoll_pwait2, epoll, records, max_events as libc::c_int, &timeout, no_mask, 0_usize)
         };
-        match check(n as libc::c_int) {
+        match cvt(n as libc::c_int) {
             Err(error) if is_refused(&error) => {
-                MISSING.store(true, Ordering::Relaxed);
+                UNSUPPORTED.store(true, Ordering::Relaxed);
                 None
             }
             result => Some(result.map(|n| n as usize)),
@@ -542,7 +542,7 @@ unsafe fn pwait2(
     }
     #[cfg(not(has_epoll_pwait2))]
     {
-        let _ = (epoll, records, room, timeout);
+        let _ = (epoll, records, max_events, timeout);
         None
     }
 }

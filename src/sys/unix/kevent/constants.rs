@@ -10,9 +10,9 @@ use crate::sys::unix::kevent::{RawFilter, RawFlags};
 
 /// Not there: the system lacks it, or `libc` does (OpenBSD's `NOTE_SECONDS` and `NOTE_ABSTIME`, NetBSD's `NOTE_OPEN`
 /// and the like are younger than it).
-const NO: i64 = i64::MIN;
+const ABSENT: i64 = i64::MIN;
 
-const SYSTEM: usize = if cfg!(target_vendor = "apple") {
+const COLUMN: usize = if cfg!(target_vendor = "apple") {
     0
 } else if cfg!(target_os = "freebsd") {
     1
@@ -28,10 +28,10 @@ const SYSTEM: usize = if cfg!(target_vendor = "apple") {
 
 /// The bits of a row on the system at hand; none if it is not there.
 const fn bits(row: [i64; 6]) -> u32 {
-    if row[SYSTEM] == NO {
+    if row[COLUMN] == ABSENT {
         0
     } else {
-        row[SYSTEM] as u32
+        row[COLUMN] as u32
     }
 }
 
@@ -65,7 +65,7 @@ macro_rules! constant {
 /// Goes through the columns of a row.
 macro_rules! columns {
     ($set:ident $name:ident $c:ident $doc:tt () $(,)?) => {};
-    ($set:ident $name:ident $c:ident $doc:tt ($system:ident $($systems:ident)*) NO $(, $($values:tt)*)?) => {
+    ($set:ident $name:ident $c:ident $doc:tt ($system:ident $($systems:ident)*) ABSENT $(, $($values:tt)*)?) => {
         columns! { $set $name $c $doc ($($systems)*) $($($values)*)? }
     };
     (
@@ -105,29 +105,29 @@ macro_rules! u32 {
 macro_rules! i64 {
     ($row:expr) => {{
         let row: [i64; 6] = $row;
-        row[SYSTEM]
+        row[COLUMN]
     }};
 }
 
 matrix! {
-    Filter FILTERS i64 {
+    Filter HAS_FILTERS i64 {
         READ EVFILT_READ [-1, -1, -1, 0, -1, -1] "a descriptor can be read.";
         WRITE EVFILT_WRITE [-2, -2, -2, 1, -2, -2] "a descriptor can be written.";
-        AIO EVFILT_AIO [-3, -3, -3, 2, -3, NO] "an asynchronous operation; FreeBSD's aio(4) adds it.";
+        AIO EVFILT_AIO [-3, -3, -3, 2, -3, ABSENT] "an asynchronous operation; FreeBSD's aio(4) adds it.";
         VNODE EVFILT_VNODE [-4, -4, -4, 3, -4, -4] "a file was changed, renamed, deleted.";
         PROC EVFILT_PROC [-5, -5, -5, 4, -5, -5] "a process exited, forked, ran a program.";
         SIGNAL EVFILT_SIGNAL [-6, -6, -6, 5, -6, -6] "a signal was sent to the process.";
         TIMER EVFILT_TIMER [-7, -7, -7, 6, -7, -7] "time has passed.";
-        PROCDESC EVFILT_PROCDESC [NO, -8, NO, NO, NO, NO] "a process of pdfork(2) exited.";
-        MACHPORT EVFILT_MACHPORT [-8, NO, NO, NO, NO, NO] "a Mach port has a message.";
-        DEVICE EVFILT_DEVICE [NO, NO, NO, NO, -8, NO] "a device changed.";
-        FS EVFILT_FS [-9, -9, -10, 7, NO, NO] "something was mounted or unmounted.";
-        LIO EVFILT_LIO [NO, -10, NO, NO, NO, NO] "a list of asynchronous operations; lio_listio(2) adds it.";
+        PROCDESC EVFILT_PROCDESC [ABSENT, -8, ABSENT, ABSENT, ABSENT, ABSENT] "a process of pdfork(2) exited.";
+        MACHPORT EVFILT_MACHPORT [-8, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "a Mach port has a message.";
+        DEVICE EVFILT_DEVICE [ABSENT, ABSENT, ABSENT, ABSENT, -8, ABSENT] "a device changed.";
+        FS EVFILT_FS [-9, -9, -10, 7, ABSENT, ABSENT] "something was mounted or unmounted.";
+        LIO EVFILT_LIO [ABSENT, -10, ABSENT, ABSENT, ABSENT, ABSENT] "a list of asynchronous operations; lio_listio(2) adds it.";
         USER EVFILT_USER [-10, -11, -9, 8, -10, -11] "the program triggered it.";
-        VM EVFILT_VM [-12, NO, NO, NO, NO, NO] "memory pressure; macOS refuses it today.";
-        SENDFILE EVFILT_SENDFILE [NO, -12, NO, NO, NO, NO] "the kernel's own.";
-        EMPTY EVFILT_EMPTY [NO, -13, NO, 9, NO, NO] "all that was written to a socket has been acknowledged.";
-        EXCEPT EVFILT_EXCEPT [-15, NO, -8, NO, -9, NO] "urgent data arrived at a socket.";
+        VM EVFILT_VM [-12, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "memory pressure; macOS refuses it today.";
+        SENDFILE EVFILT_SENDFILE [ABSENT, -12, ABSENT, ABSENT, ABSENT, ABSENT] "the kernel's own.";
+        EMPTY EVFILT_EMPTY [ABSENT, -13, ABSENT, 9, ABSENT, ABSENT] "all that was written to a socket has been acknowledged.";
+        EXCEPT EVFILT_EXCEPT [-15, ABSENT, -8, ABSENT, -9, ABSENT] "urgent data arrived at a socket.";
     }
     // A name of several bits comes before theirs.
     Flags FLAGS u32 {
@@ -138,31 +138,31 @@ matrix! {
         ONESHOT EV_ONESHOT [0x10, 0x10, 0x10, 0x10, 0x10, 0x10] "deletes it after its first event.";
         CLEAR EV_CLEAR [0x20, 0x20, 0x20, 0x20, 0x20, 0x20] "resets its state when an event was returned: an edge.";
         RECEIPT EV_RECEIPT [0x40, 0x40, 0x40, 0x40, 0x40, 0x40] "answers with a receipt, also if all went well.";
-        DISPATCH2 EV_DISPATCH2 [0x180, NO, NO, NO, NO, NO] "`EV_DISPATCH` and `EV_UDATA_SPECIFIC`.";
+        DISPATCH2 EV_DISPATCH2 [0x180, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "`EV_DISPATCH` and `EV_UDATA_SPECIFIC`.";
         DISPATCH EV_DISPATCH [0x80, 0x80, 0x80, 0x80, 0x80, 0x80] "disables it after an event.";
-        UDATA_SPECIFIC EV_UDATA_SPECIFIC [0x100, NO, NO, NO, NO, NO] "`udata` is part of what identifies it.";
-        FORCEONESHOT EV_FORCEONESHOT [NO, 0x100, NO, NO, NO, NO] "makes it fire, once.";
-        VANISHED EV_VANISHED [0x200, NO, NO, NO, NO, NO] "reports that the descriptor was closed.";
-        KEEPUDATA EV_KEEPUDATA [NO, 0x200, NO, NO, NO, NO] "leaves `udata` as it is.";
-        HUP EV_HUP [NO, NO, 0x800, NO, NO, NO] "in an event: both directions have ended.";
-        NODATA EV_NODATA [NO, NO, 0x1000, NO, NO, NO] "in an event: the end, and nothing left to read.";
-        DROP EV_DROP [NO, 0x1000, NO, NO, NO, NO] "the kernel's own.";
-        POLL EV_POLL [0x1000, NO, NO, NO, NO, NO] "`EVFILT_READ` and `WRITE`: as for poll(2).";
-        FLAG0 EV_FLAG0 [0x1000, NO, NO, NO, NO, NO] "the filter says what.";
-        OOBAND EV_OOBAND [0x2000, NO, NO, NO, NO, NO] "`EVFILT_READ`: there is urgent data.";
+        UDATA_SPECIFIC EV_UDATA_SPECIFIC [0x100, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "`udata` is part of what identifies it.";
+        FORCEONESHOT EV_FORCEONESHOT [ABSENT, 0x100, ABSENT, ABSENT, ABSENT, ABSENT] "makes it fire, once.";
+        VANISHED EV_VANISHED [0x200, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "reports that the descriptor was closed.";
+        KEEPUDATA EV_KEEPUDATA [ABSENT, 0x200, ABSENT, ABSENT, ABSENT, ABSENT] "leaves `udata` as it is.";
+        HUP EV_HUP [ABSENT, ABSENT, 0x800, ABSENT, ABSENT, ABSENT] "in an event: both directions have ended.";
+        NODATA EV_NODATA [ABSENT, ABSENT, 0x1000, ABSENT, ABSENT, ABSENT] "in an event: the end, and nothing left to read.";
+        DROP EV_DROP [ABSENT, 0x1000, ABSENT, ABSENT, ABSENT, ABSENT] "the kernel's own.";
+        POLL EV_POLL [0x1000, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "`EVFILT_READ` and `WRITE`: as for poll(2).";
+        FLAG0 EV_FLAG0 [0x1000, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "the filter says what.";
+        OOBAND EV_OOBAND [0x2000, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "`EVFILT_READ`: there is urgent data.";
         FLAG1 EV_FLAG1 [0x2000, 0x2000, 0x2000, 0x2000, 0x2000, 0x2000] "the filter says what.";
         ERROR EV_ERROR [0x4000, 0x4000, 0x4000, 0x4000, 0x4000, 0x4000]
             "in what comes back: a receipt; `data` is the error number.";
-        FLAG2 EV_FLAG2 [NO, 0x4000, NO, NO, NO, NO] "the kernel's own.";
+        FLAG2 EV_FLAG2 [ABSENT, 0x4000, ABSENT, ABSENT, ABSENT, ABSENT] "the kernel's own.";
         EOF EV_EOF [0x8000, 0x8000, 0x8000, 0x8000, 0x8000, 0x8000]
             "in an event: the end; of a socket, `fflags` is its error number.";
         SYSFLAGS EV_SYSFLAGS [0xf000, 0xf000, 0xf800, 0xf000, 0xf800, 0xf000] "those that a change cannot set.";
     }
     IoNotes IO_NOTES u32 {
         LOWAT NOTE_LOWAT [0x1, 0x1, 0x1, 0x1, 0x1, 0x1] "`data` is how many bytes there have to be.";
-        OOB NOTE_OOB [0x2, NO, 0x2, NO, 0x4, NO] "`EVFILT_EXCEPT`: urgent data.";
-        EOF NOTE_EOF [NO, NO, NO, NO, 0x2, NO] "also at the end of a file.";
-        FILE_POLL NOTE_FILE_POLL [NO, 0x2, NO, NO, NO, NO] "a file is always ready, as for poll(2).";
+        OOB NOTE_OOB [0x2, ABSENT, 0x2, ABSENT, 0x4, ABSENT] "`EVFILT_EXCEPT`: urgent data.";
+        EOF NOTE_EOF [ABSENT, ABSENT, ABSENT, ABSENT, 0x2, ABSENT] "also at the end of a file.";
+        FILE_POLL NOTE_FILE_POLL [ABSENT, 0x2, ABSENT, ABSENT, ABSENT, ABSENT] "a file is always ready, as for poll(2).";
     }
     VnodeNotes VNODE_NOTES u32 {
         DELETE NOTE_DELETE [0x1, 0x1, 0x1, 0x1, 0x1, 0x1] "it was unlinked.";
@@ -171,48 +171,48 @@ matrix! {
         ATTRIB NOTE_ATTRIB [0x8, 0x8, 0x8, 0x8, 0x8, 0x8] "its attributes changed.";
         LINK NOTE_LINK [0x10, 0x10, 0x10, 0x10, 0x10, 0x10] "the number of its links changed.";
         RENAME NOTE_RENAME [0x20, 0x20, 0x20, 0x20, 0x20, 0x20] "it was renamed.";
-        REVOKE NOTE_REVOKE [0x40, 0x40, 0x40, 0x40, 0x40, NO] "revoke(2), or its file system was unmounted.";
-        NONE NOTE_NONE [0x80, NO, NO, NO, NO, NO] "the test event.";
-        OPEN NOTE_OPEN [NO, 0x80, NO, NO, NO, NO] "it was opened.";
-        TRUNCATE NOTE_TRUNCATE [NO, NO, NO, NO, 0x80, 0x80] "it was truncated.";
-        CLOSE NOTE_CLOSE [NO, 0x100, NO, NO, NO, NO] "it was closed by one that could only read it.";
-        FUNLOCK NOTE_FUNLOCK [0x100, NO, NO, NO, NO, NO] "it was unlocked.";
-        CLOSE_WRITE NOTE_CLOSE_WRITE [NO, 0x200, NO, NO, NO, NO] "it was closed by one that could write it.";
-        LEASE_DOWNGRADE NOTE_LEASE_DOWNGRADE [0x200, NO, NO, NO, NO, NO] "a lease is to be downgraded.";
-        READ NOTE_READ [NO, 0x400, NO, NO, NO, NO] "it was read.";
-        LEASE_RELEASE NOTE_LEASE_RELEASE [0x400, NO, NO, NO, NO, NO] "a lease is to be released.";
+        REVOKE NOTE_REVOKE [0x40, 0x40, 0x40, 0x40, 0x40, ABSENT] "revoke(2), or its file system was unmounted.";
+        NONE NOTE_NONE [0x80, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "the test event.";
+        OPEN NOTE_OPEN [ABSENT, 0x80, ABSENT, ABSENT, ABSENT, ABSENT] "it was opened.";
+        TRUNCATE NOTE_TRUNCATE [ABSENT, ABSENT, ABSENT, ABSENT, 0x80, 0x80] "it was truncated.";
+        CLOSE NOTE_CLOSE [ABSENT, 0x100, ABSENT, ABSENT, ABSENT, ABSENT] "it was closed by one that could only read it.";
+        FUNLOCK NOTE_FUNLOCK [0x100, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "it was unlocked.";
+        CLOSE_WRITE NOTE_CLOSE_WRITE [ABSENT, 0x200, ABSENT, ABSENT, ABSENT, ABSENT] "it was closed by one that could write it.";
+        LEASE_DOWNGRADE NOTE_LEASE_DOWNGRADE [0x200, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "a lease is to be downgraded.";
+        READ NOTE_READ [ABSENT, 0x400, ABSENT, ABSENT, ABSENT, ABSENT] "it was read.";
+        LEASE_RELEASE NOTE_LEASE_RELEASE [0x400, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "a lease is to be released.";
     }
     ProcNotes PROC_NOTES u32 {
         EXIT NOTE_EXIT [0x80000000, 0x80000000, 0x80000000, 0x80000000, 0x80000000, 0x80000000]
             "it exited; `data` is its status (Apple: if `NOTE_EXITSTATUS` was asked for).";
         FORK NOTE_FORK [0x40000000, 0x40000000, 0x40000000, 0x40000000, 0x40000000, 0x40000000] "it forked.";
         EXEC NOTE_EXEC [0x20000000, 0x20000000, 0x20000000, 0x20000000, 0x20000000, 0x20000000] "it ran a program.";
-        SIGNAL NOTE_SIGNAL [0x08000000, NO, NO, NO, NO, NO] "a signal was sent to it.";
-        EXITSTATUS NOTE_EXITSTATUS [0x04000000, NO, NO, NO, NO, NO] "with its status, of a child.";
-        EXIT_DETAIL NOTE_EXIT_DETAIL [0x02000000, NO, NO, NO, NO, NO] "with more about why.";
-        EXIT_DECRYPTFAIL NOTE_EXIT_DECRYPTFAIL [0x10000, NO, NO, NO, NO, NO] "its program could not be decrypted.";
-        EXIT_MEMORY NOTE_EXIT_MEMORY [0x20000, NO, NO, NO, NO, NO] "it was ended for want of memory.";
-        EXIT_CSERROR NOTE_EXIT_CSERROR [0x40000, NO, NO, NO, NO, NO] "its signature was not valid.";
+        SIGNAL NOTE_SIGNAL [0x08000000, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "a signal was sent to it.";
+        EXITSTATUS NOTE_EXITSTATUS [0x04000000, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "with its status, of a child.";
+        EXIT_DETAIL NOTE_EXIT_DETAIL [0x02000000, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "with more about why.";
+        EXIT_DECRYPTFAIL NOTE_EXIT_DECRYPTFAIL [0x10000, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "its program could not be decrypted.";
+        EXIT_MEMORY NOTE_EXIT_MEMORY [0x20000, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "it was ended for want of memory.";
+        EXIT_CSERROR NOTE_EXIT_CSERROR [0x40000, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "its signature was not valid.";
         TRACK NOTE_TRACK [0x1, 0x1, 0x1, 0x1, 0x1, 0x1] "follow its children; Apple and libkqueue do not.";
         TRACKERR NOTE_TRACKERR [0x2, 0x2, 0x2, 0x2, 0x2, 0x2] "a child could not be followed.";
         CHILD NOTE_CHILD [0x4, 0x4, 0x4, 0x4, 0x4, 0x4] "a child that is followed; `data` is its parent.";
-        EXIT_DETAIL_MASK NOTE_EXIT_DETAIL_MASK [0x70000, NO, NO, NO, NO, NO] "the bits that say why.";
+        EXIT_DETAIL_MASK NOTE_EXIT_DETAIL_MASK [0x70000, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "the bits that say why.";
         PDATAMASK NOTE_PDATAMASK [0xfffff, 0xfffff, 0xfffff, 0xfffff, 0xfffff, 0xfffff] "the bits of a process number.";
         PCTRLMASK NOTE_PCTRLMASK [0xfff00000, 0xf0000000, 0xf0000000, 0xf0000000, 0xf0000000, 0xf0000000]
             "the bits that say what happened.";
     }
     TimerNotes TIMER_NOTES u32 {
-        NSECONDS NOTE_NSECONDS [0x4, 0x8, NO, 0x3, NO, 0x4] "`data` is in nanoseconds.";
-        SECONDS NOTE_SECONDS [0x1, 0x1, NO, 0x1, NO, 0x1] "`data` is in seconds.";
-        MSECONDS NOTE_MSECONDS [NO, 0x2, NO, 0x0, NO, NO] "`data` is in milliseconds, as everywhere without a unit.";
-        USECONDS NOTE_USECONDS [0x2, 0x4, NO, 0x2, NO, 0x2] "`data` is in microseconds.";
-        ABSOLUTE NOTE_ABSOLUTE [0x8, NO, NO, NO, NO, 0x8] "`data` is a time since 1970.";
-        ABSTIME NOTE_ABSTIME [NO, 0x10, NO, 0x10, NO, NO] "`data` is a time since 1970.";
-        LEEWAY NOTE_LEEWAY [0x10, NO, NO, NO, NO, NO] "it may be late, by what only kevent64(2) can say.";
-        CRITICAL NOTE_CRITICAL [0x20, NO, NO, NO, NO, NO] "as punctually as possible.";
-        BACKGROUND NOTE_BACKGROUND [0x40, NO, NO, NO, NO, NO] "as late as saves energy.";
-        MACH_CONTINUOUS_TIME NOTE_MACH_CONTINUOUS_TIME [0x80, NO, NO, NO, NO, NO] "it runs while the system sleeps.";
-        MACHTIME NOTE_MACHTIME [0x100, NO, NO, NO, NO, NO] "`data` is in the units of mach_absolute_time.";
+        NSECONDS NOTE_NSECONDS [0x4, 0x8, ABSENT, 0x3, ABSENT, 0x4] "`data` is in nanoseconds.";
+        SECONDS NOTE_SECONDS [0x1, 0x1, ABSENT, 0x1, ABSENT, 0x1] "`data` is in seconds.";
+        MSECONDS NOTE_MSECONDS [ABSENT, 0x2, ABSENT, 0x0, ABSENT, ABSENT] "`data` is in milliseconds, as everywhere without a unit.";
+        USECONDS NOTE_USECONDS [0x2, 0x4, ABSENT, 0x2, ABSENT, 0x2] "`data` is in microseconds.";
+        ABSOLUTE NOTE_ABSOLUTE [0x8, ABSENT, ABSENT, ABSENT, ABSENT, 0x8] "`data` is a time since 1970.";
+        ABSTIME NOTE_ABSTIME [ABSENT, 0x10, ABSENT, 0x10, ABSENT, ABSENT] "`data` is a time since 1970.";
+        LEEWAY NOTE_LEEWAY [0x10, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "it may be late, by what only kevent64(2) can say.";
+        CRITICAL NOTE_CRITICAL [0x20, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "as punctually as possible.";
+        BACKGROUND NOTE_BACKGROUND [0x40, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "as late as saves energy.";
+        MACH_CONTINUOUS_TIME NOTE_MACH_CONTINUOUS_TIME [0x80, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "it runs while the system sleeps.";
+        MACHTIME NOTE_MACHTIME [0x100, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT] "`data` is in the units of mach_absolute_time.";
     }
     UserNotes USER_NOTES u32 {
         TRIGGER NOTE_TRIGGER [0x01000000, 0x01000000, 0x01000000, 0x01000000, 0x01000000, 0x01000000] "makes it fire.";
@@ -255,7 +255,7 @@ impl Filter {
 /// The name, or the number of one without.
 impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match FILTERS.iter().find(|(number, _)| *number == i64::from(self.0)) {
+        match HAS_FILTERS.iter().find(|(number, _)| *number == i64::from(self.0)) {
             Some((_, name)) => f.write_str(name),
             None => write!(f, "{:#x}", self.0),
         }
@@ -308,7 +308,7 @@ macro_rules! named {
             const NAMES: &'static [(u32, &'static str)] = $names;
 
             #[allow(clippy::unnecessary_cast)] // Flags have 16 bits but on NetBSD.
-            fn word(self) -> u32 {
+            fn as_u32(self) -> u32 {
                 self.0 as u32
             }
         }
@@ -364,7 +364,7 @@ mod tests {
         };
         let sets = [FLAGS, IO_NOTES, VNODE_NOTES, PROC_NOTES, TIMER_NOTES, USER_NOTES];
         let flags = sets.into_iter().flatten().map(|(bits, name)| (i64::from(*bits), *name));
-        let filters = FILTERS.iter().filter(|(number, _)| *number != NO).copied();
+        let filters = HAS_FILTERS.iter().filter(|(number, _)| *number != ABSENT).copied();
         let mut compared = 0;
         for (number, name) in filters.chain(flags).filter(|(number, _)| *number != 0) {
             assert_eq!(defined(&header, name), Some(number), "{name}");

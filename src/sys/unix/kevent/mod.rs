@@ -14,7 +14,7 @@ use std::time::Duration;
 use std::{fmt, io, mem, ptr};
 
 use crate::sys::unix::fork;
-use crate::sys::unix::syscall::{check, invalid, set_cloexec, timespec};
+use crate::sys::unix::syscall::{cvt, invalid_input, set_cloexec, timespec};
 
 pub use self::constants::{Filter, Flags, IoNotes, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
 
@@ -212,10 +212,10 @@ impl fmt::Debug for Kevent {
 }
 
 /// How many receipts a call may return: libkqueue has room for no more.
-pub(crate) const MOST_RECEIPTS: usize = if cfg!(target_os = "linux") { 512 } else { i32::MAX as usize };
+pub(crate) const MAX_RECEIPTS: usize = if cfg!(target_os = "linux") { 512 } else { i32::MAX as usize };
 
 /// The filter by which libkqueue is told where to find a function or a text; no kernel has one that takes pointers.
-pub(crate) const UNSAFE_FILTER: Option<Filter> =
+pub(crate) const POINTER_FILTER: Option<Filter> =
     // -12, which NetBSD's unsigned numbers cannot spell.
     if cfg!(target_os = "linux") { Some(Filter::from_raw(!11)) } else { None };
 
@@ -295,13 +295,13 @@ impl Kqueue {
     }
 
     /// Whether this is the process that made the queue. In a forked child the number may be another's by now.
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(crate) fn created_by_this_process(&self) -> bool {
         fork::is_current(self.generation)
     }
 
     /// The descriptor, in the process that made the queue. In a forked child the number may be that of another queue.
     pub(crate) fn queue(&self) -> io::Result<RawFd> {
-        if self.is_ours() {
+        if self.created_by_this_process() {
             return Ok(self.as_raw_fd());
         }
         Err(crate::sys::error::inherited())
@@ -337,7 +337,7 @@ impl AsRawFd for Kqueue {
 
 impl Drop for Kqueue {
     fn drop(&mut self) {
-        if self.is_ours() {
+        if self.created_by_this_process() {
             // SAFETY: dropped here, once, and not used after.
             unsafe { ManuallyDrop::drop(&mut self.fd) };
         }
@@ -349,12 +349,12 @@ fn kqueue() -> io::Result<OwnedFd> {
     #[cfg(any(target_os = "freebsd", target_os = "netbsd", target_os = "openbsd"))]
     if let Some(kqueue1) = kqueue1() {
         // SAFETY: no pointers.
-        let kq = check(unsafe { kqueue1(libc::O_CLOEXEC) })?;
+        let kq = cvt(unsafe { kqueue1(libc::O_CLOEXEC) })?;
         // SAFETY: the kernel has just made this descriptor, and nobody else has it.
         return Ok(unsafe { OwnedFd::from_raw_fd(kq) });
     }
     // SAFETY: no arguments.
-    let kq = check(unsafe { abi::kqueue() })?;
+    let kq = cvt(unsafe { abi::kqueue() })?;
     // SAFETY: as above.
     let kq = unsafe { OwnedFd::from_raw_fd(kq) };
     set_cloexec(kq.as_raw_fd())?;
@@ -387,7 +387,7 @@ fn kqueue1() -> Option<Kqueue1> {
 /// `changes` can be read and `events` written for as many records as said. There is room for as many events as there
 /// are changes, or for none and one change at most: DragonFly writes a receipt for each without looking. No record has
 /// a filter that takes one of its fields for a pointer.
-#[inline(always)] // Returning after a call of the kernel is dear: see `control` of epoll.
+#[inline(always)] // Returning after a call of the kernel is dear: see `epoll_ctl` of epoll.
 pub(crate) unsafe fn kevent(
     kq: RawFd,
     (changes, nchanges): (*const Kevent, usize),
@@ -395,7 +395,7 @@ pub(crate) unsafe fn kevent(
     timeout: Option<Duration>,
 ) -> io::Result<usize> {
     if nchanges > i32::MAX as usize {
-        return Err(invalid("kevent(2) counts changes in an `int`"));
+        return Err(invalid_input("kevent(2) counts changes in an `int`"));
     }
     let nevents = nevents.min(i32::MAX as usize);
     let timeout = timeout.map(timespec);
@@ -403,7 +403,7 @@ pub(crate) unsafe fn kevent(
     // SAFETY: the caller's promise; `Kevent` is transparent over `kevent`; `timeout` is null or points to a value that
     // outlives the call.
     let n = unsafe { abi::kevent(kq, changes.cast(), nchanges as _, events.cast(), nevents as _, timeout) };
-    check(n).map(|n| n as usize)
+    cvt(n).map(|n| n as usize)
 }
 
 /// The timeout of a call that returns receipts.
@@ -421,14 +421,14 @@ const CALL_REPORTS_FAILURE: bool = !cfg!(any(target_os = "dragonfly", target_os 
 ///
 /// The kernel collects no events in such a call. It returns fewer receipts than changes only if a signal arrived, and
 /// then every change has been applied (kqueue(2), FreeBSD: EINTR).
-#[inline(always)] // Returning after a call of the kernel is dear: see `control` of epoll.
-pub(crate) fn submit(kq: RawFd, changes: &mut [Kevent]) -> io::Result<&[Kevent]> {
+#[inline(always)] // Returning after a call of the kernel is dear: see `epoll_ctl` of epoll.
+pub(crate) fn apply_with_receipts(kq: RawFd, changes: &mut [Kevent]) -> io::Result<&[Kevent]> {
     let (records, len) = (changes.as_mut_ptr(), changes.len());
     if len == 0 {
         return Ok(&[]);
     }
     if CALL_REPORTS_FAILURE && len == 1 {
-        if let Err(error) = submit_one(kq, &changes[0]) {
+        if let Err(error) = apply_one(kq, &changes[0]) {
             changes[0] = changes[0].failed(error.raw_os_error().unwrap_or(libc::EIO));
         }
         return Ok(changes);
@@ -444,7 +444,7 @@ pub(crate) fn submit(kq: RawFd, changes: &mut [Kevent]) -> io::Result<&[Kevent]>
 
 /// Applies one change whose failure the call itself reports, there being no room for a receipt.
 #[inline(always)] // As above.
-pub(crate) fn submit_one(kq: RawFd, change: &Kevent) -> io::Result<()> {
+pub(crate) fn apply_one(kq: RawFd, change: &Kevent) -> io::Result<()> {
     // SAFETY: one record is read; none is written. Who adds filters looks at them.
     match unsafe { kevent(kq, (change, 1), (ptr::null_mut(), 0), None) } {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
@@ -455,7 +455,7 @@ pub(crate) fn submit_one(kq: RawFd, change: &Kevent) -> io::Result<()> {
 /// Applies changes and waits, and fills `events` up to its capacity; there has to be room for as many events as there
 /// are changes. After an error it is empty.
 #[inline(always)] // As above.
-pub(crate) fn fill(
+pub(crate) fn apply_and_wait(
     kq: RawFd,
     changes: &[Kevent],
     events: &mut Vec<Kevent>,

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::RawFd;
 
 use crate::interest::Interest;
-use crate::interest::Mode;
-use crate::sys::selector::{Change, Filter as Watched, Operation, Origin};
+use crate::interest::TriggerMode;
+use crate::sys::selector::{Change, FilterSpec, Operation, SourceKind};
 use crate::sys::unix::kevent;
 use crate::sys::unix::kevent::{Filter, Kevent};
 use crate::sys::unix::kqueue::filters;
@@ -44,7 +44,7 @@ impl ChangeList {
     /// The kevents of a change, where the kernel holds what `before` says.
     pub(super) fn for_change(change: &Change, before: Before) -> ChangeList {
         let mut list = ChangeList::empty();
-        if let Origin::Filter(filter) = change.origin {
+        if let SourceKind::Filter(filter) = change.kind {
             list.push_filter_change(change, filter);
             return list;
         }
@@ -96,19 +96,20 @@ impl ChangeList {
     /// A disabled knote stays only as a filter of a descriptor. A timer, process, signal or file has no knote while it is
     /// disabled: its source knows the registration, and the kernel could not keep the knote silent (NetBSD's `EV_CLEAR`,
     /// which timers and signals force, is tested before `EV_DISPATCH`).
-    fn push_filter_change(&mut self, change: &Change, filter: Watched) {
+    fn push_filter_change(&mut self, change: &Change, filter: FilterSpec) {
         let (ident, mode) = (change.fd as usize, change.interest.mode());
         // The knote of a signal has nothing but its token to change, and a count to keep.
-        let is_kept = filter == Watched::Signal && change.operation == Operation::Reregister && mode != Mode::Parked;
+        let is_kept =
+            filter == FilterSpec::Signal && change.operation == Operation::Reregister && mode != TriggerMode::Disabled;
         if change.operation != Operation::Register && !is_kept {
             // `EV_ADD` of a knote that exists keeps flags or periods, on one system or another.
-            self.push(Purpose::Delete, filters::delete_watched(ident, filter));
-            if filter == Watched::Process {
-                self.push(Purpose::Delete, filters::delete_gone(ident));
+            self.push(Purpose::Delete, filters::delete_filter(ident, filter));
+            if filter == FilterSpec::Process {
+                self.push(Purpose::Delete, filters::delete_exited_process(ident));
             }
         }
-        if change.operation != Operation::Deregister && mode != Mode::Parked {
-            self.push(Purpose::Add, filters::add_watched(ident, filter, change.token, mode));
+        if change.operation != Operation::Deregister && mode != TriggerMode::Disabled {
+            self.push(Purpose::Add, filters::add_filter(ident, filter, change.token, mode));
         }
     }
 
@@ -137,7 +138,7 @@ impl ChangeList {
 
     fn push_adds(&mut self, fd: RawFd, filters: Filters, token: Token, interest: Interest) {
         let (ident, mode) = (fd as usize, interest.mode());
-        if mode == Mode::Parked {
+        if mode == TriggerMode::Disabled {
             for (filter, _) in filters.iter() {
                 let (add, disable) = libkqueue::add_disabled(ident, filter, token);
                 self.push(Purpose::Add, add);
@@ -167,7 +168,7 @@ impl ChangeList {
         if self.len == 0 {
             return Ok(Receipts { purposes: &[], receipts: &[] });
         }
-        let receipts = kevent::submit(kq, &mut self.list[..self.len])?;
+        let receipts = kevent::apply_with_receipts(kq, &mut self.list[..self.len])?;
         Ok(Receipts { purposes: &self.purposes[..receipts.len()], receipts })
     }
 

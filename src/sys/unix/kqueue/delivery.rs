@@ -18,8 +18,8 @@
 
 use std::os::fd::RawFd;
 
-use crate::interest::Mode;
-use crate::sys::selector::Record;
+use crate::interest::TriggerMode;
+use crate::sys::selector::EventRecord;
 use crate::sys::unix::kevent;
 use crate::sys::unix::kevent::Kevent;
 use crate::sys::unix::kqueue::filters;
@@ -29,9 +29,9 @@ use crate::sys::unix::kqueue::registrations::{Entry, Filters, Registrations, Tab
 /// Whether one of the events may be of an entry for which it calls for something.
 #[inline]
 pub(super) fn needs_processing(events: &[Kevent]) -> bool {
-    events
-        .iter()
-        .any(|event| event.is_dispatched() || event.is_last() || (filters::URGENT_STAYS && Record::is_priority(event)))
+    events.iter().any(|event| {
+        event.is_dispatched() || event.is_last() || (filters::URGENT_STAYS && EventRecord::is_priority(event))
+    })
 }
 
 impl Registrations {
@@ -45,7 +45,7 @@ impl Registrations {
         kevents.clear();
         events.retain_mut(|event| table.process(kq, event));
         // Each knote may be absent, and there is no caller for other errors.
-        let _ = kevent::submit(kq, &mut table.kevents);
+        let _ = kevent::apply_with_receipts(kq, &mut table.kevents);
         events.is_empty()
     }
 }
@@ -81,19 +81,19 @@ impl Entry {
             self.filters = self.filters.without(fired);
         }
         match mode {
-            Mode::OneShot if self.is_disarmed => return false,
-            Mode::OneShot => self.disarm(event, fired, kevents),
-            Mode::Level if is_pipe_end => {
+            TriggerMode::OneShot if self.is_disarmed => return false,
+            TriggerMode::OneShot => self.disarm(event, fired, kevents),
+            TriggerMode::Level if is_pipe_end => {
                 kevents.extend(filters::replace_for_broken_pipe(event.ident(), event.token()))
             }
-            Mode::Level if event.is_last() => self.add_again(kq, event, fired),
-            Mode::Level if filters::URGENT_STAYS && event.is_priority() => {
+            TriggerMode::Level if event.is_last() => self.add_again(kq, event, fired),
+            TriggerMode::Level if filters::URGENT_STAYS && event.is_priority() => {
                 // A new knote has the note only while urgent data is there.
                 kevents.push(filters::delete(event.ident(), event.filter()));
                 let note = EXCEPT.map_or(0, |(_, note)| note);
-                kevents.push(filters::add(event.ident(), event.filter(), note, event.token(), Mode::Level));
+                kevents.push(filters::add(event.ident(), event.filter(), note, event.token(), TriggerMode::Level));
             }
-            Mode::Level | Mode::Edge | Mode::Parked => {}
+            TriggerMode::Level | TriggerMode::Edge | TriggerMode::Disabled => {}
         }
         if is_pipe_end && self.interest.is_readable() {
             // FreeBSD's pipes have two directions: what ended may be read too.
@@ -123,7 +123,7 @@ impl Entry {
 
     /// Adds a filter that the kernel has removed, or its substitute; at the end of a descriptor either fires at once.
     fn add_again(&mut self, kq: RawFd, event: &Kevent, fired: Filters) {
-        let add = filters::add(event.ident(), event.filter(), 0, event.token(), Mode::Level);
+        let add = filters::add(event.ident(), event.filter(), 0, event.token(), TriggerMode::Level);
         if is_added(kq, &mut [add]) {
             self.filters = self.filters.union(fired);
         } else if event.filter() == WRITE
@@ -136,14 +136,15 @@ impl Entry {
 
 /// Whether the last of these kevents, which adds a knote, was accepted.
 fn is_added(kq: RawFd, kevents: &mut [Kevent]) -> bool {
-    kevent::submit(kq, kevents).is_ok_and(|receipts| receipts.last().map_or(true, |receipt| receipt.errno() == 0))
+    kevent::apply_with_receipts(kq, kevents)
+        .is_ok_and(|receipts| receipts.last().map_or(true, |receipt| receipt.errno() == 0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::interest::Interest;
-    use crate::sys::selector::{Change, Operation, Origin};
+    use crate::sys::selector::{Change, Operation, SourceKind};
     use crate::sys::unix::kevent::{Filter, Flags};
     use crate::sys::unix::kqueue::filters::READ;
     use crate::token::Token;
@@ -154,12 +155,12 @@ mod tests {
     const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
     fn event(filter: Filter, token: usize) -> Kevent {
-        filters::add(FD as usize, filter, 0, Token(token), Mode::OneShot)
+        filters::add(FD as usize, filter, 0, Token(token), TriggerMode::OneShot)
     }
 
     fn entry(interest: Interest) -> Entry {
-        let (operation, token, origin) = (Operation::Register, Token(1), Origin::Bare);
-        Entry::of(&Change { operation, fd: FD, token, interest, origin }, Filters::of_interest(interest))
+        let (operation, token, kind) = (Operation::Register, Token(1), SourceKind::RawFd);
+        Entry::of(&Change { operation, fd: FD, token, interest, kind }, Filters::of_interest(interest))
     }
 
     /// The tokens of the events that are delivered, and the number of kevents that they call for.
@@ -172,7 +173,7 @@ mod tests {
 
     fn table(entry: Entry) -> Table {
         let mut table = Table::default();
-        table.set(FD, entry, Origin::Bare);
+        table.set(FD, entry, SourceKind::RawFd);
         table
     }
 
@@ -190,8 +191,8 @@ mod tests {
         assert_eq!(process(&mut table, &[event(READ, 2)]), (vec![], 0));
         assert!(!table.get(FD).unwrap().is_disarmed, "the registration is still armed");
         // Events of another mode and of another descriptor are delivered.
-        let edge = filters::add(FD as usize, READ, 0, Token(3), Mode::Edge);
-        let other = filters::add(8, READ, 0, Token(4), Mode::OneShot);
+        let edge = filters::add(FD as usize, READ, 0, Token(3), TriggerMode::Edge);
+        let other = filters::add(8, READ, 0, Token(4), TriggerMode::OneShot);
         assert_eq!(process(&mut table, &[edge, other]), (vec![3, 4], 0));
     }
 
@@ -206,7 +207,7 @@ mod tests {
 
     #[test]
     fn knote_that_the_kernel_removed_is_forgotten_or_replaced() {
-        let last = filters::add(FD as usize, WRITE, 0, Token(1), Mode::Edge)
+        let last = filters::add(FD as usize, WRITE, 0, Token(1), TriggerMode::Edge)
             .with_flags(Flags::CLEAR | Flags::EOF | Flags::ONESHOT);
         for (interest, kevents) in [(BOTH, 0), (Interest::WRITABLE, 1), (Interest::WRITABLE.oneshot(), 1)] {
             let mut table = table(entry(interest));

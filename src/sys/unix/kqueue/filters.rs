@@ -3,9 +3,9 @@
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use crate::interest::Mode;
-use crate::source::file_changes::Changes;
-use crate::sys::selector::{Filter as Watched, Record};
+use crate::interest::TriggerMode;
+use crate::source::file_changes::FileChanges;
+use crate::sys::selector::{EventRecord, FilterSpec};
 use crate::sys::unix::kevent::{Filter, Flags, Kevent, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
 use crate::sys::unix::timer;
 use crate::token::Token;
@@ -45,19 +45,19 @@ const UNITS: timer::Units = &[(TimerNotes::empty().bits(), timer::MILLISECOND)];
 
 /// The most that `data` holds.
 #[allow(clippy::unnecessary_cast)] // Its width is the system's.
-const MOST_DATA: i64 = crate::sys::unix::kevent::RawData::MAX as i64;
+const MAX_DATA: i64 = crate::sys::unix::kevent::RawData::MAX as i64;
 
 /// The ident of the timer that stands in for a process: those of timers are `i32`s.
-fn gone(pid: usize) -> usize {
+fn exited_process_ident(pid: usize) -> usize {
     pid | 1 << 31
 }
 
-fn number(watched: Watched) -> Filter {
-    match watched {
-        Watched::Timer { .. } => Filter::TIMER,
-        Watched::Process => Filter::PROC,
-        Watched::Signal => Filter::SIGNAL,
-        Watched::Vnode(_) => Filter::VNODE,
+fn filter_of(spec: FilterSpec) -> Filter {
+    match spec {
+        FilterSpec::Timer { .. } => Filter::TIMER,
+        FilterSpec::Process => Filter::PROC,
+        FilterSpec::Signal => Filter::SIGNAL,
+        FilterSpec::Vnode(_) => Filter::VNODE,
     }
 }
 
@@ -67,19 +67,19 @@ const REVOKE: VnodeNotes = VnodeNotes::REVOKE;
 #[cfg(links_libkqueue)]
 const REVOKE: VnodeNotes = VnodeNotes::empty();
 
-/// The notes are the bits of [`Changes`].
-fn vnode_notes(changes: Changes) -> VnodeNotes {
-    let revoke = if changes.contains(Changes::DELETED) { REVOKE } else { VnodeNotes::empty() };
+/// The notes are the bits of [`FileChanges`].
+fn vnode_notes(changes: FileChanges) -> VnodeNotes {
+    let revoke = if changes.contains(FileChanges::DELETED) { REVOKE } else { VnodeNotes::empty() };
     VnodeNotes::from_bits(changes.bits()) | revoke
 }
 
 const _: () = {
-    assert!(Changes::WRITTEN.bits() == VnodeNotes::WRITE.bits());
-    assert!(Changes::EXTENDED.bits() == VnodeNotes::EXTEND.bits());
-    assert!(Changes::ATTRIBUTES.bits() == VnodeNotes::ATTRIB.bits());
-    assert!(Changes::LINKED.bits() == VnodeNotes::LINK.bits());
-    assert!(Changes::RENAMED.bits() == VnodeNotes::RENAME.bits());
-    assert!(Changes::DELETED.bits() == VnodeNotes::DELETE.bits());
+    assert!(FileChanges::WRITTEN.bits() == VnodeNotes::WRITE.bits());
+    assert!(FileChanges::EXTENDED.bits() == VnodeNotes::EXTEND.bits());
+    assert!(FileChanges::ATTRIBUTES.bits() == VnodeNotes::ATTRIB.bits());
+    assert!(FileChanges::LINKED.bits() == VnodeNotes::LINK.bits());
+    assert!(FileChanges::RENAMED.bits() == VnodeNotes::RENAME.bits());
+    assert!(FileChanges::DELETED.bits() == VnodeNotes::DELETE.bits());
 };
 
 const PIPE_END: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.bits());
@@ -106,22 +106,22 @@ fn change(ident: usize, filter: Filter, flags: Flags, fflags: u32, token: Token)
 }
 
 /// Adds a filter. If the knote exists, this replaces its token, enables it if it is one-shot, and keeps its other flags.
-pub(super) fn add(ident: usize, filter: Filter, fflags: u32, token: Token, mode: Mode) -> Kevent {
+pub(super) fn add(ident: usize, filter: Filter, fflags: u32, token: Token, mode: TriggerMode) -> Kevent {
     let flags = match mode {
-        Mode::Edge => Flags::CLEAR,
-        Mode::Level => Flags::empty(),
+        TriggerMode::Edge => Flags::CLEAR,
+        TriggerMode::Level => Flags::empty(),
         // Without EV_CLEAR, which NetBSD tests first, so that it never disables a filter with both (kern_event.c:
         // `kqueue_scan`). `EV_ADD` alone leaves a disabled knote disabled.
-        Mode::OneShot => Flags::DISPATCH | Flags::ENABLE,
-        Mode::Parked => Flags::DISABLE,
+        TriggerMode::OneShot => Flags::DISPATCH | Flags::ENABLE,
+        TriggerMode::Disabled => Flags::DISABLE,
     };
     change(ident, filter, Flags::ADD | Flags::RECEIPT | flags, fflags, token)
 }
 
 /// Replaces the token of a knote that exists, and evaluates its filter again (see [`TOUCH_REPLACES_UDATA`]). Fails if there is
 /// none.
-pub(super) fn touch(ident: usize, filter: Filter, fflags: u32, token: Token, mode: Mode) -> Kevent {
-    let flag = if mode == Mode::Parked { Flags::DISABLE } else { Flags::ENABLE };
+pub(super) fn touch(ident: usize, filter: Filter, fflags: u32, token: Token, mode: TriggerMode) -> Kevent {
+    let flag = if mode == TriggerMode::Disabled { Flags::DISABLE } else { Flags::ENABLE };
     change(ident, filter, flag | Flags::RECEIPT, fflags, token)
 }
 
@@ -131,7 +131,7 @@ pub(super) fn probe(ident: usize, filter: Filter, fflags: u32, token: Token) -> 
 }
 
 /// The read filter for the end of a pipe's reader, in place of the write filter or beside it: see
-/// `Kqueue::replace_write_filter` and `Kqueue::add_pipe_end_beside`. Both flags come back with the event, and together they
+/// `KqueueSelector::replace_write_filter` and `KqueueSelector::add_pipe_end_beside`. Both flags come back with the event, and together they
 /// mean nothing else here.
 pub(super) fn replace_for_broken_pipe(ident: usize, token: Token) -> [Kevent; 2] {
     let add = change(ident, READ, Flags::ADD | PIPE_END | Flags::RECEIPT, 0, token);
@@ -159,33 +159,33 @@ pub(super) fn delete(ident: usize, filter: Filter) -> Kevent {
 
 /// Adds what is not a descriptor's. Timers, signals and processes are edges by nature; one that fires once goes by
 /// itself, also where EV_CLEAR, which they force, beats EV_DISPATCH (NetBSD).
-pub(super) fn add_watched(ident: usize, watched: Watched, token: Token, mode: Mode) -> Kevent {
-    let (filter, fflags, data, once) = match watched {
-        Watched::Timer { wait, again } => {
-            let (note, n) = timer::in_units(wait, UNITS, MOST_DATA);
-            (Filter::TIMER, note, n, !again)
+pub(super) fn add_filter(ident: usize, spec: FilterSpec, token: Token, mode: TriggerMode) -> Kevent {
+    let (filter, fflags, data, once) = match spec {
+        FilterSpec::Timer { delay, periodic } => {
+            let (note, n) = timer::in_units(delay, UNITS, MAX_DATA);
+            (Filter::TIMER, note, n, !periodic)
         }
-        Watched::Process => (Filter::PROC, ProcNotes::EXIT.bits(), 0, true),
-        Watched::Signal => (Filter::SIGNAL, 0, 0, false),
-        Watched::Vnode(changes) => (Filter::VNODE, vnode_notes(changes).bits(), 0, false),
+        FilterSpec::Process => (Filter::PROC, ProcNotes::EXIT.bits(), 0, true),
+        FilterSpec::Signal => (Filter::SIGNAL, 0, 0, false),
+        FilterSpec::Vnode(changes) => (Filter::VNODE, vnode_notes(changes).bits(), 0, false),
     };
-    let once = if once || mode == Mode::OneShot { Flags::ONESHOT } else { Flags::CLEAR };
+    let once = if once || mode == TriggerMode::OneShot { Flags::ONESHOT } else { Flags::CLEAR };
     Kevent::new(ident, filter, Flags::ADD | Flags::RECEIPT | once, fflags, data as _, token.0)
 }
 
-pub(super) fn delete_watched(ident: usize, watched: Watched) -> Kevent {
-    delete(ident, number(watched))
+pub(super) fn delete_filter(ident: usize, spec: FilterSpec) -> Kevent {
+    delete(ident, filter_of(spec))
 }
 
 /// An event at once in place of a process that is gone: macOS, NetBSD and OpenBSD cannot add a filter to a zombie. No
 /// timer has its ident.
-pub(super) fn add_gone(pid: usize, token: Token) -> Kevent {
-    let now = Watched::Timer { wait: Duration::ZERO, again: false };
-    add_watched(gone(pid), now, token, Mode::Edge)
+pub(super) fn add_exited_process(pid: usize, token: Token) -> Kevent {
+    let now = FilterSpec::Timer { delay: Duration::ZERO, periodic: false };
+    add_filter(exited_process_ident(pid), now, token, TriggerMode::Edge)
 }
 
-pub(super) fn delete_gone(pid: usize) -> Kevent {
-    delete(gone(pid), Filter::TIMER)
+pub(super) fn delete_exited_process(pid: usize) -> Kevent {
+    delete(exited_process_ident(pid), Filter::TIMER)
 }
 
 /// Fires a user event that was added before.
@@ -224,7 +224,7 @@ impl Kevent {
     }
 
     /// macOS fires this filter for ordinary data and the end of file too.
-    fn is_exceptional(&self) -> bool {
+    fn is_except_filter(&self) -> bool {
         EXCEPT.is_some_and(|(filter, _)| self.filter() == filter)
     }
 
@@ -233,7 +233,7 @@ impl Kevent {
     }
 }
 
-impl Record for Kevent {
+impl EventRecord for Kevent {
     fn token(&self) -> Token {
         Token(self.udata())
     }
@@ -241,7 +241,7 @@ impl Record for Kevent {
     fn is_readable(&self) -> bool {
         let without_direction = [USER, Filter::TIMER, Filter::PROC, Filter::SIGNAL, Filter::VNODE];
         let is_read = self.filter() == READ && !self.is_write_end();
-        is_read || without_direction.contains(&self.filter()) || self.is_exceptional()
+        is_read || without_direction.contains(&self.filter()) || self.is_except_filter()
     }
 
     fn is_writable(&self) -> bool {
@@ -253,7 +253,7 @@ impl Record for Kevent {
     }
 
     fn is_read_closed(&self) -> bool {
-        self.has(Flags::EOF) && ((self.filter() == READ && !self.is_write_end()) || self.is_exceptional())
+        self.has(Flags::EOF) && ((self.filter() == READ && !self.is_write_end()) || self.is_except_filter())
     }
 
     fn is_write_closed(&self) -> bool {
@@ -263,7 +263,7 @@ impl Record for Kevent {
     fn is_priority(&self) -> bool {
         // At the end of a socket Apple's kernel leaves its error number in `fflags`, and ECONNRESET (54) has the bit of
         // NOTE_OOB.
-        self.is_exceptional() && !self.has(Flags::EOF) && EXCEPT.is_some_and(|(_, note)| self.fflags() & note != 0)
+        self.is_except_filter() && !self.has(Flags::EOF) && EXCEPT.is_some_and(|(_, note)| self.fflags() & note != 0)
     }
 
     fn is_aio(&self) -> bool {
@@ -274,10 +274,11 @@ impl Record for Kevent {
         LIO == Some(self.filter())
     }
 
-    fn told(&self, ident: RawFd, filter: Watched) -> Option<(u32, i64)> {
-        let is_gone =
-            filter == Watched::Process && self.filter() == Filter::TIMER && self.ident() == gone(ident as usize);
-        let is_its = is_gone || (self.filter() == number(filter) && self.ident() == ident as usize);
+    fn filter_payload(&self, ident: RawFd, filter: FilterSpec) -> Option<(u32, i64)> {
+        let is_gone = filter == FilterSpec::Process
+            && self.filter() == Filter::TIMER
+            && self.ident() == exited_process_ident(ident as usize);
+        let is_its = is_gone || (self.filter() == filter_of(filter) && self.ident() == ident as usize);
         let was_revoked = self.filter() == Filter::VNODE && VnodeNotes::from_bits(self.fflags()).intersects(REVOKE);
         let deleted = if was_revoked { VnodeNotes::DELETE.bits() } else { 0 };
         is_its.then(|| (self.fflags() | deleted, self.data()))
@@ -325,29 +326,31 @@ mod tests {
         let written = event(Filter::VNODE, Flags::CLEAR, VnodeNotes::WRITE.bits());
         assert!(written.is_readable() && !written.is_writable() && !written.is_error());
         let notes = |event: &Kevent, ident| {
-            event.told(ident, Watched::Vnode(Changes::ALL)).map(|(notes, _)| Changes::from_bits(notes) & Changes::ALL)
+            event
+                .filter_payload(ident, FilterSpec::Vnode(FileChanges::ALL))
+                .map(|(notes, _)| FileChanges::from_bits(notes) & FileChanges::ALL)
         };
-        assert_eq!(notes(&written, 3), Some(Changes::WRITTEN));
+        assert_eq!(notes(&written, 3), Some(FileChanges::WRITTEN));
         assert_eq!(notes(&written, 4), None, "another descriptor");
         assert_eq!(notes(&event(READ, Flags::CLEAR, 2), 3), None, "another filter");
-        assert_eq!(vnode_notes(Changes::WRITTEN), VnodeNotes::WRITE);
+        assert_eq!(vnode_notes(FileChanges::WRITTEN), VnodeNotes::WRITE);
         if !REVOKE.is_empty() {
             let revoked = event(Filter::VNODE, Flags::EOF, REVOKE.bits());
-            assert_eq!(notes(&revoked, 3), Some(Changes::DELETED));
-            assert!(!revoked.is_error() && vnode_notes(Changes::DELETED).contains(REVOKE));
+            assert_eq!(notes(&revoked, 3), Some(FileChanges::DELETED));
+            assert!(!revoked.is_error() && vnode_notes(FileChanges::DELETED).contains(REVOKE));
         }
     }
 
     #[test]
     fn no_change_is_a_zero_record() {
         // On NetBSD a record of zeroes is EVFILT_READ on descriptor 0.
-        let modes = [Mode::Edge, Mode::Level, Mode::OneShot, Mode::Parked];
+        let modes = [TriggerMode::Edge, TriggerMode::Level, TriggerMode::OneShot, TriggerMode::Disabled];
         let adds = modes.map(|mode| add(0, READ, 0, Token(0), mode));
         let others = [delete(0, READ), disable(0, READ, 0, Token(0)), trigger(0, Token(0))];
         for change in adds.iter().chain(&others) {
             assert!(!change.flags().is_empty() || change.filter() == USER);
         }
-        let text = format!("{:?}", add(7, WRITE, 0, Token(9), Mode::Edge));
+        let text = format!("{:?}", add(7, WRITE, 0, Token(9), TriggerMode::Edge));
         assert!(text.contains("EVFILT_WRITE") && text.contains("EV_ADD|EV_CLEAR|EV_RECEIPT"), "{text}");
     }
 }

@@ -24,8 +24,8 @@ pub(super) fn add_disabled(
     token: Token,
 ) -> (Kevent, Option<Kevent>) {
     if IS_LIBKQUEUE {
-        let add = filters::add(ident, filter, 0, token, crate::sys::unix::kqueue::Mode::Level);
+        let add = filters::add(ident, filter, 0, token, crate::sys::unix::kqueue::TriggerMode::Level);
         return (add, Some(filters::disable(ident, filter, 0, token)));
     }
-    (filters::add(ident, filter, 0, token, crate::sys::unix::kqueue::Mode::Parked), None)
+    (filters::add(ident, filter, 0, token, crate::sys::unix::kqueue::TriggerMode::Disabled), None)
 }

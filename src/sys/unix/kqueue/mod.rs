@@ -30,23 +30,23 @@ use self::libkqueue::{CLOSE_REMOVES_KNOTES, MAX_CHANGES};
 use self::registrations::{Before, Entry, Filters, Registrations, Table};
 use crate::backend::Backend;
 use crate::interest::Interest;
-use crate::interest::Mode;
+use crate::interest::TriggerMode;
 use crate::sys::error::{not_found, unsupported};
-use crate::sys::selector::{Change, Engine, Number, Operation, Origin};
+use crate::sys::selector::{Change, FdRegistration, Operation, Selector, SourceKind};
 use crate::sys::unix::kevent;
 use crate::sys::unix::kevent::{Filter, Kevent};
 use crate::sys::unix::wake_fd::self_pipe::SelfPipe;
 use crate::token::Token;
 
 #[derive(Debug)]
-pub(crate) struct Kqueue {
+pub(crate) struct KqueueSelector {
     kq: kevent::Kqueue,
     /// The idents of user events are a name space of each queue.
     next_waker: AtomicUsize,
     registrations: Registrations,
 }
 
-/// Whether the write filter of a full pipe does not fire when the reader leaves: see `Kqueue::add_pipe_end_beside`.
+/// Whether the write filter of a full pipe does not fire when the reader leaves: see `KqueueSelector::add_pipe_end_beside`.
 const PIPE_END_BESIDE_WRITE: bool = cfg!(full_pipe_ends_silently);
 
 /// Whether a wait may end a tick early without an event, after a spurious wake-up (kern_event.c: `kqueue_scan`).
@@ -60,17 +60,17 @@ impl Change {
     /// What the source was registered for last, if it knows.
     #[inline(always)]
     fn had(&self) -> Option<Interest> {
-        match self.origin {
-            Origin::Registered { interest, .. } => Some(interest),
+        match self.kind {
+            SourceKind::Registered { interest, .. } => Some(interest),
             _ => None,
         }
     }
 
     fn is_borrowed(&self) -> bool {
-        matches!(self.origin, Origin::Lent | Origin::Registered { is_borrowed: true, .. })
+        matches!(self.kind, SourceKind::Borrowed | SourceKind::Registered { is_borrowed: true, .. })
     }
 
-    /// Whether `Kqueue::change_simple` may make the change: of a registration without other filters than those for reading and
+    /// Whether `KqueueSelector::change_simple` may make the change: of a registration without other filters than those for reading and
     /// writing, of a descriptor that no other source may hold.
     #[inline]
     fn is_simple(&self) -> bool {
@@ -78,23 +78,23 @@ impl Change {
             || (self.interest.is_edge()
                 && !self.interest.is_priority()
                 && !(PIPE_END_BESIDE_WRITE && self.interest.is_writable()));
-        CLOSE_REMOVES_KNOTES && self.origin == Origin::Bare && is_simple_interest
+        CLOSE_REMOVES_KNOTES && self.kind == SourceKind::RawFd && is_simple_interest
     }
 
     fn is_filter(&self) -> bool {
-        matches!(self.origin, Origin::Filter(_))
+        matches!(self.kind, SourceKind::Filter(_))
     }
 
     /// Whether this is a registration for writing of the write end of a pipe.
     fn has_write_end(&self) -> bool {
         self.interest.is_writable()
-            && self.interest.mode() != Mode::Parked
+            && self.interest.mode() != TriggerMode::Disabled
             && crate::sys::unix::fstat::is_write_end_of_pipe(self.fd)
     }
 }
 
-impl Kqueue {
-    fn raw(&self) -> RawFd {
+impl KqueueSelector {
+    fn fd(&self) -> RawFd {
         self.kq.as_raw_fd()
     }
 
@@ -111,7 +111,7 @@ impl Kqueue {
         if change.operation == Operation::Deregister {
             return Ok(());
         }
-        if change.fd == self.raw() {
+        if change.fd == self.fd() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         let interest = change.interest;
@@ -119,14 +119,14 @@ impl Kqueue {
         if interest.is_aio() || interest.is_lio() || has_no_filter || interest.is_exclusive() {
             return Err(unsupported());
         }
-        if change.operation == Operation::Register && change.origin != Origin::Own {
-            crate::sys::unix::fstat::refuse(change.fd)?;
+        if change.operation == Operation::Register && change.kind != SourceKind::Builtin {
+            crate::sys::unix::fstat::reject_regular_file(change.fd)?;
         }
         Ok(())
     }
 
     /// Makes one change, in one call.
-    #[inline(always)] // A return after a system call costs more than the work around it: see `control` of epoll.
+    #[inline(always)] // A return after a system call costs more than the work around it: see `epoll_ctl` of epoll.
     fn change(&self, change: &Change) -> io::Result<()> {
         self.validate(change)?;
         if self.registrations.is_plain(change) {
@@ -144,7 +144,7 @@ impl Kqueue {
     fn change_plain(&self, change: &Change) -> io::Result<()> {
         let mut kevents = [Kevent::ZERO; 2];
         let len = plain_kevents(change, change.had(), &mut kevents);
-        let receipts = kevent::submit(self.raw(), &mut kevents[..len])?;
+        let receipts = kevent::apply_with_receipts(self.fd(), &mut kevents[..len])?;
         if receipts.iter().all(|receipt| receipt.errno() == 0) {
             return Ok(());
         }
@@ -179,7 +179,7 @@ impl Kqueue {
         };
         let mut kevents = [Kevent::ZERO; 2];
         let len = plain_kevents(change, had, &mut kevents);
-        let receipts = kevent::submit(self.raw(), &mut kevents[..len])?;
+        let receipts = kevent::apply_with_receipts(self.fd(), &mut kevents[..len])?;
         let is_done = |receipt: &Kevent| match receipt.errno() {
             0 => true,
             // FreeBSD may have removed one of two knotes: the other shows that the descriptor is registered.
@@ -201,14 +201,14 @@ impl Kqueue {
     /// `OPERATION` is that of the change: the compiler makes one function for each.
     #[inline(never)]
     fn change_recorded<const OPERATION: u8>(&self, change: &Change) -> io::Result<()> {
-        if let Origin::Filter(filter) = change.origin {
+        if let SourceKind::Filter(filter) = change.kind {
             let mut list = ChangeList::for_change(change, Before::without_entry(change));
-            return self.finish_filter(change, filter, list.submit(self.raw())?);
+            return self.finish_filter(change, filter, list.submit(self.fd())?);
         }
         let simple = match OPERATION {
             REGISTER => Change { operation: Operation::Register, ..*change },
             REREGISTER => Change { operation: Operation::Reregister, ..*change },
-            _ => Change::deregister(change.fd, change.origin),
+            _ => Change::deregister(change.fd, change.kind),
         };
         if simple.is_simple() && self.change_simple(&simple)? {
             return Ok(());
@@ -221,7 +221,7 @@ impl Kqueue {
         let mut table = self.registrations.during_change(change);
         let before = self.before(change, &mut table)?;
         let mut list = ChangeList::for_change(change, before);
-        self.finish(change, before, list.submit(self.raw())?, &mut table)
+        self.finish(change, before, list.submit(self.fd())?, &mut table)
     }
 
     /// What the kernel may hold before the change; an error if the change cannot be made.
@@ -243,7 +243,7 @@ impl Kqueue {
     }
 
     /// Makes changes of different knotes in one call.
-    fn change_together(&self, changes: &[Change], results: &mut Vec<io::Result<()>>) {
+    fn apply_changes(&self, changes: &[Change], results: &mut Vec<io::Result<()>>) {
         let needs_entry = |change: &&Change| !change.is_filter() && !self.registrations.is_plain(change);
         let recorded = changes.iter().filter(needs_entry).inspect(|change| self.registrations.announce(change)).count();
         let mut table = (recorded > 0).then(|| self.registrations.lock());
@@ -266,7 +266,7 @@ impl Kqueue {
             }
             pending.push((before, kevents.len() - start));
         }
-        let submitted = kevent::submit(self.raw(), &mut kevents);
+        let submitted = kevent::apply_with_receipts(self.fd(), &mut kevents);
         let mut receipts = submitted.as_deref().unwrap_or(&[]);
         for (change, (before, len)) in changes.iter().zip(pending) {
             let (own, rest) = receipts.split_at(len.min(receipts.len()));
@@ -288,8 +288,8 @@ impl Kqueue {
         receipts: &[Kevent],
         table: Option<&mut Table>,
     ) -> io::Result<()> {
-        match (change.origin, table) {
-            (Origin::Filter(filter), _) => {
+        match (change.kind, table) {
+            (SourceKind::Filter(filter), _) => {
                 let list = ChangeList::for_change(change, before);
                 self.finish_filter(change, filter, list.with_receipts(receipts))
             }
@@ -305,7 +305,7 @@ impl Kqueue {
     /// There may be an event of an entry that was made during the wait, or the last one of a knote.
     #[inline(never)] // So that a wait on a queue without entries saves no registers for it.
     fn process_first_delivered(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
-        match self.registrations.process_delivered(self.raw(), events) {
+        match self.registrations.process_delivered(self.fd(), events) {
             true => self.wait(events, timeout),
             false => Ok(()),
         }
@@ -316,8 +316,8 @@ impl Kqueue {
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
         let mut left = timeout;
         loop {
-            kevent::fill(self.raw(), &[], events, left)?;
-            let were_dropped = self.registrations.process_delivered(self.raw(), events);
+            kevent::apply_and_wait(self.fd(), &[], events, left)?;
+            let were_dropped = self.registrations.process_delivered(self.fd(), events);
             if !events.is_empty() || (left == Some(Duration::ZERO) && !were_dropped) {
                 return Ok(());
             }
@@ -331,18 +331,18 @@ impl Kqueue {
     }
 }
 
-impl Engine for Kqueue {
+impl Selector for KqueueSelector {
     const BACKEND: Backend = Backend::Kqueue;
-    const FILTERS: bool = true;
-    const DEFERS: bool = true;
+    const HAS_FILTERS: bool = true;
+    const BATCHES_CHANGES: bool = true;
 
     type Event = Kevent;
-    type Tie = Number;
-    type Waker = Waker;
+    type Registration = FdRegistration;
+    type WakeHandle = WakeHandle;
 
-    fn new() -> io::Result<Kqueue> {
+    fn new() -> io::Result<KqueueSelector> {
         let (kq, registrations) = (kevent::Kqueue::new()?, Registrations::default());
-        Ok(Kqueue { kq, next_waker: AtomicUsize::new(0), registrations })
+        Ok(KqueueSelector { kq, next_waker: AtomicUsize::new(0), registrations })
     }
 
     #[inline(always)]
@@ -350,7 +350,7 @@ impl Engine for Kqueue {
         if WAITS_END_EARLY || self.registrations.may_drop() {
             return self.wait(events, timeout);
         }
-        kevent::fill(self.raw(), &[], events, timeout)?;
+        kevent::apply_and_wait(self.fd(), &[], events, timeout)?;
         if !events.is_empty() && self.registrations.are_any() {
             return self.process_first_delivered(events, timeout);
         }
@@ -358,33 +358,33 @@ impl Engine for Kqueue {
     }
 
     #[inline(always)]
-    fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Number> {
-        self.change(&Change { operation: Operation::Register, fd, token, interest, origin })?;
-        Ok(Number::of(fd, interest, origin))
+    fn register(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<FdRegistration> {
+        self.change(&Change { operation: Operation::Register, fd, token, interest, kind })?;
+        Ok(FdRegistration::of(fd, interest, kind))
     }
 
     #[inline(always)]
-    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<()> {
-        self.change(&Change { operation: Operation::Reregister, fd, token, interest, origin })
+    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<()> {
+        self.change(&Change { operation: Operation::Reregister, fd, token, interest, kind })
     }
 
     #[inline(always)]
-    fn deregister(&self, fd: RawFd, origin: Origin) -> io::Result<()> {
-        self.change(&Change::deregister(fd, origin))
+    fn deregister(&self, fd: RawFd, kind: SourceKind) -> io::Result<()> {
+        self.change(&Change::deregister(fd, kind))
     }
 
-    fn defer(&self, batch: &mut Vec<Change>, change: Change) -> io::Result<Number> {
+    fn queue_change(&self, batch: &mut Vec<Change>, change: Change) -> io::Result<FdRegistration> {
         self.validate(&change)?;
         batch.push(change);
-        Ok(Number::of(change.fd, change.interest, change.origin))
+        Ok(FdRegistration::of(change.fd, change.interest, change.kind))
     }
 
-    fn apply(&self, batch: &[Change]) -> Vec<io::Result<()>> {
+    fn submit_changes(&self, batch: &[Change]) -> Vec<io::Result<()>> {
         let mut results = Vec::with_capacity(batch.len());
         let mut rest = batch;
         while !rest.is_empty() {
             let (together, others) = rest.split_at(rest.len().min(MAX_CHANGES / MAX_KEVENTS));
-            self.change_together(together, &mut results);
+            self.apply_changes(together, &mut results);
             rest = others;
         }
         results
@@ -394,42 +394,42 @@ impl Engine for Kqueue {
         self.registrations.detach(fd, interest);
     }
 
-    fn add_waker(&self, token: Token) -> io::Result<Waker> {
+    fn add_waker(&self, token: Token) -> io::Result<WakeHandle> {
         let ident = self.next_waker.fetch_add(1, Ordering::Relaxed);
-        let mut add = [filters::add(ident, USER, 0, token, Mode::Edge)];
-        if kevent::submit(self.raw(), &mut add)?.first().map_or(0, Kevent::errno) == 0 {
-            return Ok(Waker::User { ident, token });
+        let mut add = [filters::add(ident, USER, 0, token, TriggerMode::Edge)];
+        if kevent::apply_with_receipts(self.fd(), &mut add)?.first().map_or(0, Kevent::errno) == 0 {
+            return Ok(WakeHandle::User { ident, token });
         }
         // NetBSD before 10 and OpenBSD before 7.8 do not know the filter (EINVAL), and OpenBSD has 1 024 of them for
         // each process (ENOMEM).
         let pipe = SelfPipe::new()?;
-        self.register(pipe.as_raw_fd(), token, Interest::READABLE, Origin::Own)?;
-        Ok(Waker::Pipe(pipe))
+        self.register(pipe.as_raw_fd(), token, Interest::READABLE, SourceKind::Builtin)?;
+        Ok(WakeHandle::Pipe(pipe))
     }
 
-    fn wake(&self, waker: &Waker) -> io::Result<()> {
+    fn wake(&self, waker: &WakeHandle) -> io::Result<()> {
         match waker {
-            Waker::User { ident, token } => kevent::submit_one(self.raw(), &filters::trigger(*ident, *token)),
-            Waker::Pipe(pipe) => pipe.signal(),
+            WakeHandle::User { ident, token } => kevent::apply_one(self.fd(), &filters::trigger(*ident, *token)),
+            WakeHandle::Pipe(pipe) => pipe.notify(),
         }
     }
 
-    fn remove_waker(&self, waker: &Waker) {
+    fn remove_waker(&self, waker: &WakeHandle) {
         // A pipe's closing is enough.
-        if let (Waker::User { ident, .. }, true) = (waker, self.kq.is_ours()) {
-            let _ = kevent::submit(self.raw(), &mut [filters::delete(*ident, USER)]);
+        if let (WakeHandle::User { ident, .. }, true) = (waker, self.kq.created_by_this_process()) {
+            let _ = kevent::apply_with_receipts(self.fd(), &mut [filters::delete(*ident, USER)]);
         }
     }
 }
 
 /// A user event where the kernel has them; it costs no descriptor and cannot overflow. Else a pipe.
 #[derive(Debug)]
-pub(crate) enum Waker {
+pub(crate) enum WakeHandle {
     User { ident: usize, token: Token },
     Pipe(SelfPipe),
 }
 
-impl AsFd for Kqueue {
+impl AsFd for KqueueSelector {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.kq.as_fd()
     }
@@ -439,10 +439,12 @@ impl AsFd for Kqueue {
 #[inline(always)]
 fn plain_kevents(change: &Change, had: Option<Interest>, list: &mut [Kevent; 2]) -> usize {
     let (ident, wanted) = (change.fd as usize, change.interest);
-    let had = had.unwrap_or(Interest::PARKED);
+    let had = had.unwrap_or(Interest::NONE);
     let kevent = |filter, is_there: bool, is_wanted: bool| match (is_there, is_wanted) {
-        (true, true) if filters::TOUCH_REPLACES_UDATA => filters::touch(ident, filter, 0, change.token, Mode::Edge),
-        (_, true) => filters::add(ident, filter, 0, change.token, Mode::Edge),
+        (true, true) if filters::TOUCH_REPLACES_UDATA => {
+            filters::touch(ident, filter, 0, change.token, TriggerMode::Edge)
+        }
+        (_, true) => filters::add(ident, filter, 0, change.token, TriggerMode::Edge),
         (..) => filters::delete(ident, filter),
     };
     let mut len = 0;

@@ -2,16 +2,16 @@
 
 use std::io;
 
-use crate::interest::Mode;
+use crate::interest::TriggerMode;
 use crate::sys::error::{already_exists, not_found, unsupported};
-use crate::sys::selector::{Change, Filter as Watched, Operation, Origin};
+use crate::sys::selector::{Change, FilterSpec, Operation, SourceKind};
 use crate::sys::unix::kevent;
 use crate::sys::unix::kevent::Kevent;
 use crate::sys::unix::kqueue::changelist::{is_unsupported, ChangeList, Receipts};
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::WRITE;
 use crate::sys::unix::kqueue::registrations::{Before, Entry, Filters, Table};
-use crate::sys::unix::kqueue::{Kqueue, PIPE_END_BESIDE_WRITE};
+use crate::sys::unix::kqueue::{KqueueSelector, PIPE_END_BESIDE_WRITE};
 
 /// What a change has come to: the entry of the registration, if there still is one.
 pub(super) type Outcome = io::Result<Option<Entry>>;
@@ -37,7 +37,7 @@ fn check_registered(before: Before, receipts: Receipts<'_>) -> io::Result<()> {
     is_found.then_some(()).ok_or_else(not_found)
 }
 
-impl Kqueue {
+impl KqueueSelector {
     /// Processes the receipts of a change of a descriptor, makes what is left of it, and keeps the entry.
     pub(super) fn finish(
         &self,
@@ -63,7 +63,7 @@ impl Kqueue {
             Ok(Some(entry)) => {
                 // Only a plain registration has a source and no entry.
                 let was_plain = old.is_none() && change.operation == Operation::Reregister && before.is_certain;
-                table.set(change.fd, entry, if was_plain { Origin::Own } else { change.origin });
+                table.set(change.fd, entry, if was_plain { SourceKind::Builtin } else { change.kind });
             }
             Ok(None) => table.remove(change.fd),
             Err(error) => {
@@ -77,17 +77,17 @@ impl Kqueue {
 
     fn submit_ignoring_errors(&self, list: &mut ChangeList) {
         // Each filter may be absent, and there is no caller for other errors.
-        let _ = list.submit(self.raw());
+        let _ = list.submit(self.fd());
     }
 
     /// Processes the receipts of a change of what is not a descriptor.
-    pub(super) fn finish_filter(&self, change: &Change, filter: Watched, receipts: Receipts<'_>) -> io::Result<()> {
+    pub(super) fn finish_filter(&self, change: &Change, filter: FilterSpec, receipts: Receipts<'_>) -> io::Result<()> {
         check_registered(Before::without_entry(change), receipts)?;
         let Some((_, errno)) = receipts.failed_add() else {
             return Ok(());
         };
-        let is_exited = filter == Watched::Process && errno == libc::ESRCH;
-        if is_exited && self.add_one(filters::add_gone(change.fd as usize, change.token))? == 0 {
+        let is_exited = filter == FilterSpec::Process && errno == libc::ESRCH;
+        if is_exited && self.add_one(filters::add_exited_process(change.fd as usize, change.token))? == 0 {
             return Ok(());
         }
         Err(os_error(errno))
@@ -95,7 +95,7 @@ impl Kqueue {
 
     /// Adds one knote, and returns the error number of its receipt.
     fn add_one(&self, add: Kevent) -> io::Result<i32> {
-        Ok(kevent::submit(self.raw(), &mut [add])?.first().map_or(0, Kevent::errno))
+        Ok(kevent::apply_with_receipts(self.fd(), &mut [add])?.first().map_or(0, Kevent::errno))
     }
 
     fn finish_adds(&self, change: &Change, old: Option<Entry>, receipts: Receipts<'_>) -> Outcome {
@@ -112,7 +112,7 @@ impl Kqueue {
         match failed {
             None if PIPE_END_BESIDE_WRITE && change.has_write_end() => self.add_pipe_end_beside(change, entry),
             None => Ok(Some(entry)),
-            Some((_, libc::EINVAL)) if mode == Mode::Parked => self.add_disabled_write(change, entry),
+            Some((_, libc::EINVAL)) if mode == TriggerMode::Disabled => self.add_disabled_write(change, entry),
             Some((WRITE, errno @ (libc::EPIPE | libc::EBADF))) => self.replace_write_filter(change, entry, errno),
             Some((filter, errno)) if is_unsupported(filter, errno) => Err(unsupported()),
             Some((_, errno)) => Err(os_error(errno)),
@@ -121,7 +121,7 @@ impl Kqueue {
 
     /// A descriptor that can only be written keeps its disabled registration by the write filter.
     fn add_disabled_write(&self, change: &Change, mut entry: Entry) -> Outcome {
-        match self.add_one(filters::add(change.fd as usize, WRITE, 0, change.token, Mode::Parked))? {
+        match self.add_one(filters::add(change.fd as usize, WRITE, 0, change.token, TriggerMode::Disabled))? {
             0 => entry.filters = Filters::WRITE,
             errno => return Err(os_error(errno)),
         }
@@ -134,7 +134,7 @@ impl Kqueue {
     /// filter can, and fires at once, because it is at its end too. If the descriptor is really closed, this fails as well.
     fn replace_write_filter(&self, change: &Change, mut entry: Entry, errno: i32) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
-        if kevent::submit(self.raw(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {
+        if kevent::apply_with_receipts(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {
             return Err(os_error(errno));
         }
         entry.filters = entry.filters.without(Filters::WRITE).union(Filters::READ);
@@ -148,7 +148,7 @@ impl Kqueue {
     /// `pipeclose`), so that the write filter of a full pipe never fires. The read filter of the write end does.
     fn add_pipe_end_beside(&self, change: &Change, mut entry: Entry) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
-        if kevent::submit(self.raw(), &mut kevents)?.get(1).map_or(0, Kevent::errno) == 0 {
+        if kevent::apply_with_receipts(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) == 0 {
             entry.filters = entry.filters.union(Filters::READ);
             entry.has_pipe_end = true;
         }

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::interest::Interest;
-use crate::interest::Mode;
-use crate::sys::selector::{Change, Operation, Origin};
+use crate::interest::TriggerMode;
+use crate::sys::selector::{Change, Operation, SourceKind};
 use crate::sys::unix::kevent::{Filter, Kevent};
 use crate::sys::unix::kqueue::filters::{EXCEPT, READ, TOUCH_REPLACES_UDATA, WRITE};
 use crate::sys::unix::kqueue::libkqueue::{ADD_EVALUATES_AGAIN, CLOSE_REMOVES_KNOTES};
@@ -39,7 +39,7 @@ impl Filters {
 
     /// The filters that an interest needs. A disabled registration keeps a disabled read filter.
     pub(super) fn of_interest(interest: Interest) -> Filters {
-        if interest.mode() == Mode::Parked {
+        if interest.mode() == TriggerMode::Disabled {
             return Filters::READ;
         }
         Filters::NONE
@@ -159,14 +159,14 @@ impl Entry {
     }
 
     /// Whether the registration is plain, so that it needs no entry.
-    fn is_plain(&self, origin: Origin) -> bool {
-        CLOSE_REMOVES_KNOTES && origin == Origin::Own && self.is_simple()
+    fn is_plain(&self, kind: SourceKind) -> bool {
+        CLOSE_REMOVES_KNOTES && kind == SourceKind::Builtin && self.is_simple()
     }
 
     /// What the kernel holds for this registration.
     pub(super) fn before(&self, change: &Change) -> Before {
         let mode = Some(self.interest.mode()).filter(|_| !self.has_pipe_end && ADD_EVALUATES_AGAIN);
-        let is_certain = change.operation == Operation::Register || change.origin != Origin::Bare;
+        let is_certain = change.operation == Operation::Register || change.kind != SourceKind::RawFd;
         Before { filters: self.filters, mode, is_certain }
     }
 }
@@ -176,7 +176,7 @@ impl Entry {
 pub(super) struct Before {
     pub(super) filters: Filters,
     /// The mode of those knotes; `None` if it is not known, or if a knote has other flags.
-    pub(super) mode: Option<Mode>,
+    pub(super) mode: Option<TriggerMode>,
     /// The caller knows that the descriptor is registered.
     pub(super) is_certain: bool,
 }
@@ -184,11 +184,13 @@ pub(super) struct Before {
 impl Before {
     /// What there may be without an entry: nothing, or a plain registration.
     pub(super) fn without_entry(change: &Change) -> Before {
-        match (change.operation, change.origin) {
-            (Operation::Register, _) => Before { filters: Filters::NONE, mode: Some(Mode::Edge), is_certain: true },
+        match (change.operation, change.kind) {
+            (Operation::Register, _) => {
+                Before { filters: Filters::NONE, mode: Some(TriggerMode::Edge), is_certain: true }
+            }
             // The receipts of the deletions decide whether the descriptor is registered.
-            (_, Origin::Bare) => Before { filters: Filters::PLAIN, mode: None, is_certain: false },
-            (..) => Before { filters: Filters::PLAIN, mode: Some(Mode::Edge), is_certain: true },
+            (_, SourceKind::RawFd) => Before { filters: Filters::PLAIN, mode: None, is_certain: false },
+            (..) => Before { filters: Filters::PLAIN, mode: Some(TriggerMode::Edge), is_certain: true },
         }
     }
 }
@@ -268,8 +270,8 @@ fn needs_no_entry(change: &Change) -> bool {
     let interest = change.interest;
     // A source that is no socket or pipe of this crate has an entry.
     let may_be_plain = match change.operation {
-        Operation::Register => change.origin == Origin::Own,
-        Operation::Reregister | Operation::Deregister => matches!(change.origin, Origin::Registered { .. }),
+        Operation::Register => change.kind == SourceKind::Builtin,
+        Operation::Reregister | Operation::Deregister => matches!(change.kind, SourceKind::Registered { .. }),
     };
     CLOSE_REMOVES_KNOTES
         && may_be_plain
@@ -289,8 +291,8 @@ impl Table {
     }
 
     /// Keeps the entry, unless the registration is plain.
-    pub(super) fn set(&mut self, fd: RawFd, entry: Entry, origin: Origin) {
-        if entry.is_plain(origin) {
+    pub(super) fn set(&mut self, fd: RawFd, entry: Entry, kind: SourceKind) {
+        if entry.is_plain(kind) {
             self.remove(fd);
         } else {
             self.insert(fd, entry);

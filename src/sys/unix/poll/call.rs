@@ -8,12 +8,12 @@ use libc::{c_short, pollfd};
 
 use crate::sys::unix::{poll_bits, syscall};
 
-/// poll(2), with nanoseconds where the system has ppoll(2), for at most [`LONGEST_WAIT`](super::LONGEST_WAIT). Returns
+/// poll(2), with nanoseconds where the system has ppoll(2), for at most [`MAX_WAIT`](super::MAX_WAIT). Returns
 /// how many records have something to tell.
 ///
 /// A signal mask cannot be emulated: a signal that came between setting it and waiting would be missed, and that is what
 /// the mask is for.
-#[inline(always)] // Returning after a call of the kernel is dear: see `control` of epoll.
+#[inline(always)] // Returning after a call of the kernel is dear: see `epoll_ctl` of epoll.
 pub(crate) fn poll(
     fds: &mut [pollfd],
     timeout: Option<Duration>,
@@ -46,9 +46,9 @@ pub(crate) fn poll(
 
 #[inline(always)] // As `poll`.
 fn poll_milliseconds(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<usize> {
-    let timeout = timeout.map_or(-1, syscall::whole_milliseconds);
+    let timeout = timeout.map_or(-1, syscall::to_millis_ceil);
     // SAFETY: the kernel reads and writes `len` records.
-    syscall::check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout) }).map(|n| n as usize)
+    syscall::cvt(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout) }).map(|n| n as usize)
 }
 
 #[cfg(has_ppoll)]
@@ -63,7 +63,7 @@ fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>, signals: Option<&libc::s
     let signals = signals.map_or(std::ptr::null(), |signals| signals as *const _);
     // SAFETY: the kernel reads and writes `len` records; `timeout` and `signals` are null or point to values that
     // outlive the call.
-    syscall::check(unsafe { ppoll(fds.as_mut_ptr(), fds.len() as _, timeout, signals) }).map(|n| n as usize)
+    syscall::cvt(unsafe { ppoll(fds.as_mut_ptr(), fds.len() as _, timeout, signals) }).map(|n| n as usize)
 }
 
 flag_set! {
@@ -102,7 +102,7 @@ impl PollFlags {
     #[cfg(not(has_pollrdhup))]
     const NAMES: [(u32, &'static str); 7] = poll_bits::names(0);
 
-    fn word(self) -> u32 {
+    fn as_u32(self) -> u32 {
         u32::from(self.0 as u16)
     }
 }

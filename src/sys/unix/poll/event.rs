@@ -6,7 +6,7 @@ use std::{fmt, io};
 use libc::{c_short, pollfd};
 
 use crate::sys::unix::poll::call;
-use crate::sys::unix::poll_bits::Revents;
+use crate::sys::unix::poll_bits::PollBits;
 use crate::token::Token;
 
 /// The peer will send no more. Where it does not exist a half-close shows as `POLLIN` alone.
@@ -16,7 +16,7 @@ pub(super) const POLLRDHUP: c_short = libc::POLLRDHUP;
 pub(super) const POLLRDHUP: c_short = 0;
 
 /// One wait. Some systems say that a table was full for a moment.
-#[inline(always)] // Returning after a call of the kernel is dear: see `control` of epoll.
+#[inline(always)] // Returning after a call of the kernel is dear: see `epoll_ctl` of epoll.
 pub(super) fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<usize> {
     match call::poll(fds, timeout, None) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -31,7 +31,7 @@ pub struct PollEvent {
     pub(super) revents: c_short,
 }
 
-impl Revents for PollEvent {
+impl PollBits for PollEvent {
     const RDHUP: u32 = POLLRDHUP as u32;
     const NAME: &'static str = "pollfd";
 

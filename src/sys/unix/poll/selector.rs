@@ -2,7 +2,7 @@
 //!
 //! The kernel remembers nothing between calls and knows no edges, so both are kept here, in a table that every thread
 //! may change at any time. The waiter copies it, waits without a lock, and believes of what came back only what was
-//! not changed meanwhile; a change while it waits interrupts the wait. See <https://man7.org/linux/man-pages/man2/poll.2.html>.
+//! not modified meanwhile; a change while it waits interrupts the wait. See <https://man7.org/linux/man-pages/man2/poll.2.html>.
 //!
 //! How an edge is made of a level is told in `poll/entry.rs`. `POLLNVAL` is a descriptor that was closed, and ends its
 //! registration.
@@ -16,22 +16,22 @@ use libc::{c_short, pollfd, POLLIN, POLLOUT, POLLPRI};
 
 use crate::backend::Backend;
 use crate::interest::Interest;
-use crate::interest::Mode;
+use crate::interest::TriggerMode;
 use crate::sys::error::{already_exists, unsupported};
-use crate::sys::selector::{Direction, Engine, Origin};
-use crate::sys::unix::poll::entry::{Entry, NOBODY};
+use crate::sys::selector::{IoDirection, Selector, SourceKind};
+use crate::sys::unix::poll::entry::{Entry, NO_GENERATION};
 use crate::sys::unix::poll::event::{poll, PollEvent};
-use crate::sys::unix::poll::table::{Table, Waker, NOTIFY};
+use crate::sys::unix::poll::table::{Table, WakeHandle, NOTIFY_INDEX};
 use crate::sys::unix::syscall::lock;
-use crate::sys::unix::wake_fd::Notify;
+use crate::sys::unix::wake_fd::WakeFd;
 use crate::sys::unix::{fork, fstat};
 use crate::token::Token;
 
 /// How long a wait may last while something has to be looked at: at first, and at most.
-const TICKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
+const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 
 /// What the kernel says of a negative number.
-fn check_number(fd: RawFd) -> io::Result<()> {
+fn check_fd(fd: RawFd) -> io::Result<()> {
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
@@ -55,21 +55,21 @@ fn mask(interest: Interest) -> io::Result<c_short> {
     Ok(mask)
 }
 
-pub(crate) struct PollSet {
-    shared: Arc<Shared>,
-    /// What the kernel was shown last. Locked by the one waiter, throughout its wait, and by nobody else.
-    shown: Mutex<Vec<pollfd>>,
+pub(crate) struct PollSelector {
+    state: Arc<SelectorState>,
+    /// What the kernel was snapshot last. Locked by the one waiter, throughout its wait, and by nobody else.
+    snapshot: Mutex<Vec<pollfd>>,
 }
 
-struct Shared {
+struct SelectorState {
     table: Mutex<Table>,
-    notify: Notify,
+    notify: WakeFd,
     /// The generation of the process that made it. In a forked child another thread of the parent may hold the lock, and
     /// the notification is the parent's.
     generation: u32,
 }
 
-impl Shared {
+impl SelectorState {
     /// Changes the table; if `change` says so, the waiter is told.
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> io::Result<(T, bool)>) -> io::Result<T> {
         let mut table = lock(&self.table);
@@ -77,7 +77,7 @@ impl Shared {
         if tell && table.waiting && !std::mem::replace(&mut table.notified, true) {
             // The waiter wants the lock at once. If it has come back by itself, it is told once too often.
             drop(table);
-            if self.notify.signal().is_err() {
+            if self.notify.notify().is_err() {
                 // Somebody else has closed the descriptor.
                 lock(&self.table).notified = false;
             }
@@ -86,21 +86,21 @@ impl Shared {
     }
 }
 
-impl PollSet {
-    /// One wait. `clock` is that of the table which `shown` is a copy of.
+impl PollSelector {
+    /// One wait. `generation` is that of the table which `snapshot` is a copy of.
     #[inline(always)] // As `poll`.
     fn wait(
         &self,
-        shown: &mut Vec<pollfd>,
+        snapshot: &mut Vec<pollfd>,
         events: &mut Vec<PollEvent>,
         left: Option<Duration>,
         tick: Duration,
     ) -> io::Result<()> {
-        let mut table = lock(&self.shared.table);
-        table.look(events)?;
-        shown.clone_from(&table.fds);
-        let clock = table.clock;
-        let limit = match (table.wakes.is_empty() && events.is_empty(), table.looks) {
+        let mut table = lock(&self.state.table);
+        table.probe(events)?;
+        snapshot.clone_from(&table.fds);
+        let generation = table.generation;
+        let limit = match (table.wakes.is_empty() && events.is_empty(), table.probe_count) {
             (false, _) => Some(Duration::ZERO),
             (true, 0) => left,
             (true, _) => Some(left.map_or(tick, |left| left.min(tick))),
@@ -108,144 +108,147 @@ impl PollSet {
         table.waiting = true;
         drop(table);
 
-        let ready = poll(shown, limit);
+        let ready = poll(snapshot, limit);
 
-        let mut table = lock(&self.shared.table);
+        let mut table = lock(&self.state.table);
         table.waiting = false;
         // A forked child can signal it too: it has a copy of the table, in which somebody waits.
-        if std::mem::take(&mut table.notified) || shown[NOTIFY].revents != 0 {
-            self.shared.notify.drain();
+        if std::mem::take(&mut table.notified) || snapshot[NOTIFY_INDEX].revents != 0 {
+            self.state.notify.drain();
         }
         let ready = match ready {
-            Ok(ready) => ready - usize::from(shown[NOTIFY].revents != 0),
+            Ok(ready) => ready - usize::from(snapshot[NOTIFY_INDEX].revents != 0),
             // A signal; but what the look has reported already must not be lost.
             Err(_) if !events.is_empty() => 0,
             Err(error) => return Err(error),
         };
-        table.collect(shown, ready, clock, events);
+        table.deliver(snapshot, ready, generation, events);
         Ok(())
     }
 }
 
-impl Engine for PollSet {
+impl Selector for PollSelector {
     const BACKEND: Backend = Backend::Poll;
 
     type Event = PollEvent;
-    type Tie = Tie;
-    type Waker = Waker;
+    type Registration = PollRegistration;
+    type WakeHandle = WakeHandle;
 
-    fn new() -> io::Result<PollSet> {
-        let notify = Notify::new()?;
+    fn new() -> io::Result<PollSelector> {
+        let notify = WakeFd::new()?;
         let mut table = Table::default();
-        let now = table.tick();
-        let index = table.insert(Entry::new(notify.as_raw_fd(), Token(0), (POLLIN, Mode::Level), None, now));
-        debug_assert_eq!(index, NOTIFY);
-        let shared = Shared { table: Mutex::new(table), notify, generation: fork::generation() };
-        Ok(PollSet { shared: Arc::new(shared), shown: Mutex::new(Vec::new()) })
+        let now = table.next_generation();
+        let index = table.insert(Entry::new(notify.as_raw_fd(), Token(0), (POLLIN, TriggerMode::Level), None, now));
+        debug_assert_eq!(index, NOTIFY_INDEX);
+        let state = SelectorState { table: Mutex::new(table), notify, generation: fork::generation() };
+        Ok(PollSelector { state: Arc::new(state), snapshot: Mutex::new(Vec::new()) })
     }
 
     fn select(&self, events: &mut Vec<PollEvent>, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
-        let mut shown = lock(&self.shown);
+        let mut snapshot = lock(&self.snapshot);
         let mut left = timeout;
-        let mut tick = TICKS.0;
+        let mut tick = PROBE_INTERVAL.0;
         loop {
-            self.wait(&mut shown, events, left, tick)?;
+            self.wait(&mut snapshot, events, left, tick)?;
             // Nothing to report: the wait was interrupted for a change, or a tick has passed, or the time is up.
             left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if !events.is_empty() || (timeout.is_some() && left.unwrap_or(Duration::ZERO).is_zero()) {
                 return Ok(());
             }
-            tick = TICKS.1.min(tick * 2);
+            tick = PROBE_INTERVAL.1.min(tick * 2);
         }
     }
 
-    fn register(&self, fd: RawFd, token: Token, interest: Interest, origin: Origin) -> io::Result<Tie> {
+    fn register(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<PollRegistration> {
         let wanted = (mask(interest)?, interest.mode());
-        check_number(fd)?;
-        let identity = if origin == Origin::Own { None } else { fstat::identify(fd)? };
-        self.shared.change(|table| {
+        check_fd(fd)?;
+        let file_id = if kind == SourceKind::Builtin { None } else { fstat::pollable_file_id(fd)? };
+        self.state.change(|table| {
             if let Some(&index) = table.by_fd.get(&fd) {
                 if table.entries[index].is_certain() {
                     return Err(already_exists());
                 }
                 table.remove(index);
             }
-            let born = table.tick();
-            let mut entry = Entry::new(fd, token, wanted, identity, born);
-            if origin == Origin::Bare {
+            let generation = table.next_generation();
+            let mut entry = Entry::new(fd, token, wanted, file_id, generation);
+            if kind == SourceKind::RawFd {
                 entry.be_raw();
             }
             let index = table.insert(entry);
-            Ok((Tie(Box::new(Tied { shared: Arc::clone(&self.shared), index, born })), true))
+            Ok((
+                PollRegistration(Box::new(RegistrationInner { state: Arc::clone(&self.state), index, generation })),
+                true,
+            ))
         })
     }
 
-    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, _: Origin) -> io::Result<()> {
+    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, _: SourceKind) -> io::Result<()> {
         let wanted = (mask(interest)?, interest.mode());
-        check_number(fd)?;
-        self.shared.change(|table| {
+        check_fd(fd)?;
+        self.state.change(|table| {
             let index = table.index(fd)?;
-            let now = table.tick();
-            table.change(index, |entry| entry.reset(token, wanted, now));
+            let now = table.next_generation();
+            table.change(index, |entry| entry.arm(token, wanted, now));
             Ok(((), true))
         })
     }
 
-    fn deregister(&self, fd: RawFd, _: Origin) -> io::Result<()> {
-        check_number(fd)?;
-        self.shared.change(|table| {
+    fn deregister(&self, fd: RawFd, _: SourceKind) -> io::Result<()> {
+        check_fd(fd)?;
+        self.state.change(|table| {
             let index = table.index(fd)?;
             table.remove(index);
             Ok(((), true))
         })
     }
 
-    fn add_waker(&self, token: Token) -> io::Result<Waker> {
-        Ok(lock(&self.shared.table).add_waker(token))
+    fn add_waker(&self, token: Token) -> io::Result<WakeHandle> {
+        Ok(lock(&self.state.table).add_waker(token))
     }
 
-    fn wake(&self, waker: &Waker) -> io::Result<()> {
-        self.shared.change(|table| {
+    fn wake(&self, waker: &WakeHandle) -> io::Result<()> {
+        self.state.change(|table| {
             table.wake(*waker);
             Ok(((), true))
         })
     }
 
-    fn remove_waker(&self, waker: &Waker) {
-        lock(&self.shared.table).wakes.retain(|pending| pending.id != waker.id);
+    fn remove_waker(&self, waker: &WakeHandle) {
+        lock(&self.state.table).wakes.retain(|pending| pending.id != waker.id);
     }
 }
 
 /// Eight bytes, so that sockets stay small.
-pub(crate) struct Tie(Box<Tied>);
+pub(crate) struct PollRegistration(Box<RegistrationInner>);
 
-struct Tied {
-    shared: Arc<Shared>,
+struct RegistrationInner {
+    state: Arc<SelectorState>,
     index: usize,
-    born: u64,
+    generation: u64,
 }
 
-impl Tied {
+impl RegistrationInner {
     /// Changes the table, if the entry is still the one that was registered. Does nothing in a forked child.
     fn change(&self, change: impl FnOnce(&mut Table) -> bool) {
-        if !fork::is_current(self.shared.generation) {
+        if !fork::is_current(self.state.generation) {
             return;
         }
-        let _ = self.shared.change(|table| {
-            let is_mine = table.entries.get(self.index).is_some_and(|entry| entry.born == self.born);
-            Ok(((), self.born != NOBODY && is_mine && change(table)))
+        let _ = self.state.change(|table| {
+            let is_mine = table.entries.get(self.index).is_some_and(|entry| entry.generation == self.generation);
+            Ok(((), self.generation != NO_GENERATION && is_mine && change(table)))
         });
     }
 }
 
-impl crate::sys::selector::Tie for Tie {
-    fn rearm(&self, direction: Direction) {
+impl crate::sys::selector::Registration for PollRegistration {
+    fn rearm(&self, direction: IoDirection) {
         self.0.change(|table| table.change(self.0.index, |entry| entry.rearm(direction)));
     }
 
-    fn rearm_blocked(&self, direction: Direction) {
+    fn rearm_blocked(&self, direction: IoDirection) {
         self.0.change(|table| table.change(self.0.index, |entry| entry.rearm_blocked(direction)));
     }
 
@@ -253,32 +256,32 @@ impl crate::sys::selector::Tie for Tie {
         self.0.change(|table| table.change(self.0.index, Entry::rearm_ended));
     }
 
-    fn doubt(&self) {
-        self.0.change(|table| table.change(self.0.index, Entry::stop_seeing));
+    fn probe_instead(&self) {
+        self.0.change(|table| table.change(self.0.index, Entry::switch_to_probing));
     }
 
     fn is_current(&self) -> bool {
-        if !fork::is_current(self.0.shared.generation) {
+        if !fork::is_current(self.0.state.generation) {
             // A forked child: its calls are refused elsewhere, and the lock may never be released.
             return true;
         }
-        let table = lock(&self.0.shared.table);
-        table.entries.get(self.0.index).is_some_and(|entry| entry.born == self.0.born)
+        let table = lock(&self.0.state.table);
+        table.entries.get(self.0.index).is_some_and(|entry| entry.generation == self.0.generation)
     }
 
-    fn release(mut self) -> Option<(RawFd, Interest)> {
+    fn detach(mut self) -> Option<(RawFd, Interest)> {
         self.0.change(|table| table.change(self.0.index, Entry::detach));
-        self.0.born = NOBODY;
+        self.0.generation = NO_GENERATION;
         None
     }
 
     /// It deregisters by itself.
-    fn lent(&self) -> Option<RawFd> {
+    fn fd_to_deregister(&self) -> Option<RawFd> {
         None
     }
 }
 
-impl Drop for Tied {
+impl Drop for RegistrationInner {
     fn drop(&mut self) {
         self.change(|table| {
             table.remove(self.index);
@@ -287,9 +290,9 @@ impl Drop for Tied {
     }
 }
 
-impl fmt::Debug for PollSet {
+impl fmt::Debug for PollSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PollSet").finish_non_exhaustive()
+        f.debug_struct("PollSelector").finish_non_exhaustive()
     }
 }
 
@@ -298,27 +301,27 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::sys::selector::Tie as _;
+    use crate::sys::selector::Registration as _;
     use crate::sys::unix::poll::event::POLLRDHUP;
 
     /// Looks interrupt a wait up to 16 times a second, and nothing can follow the end of both directions.
     #[test]
     fn pipe_without_its_other_end_is_not_probed() {
         for ours in [0, 1] {
-            for origin in [Origin::Own, Origin::Bare] {
-                let set = PollSet::new().unwrap();
+            for kind in [SourceKind::Builtin, SourceKind::RawFd] {
+                let set = PollSelector::new().unwrap();
                 let mut events = Vec::with_capacity(8);
                 let mut ends = crate::sys::unix::pipe::pipe().unwrap().map(Some);
                 let end = ends[ours].take().unwrap();
                 let interest = [Interest::READABLE, Interest::WRITABLE][ours];
-                let _tie = set.register(end.as_raw_fd(), Token(1), interest, origin).unwrap();
+                let _registration = set.register(end.as_raw_fd(), Token(1), interest, kind).unwrap();
                 drop(ends);
                 let mut select = || {
                     set.select(&mut events, Some(Duration::ZERO)).unwrap();
                     events.len()
                 };
                 assert_eq!((select(), select()), (1, 0));
-                assert_eq!(lock(&set.shared.table).looks, 0, "end {ours}, {origin:?}");
+                assert_eq!(lock(&set.state.table).probe_count, 0, "end {ours}, {kind:?}");
             }
         }
     }
@@ -331,23 +334,23 @@ mod tests {
         }
         let both = Interest::READABLE | Interest::WRITABLE;
         for interest in [Interest::READABLE, Interest::WRITABLE, both] {
-            for origin in [Origin::Own, Origin::Bare] {
-                let set = PollSet::new().unwrap();
+            for kind in [SourceKind::Builtin, SourceKind::RawFd] {
+                let set = PollSelector::new().unwrap();
                 let mut events = Vec::with_capacity(8);
                 let mut select = || {
                     set.select(&mut events, Some(Duration::ZERO)).unwrap();
                     events.len()
                 };
-                let looks = || lock(&set.shared.table).looks;
+                let probe_count = || lock(&set.state.table).probe_count;
                 let (a, b) = UnixStream::pair().unwrap();
-                let tie = set.register(a.as_raw_fd(), Token(1), interest, origin).unwrap();
+                let registration = set.register(a.as_raw_fd(), Token(1), interest, kind).unwrap();
                 drop(b);
                 assert_eq!(select(), 1);
-                assert_eq!((select(), looks()), (0, 0), "{interest:?}, {origin:?}");
+                assert_eq!((select(), probe_count()), (0, 0), "{interest:?}, {kind:?}");
                 // An operation could have made another connection: one look.
-                tie.rearm(Direction::Either);
-                assert_eq!((looks(), select(), looks()), (1, 0, 0), "{interest:?}, {origin:?}");
-                set.reregister(a.as_raw_fd(), Token(2), interest, origin).unwrap();
+                registration.rearm(IoDirection::Unknown);
+                assert_eq!((probe_count(), select(), probe_count()), (1, 0, 0), "{interest:?}, {kind:?}");
+                set.reregister(a.as_raw_fd(), Token(2), interest, kind).unwrap();
                 assert_eq!(select(), 1);
             }
         }

@@ -5,44 +5,44 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::{io, mem};
 
-use crate::sys::unix::signal::{Bell, Mailbox};
-use crate::sys::unix::syscall::check;
+use crate::sys::unix::signal::{CoalescingNotifier, SignalCounts};
+use crate::sys::unix::syscall::cvt;
 
 /// Readable when a child of this process may have exited.
 #[derive(Debug)]
-pub(crate) struct Child {
+pub(crate) struct SigchldNotifier {
     pid: libc::pid_t,
-    bell: Arc<Bell>,
-    mailbox: Arc<Mailbox>,
+    bell: Arc<CoalescingNotifier>,
+    counts: Arc<SignalCounts>,
 }
 
-impl Child {
-    pub(crate) fn of(pid: libc::pid_t) -> io::Result<Child> {
+impl SigchldNotifier {
+    pub(crate) fn of(pid: libc::pid_t) -> io::Result<SigchldNotifier> {
         // Others' children do not send us a signal.
         match has_exited(pid) {
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Err(crate::sys::error::unsupported()),
             result => result?,
         };
-        let bell = Bell::new()?;
-        let mailbox = Mailbox::new(&[libc::SIGCHLD], Some(Arc::clone(&bell)))?;
-        mailbox.open()?;
-        Ok(Child { pid, bell, mailbox })
+        let bell = CoalescingNotifier::new()?;
+        let counts = SignalCounts::new(&[libc::SIGCHLD], Some(Arc::clone(&bell)))?;
+        counts.subscribe_all()?;
+        Ok(SigchldNotifier { pid, bell, counts })
     }
 
     pub(crate) fn begin(&self) {
         if self.is_over().unwrap_or(true) {
-            self.bell.ring();
+            self.bell.notify();
         }
     }
 
     /// Whether it has exited. If not, what exits from now on makes it readable.
     pub(crate) fn take(&self) -> io::Result<bool> {
-        self.bell.silence();
+        self.bell.clear();
         let is_over = self.is_over()?;
         if is_over {
-            self.mailbox.close();
+            self.counts.unsubscribe_all();
             // What came between the two looks.
-            self.bell.silence();
+            self.bell.clear();
         }
         Ok(is_over)
     }
@@ -56,13 +56,13 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for SigchldNotifier {
     fn drop(&mut self) {
-        self.mailbox.close();
+        self.counts.unsubscribe_all();
     }
 }
 
-impl AsFd for Child {
+impl AsFd for SigchldNotifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }
@@ -74,7 +74,7 @@ fn has_exited(pid: libc::pid_t) -> io::Result<bool> {
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: the kernel writes one `siginfo_t`, and there is room for it.
-    check(unsafe { libc::waitid(libc::P_PID, pid as _, &mut info, options) })?;
+    cvt(unsafe { libc::waitid(libc::P_PID, pid as _, &mut info, options) })?;
     // Else it is left as it was.
     Ok(info.si_signo == libc::SIGCHLD)
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 #[derive(Debug)]
-pub(crate) enum Child {}
+pub(crate) enum SigchldNotifier {}
 
-impl Child {
-    pub(crate) fn of(_: libc::pid_t) -> io::Result<Child> {
+impl SigchldNotifier {
+    pub(crate) fn of(_: libc::pid_t) -> io::Result<SigchldNotifier> {
         Err(crate::sys::error::unsupported())
     }
 
@@ -20,7 +20,7 @@ impl Child {
     }
 }
 
-impl AsFd for Child {
+impl AsFd for SigchldNotifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match *self {}
     }

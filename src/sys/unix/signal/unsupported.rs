@@ -5,33 +5,33 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 #[derive(Debug)]
-pub(crate) enum Bell {}
+pub(crate) enum CoalescingNotifier {}
 
-impl Bell {
-    pub(crate) fn new() -> io::Result<Arc<Bell>> {
+impl CoalescingNotifier {
+    pub(crate) fn new() -> io::Result<Arc<CoalescingNotifier>> {
         Err(crate::sys::error::unsupported())
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for CoalescingNotifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match *self {}
     }
 }
 
 #[derive(Debug)]
-pub(crate) enum Mailbox {}
+pub(crate) enum SignalCounts {}
 
-impl Mailbox {
-    pub(crate) fn new(_: &[i32], _: Option<Arc<Bell>>) -> io::Result<Arc<Mailbox>> {
+impl SignalCounts {
+    pub(crate) fn new(_: &[i32], _: Option<Arc<CoalescingNotifier>>) -> io::Result<Arc<SignalCounts>> {
         Err(crate::sys::error::unsupported())
     }
 
-    pub(crate) fn open(&self) -> io::Result<()> {
+    pub(crate) fn subscribe_all(&self) -> io::Result<()> {
         match *self {}
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn unsubscribe_all(&self) {
         match *self {}
     }
 

@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use crate::sys::unix::syscall::lock;
-use crate::sys::unix::wake_fd::Notify;
+use crate::sys::unix::wake_fd::WakeFd;
 
 /// Readable when the time is up, until that is taken.
 #[derive(Debug)]
-pub(crate) struct Clock {
-    notify: Notify,
+pub(crate) struct TimerFd {
+    notify: WakeFd,
     time: Mutex<Time>,
 }
 
@@ -51,9 +51,9 @@ impl Time {
     }
 }
 
-impl Clock {
-    pub(crate) fn new() -> io::Result<Clock> {
-        Ok(Clock { notify: Notify::new()?, time: Mutex::default() })
+impl TimerFd {
+    pub(crate) fn new() -> io::Result<TimerFd> {
+        Ok(TimerFd { notify: WakeFd::new()?, time: Mutex::default() })
     }
 
     /// Sets it, or with `None` stops it, and forgets what was not taken.
@@ -81,13 +81,13 @@ impl Clock {
         let mut time = lock(&self.time);
         if time.pass(now) {
             // It fails only if somebody else has closed the descriptor.
-            let _ = self.notify.signal();
+            let _ = self.notify.notify();
         }
         time.next.filter(|_| time.expired == 0)
     }
 }
 
-impl AsFd for Clock {
+impl AsFd for TimerFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.notify.as_fd()
     }
@@ -95,7 +95,7 @@ impl AsFd for Clock {
 
 /// The timers of one poll.
 #[derive(Debug, Default)]
-pub(crate) struct Deadlines {
+pub(crate) struct TimerQueue {
     /// Whether there ever was one. All that a poll without them looks at.
     any: AtomicBool,
     waiting: AtomicBool,
@@ -104,15 +104,15 @@ pub(crate) struct Deadlines {
 
 #[derive(Debug, Default)]
 struct Table {
-    clocks: Vec<Weak<Clock>>,
+    clocks: Vec<Weak<TimerFd>>,
 }
 
-impl Deadlines {
+impl TimerQueue {
     /// Whether waits have to be limited to the next deadline.
     pub(crate) const LIMIT_WAITS: bool = true;
 
     /// A wait begins, for `step` at most. Signals what is up; how long to wait.
-    pub(crate) fn limit(&self, step: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn begin_wait(&self, step: Option<Duration>) -> Option<Duration> {
         // Before the look for timers: the first one may be set during the wait, by another thread.
         self.waiting.store(true, Ordering::SeqCst);
         if !self.any.load(Ordering::SeqCst) {
@@ -132,25 +132,25 @@ impl Deadlines {
     }
 
     /// The wait is over.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn end_wait(&self) {
         self.waiting.store(false, Ordering::SeqCst);
     }
 
-    pub(crate) fn enter(&self, clock: &Arc<Clock>) {
+    pub(crate) fn enter(&self, clock: &Arc<TimerFd>) {
         self.any.store(true, Ordering::SeqCst);
         lock(&self.table).clocks.push(Arc::downgrade(clock));
         self.changed(clock);
     }
 
-    pub(crate) fn leave(&self, clock: &Arc<Clock>) {
+    pub(crate) fn leave(&self, clock: &Arc<TimerFd>) {
         lock(&self.table).clocks.retain(|other| other.as_ptr() != Arc::as_ptr(clock));
     }
 
     /// The waiter has to look at it.
-    pub(crate) fn changed(&self, clock: &Clock) {
+    pub(crate) fn changed(&self, clock: &TimerFd) {
         if self.waiting.load(Ordering::SeqCst) && lock(&clock.time).next.is_some() {
             // As above.
-            let _ = clock.notify.signal();
+            let _ = clock.notify.notify();
         }
     }
 }

@@ -23,10 +23,10 @@ mod units {
     /// What the units are called, and how many nanoseconds each is; the finest first.
     pub(crate) type Units = &'static [(u32, u64)];
 
-    /// A time of at most [`NEVER`](super::NEVER) in the finest unit that holds it, rounded up; at least one, for zero is an error on NetBSD, and a timer that
+    /// A time of at most [`MAX_TIMEOUT`](super::MAX_TIMEOUT) in the finest unit that holds it, rounded up; at least one, for zero is an error on NetBSD, and a timer that
     /// is off elsewhere.
     pub(crate) fn in_units(time: Duration, units: Units, most: i64) -> (u32, i64) {
-        let time = time.min(super::NEVER);
+        let time = time.min(super::MAX_TIMEOUT);
         let count = |unit: u64| ((time.as_nanos() + u128::from(unit) - 1) / u128::from(unit)).max(1);
         let fits = |(_, unit): &&(u32, u64)| count(*unit) <= most as u128;
         let (name, unit) = units.iter().find(fits).or(units.last()).copied().unwrap_or((0, MILLISECOND));
@@ -38,12 +38,12 @@ pub(crate) use units::*;
 
 /// The time from which on a timer is never armed, 34 years: FreeBSD adds the uptime to the time of a timer without a check,
 /// so that one of 2^31 s less the uptime fires at once (kern_event.c: `filt_timerexpire` and `timer2sbintime`).
-pub(crate) const NEVER: Duration = Duration::from_secs(1 << 30);
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(1 << 30);
 
-pub(crate) use crate::sys::unix::timer::clock::{Clock, Deadlines};
+pub(crate) use crate::sys::unix::timer::clock::{TimerFd, TimerQueue};
 
 /// An ident for a timer that is a filter; each queue has a name space of them. None is negative.
-pub(crate) fn next_ident() -> RawFd {
+pub(crate) fn allocate_ident() -> RawFd {
     static NEXT: AtomicI32 = AtomicI32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed) & i32::MAX
 }
@@ -76,10 +76,10 @@ mod tests {
             (seconds(3_000),                  APPLE,        narrow, (0, 3_000_000)),
             (seconds(3_000_000),              APPLE,        narrow, (1, 3_000_000)),
             (Duration::new(3_000_000, 1),     APPLE,        narrow, (1, 3_000_001)),
-            (NEVER,                           FREEBSD,      wide,   (8, 1_073_741_824_000_000_000)),
-            (NEVER * 3,                       FREEBSD,      wide,   (8, 1_073_741_824_000_000_000)),
+            (MAX_TIMEOUT,                           FREEBSD,      wide,   (8, 1_073_741_824_000_000_000)),
+            (MAX_TIMEOUT * 3,                       FREEBSD,      wide,   (8, 1_073_741_824_000_000_000)),
             (Duration::MAX,                   APPLE,        narrow, (1, 1_073_741_824)),
-            (NEVER,                           MILLISECONDS, wide,   (0, 1_073_741_824_000)),
+            (MAX_TIMEOUT,                           MILLISECONDS, wide,   (0, 1_073_741_824_000)),
         ];
         for (time, units, most, expected) in table {
             assert_eq!(in_units(time, units, most), expected, "{time:?}");

@@ -6,19 +6,19 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sys::unix::syscall::{check, timespec, unless_refused};
+use crate::sys::unix::syscall::{cvt, timespec, unless_refused};
 
 /// Readable when the time is up, until that is taken.
 #[derive(Debug)]
-pub(crate) struct Clock(File);
+pub(crate) struct TimerFd(File);
 
-impl Clock {
-    pub(crate) fn new() -> io::Result<Clock> {
+impl TimerFd {
+    pub(crate) fn new() -> io::Result<TimerFd> {
         let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
         // SAFETY: no pointers.
-        let fd = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) }).map_err(unless_refused)?;
+        let fd = cvt(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) }).map_err(unless_refused)?;
         // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-        Ok(Clock(unsafe { File::from_raw_fd(fd) }))
+        Ok(TimerFd(unsafe { File::from_raw_fd(fd) }))
     }
 
     /// Sets it, or with `None` stops it, and forgets what was not taken.
@@ -27,7 +27,7 @@ impl Clock {
         let first = wait.map_or(Duration::ZERO, |wait| wait.max(Duration::from_nanos(1)));
         let time = libc::itimerspec { it_interval: timespec(period.unwrap_or_default()), it_value: timespec(first) };
         // SAFETY: the kernel reads one `itimerspec`, and is asked to write none.
-        check(unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &time, std::ptr::null_mut()) }).map(drop)
+        cvt(unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &time, std::ptr::null_mut()) }).map(drop)
     }
 
     /// How often the time was up since this was asked, or it was set.
@@ -38,7 +38,7 @@ impl Clock {
     }
 }
 
-impl AsFd for Clock {
+impl AsFd for TimerFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -46,21 +46,21 @@ impl AsFd for Clock {
 
 /// What a wait has to do for its timers: nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Deadlines {}
+pub(crate) struct TimerQueue {}
 
-impl Deadlines {
+impl TimerQueue {
     /// Whether waits have to be limited to the next deadline.
     pub(crate) const LIMIT_WAITS: bool = false;
 
-    pub(crate) fn limit(&self, step: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn begin_wait(&self, step: Option<Duration>) -> Option<Duration> {
         step
     }
 
-    pub(crate) fn rest(&self) {}
+    pub(crate) fn end_wait(&self) {}
 
-    pub(crate) fn enter(&self, _: &Arc<Clock>) {}
+    pub(crate) fn enter(&self, _: &Arc<TimerFd>) {}
 
-    pub(crate) fn leave(&self, _: &Arc<Clock>) {}
+    pub(crate) fn leave(&self, _: &Arc<TimerFd>) {}
 
-    pub(crate) fn changed(&self, _: &Clock) {}
+    pub(crate) fn changed(&self, _: &TimerFd) {}
 }

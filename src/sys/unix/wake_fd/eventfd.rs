@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 
 use crate::sys::unix::syscall;
-use crate::sys::unix::syscall::{check, Refusal};
+use crate::sys::unix::syscall::{cvt, Refusal};
 use crate::sys::unix::wake_fd::self_pipe::SelfPipe;
 
 /// A counter that is readable while it is not 0; a pipe where a sandbox refuses eventfd2(2).
@@ -24,24 +24,24 @@ impl EventFd {
 
     fn counter() -> io::Result<EventFd> {
         // SAFETY: no pointers.
-        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        let fd = cvt(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: the kernel has just made this descriptor, and it has no other owner.
         Ok(EventFd::Counter(unsafe { File::from_raw_fd(fd) }))
     }
 
     /// Makes it readable; for an edge-triggered waiter each call is a new edge.
-    pub(crate) fn signal(&self) -> io::Result<()> {
+    pub(crate) fn notify(&self) -> io::Result<()> {
         match self {
-            EventFd::Counter(counter) => syscall::signal(counter, &1_u64.to_ne_bytes(), || self.drain()),
-            EventFd::Pipe(pipe) => pipe.signal(),
+            EventFd::Counter(counter) => syscall::write_wakeup(counter, &1_u64.to_ne_bytes(), || self.drain()),
+            EventFd::Pipe(pipe) => pipe.notify(),
         }
     }
 
     /// Makes it readable if it is not. Safe in a signal handler; it does not touch `errno`, for there is room.
-    pub(crate) fn post(&self) {
+    pub(crate) fn notify_from_handler(&self) {
         match self {
             EventFd::Counter(counter) => drop({ counter }.write(&1_u64.to_ne_bytes())),
-            EventFd::Pipe(pipe) => pipe.post(),
+            EventFd::Pipe(pipe) => pipe.notify_from_handler(),
         }
     }
 
@@ -83,7 +83,7 @@ mod tests {
         };
         let mut counter = file;
         counter.write_all(&(u64::MAX - 1).to_ne_bytes()).unwrap();
-        event.signal().unwrap();
+        event.notify().unwrap();
         let mut count = [0; 8];
         counter.read_exact(&mut count).unwrap();
         assert_eq!(u64::from_ne_bytes(count), 1);

@@ -6,7 +6,7 @@ pub(crate) mod self_pipe;
 
 #[cfg(has_eventfd)]
 #[allow(unused_imports)] // kqueue has user events.
-pub(crate) use self::eventfd::EventFd as Notify;
+pub(crate) use self::eventfd::EventFd as WakeFd;
 #[cfg(not(has_eventfd))]
 #[allow(unused_imports)] // As above.
-pub(crate) use self::self_pipe::SelfPipe as Notify;
+pub(crate) use self::self_pipe::SelfPipe as WakeFd;

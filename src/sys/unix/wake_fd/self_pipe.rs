@@ -22,12 +22,12 @@ impl SelfPipe {
     }
 
     /// Makes it readable; for an edge-triggered waiter each call is a new edge.
-    pub(crate) fn signal(&self) -> io::Result<()> {
-        syscall::signal(&self.writer, &[1], || self.drain())
+    pub(crate) fn notify(&self) -> io::Result<()> {
+        syscall::write_wakeup(&self.writer, &[1], || self.drain())
     }
 
     /// Makes it readable if it is not. Safe in a signal handler; it does not touch `errno`, for there is room.
-    pub(crate) fn post(&self) {
+    pub(crate) fn notify_from_handler(&self) {
         let _ = (&self.writer).write(&[1]);
     }
 
@@ -58,7 +58,7 @@ mod tests {
     fn a_full_pipe_is_signalled_again() {
         let pipe = SelfPipe::new().unwrap();
         while (&pipe.writer).write(&[0; 4096]).is_ok() {}
-        pipe.signal().unwrap();
+        pipe.notify().unwrap();
         let mut byte = [0; 2];
         assert_eq!((&pipe.reader).read(&mut byte).unwrap(), 1);
         pipe.drain();

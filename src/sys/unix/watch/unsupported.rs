@@ -3,26 +3,26 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::source::file_changes::Changes;
-use crate::sys::unix::watch::Measure;
+use crate::source::file_changes::FileChanges;
+use crate::sys::unix::watch::WatchedState;
 
 #[derive(Debug)]
 pub(crate) enum Inotify {}
 
 impl Inotify {
-    pub(crate) fn of(_: BorrowedFd<'_>, _: Measure, _: Changes) -> io::Result<Inotify> {
+    pub(crate) fn of(_: BorrowedFd<'_>, _: WatchedState, _: FileChanges) -> io::Result<Inotify> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "this system does not tell of changes of files"))
     }
 
-    pub(crate) fn begin(&mut self, _: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn discard_earlier_events(&self, _: BorrowedFd<'_>) -> io::Result<()> {
         match *self {}
     }
 
-    pub(crate) fn take(&self) -> io::Result<u32> {
+    pub(crate) fn read_events(&self) -> io::Result<u32> {
         match *self {}
     }
 
-    pub(crate) fn changes(&mut self, _: u32, _: BorrowedFd<'_>) -> io::Result<Changes> {
+    pub(crate) fn changes(&self, _: u32, _: BorrowedFd<'_>) -> io::Result<FileChanges> {
         match *self {}
     }
 }
