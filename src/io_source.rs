@@ -5,7 +5,8 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use crate::interest::Interest;
-use crate::poll_id;
+use crate::poll_id::PollId;
+use crate::poll_shared;
 use crate::registry::Registry;
 use crate::registry::Source;
 use crate::sys;
@@ -55,8 +56,7 @@ use crate::token::Token;
 /// ```
 pub struct IoSource<T> {
     registration: Option<<sys::ActiveSelector as Selector>::Registration>,
-    /// The number of the `Poll` it is registered with; 0 if with none.
-    poll: u32,
+    poll_id: PollId,
     inner: T,
 }
 
@@ -65,7 +65,7 @@ impl<T> Drop for IoSource<T> {
     fn drop(&mut self) {
         if let Some(registration) = self.registration.take() {
             if let Some(fd) = registration.fd_to_deregister() {
-                poll_id::deregister_dropped(self.poll, fd, SourceKind::Borrowed);
+                poll_shared::deregister_dropped(self.poll_id, fd, SourceKind::Borrowed);
             }
         }
     }
@@ -74,7 +74,7 @@ impl<T> Drop for IoSource<T> {
 impl<T> IoSource<T> {
     /// Wraps `inner`, which is not registered yet.
     pub fn new(inner: T) -> IoSource<T> {
-        IoSource { registration: None, poll: 0, inner }
+        IoSource { registration: None, poll_id: PollId::NONE, inner }
     }
 
     /// Does an operation on the wrapped value and returns its result.
@@ -146,7 +146,7 @@ impl<T> IoSource<T> {
 
     /// Returns `true` if it is registered, or was with a poll that is no more.
     pub(crate) fn is_registered(&self) -> bool {
-        self.poll != 0
+        !self.poll_id.is_none()
     }
 
     /// The wrapped value. It stays registered, as a descriptor whose operations cannot be seen.
@@ -154,7 +154,7 @@ impl<T> IoSource<T> {
         let mut this = ManuallyDrop::new(self);
         if let Some(registration) = this.registration.take() {
             if let Some((fd, interest)) = registration.detach() {
-                poll_id::with_poll(this.poll, |shared| shared.selector().detach(fd, interest));
+                poll_shared::with_poll(this.poll_id, |shared| shared.selector().detach(fd, interest));
             }
         }
         // SAFETY: `this` is not dropped, so the value is moved out once; of the other fields none owns anything now.
@@ -214,11 +214,9 @@ impl<T: AsFd> IoSource<T> {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        if registry.is_registered_here(self.poll).unwrap_or(true) {
-            return Err(error::already_exists());
-        }
+        registry.check_not_registered(self.poll_id)?;
         self.registration = Some(registry.register_fd(self.fd(), token, interests, kind)?);
-        self.poll = registry.id();
+        self.poll_id = registry.id();
         Ok(())
     }
 
@@ -246,7 +244,7 @@ impl<T: AsFd> Source for IoSource<T> {
 
     #[inline(always)]
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        if !registry.is_registered_here(self.poll)? || !self.has_registration() {
+        if !registry.is_registered_here(self.poll_id)? || !self.has_registration() {
             return Err(error::not_found());
         }
         registry.reregister_fd(self.fd(), token, interests, self.source_kind())?;
@@ -259,14 +257,14 @@ impl<T: AsFd> Source for IoSource<T> {
     #[inline(always)]
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         registry.check_process()?;
-        if self.poll != registry.id() {
+        if self.poll_id != registry.id() {
             return Err(error::not_found());
         }
         let result = match self.has_registration() {
             true => registry.deregister_fd(self.fd(), self.source_kind()),
             false => Err(error::not_found()),
         };
-        (self.registration, self.poll) = (None, 0);
+        (self.registration, self.poll_id) = (None, PollId::NONE);
         result
     }
 }

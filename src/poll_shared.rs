@@ -5,16 +5,16 @@ use std::mem::{discriminant, Discriminant};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::poll_id::live_polls;
+use crate::poll_id::PollId;
 use crate::sys;
-use crate::sys::fork;
-use crate::sys::selector::{FilterSpec, Selector};
+use crate::sys::fork::{self, ForkLock};
+use crate::sys::selector::{FilterSpec, Selector, SourceKind};
 use crate::sys::timer::TimerQueue;
 use crate::wake_flags::WakeFlags;
 
 /// What a `Poll`, its registries and its wakers have in common.
 pub(crate) struct PollShared {
-    id: u32,
+    id: PollId,
     /// The generation of the process that made the poll (`sys::fork`).
     generation: u32,
     selector: sys::ActiveSelector,
@@ -39,7 +39,7 @@ impl PollShared {
     }
 
     #[inline]
-    pub(crate) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> PollId {
         self.id
     }
 
@@ -80,6 +80,69 @@ impl Drop for PollShared {
             live_polls::remove(self.id);
         }
     }
+}
+
+/// The polls of this process that exist. The table serves sources that have no registry at hand: a source that outlived its
+/// poll and is registered with another, a source that is dropped while its descriptor lives on, and a timer that is set again.
+mod live_polls {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::Weak;
+
+    use super::*;
+
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    static LIVE: ForkLock<BTreeMap<PollId, Weak<PollShared>>> = ForkLock::new();
+
+    fn with<T>(f: impl FnOnce(&mut BTreeMap<PollId, Weak<PollShared>>) -> T) -> T {
+        f(&mut LIVE.lock())
+    }
+
+    /// Reserves an identifier that no poll has.
+    pub(super) fn allocate_id() -> PollId {
+        loop {
+            let id = PollId::from_number(NEXT.fetch_add(1, Ordering::Relaxed));
+            let reserve = |live: &mut BTreeMap<_, _>| !live.contains_key(&id) && live.insert(id, Weak::new()).is_none();
+            if !id.is_none() && with(reserve) {
+                return id;
+            }
+        }
+    }
+
+    pub(super) fn insert(shared: &Arc<PollShared>) {
+        with(|live| live.insert(shared.id(), Arc::downgrade(shared)));
+    }
+
+    pub(super) fn contains(id: PollId) -> bool {
+        with(|live| live.contains_key(&id))
+    }
+
+    pub(super) fn find(id: PollId) -> Option<Arc<PollShared>> {
+        with(|live| live.get(&id).and_then(Weak::upgrade))
+    }
+
+    pub(super) fn remove(id: PollId) {
+        with(|live| live.remove(&id));
+    }
+}
+
+/// Returns `true` if the poll exists.
+pub(crate) fn is_live(id: PollId) -> bool {
+    live_polls::contains(id)
+}
+
+/// Runs `f` on the state of a poll. Returns `None` if the poll was dropped, or if another process created it before a fork.
+pub(crate) fn with_poll<T>(id: PollId, f: impl FnOnce(&PollShared) -> T) -> Option<T> {
+    if id.is_none() {
+        return None;
+    }
+    live_polls::find(id).map(|shared| f(&shared))
+}
+
+/// Deregisters a descriptor that its dropped source does not close.
+pub(crate) fn deregister_dropped(id: PollId, fd: RawFd, kind: SourceKind) {
+    // The descriptor may be closed already.
+    with_poll(id, |shared| drop(shared.selector().deregister(fd, kind)));
 }
 
 /// The filters of one poll that two sources would have in common: a process, a signal or a file is one filter of a kqueue.

@@ -4,9 +4,11 @@ use std::{fmt, io};
 
 use crate::change_list::QueuedChanges;
 use crate::interest::Interest;
-use crate::poll_id;
+use crate::poll_id::PollId;
+use crate::poll_shared;
 use crate::poll_shared::PollShared;
 use crate::sys;
+use crate::sys::error;
 use crate::sys::selector::{Change, Operation, Selector, SourceKind};
 use crate::token::Token;
 
@@ -279,27 +281,37 @@ impl Registry {
     }
 
     #[inline]
-    pub(crate) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> PollId {
         self.shared.id()
     }
 
-    /// Whether `poll` is this one; false if it is none, or one that is no more.
+    /// Returns `true` if `id` is that of this poll, and `false` if it is that of none, or of a dropped poll. The identifier of
+    /// another poll that exists is `AlreadyExists`.
     #[inline]
-    pub(crate) fn is_registered_here(&self, poll: u32) -> io::Result<bool> {
-        match poll {
-            poll_id::NO_POLL_ID => Ok(false),
-            _ if poll == self.id() => Ok(true),
-            _ => self.reject_other_poll(poll),
+    pub(crate) fn is_registered_here(&self, id: PollId) -> io::Result<bool> {
+        match id {
+            PollId::NONE => Ok(false),
+            _ if id == self.id() => Ok(true),
+            _ => reject_other_poll(id),
         }
     }
 
-    #[cold]
-    fn reject_other_poll(&self, poll: u32) -> io::Result<bool> {
-        if !poll_id::is_live(poll) {
-            return Ok(false);
+    /// Fails with `AlreadyExists` if a source is registered, here or with another poll.
+    #[inline]
+    pub(crate) fn check_not_registered(&self, id: PollId) -> io::Result<()> {
+        match self.is_registered_here(id) {
+            Ok(false) => Ok(()),
+            _ => Err(error::already_exists()),
         }
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, "I/O source already registered with a different `Registry`"))
     }
+}
+
+#[cold]
+fn reject_other_poll(id: PollId) -> io::Result<bool> {
+    if !poll_shared::is_live(id) {
+        return Ok(false);
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "I/O source already registered with a different `Registry`"))
 }
 
 impl fmt::Debug for Registry {

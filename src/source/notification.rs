@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::io_source::IoSource;
-use crate::poll_id;
+use crate::poll_id::PollId;
+use crate::poll_shared;
 use crate::registry::Registry;
 use crate::registry::Source;
 use crate::sys::fork;
@@ -27,14 +28,21 @@ pub(crate) struct KqueueFilter {
     interest: Interest,
     /// A one-shot filter has fired, and is disabled until it is reregistered.
     has_fired: AtomicBool,
-    /// The number of the `Poll` it is registered with; 0 if with none.
-    poll: u32,
+    poll_id: PollId,
 }
 
 impl KqueueFilter {
     pub(crate) fn new(ident: RawFd, filter: FilterSpec) -> KqueueFilter {
         let (token, interest) = (Token(0), Interest::NONE);
-        KqueueFilter { ident, spec: Some(filter), filter, token, interest, has_fired: AtomicBool::new(false), poll: 0 }
+        KqueueFilter {
+            ident,
+            spec: Some(filter),
+            filter,
+            token,
+            interest,
+            has_fired: AtomicBool::new(false),
+            poll_id: PollId::NONE,
+        }
     }
 
     /// Sets what the filter waits for, from the next change of the kernel's filter on.
@@ -67,7 +75,7 @@ impl KqueueFilter {
     /// Updates the kernel's filter, if it is registered.
     pub(crate) fn update_kernel(&self) -> io::Result<()> {
         let interest = self.current_interest();
-        poll_id::with_poll(self.poll, |shared| {
+        poll_shared::with_poll(self.poll_id, |shared| {
             shared.selector().reregister(self.ident, self.token, interest, self.source_kind())
         })
         .unwrap_or(Ok(()))
@@ -98,9 +106,7 @@ impl Source for KqueueFilter {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         // Before a lock that another thread of the parent may hold.
         registry.check_process()?;
-        if registry.is_registered_here(self.poll).unwrap_or(true) {
-            return Err(error::already_exists());
-        }
+        registry.check_not_registered(self.poll_id)?;
         registry.shared().filters().claim(self.ident, self.filter)?;
         if let Err(error) =
             registry.register_fd(self.ident, token, self.effective_interest(interests), self.source_kind())
@@ -108,13 +114,13 @@ impl Source for KqueueFilter {
             registry.shared().filters().release(self.ident, self.filter);
             return Err(error);
         }
-        (self.poll, self.token, self.interest) = (registry.id(), token, interests);
+        (self.poll_id, self.token, self.interest) = (registry.id(), token, interests);
         self.has_fired = AtomicBool::new(false);
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        if !registry.is_registered_here(self.poll)? {
+        if !registry.is_registered_here(self.poll_id)? {
             return Err(error::not_found());
         }
         registry.check_process()?;
@@ -131,10 +137,10 @@ impl Source for KqueueFilter {
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         registry.check_process()?;
-        if self.poll != registry.id() {
+        if self.poll_id != registry.id() {
             return Err(error::not_found());
         }
-        self.poll = 0;
+        self.poll_id = PollId::NONE;
         let result = registry.deregister_fd(self.ident, self.source_kind());
         // Not before: who takes it next would have it removed.
         registry.shared().filters().release(self.ident, self.filter);
@@ -157,15 +163,15 @@ impl OwnsEvents for KqueueFilter {
     }
 
     fn is_registered(&self) -> bool {
-        self.poll != 0
+        !self.poll_id.is_none()
     }
 }
 
 impl Drop for KqueueFilter {
     fn drop(&mut self) {
-        if self.poll != 0 {
-            poll_id::deregister_dropped(self.poll, self.ident, self.source_kind());
-            poll_id::with_poll(self.poll, |shared| shared.filters().release(self.ident, self.filter));
+        if !self.poll_id.is_none() {
+            poll_shared::deregister_dropped(self.poll_id, self.ident, self.source_kind());
+            poll_shared::with_poll(self.poll_id, |shared| shared.filters().release(self.ident, self.filter));
         }
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::io_source::IoSource;
-use crate::poll_id;
+use crate::poll_id::PollId;
+use crate::poll_shared;
 use crate::registry::Registry;
 use crate::registry::Source;
 use crate::source::notification::{KqueueFilter, Mechanism, NotificationSource};
@@ -68,8 +69,7 @@ pub struct Timer {
     has_expired: AtomicBool,
     /// The beginning of the first period.
     period_start: Instant,
-    /// The number of the `Poll` it is registered with; 0 if with none.
-    poll: u32,
+    poll_id: PollId,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Timer {
             schedule: Schedule::Disarmed,
             has_expired: AtomicBool::new(false),
             period_start: now,
-            poll: 0,
+            poll_id: PollId::NONE,
         })
     }
 
@@ -197,7 +197,7 @@ impl Timer {
             Schedule::Disarmed => None,
             Schedule::Once(_) if self.has_expired.load(Ordering::Relaxed) => None,
             Schedule::Once(time) => Some(time.saturating_duration_since(Instant::now())),
-            Schedule::Every(period) if self.poll == 0 => Some(period),
+            Schedule::Every(period) if self.poll_id.is_none() => Some(period),
             Schedule::Every(period) => {
                 let into = self.period_start.elapsed().as_nanos() % period.as_nanos();
                 Some(period - Duration::new((into / 1_000_000_000) as u64, (into % 1_000_000_000) as u32))
@@ -285,7 +285,7 @@ impl Timer {
             return Ok(());
         };
         start(clock, self.next_delay())?;
-        poll_id::with_poll(self.poll, |shared| shared.timer_queue().changed(clock));
+        poll_shared::with_poll(self.poll_id, |shared| shared.timer_queue().changed(clock));
         Ok(())
     }
 }
@@ -305,7 +305,7 @@ impl Source for Timer {
         // It is registered: a period begins.
         let period = matches!(self.schedule, Schedule::Every(_)).then(|| self.next_delay());
         let Mechanism::Descriptor(clock) = &self.watched.way else {
-            (self.poll, self.period_start) = (registry.id(), if period.is_some() { period_start } else { before });
+            (self.poll_id, self.period_start) = (registry.id(), if period.is_some() { period_start } else { before });
             return Ok(());
         };
         if let Some(next) = period {
@@ -315,7 +315,7 @@ impl Source for Timer {
             }
             self.period_start = period_start;
         }
-        self.poll = registry.id();
+        self.poll_id = registry.id();
         registry.shared().timer_queue().enter(clock);
         Ok(())
     }
@@ -347,10 +347,10 @@ impl Source for Timer {
 impl Timer {
     /// Leaves the deadlines of the poll if the registration has ended, be it by an error.
     fn release(&mut self, registry: &Registry) {
-        if self.poll == 0 || self.watched.is_registered() {
+        if self.poll_id.is_none() || self.watched.is_registered() {
             return;
         }
-        self.poll = 0;
+        self.poll_id = PollId::NONE;
         if let Mechanism::Descriptor(clock) = &self.watched.way {
             registry.shared().timer_queue().leave(clock);
         }
