@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Which of the kernel's ways to wait kevio was built on; see [`BACKEND`](crate::BACKEND).
+/// The system call that a build of kevio waits with: see [`BACKEND`](crate::BACKEND).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
@@ -13,7 +13,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// `"kqueue"`, `"epoll"` or `"poll"`, as in `--cfg kevio_backend="…"`.
+    /// Returns `"kqueue"`, `"epoll"` or `"poll"`, as in `--cfg kevio_backend="…"`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

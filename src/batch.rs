@@ -10,10 +10,10 @@ use crate::registry::Source;
 use crate::sys::selector::{Change, Key, Operation, Selector};
 use crate::token::Token;
 
-/// Changes to make together, with [`Registry::submit`].
+/// Changes of registrations that are submitted together, with [`Registry::submit`].
 ///
-/// Any number of sources of any kind, this crate's and others', each to be registered, reregistered or deregistered. On
-/// kqueue that is one system call for all; elsewhere it saves nothing and costs nothing.
+/// A batch contains any number of sources of any type, each of which is registered, reregistered or deregistered. On kqueue a
+/// batch is one system call. On other backends a batch is as fast as the single calls.
 ///
 /// # Examples
 ///
@@ -50,43 +50,43 @@ enum Entry<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// An empty batch.
+    /// Creates an empty batch.
     #[must_use]
     pub fn new() -> Batch<'a> {
         Batch::default()
     }
 
-    /// An empty batch with room for `capacity` changes.
+    /// Creates an empty batch that holds `capacity` changes without an allocation.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Batch<'a> {
         Batch { entries: Vec::with_capacity(capacity) }
     }
 
-    /// Adds what [`Registry::register`] does.
+    /// Adds a registration: see [`Registry::register`].
     pub fn register(&mut self, source: &'a mut dyn Source, token: Token, interests: Interest) -> &mut Batch<'a> {
         self.entries.push(Entry::Register(source, token, interests));
         self
     }
 
-    /// Adds what [`Registry::reregister`] does.
+    /// Adds a reregistration: see [`Registry::reregister`].
     pub fn reregister(&mut self, source: &'a mut dyn Source, token: Token, interests: Interest) -> &mut Batch<'a> {
         self.entries.push(Entry::Reregister(source, token, interests));
         self
     }
 
-    /// Adds what [`Registry::deregister`] does.
+    /// Adds a deregistration: see [`Registry::deregister`].
     pub fn deregister(&mut self, source: &'a mut dyn Source) -> &mut Batch<'a> {
         self.entries.push(Entry::Deregister(source));
         self
     }
 
-    /// How many changes there are.
+    /// Returns the number of changes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if the batch has no changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -94,7 +94,7 @@ impl<'a> Batch<'a> {
 }
 
 impl Entry<'_> {
-    /// Makes the change through `registry`, which may queue it.
+    /// Makes the change through `registry`, which may queue the change.
     fn apply(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
             Entry::Register(source, token, interests) => registry.register(*source, *token, *interests),
@@ -103,15 +103,15 @@ impl Entry<'_> {
         }
     }
 
-    /// Deregisters what the entry has registered.
+    /// Deregisters the source of the entry, if the entry has registered it.
     fn roll_back(&mut self, registry: &Registry) {
         if let Entry::Register(source, ..) = self {
-            // The source forgets its registration. Whether there was one makes no difference here.
+            // The source clears its state. `NotFound` is expected, because the kernel may have rejected the change.
             let _ = registry.deregister(*source);
         }
     }
 
-    /// Makes the change at once, and leaves nothing of it registered if it fails.
+    /// Makes the change at once. If the change fails, nothing of the source stays registered.
     fn apply_alone(&mut self, registry: &Registry) -> io::Result<()> {
         let direct = registry.counting_clone();
         let result = self.apply(&direct);
@@ -122,18 +122,19 @@ impl Entry<'_> {
     }
 }
 
-/// The entries of a batch, and the changes that they have queued.
+/// A batch that is being submitted.
 ///
-/// The results are those of the same calls one by one: before an entry can depend on an earlier one, the queued changes are
-/// submitted, and the entries that failed are brought to an end.
+/// The results equal those of the same calls one by one. Each entry calls its source with a registry that queues the changes.
+/// The queued changes are submitted in groups, and no group contains two changes of one descriptor. After each group, the
+/// entries whose changes failed are completed, before a later entry can depend on them.
 struct Submission<'e, 'a> {
     registry: &'e Registry,
     queueing: Registry,
     entries: &'e mut [Entry<'a>],
     results: Vec<io::Result<()>>,
-    /// For each entry with a result, the number of changes queued up to its end. A source may be several descriptors.
+    /// For each entry with a result, the number of queued changes after it. A source may register several descriptors.
     ends: Vec<usize>,
-    /// The first entry whose queued changes are not submitted.
+    /// The first entry whose changes are not submitted yet.
     first_pending: usize,
 }
 
@@ -151,11 +152,11 @@ impl Submission<'_, '_> {
             return;
         }
         if collected.registered() > registered {
-            // A part of the source was registered, and does not stay so.
+            // A part of the source was registered, and is deregistered.
             entry.roll_back(&self.queueing);
         }
         collected.truncate(start);
-        // The failure may be the effect of an earlier entry whose outcome is not known yet.
+        // The cause of the failure may be an earlier entry whose changes are not submitted yet.
         let result = if start > 0 {
             self.submit_queued();
             self.entries[index].apply_alone(self.registry)
@@ -169,9 +170,10 @@ impl Submission<'_, '_> {
         }
     }
 
-    /// Submits the queued changes, in groups of entries that name no descriptor twice.
+    /// Submits the queued changes, in groups of entries that contain no descriptor twice.
     ///
-    /// A single entry that names one twice is a group, too; its changes are submitted in several calls.
+    /// An entry that contains a descriptor twice is a group of its own. The changes of such a group are submitted in several
+    /// calls.
     fn submit_queued(&mut self) {
         let changes = self.queueing.queued_changes().take();
         let base = std::mem::replace(&mut self.first_pending, self.ends.len());
@@ -183,7 +185,7 @@ impl Submission<'_, '_> {
             if named.insert_all(&queued.changes[own.clone()]) {
                 continue;
             }
-            // A descriptor is named again: by this entry after an earlier one, or by this entry twice.
+            // A descriptor occurs again: in this entry and an earlier one, or twice in this entry.
             self.submit_group(&queued, first..index, start..own.start, base);
             (first, start) = (index, own.start);
             named.clear();
@@ -196,7 +198,7 @@ impl Submission<'_, '_> {
         self.submit_group(&queued, first..self.ends.len(), start..queued.changes.len(), base);
     }
 
-    /// The number of queued changes before those of an entry; `base` is the first entry that has some.
+    /// Returns the number of queued changes before those of an entry. `base` is the first entry with queued changes.
     fn start_of(&self, index: usize, base: usize) -> usize {
         match index == base {
             true => 0,
@@ -204,7 +206,7 @@ impl Submission<'_, '_> {
         }
     }
 
-    /// Submits the changes of some entries, and brings those that failed to an end.
+    /// Submits the changes of some entries, and completes the entries whose changes failed.
     fn submit_group(&mut self, queued: &Queued<'_>, entries: Range<usize>, changes: Range<usize>, base: usize) {
         queued.submitted.set(changes.end);
         let offset = changes.start;
@@ -224,22 +226,23 @@ impl Submission<'_, '_> {
         }
     }
 
-    /// Applies again, alone, an entry whose source has seen success although a change failed. Now the source sees the error.
+    /// Repeats an entry outside of the batch. The source received `Ok` when its change was queued, and the kernel rejected at
+    /// least a part of the change. Now the source receives the real error.
     fn retry_alone(&mut self, index: usize, error: io::Error) -> io::Result<()> {
         let entry = &mut self.entries[index];
         if let Entry::Deregister(_) = entry {
-            // The source has forgotten its registration already.
+            // The source has cleared its state already.
             return Err(error);
         }
-        // The kernel holds nothing of a failed registration: only the source is rolled back.
+        // The kernel has no registration of the source, so that only the source is rolled back.
         entry.roll_back(&self.queueing);
         self.queueing.queued_changes().truncate(0);
         entry.apply_alone(self.registry)
     }
 }
 
-/// Changes that are being submitted. If a source panics that is called again, the sources of the other changes have seen
-/// success. So their changes are made.
+/// The queued changes, while they are submitted. If a repeated call of a source panics, the other sources have received `Ok`
+/// already. Therefore dropping this value submits the rest of the changes.
 struct Queued<'r> {
     registry: &'r Registry,
     changes: Vec<Change>,
@@ -255,7 +258,8 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// If a source panics, the entries before it have seen success. So their changes are made.
+/// If a source panics, the sources before it have received `Ok` already. Therefore dropping this value submits the queued
+/// changes.
 impl Drop for Submission<'_, '_> {
     fn drop(&mut self) {
         self.submit_queued();
@@ -263,21 +267,22 @@ impl Drop for Submission<'_, '_> {
 }
 
 impl Registry {
-    /// Makes all the changes of a batch, in their order, and returns the result of each. The outcome is that of the same calls
-    /// one by one.
+    /// Makes all changes of a batch in order, and returns the result of each. The results equal those of the same calls one by
+    /// one.
     ///
-    /// On kqueue, up to 512 changes are one kevent(2) call (and one pread(2) for each raw descriptor that is registered).
-    /// A descriptor that is named a second time begins another call. On other backends there are as many calls as changes.
-    /// An entry that fails stops no other, and leaves nothing of itself registered. Every change is made before this
+    /// On kqueue, up to 512 changes are one kevent(2) call, and one pread(2) for each raw descriptor that is registered. If a
+    /// descriptor occurs a second time, another call begins. On other backends each change is a call. If an entry fails,
+    /// nothing of its source stays registered, and the other entries are not affected. All changes are made when `submit`
     /// returns. An empty batch makes no call.
     ///
-    /// Each source is called with a registry of its own, and must not use a clone of that registry. A source may be called a
-    /// second time, if its first call or one of its changes failed.
+    /// `submit` calls each source in order, with a registry that queues changes. An implementation of
+    /// [`Source`](crate::event::Source) must use the registry that it is given, and not a clone. If the call or one of its
+    /// changes fails, `submit` may call the source a second time.
     ///
     /// # Errors
     ///
-    /// In the results: for each entry those of [`register`](Registry::register), [`reregister`](Registry::reregister)
-    /// or [`deregister`](Registry::deregister).
+    /// The results contain the errors of [`register`](Registry::register), [`reregister`](Registry::reregister) and
+    /// [`deregister`](Registry::deregister).
     ///
     /// # Examples
     ///
@@ -301,7 +306,7 @@ impl Registry {
     }
 }
 
-/// Makes changes in their order, in as few calls as possible.
+/// Makes changes in order, in as few calls as possible.
 fn apply(registry: &Registry, changes: &[Change]) -> Vec<io::Result<()>> {
     let (mut outcomes, mut start) = (Vec::with_capacity(changes.len()), 0);
     let mut named = Keys::default();
@@ -317,7 +322,7 @@ fn apply(registry: &Registry, changes: &[Change]) -> Vec<io::Result<()>> {
     outcomes
 }
 
-/// The keys of changes: a bit for each descriptor, and the others in a set.
+/// The keys of changes: a bit for each descriptor, and a set for the others.
 #[derive(Default)]
 struct Keys {
     descriptors: Vec<u64>,
@@ -325,7 +330,7 @@ struct Keys {
 }
 
 impl Keys {
-    /// A number that is larger may be no descriptor at all, and would need a large table.
+    /// The limit of the table of bits. A larger number may be no descriptor at all.
     const MAX_BIT: RawFd = 1 << 16;
 
     /// Returns `true` if the key is new.
@@ -356,7 +361,7 @@ impl Keys {
     }
 }
 
-/// Ends what was registered, of changes that have not all succeeded.
+/// Deregisters the descriptors of an entry that were registered, because another change of the entry failed.
 fn roll_back_registered(registry: &Registry, changes: &[Change], outcomes: &[io::Result<()>]) {
     for (change, outcome) in changes.iter().zip(outcomes) {
         if change.operation == Operation::Register && outcome.is_ok() {

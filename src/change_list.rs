@@ -3,14 +3,18 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::sys::selector::Change;
 
-/// What the entries of a batch have asked for.
+/// The changes that the entries of a batch have queued.
+///
+/// A source may register several descriptors, so that an entry may be several changes. Backends where several changes are not
+/// cheaper together only count registrations here.
 #[derive(Default)]
 pub(crate) struct QueuedChanges {
-    /// Whether changes are queued; else each is made at once, and counted.
+    /// `true` if changes are queued, `false` if each change is made at once.
     queues: bool,
     changes: Mutex<Vec<Change>>,
-    /// The number of the changes, without the lock.
+    /// The length of `changes`, readable without the lock.
     len: AtomicUsize,
+    /// The number of registrations that returned no error.
     registered: AtomicUsize,
 }
 
@@ -26,17 +30,17 @@ impl QueuedChanges {
         result
     }
 
-    /// The number of queued changes.
+    /// Returns the number of queued changes.
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Drops the queued changes from the number `len` on.
+    /// Keeps the first `len` queued changes and drops the others.
     pub(crate) fn truncate(&self, len: usize) {
         self.with_changes(|changes| changes.truncate(len));
     }
 
-    /// Returns the queued changes, and leaves none.
+    /// Removes and returns the queued changes.
     pub(crate) fn take(&self) -> Vec<Change> {
         self.with_changes(std::mem::take)
     }
@@ -47,7 +51,7 @@ impl QueuedChanges {
         self.queues
     }
 
-    /// How many registrations, put off or not, were no error.
+    /// Returns the number of registrations that returned no error, queued or made at once.
     pub(crate) fn registered(&self) -> usize {
         self.registered.load(Ordering::Relaxed)
     }

@@ -1,23 +1,22 @@
-//! What a poll returns, and what can be registered.
+//! Events, and the trait of sources.
 
-use crate::sys::selector;
 use std::iter::FusedIterator;
+use std::os::fd::RawFd;
 use std::{fmt, slice};
 
 pub use crate::registry::Source;
 use crate::sys;
-use crate::sys::selector::EventRecord;
+use crate::sys::selector::{EventRecord, FilterSpec};
 use crate::token::Token;
 
-/// One readiness event: a view of the kernel's own record.
+/// One readiness event: a view of the record that the kernel wrote.
 ///
-/// A loop that asks only [`token`](Event::token), [`is_readable`](Event::is_readable) and
-/// [`is_writable`](Event::is_writable) is correct on every backend: end of file, hang-up and errors also show as
-/// readable or writable. The other answers are hints; `read() == 0`, `ErrorKind::BrokenPipe` and `take_error` are the
-/// truth.
+/// A loop that uses only [`token`](Event::token), [`is_readable`](Event::is_readable) and [`is_writable`](Event::is_writable)
+/// is correct on every backend, because end of file, hang-up and errors are also reported as readable or writable. The other
+/// methods return hints. The result of an operation is exact: a read of 0 bytes, `ErrorKind::BrokenPipe`, `take_error`.
 ///
-/// Readiness may be spurious: the operation can still say `ErrorKind::WouldBlock`. One descriptor that is both
-/// readable and writable makes one event on epoll and poll(2) and two on kqueue.
+/// An event may be spurious: the operation can still fail with `ErrorKind::WouldBlock`. If a descriptor is readable and
+/// writable, epoll and poll(2) report one event, and kqueue reports two.
 #[derive(Clone)]
 #[repr(transparent)]
 pub struct Event {
@@ -30,77 +29,86 @@ impl Event {
         unsafe { &*(record as *const sys::RawEvent).cast::<Event>() }
     }
 
-    #[allow(dead_code)] // Only who knows a record's type asks.
+    /// The record of the kernel.
+    #[allow(dead_code)] // Used by `unix::kqueue::EventExt` only.
     pub(crate) fn record(&self) -> &sys::RawEvent {
         &self.record
     }
 
-    pub(crate) fn filter_payload(&self, ident: std::os::fd::RawFd, filter: selector::FilterSpec) -> Option<(u32, i64)> {
+    /// Returns (`fflags`, `data`) if the event belongs to this filter of a kqueue.
+    pub(crate) fn filter_payload(&self, ident: RawFd, filter: FilterSpec) -> Option<(u32, i64)> {
         self.record.filter_payload(ident, filter)
     }
 
-    /// The token of the registration that became ready.
+    /// Returns the token of the registration.
     #[must_use]
     pub fn token(&self) -> Token {
         self.record.token()
     }
 
-    /// There is something to read or to accept, or reading says why not: end of file, hang-up, an error.
+    /// Returns `true` if data can be read or connections accepted, or if reading returns the end of file, a hang-up or an
+    /// error.
     #[must_use]
     pub fn is_readable(&self) -> bool {
         self.record.is_readable()
     }
 
-    /// There is room to write, a connect has ended, or writing says why not: a closed peer, an error.
+    /// Returns `true` if data can be written or a connect has ended, or if writing returns an error.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.record.is_writable()
     }
 
-    /// A hint that an error is pending; `take_error` fetches it.
+    /// Returns `true` as a hint that an error is pending. `take_error` returns the error.
     ///
-    /// epoll `EPOLLERR`; poll `POLLERR`; kqueue `EV_ERROR`, or `EV_EOF` with an error number in `fflags`.
+    /// * epoll: `EPOLLERR`
+    /// * poll: `POLLERR`
+    /// * kqueue: `EV_ERROR`, or `EV_EOF` with an error number in `fflags`
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.record.is_error()
     }
 
-    /// A hint that the peer will send no more. Unread data may still be there: read until 0.
+    /// Returns `true` as a hint that the peer will send no more data. Unread data may exist: read until a read returns 0.
     ///
-    /// epoll `EPOLLHUP` or `EPOLLRDHUP`; poll likewise; kqueue `EVFILT_READ` with `EV_EOF`.
+    /// * epoll: `EPOLLHUP` or `EPOLLRDHUP`
+    /// * poll: `POLLHUP` or `POLLRDHUP`
+    /// * kqueue: `EVFILT_READ` with `EV_EOF`
     #[must_use]
     pub fn is_read_closed(&self) -> bool {
         self.record.is_read_closed()
     }
 
-    /// A hint that writing will fail.
+    /// Returns `true` as a hint that writing will fail.
     ///
-    /// epoll `EPOLLHUP`, or `EPOLLERR` alone or with `EPOLLOUT`; poll likewise; kqueue `EVFILT_WRITE` with `EV_EOF`.
+    /// * epoll: `EPOLLHUP`, or `EPOLLERR` alone or with `EPOLLOUT`
+    /// * poll: `POLLHUP`, or `POLLERR` alone or with `POLLOUT`
+    /// * kqueue: `EVFILT_WRITE` with `EV_EOF`
     #[must_use]
     pub fn is_write_closed(&self) -> bool {
         self.record.is_write_closed()
     }
 
-    /// Urgent data arrived: see [`Interest::PRIORITY`].
+    /// Returns `true` if urgent data arrived: see [`Interest::PRIORITY`](crate::Interest::PRIORITY).
     #[must_use]
     pub fn is_priority(&self) -> bool {
         self.record.is_priority()
     }
 
-    /// An asynchronous disk operation ended (kqueue's `EVFILT_AIO`; never elsewhere).
+    /// Returns `true` if an asynchronous disk operation ended (`EVFILT_AIO` of kqueue).
     #[must_use]
     pub fn is_aio(&self) -> bool {
         self.record.is_aio()
     }
 
-    /// A list of asynchronous disk operations ended (FreeBSD's `EVFILT_LIO`; never elsewhere).
+    /// Returns `true` if a list of asynchronous disk operations ended (`EVFILT_LIO` of FreeBSD).
     #[must_use]
     pub fn is_lio(&self) -> bool {
         self.record.is_lio()
     }
 }
 
-/// The token and every answer; the alternate form (`{:#?}`) adds the kernel's record.
+/// Writes the token and the result of every method. The alternate form (`{:#?}`) adds the record of the kernel.
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let alternate = f.alternate();
@@ -122,10 +130,10 @@ impl fmt::Debug for Event {
     }
 }
 
-/// The buffer that a poll fills: allocated once, used again and again.
+/// The buffer that a poll fills. The buffer is allocated once and reused by every poll.
 ///
-/// The kernel writes its records into it and [`Event`] is a view of one of them. What does not fit waits for the next
-/// poll; the capacity never grows.
+/// The kernel writes records into the buffer, and [`Event`] is a view of one record. If the events do not fit, the next poll
+/// reports the others. The capacity never grows.
 ///
 /// # Examples
 ///
@@ -147,39 +155,39 @@ pub struct Events {
 }
 
 impl Events {
-    /// A buffer for `capacity` events a poll; for one if `capacity` is 0.
+    /// Creates a buffer for at most `capacity` events a poll, or for one event if `capacity` is 0.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Events {
-        // epoll_wait(2) refuses room for none with EINVAL, and kevent(2) would return without a wait.
+        // For a buffer of no events epoll_wait(2) fails with EINVAL, and kevent(2) returns without a wait.
         Events { records: Vec::with_capacity(capacity.max(1)) }
     }
 
-    /// How many events one poll can return.
+    /// Returns the maximum number of events of one poll.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.records.capacity()
     }
 
-    /// How many events the last poll returned.
+    /// Returns the number of events of the last poll.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether the last poll returned no event.
+    /// Returns `true` if the last poll returned no event.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// The events of the last poll.
+    /// Returns an iterator over the events of the last poll.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
         Iter { records: self.records.iter() }
     }
 
-    /// Forgets the events. A poll does so itself.
+    /// Removes the events. Each poll removes the events of the previous poll.
     pub fn clear(&mut self) {
         self.records.clear();
     }
@@ -205,7 +213,7 @@ impl<'a> IntoIterator for &'a Events {
     }
 }
 
-/// Iterates over the [`Events`] of the last poll.
+/// An iterator over the [`Events`] of the last poll.
 #[derive(Clone)]
 pub struct Iter<'a> {
     records: slice::Iter<'a, sys::RawEvent>,
@@ -241,13 +249,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_the_record_itself() {
+    fn event_has_the_layout_of_the_record() {
         assert_eq!(std::mem::size_of::<Event>(), std::mem::size_of::<sys::RawEvent>());
         assert_eq!(std::mem::align_of::<Event>(), std::mem::align_of::<sys::RawEvent>());
     }
 
     #[test]
-    fn room_for_none_is_room_for_one() {
+    fn capacity_of_zero_becomes_one() {
         assert_eq!(Events::with_capacity(0).capacity(), 1);
         assert_eq!(Events::with_capacity(16).capacity(), 16);
     }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A set of the flags that a system call takes and returns; bits without a name are kept. Where the flags are named is
-/// up to the caller, and `NAMES` is the table.
+/// Defines a set of flags that a system call takes and returns. Bits without a name are kept. The caller defines the flags, and the
+/// table of their names as `NAMES`.
 macro_rules! flag_set {
     ($(#[$doc:meta])* pub struct $set:ident($word:ty);) => {
         $(#[$doc])*
@@ -12,37 +12,37 @@ macro_rules! flag_set {
         pub struct $set($word);
 
         impl $set {
-            /// The set without any flag.
+            /// Returns the set without flags.
             #[must_use]
             pub const fn empty() -> $set {
                 $set(0)
             }
 
-            /// These bits, with or without a name.
+            /// Returns the set of these bits. Bits without a name are kept.
             #[must_use]
             pub const fn from_bits(bits: $word) -> $set {
                 $set(bits)
             }
 
-            /// The bits, as the system call has them.
+            /// Returns the bits, as the system call defines them.
             #[must_use]
             pub const fn bits(self) -> $word {
                 self.0
             }
 
-            /// Whether it has no flag.
+            /// Returns `true` if the set has no flag.
             #[must_use]
             pub const fn is_empty(self) -> bool {
                 self.0 == 0
             }
 
-            /// Whether it has all of `flags`.
+            /// Returns `true` if the set has all of `flags`.
             #[must_use]
             pub const fn contains(self, flags: $set) -> bool {
                 self.0 & flags.0 == flags.0
             }
 
-            /// Whether it has any of `flags`.
+            /// Returns `true` if the set has any of `flags`.
             #[must_use]
             pub const fn intersects(self, flags: $set) -> bool {
                 self.0 & flags.0 != 0
@@ -71,7 +71,7 @@ macro_rules! flag_set {
             }
         }
 
-        /// What is in the first set and not in the second.
+        /// Returns the flags of the first set that are not in the second.
         impl std::ops::Sub for $set {
             type Output = $set;
 
@@ -80,7 +80,7 @@ macro_rules! flag_set {
             }
         }
 
-        /// The names, and what has none in hexadecimal.
+        /// Writes the names of the flags, and the bits without a name in hexadecimal.
         impl std::fmt::Debug for $set {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 $crate::flag_set::FlagNames(self.as_u32(), &Self::NAMES).fmt(f)
@@ -89,7 +89,8 @@ macro_rules! flag_set {
     };
 }
 
-/// Prints a set of flags by their names, and what has none in hexadecimal. A name of several bits comes before theirs.
+/// Writes a set of flags by their names, and the bits without a name in hexadecimal. In the table, a name of several bits stands
+/// before the names of the single bits.
 pub(crate) struct FlagNames<'a>(pub(crate) u32, pub(crate) &'a [(u32, &'a str)]);
 
 impl fmt::Debug for FlagNames<'_> {
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_by_name() {
+    fn flags_are_written_by_name_and_other_bits_in_hexadecimal() {
         const NAMES: &[(u32, &str)] = &[(0x30, "BOTH"), (0x10, "ONE"), (1, "A"), (4, "B"), (0, "NONE")];
         let table = [(0, "0x0"), (1, "A"), (5, "A|B"), (7, "A|B|0x2"), (8, "0x8"), (0x30, "BOTH"), (0x11, "ONE|A")];
         for (bits, text) in table {

@@ -1,26 +1,27 @@
 use std::num::NonZeroU16;
 use std::{fmt, ops};
 
-/// What a source is registered for, and how often it is told.
+/// The readiness that a registration waits for, and its trigger mode.
 ///
-/// Interests combine with `|`. An event that nobody asked for may still come: end of file, hang-up and errors are
-/// always reported (see [`Event`](crate::event::Event)).
+/// Interests combine with `|`. End of file, hang-up and errors are reported whatever the interest is: see
+/// [`Event`](crate::event::Event).
 ///
 /// # Trigger modes
 ///
-/// A registration has one mode for all it is registered for. It travels in the interest, through every
-/// [`Source`](crate::event::Source) that hands its interest on, and is changed by reregistering.
+/// A registration has one trigger mode, for all directions. The mode is a part of the interest, so that every
+/// [`Source`](crate::event::Source) that delegates passes the mode on. Reregistering changes the mode.
 ///
-/// * **Edge**, the default: told when it begins, and when there is more. Operate until `WouldBlock`.
-/// * [`level`](Interest::level): told by every poll while it is so.
-/// * [`oneshot`](Interest::oneshot): told once, for whichever direction comes first; then the registration says nothing
-///   until it is reregistered, which also tells what is true by then.
-/// * [`NONE`](Interest::NONE): not told at all until it is reregistered.
+/// * **Edge** (the default): an event is reported when readiness begins, and again when more data or space arrives. Read or
+///   write until `WouldBlock`.
+/// * [`level`](Interest::level): an event is reported by every poll while the source is ready.
+/// * [`oneshot`](Interest::oneshot): one event is reported, for the direction that is ready first. Then the registration is
+///   disarmed in all directions. Reregistering arms it again, and reports existing readiness.
+/// * [`NONE`](Interest::NONE): the registration is disabled. No event is reported until the source is reregistered.
 ///
-/// Where interests of different modes are combined, one-shot wins over level, and level over edge.
+/// If interests of different modes are combined, one-shot takes precedence over level, and level over edge.
 ///
-/// All interests exist on every system. Registering one that the backend cannot arm is
-/// [`ErrorKind::Unsupported`](std::io::ErrorKind::Unsupported), and registers nothing.
+/// All interests exist on every system. If the backend does not support an interest, registering fails with
+/// [`ErrorKind::Unsupported`](std::io::ErrorKind::Unsupported), and nothing is registered.
 ///
 /// # Examples
 ///
@@ -38,7 +39,7 @@ use std::{fmt, ops};
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interest(NonZeroU16);
 
-/// How often a registration is told.
+/// How often a registration reports its readiness.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TriggerMode {
     Edge,
@@ -48,28 +49,28 @@ pub(crate) enum TriggerMode {
 }
 
 impl Interest {
-    /// There is something to read, to accept, or the end of file.
+    /// Data or connections can be read or accepted, or the end of file was reached.
     pub const READABLE: Interest = Interest::bit(0b00001);
-    /// There is room to write, or a connect has ended.
+    /// Data can be written, or a connect has ended.
     pub const WRITABLE: Interest = Interest::bit(0b00010);
     /// An asynchronous disk operation has ended (`EVFILT_AIO`).
     ///
-    /// The kernel attaches that filter itself, through `aio_read(2)` and its like with `SIGEV_KEVENT`; a descriptor
-    /// cannot be registered for it: [`Unsupported`](std::io::ErrorKind::Unsupported) on every system.
+    /// The kernel adds that filter itself, through `aio_read(2)` and similar calls with `SIGEV_KEVENT`. Registering a
+    /// descriptor for this interest is [`Unsupported`](std::io::ErrorKind::Unsupported) on every system.
     pub const AIO: Interest = Interest::bit(0b00100);
-    /// A list of asynchronous disk operations has ended (`EVFILT_LIO`); as [`AIO`](Interest::AIO).
+    /// A list of asynchronous disk operations has ended (`EVFILT_LIO`). The notes of [`AIO`](Interest::AIO) apply.
     pub const LIO: Interest = Interest::bit(0b01000);
     /// Urgent data: `EPOLLPRI`, `POLLPRI`, `EVFILT_EXCEPT` with `NOTE_OOB`.
     ///
     /// # Platform notes
     ///
-    /// FreeBSD, NetBSD and libkqueue have no such filter:
+    /// FreeBSD, NetBSD and libkqueue have no filter for urgent data: registering is
     /// [`Unsupported`](std::io::ErrorKind::Unsupported) there.
     pub const PRIORITY: Interest = Interest::bit(0b10000);
 
-    /// Nothing: the source is registered and keeps its place, and no event comes until it is reregistered.
+    /// The empty interest: the source is registered, and no event is reported until the source is reregistered.
     ///
-    /// Combined with another interest it adds nothing, and takes nothing away.
+    /// Combined with another interest, `NONE` changes nothing.
     ///
     /// ```
     /// # #[cfg(feature = "os-ext")] {
@@ -99,7 +100,7 @@ impl Interest {
     const ONESHOT: Interest = Interest::bit(1 << 7);
     const EXCLUSIVE: Interest = Interest::bit(1 << 8);
 
-    /// All that there is to wait for; the other bits say how.
+    /// The bits of readiness. The other bits are the trigger mode and options.
     const READINESS_BITS: u16 = 0b11111;
 
     const NAMED: [(Interest, &'static str); 9] = [
@@ -117,7 +118,7 @@ impl Interest {
     const fn bit(bits: u16) -> Interest {
         match NonZeroU16::new(bits) {
             Some(bits) => Interest(bits),
-            None => panic!("an interest is never empty"),
+            None => panic!("the bits of an interest are never zero"),
         }
     }
 
@@ -125,7 +126,7 @@ impl Interest {
         self.0.get() & other.0.get() != 0
     }
 
-    /// Both interests together; what `|` does, in constants too.
+    /// Returns both interests combined, like `|`. This function can be used in constants.
     #[allow(clippy::should_implement_trait)]
     #[must_use]
     pub const fn add(self, other: Interest) -> Interest {
@@ -142,15 +143,15 @@ impl Interest {
         Interest::bit(bits)
     }
 
-    /// This interest without what `other` waits for, in the same mode; `None` if nothing is left to wait for.
+    /// Returns this interest without the readiness of `other`, in the same mode. Returns `None` if no readiness is left.
     #[must_use]
     pub fn remove(self, other: Interest) -> Option<Interest> {
         let bits = self.0.get() & !(other.0.get() & Interest::READINESS_BITS);
         (bits & Interest::READINESS_BITS != 0).then(|| Interest::bit(bits))
     }
 
-    /// What is parked has no mode.
-    const fn with(self, mode: u16, others: u16) -> Interest {
+    /// Returns this interest with the flags `mode`, and without the flags `others`. An empty interest has no mode.
+    const fn with_flags(self, mode: u16, others: u16) -> Interest {
         if self.is_none() {
             return self;
         }
@@ -158,18 +159,18 @@ impl Interest {
     }
 
     const fn with_mode(self, mode: u16) -> Interest {
-        self.with(mode, Interest::LEVEL.0.get() | Interest::ONESHOT.0.get())
+        self.with_flags(mode, Interest::LEVEL.0.get() | Interest::ONESHOT.0.get())
     }
 
-    /// The same, told when it begins: the default.
+    /// Returns this interest, edge-triggered. This mode is the default.
     #[must_use]
     pub const fn edge(self) -> Interest {
         self.with_mode(0)
     }
 
-    /// The same, told by every poll while it is so.
+    /// Returns this interest, level-triggered: every poll reports an event while the source is ready.
     ///
-    /// What is not operated on is reported for ever; when events do not fit into the buffer, sources take turns.
+    /// If more sources are ready than fit into the buffer, the polls report them in turns.
     ///
     /// ```
     /// # #[cfg(feature = "os-ext")] {
@@ -195,9 +196,11 @@ impl Interest {
         self.with_mode(Interest::LEVEL.0.get())
     }
 
-    /// The same, told once: after an event the registration is silent, in all directions, until it is reregistered.
+    /// Returns this interest, one-shot: after an event the registration is disarmed in all directions, until the source is
+    /// reregistered.
     ///
-    /// Several threads can share the work of one loop so: an event is nobody else's until its source is reregistered.
+    /// Use this mode if several threads handle the events of one loop. After an event no other thread receives an event of the
+    /// source, until the thread that handles the event reregisters the source.
     ///
     /// ```
     /// # #[cfg(feature = "os-ext")] {
@@ -231,44 +234,44 @@ impl Interest {
         self.with_mode(Interest::ONESHOT.0.get())
     }
 
-    /// The same, and of several polls that wait for one open file, each with this option, not all are woken by one
-    /// event (`EPOLLEXCLUSIVE`): for listeners that several threads or processes accept from.
+    /// Returns this interest with `EPOLLEXCLUSIVE`: if several polls wait for one open file with this option, an event does not
+    /// wake all of them. The option is for listeners that several threads or processes accept from.
     ///
     /// # Platform notes
     ///
-    /// Linux and Android with epoll. Elsewhere, and together with [`oneshot`](Interest::oneshot) or
-    /// [`PRIORITY`](Interest::PRIORITY), registering it is [`Unsupported`](std::io::ErrorKind::Unsupported).
-    /// A half-close of the peer shows as readable and not as closed. See `epoll_ctl(2)`.
+    /// The option exists on Linux and Android, with epoll. On other backends, and together with [`oneshot`](Interest::oneshot)
+    /// or [`PRIORITY`](Interest::PRIORITY), registering is [`Unsupported`](std::io::ErrorKind::Unsupported). A half-close of
+    /// the peer is reported as readable, and not as closed. See `epoll_ctl(2)`.
     #[must_use]
     pub const fn exclusive(self) -> Interest {
-        self.with(Interest::EXCLUSIVE.0.get(), 0)
+        self.with_flags(Interest::EXCLUSIVE.0.get(), 0)
     }
 
-    /// Whether this is told when it begins, and when there is more.
+    /// Returns `true` if the interest is edge-triggered.
     #[must_use]
     pub const fn is_edge(self) -> bool {
         !self.is_none() && !self.is_level() && !self.is_oneshot()
     }
 
-    /// Whether this is told while it is so.
+    /// Returns `true` if the interest is level-triggered.
     #[must_use]
     pub const fn is_level(self) -> bool {
         self.has(Interest::LEVEL)
     }
 
-    /// Whether this is told once.
+    /// Returns `true` if the interest is one-shot.
     #[must_use]
     pub const fn is_oneshot(self) -> bool {
         self.has(Interest::ONESHOT)
     }
 
-    /// Whether this wakes one of several polls.
+    /// Returns `true` if the interest has the option [`exclusive`](Interest::exclusive).
     #[must_use]
     pub const fn is_exclusive(self) -> bool {
         self.has(Interest::EXCLUSIVE)
     }
 
-    /// Whether this waits for nothing.
+    /// Returns `true` if the interest contains no readiness: see [`NONE`](Interest::NONE).
     #[must_use]
     pub const fn is_none(self) -> bool {
         self.0.get() & Interest::READINESS_BITS == 0
@@ -286,31 +289,31 @@ impl Interest {
         }
     }
 
-    /// Whether this asks for [`READABLE`](Interest::READABLE).
+    /// Returns `true` if the interest contains [`READABLE`](Interest::READABLE).
     #[must_use]
     pub const fn is_readable(self) -> bool {
         self.has(Interest::READABLE)
     }
 
-    /// Whether this asks for [`WRITABLE`](Interest::WRITABLE).
+    /// Returns `true` if the interest contains [`WRITABLE`](Interest::WRITABLE).
     #[must_use]
     pub const fn is_writable(self) -> bool {
         self.has(Interest::WRITABLE)
     }
 
-    /// Whether this asks for [`AIO`](Interest::AIO).
+    /// Returns `true` if the interest contains [`AIO`](Interest::AIO).
     #[must_use]
     pub const fn is_aio(self) -> bool {
         self.has(Interest::AIO)
     }
 
-    /// Whether this asks for [`LIO`](Interest::LIO).
+    /// Returns `true` if the interest contains [`LIO`](Interest::LIO).
     #[must_use]
     pub const fn is_lio(self) -> bool {
         self.has(Interest::LIO)
     }
 
-    /// Whether this asks for [`PRIORITY`](Interest::PRIORITY).
+    /// Returns `true` if the interest contains [`PRIORITY`](Interest::PRIORITY).
     #[must_use]
     pub const fn is_priority(self) -> bool {
         self.has(Interest::PRIORITY)

@@ -1,4 +1,3 @@
-use crate::sys::error;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -7,25 +6,26 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use crate::interest::Interest;
 use crate::poll_id::PollId;
 use crate::poll_shared;
-use crate::registry::Registry;
-use crate::registry::Source;
+use crate::registry::{Registry, Source};
 use crate::sys;
+use crate::sys::error;
 use crate::sys::selector::{IoDirection, Registration, Selector, SourceKind};
 use crate::sys::syscall;
 use crate::token::Token;
 
-/// Any descriptor as a [`Source`], with a memory of its registration.
+/// Any value with a descriptor as a [`Source`], with the state of its registration.
 ///
-/// It wraps a value that has a descriptor for as long as it lives (a `std` socket, a `socket2::Socket`, an `OwnedFd`, a
-/// `BorrowedFd<'_>`), and the sockets and pipes of this crate are made of it. Unlike a [`SourceFd`](crate::unix::SourceFd) it knows whether, and with whom,
-/// it is registered, and tells the backend of each operation.
+/// The wrapped value has a descriptor for its whole life: a `std` socket, a `socket2::Socket`, an `OwnedFd`, a
+/// `BorrowedFd<'_>`. The sockets and pipes of this crate are built on this type. Unlike a [`SourceFd`](crate::unix::SourceFd),
+/// an `IoSource` records the poll that it is registered with, and reports each operation to the backend.
 ///
-/// All I/O goes through [`do_io`](IoSource::do_io): on poll(2) that is what makes the next event come. The wrapped
-/// value should be non-blocking.
+/// Perform all I/O through [`do_io`](IoSource::do_io), because on poll(2) the operation arms the next event. The wrapped value
+/// should be non-blocking.
 ///
-/// Dropping it ends its registration: a value that owns its descriptor closes it, and of one that only borrows it (a
-/// `BorrowedFd<'_>`, a reference: what has no destructor) it is deregistered. Deregister a value that has a destructor and
-/// does not close its descriptor with it, such as an `Arc` that others hold too.
+/// Dropping an `IoSource` ends its registration. If the wrapped value owns its descriptor, the descriptor is closed. If the
+/// value borrows its descriptor (a `BorrowedFd<'_>`, a reference, any type without a destructor), the descriptor is
+/// deregistered. Deregister a value that has a destructor but does not close its descriptor, such as an `Arc` with other
+/// owners.
 ///
 /// # Examples
 ///
@@ -60,7 +60,7 @@ pub struct IoSource<T> {
     inner: T,
 }
 
-/// Before the fields are dropped: the registration lets go of a descriptor that is still open.
+/// Ends the registration before `inner` is dropped, while the descriptor is still open.
 impl<T> Drop for IoSource<T> {
     fn drop(&mut self) {
         if let Some(registration) = self.registration.take() {
@@ -72,25 +72,24 @@ impl<T> Drop for IoSource<T> {
 }
 
 impl<T> IoSource<T> {
-    /// Wraps `inner`, which is not registered yet.
+    /// Wraps `inner`. The source is not registered yet.
     pub fn new(inner: T) -> IoSource<T> {
         IoSource { registration: None, poll_id: PollId::NONE, inner }
     }
 
-    /// Does an operation on the wrapped value and returns its result.
+    /// Performs an operation on the wrapped value, and returns the result.
     ///
-    /// The operation may read or write or do both. Operate until `ErrorKind::WouldBlock`; then the next event is
-    /// certain.
+    /// The operation may read, write, or do both. Operate until `ErrorKind::WouldBlock`: then the next event is guaranteed.
     ///
     /// # Platform notes
     ///
-    /// poll(2) cannot see which of the two it was. On a source that is registered for both, writability that was used up
-    /// and came back before the next poll is reported up to 1 s later, as for a
-    /// [`SourceFd`](crate::unix::SourceFd); the streams' own methods have no such delay.
+    /// On poll(2) the direction of the operation is not known. If the source is registered for both directions, writability
+    /// that was used up and returned before the next poll is reported up to 1 s later, as for a
+    /// [`SourceFd`](crate::unix::SourceFd). The methods of the streams have no such delay.
     ///
     /// # Errors
     ///
-    /// Those of the operation, untouched.
+    /// The errors of the operation, unchanged.
     #[inline]
     pub fn do_io<F, R>(&self, operation: F) -> io::Result<R>
     where
@@ -99,11 +98,11 @@ impl<T> IoSource<T> {
         self.operate(IoDirection::Unknown, operation)
     }
 
-    /// As [`do_io`](IoSource::do_io), for an operation that has the descriptor already.
+    /// Performs an operation like [`do_io`](IoSource::do_io), for a closure that has the descriptor already.
     ///
     /// # Errors
     ///
-    /// Those of the operation, untouched.
+    /// The errors of the operation, unchanged.
     #[inline]
     pub fn try_io<F, R>(&self, operation: F) -> io::Result<R>
     where
@@ -117,12 +116,13 @@ impl<T> IoSource<T> {
         self.operate(IoDirection::Read, operation)
     }
 
-    /// As `read_io`, for a stream, and into `room` bytes: 0 bytes are the end of file, which the backend judges.
+    /// Performs a read of a stream into a buffer of `capacity` bytes. If the read returns 0 bytes, the backend decides whether
+    /// the end is final.
     #[inline]
-    pub(crate) fn read_stream(&self, room: usize, read: impl FnOnce(&T) -> io::Result<usize>) -> io::Result<usize> {
+    pub(crate) fn read_stream(&self, capacity: usize, read: impl FnOnce(&T) -> io::Result<usize>) -> io::Result<usize> {
         let rearm = Rearm(self.registration.as_ref(), IoDirection::Read);
         match read(&self.inner) {
-            Ok(0) if room > 0 => {
+            Ok(0) if capacity > 0 => {
                 if let Some(registration) = rearm.dismiss() {
                     registration.rearm_ended();
                 }
@@ -144,12 +144,13 @@ impl<T> IoSource<T> {
         rearm.after(result)
     }
 
-    /// Returns `true` if it is registered, or was with a poll that is no more.
+    /// Returns `true` if the source is registered, or was registered with a dropped poll.
     pub(crate) fn is_registered(&self) -> bool {
         !self.poll_id.is_none()
     }
 
-    /// The wrapped value. It stays registered, as a descriptor whose operations cannot be seen.
+    /// Returns the wrapped value. The descriptor stays registered, as a raw descriptor: its operations are unobserved from now
+    /// on.
     pub fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
         if let Some(registration) = this.registration.take() {
@@ -157,24 +158,25 @@ impl<T> IoSource<T> {
                 poll_shared::with_poll(this.poll_id, |shared| shared.selector().detach(fd, interest));
             }
         }
-        // SAFETY: `this` is not dropped, so the value is moved out once; of the other fields none owns anything now.
+        // SAFETY: `this` is not dropped, so that the value is moved out once. The other fields own nothing now.
         unsafe { std::ptr::read(&this.inner) }
     }
 }
 
-/// Re-arms a registration when an operation ends, also when the operation panics: it may have read or written before.
+/// Re-arms a registration when an operation ends. If the operation panics, it may have read or written before, and the
+/// registration is re-armed too.
 struct Rearm<'a>(Option<&'a ActiveRegistration>, IoDirection);
 
 type ActiveRegistration = <sys::ActiveSelector as Selector>::Registration;
 
 impl<'a> Rearm<'a> {
-    /// Re-arms nothing.
+    /// Ends the guard without re-arming.
     #[inline]
     fn dismiss(mut self) -> Option<&'a ActiveRegistration> {
         self.0.take()
     }
 
-    /// Re-arms what the result of the operation asks for.
+    /// Re-arms according to the result of the operation.
     #[inline]
     fn after<R>(self, result: io::Result<R>) -> io::Result<R> {
         let direction = self.1;
@@ -220,19 +222,19 @@ impl<T: AsFd> IoSource<T> {
         Ok(())
     }
 
-    /// Whether the registration under this number is still the one that this source made.
+    /// Returns `true` if the registration of this descriptor is still the one of this source.
     #[inline(always)]
     fn has_registration(&self) -> bool {
         self.registration.as_ref().map_or(true, Registration::is_current)
     }
 
-    /// What this source says of itself when it changes or ends its registration.
+    /// Returns the kind of this source, for a change or the end of its registration.
     #[inline(always)]
     fn source_kind(&self) -> SourceKind {
         self.registration.as_ref().map_or(Self::KIND, |registration| registration.source_kind(Self::KIND))
     }
 
-    /// A type without a destructor does not close what it has.
+    /// The kind of this source at its registration. A type without a destructor does not close its descriptor.
     const KIND: SourceKind = if std::mem::needs_drop::<T>() { SourceKind::Owned } else { SourceKind::Borrowed };
 }
 
@@ -269,7 +271,7 @@ impl<T: AsFd> Source for IoSource<T> {
     }
 }
 
-/// Operations that may block, or that end what was ready, go through [`do_io`](IoSource::do_io) instead.
+/// Perform operations that may block, or that use up readiness, through [`do_io`](IoSource::do_io) instead.
 impl<T> Deref for IoSource<T> {
     type Target = T;
 
@@ -278,180 +280,16 @@ impl<T> Deref for IoSource<T> {
     }
 }
 
-/// As [`Deref`].
+/// The note of [`Deref`] applies.
 impl<T> DerefMut for IoSource<T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner
     }
 }
 
-/// As the wrapped value.
+/// Writes the wrapped value.
 impl<T: std::fmt::Debug> std::fmt::Debug for IoSource<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.inner.fmt(f)
     }
 }
-
-/// Writes, for a type that is an `IoSource` named `inner`, what holds no decision: `Source`, and the ways from and to
-/// descriptors.
-#[cfg(any(feature = "net", feature = "os-ext"))]
-macro_rules! io_source {
-    ($name:ident, $inner:ty) => {
-        impl crate::event::Source for $name {
-            #[inline(always)]
-            fn register(
-                &mut self,
-                registry: &crate::registry::Registry,
-                token: crate::token::Token,
-                interests: crate::interest::Interest,
-            ) -> std::io::Result<()> {
-                self.inner.register_as(crate::sys::selector::SourceKind::Builtin, registry, token, interests)
-            }
-
-            #[inline(always)]
-            fn reregister(
-                &mut self,
-                registry: &crate::registry::Registry,
-                token: crate::token::Token,
-                interests: crate::interest::Interest,
-            ) -> std::io::Result<()> {
-                self.inner.reregister(registry, token, interests)
-            }
-
-            #[inline(always)]
-            fn deregister(&mut self, registry: &crate::registry::Registry) -> std::io::Result<()> {
-                self.inner.deregister(registry)
-            }
-        }
-
-        impl std::os::fd::AsFd for $name {
-            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-                std::os::fd::AsFd::as_fd(&*self.inner)
-            }
-        }
-
-        impl std::os::fd::AsRawFd for $name {
-            fn as_raw_fd(&self) -> std::os::fd::RawFd {
-                std::os::fd::AsRawFd::as_raw_fd(&*self.inner)
-            }
-        }
-
-        impl std::os::fd::IntoRawFd for $name {
-            fn into_raw_fd(self) -> std::os::fd::RawFd {
-                std::os::fd::IntoRawFd::into_raw_fd(self.inner.into_inner())
-            }
-        }
-
-        impl std::os::fd::FromRawFd for $name {
-            /// # Safety
-            ///
-            /// The descriptor must be open, of this kind, and owned by nobody else.
-            unsafe fn from_raw_fd(fd: std::os::fd::RawFd) -> $name {
-                // SAFETY: the caller's promise.
-                unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) }.into()
-            }
-        }
-
-        impl From<$name> for std::os::fd::OwnedFd {
-            fn from(source: $name) -> std::os::fd::OwnedFd {
-                source.inner.into_inner().into()
-            }
-        }
-
-        /// The descriptor should be non-blocking, and is not made so.
-        impl From<std::os::fd::OwnedFd> for $name {
-            fn from(fd: std::os::fd::OwnedFd) -> $name {
-                $name { inner: crate::io_source::IoSource::new(fd.into()) }
-            }
-        }
-    };
-}
-
-/// As `io_source`, for a type of the standard library's.
-#[cfg(feature = "net")]
-macro_rules! io_source_std {
-    ($name:ident, $inner:ty) => {
-        crate::io_source::io_source!($name, $inner);
-
-        impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                self.inner.fmt(f)
-            }
-        }
-
-        impl $name {
-            #[doc = concat!("Takes over a [`", stringify!($inner), "`], which should be non-blocking, and is not made so.")]
-            pub fn from_std(inner: $inner) -> $name {
-                $name { inner: crate::io_source::IoSource::new(inner) }
-            }
-        }
-
-        /// It stays non-blocking.
-        impl From<$name> for $inner {
-            fn from(source: $name) -> $inner {
-                source.inner.into_inner()
-            }
-        }
-    };
-}
-
-/// Writes `Read` for a type that is an `IoSource` named `inner`, and for references to it.
-#[cfg(any(feature = "net", feature = "os-ext"))]
-macro_rules! io_source_read {
-    ($($reader:ty),+) => {$(
-        impl std::io::Read for $reader {
-            #[inline]
-            fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-                self.inner.read_stream(buf.len(), |mut inner| inner.read(buf))
-            }
-
-            #[inline]
-            fn read_vectored(&mut self, bufs: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
-                let room = bufs.iter().map(|buf| buf.len()).sum();
-                self.inner.read_stream(room, |mut inner| inner.read_vectored(bufs))
-            }
-        }
-    )+};
-}
-
-/// Writes `Write` for a type that is an `IoSource` named `inner`, and for references to it.
-#[cfg(any(feature = "net", feature = "os-ext"))]
-macro_rules! io_source_write {
-    ($($writer:ty),+) => {$(
-        impl std::io::Write for $writer {
-            #[inline]
-            fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-                self.inner.write_io(|mut inner| inner.write(buf))
-            }
-
-            #[inline]
-            fn write_vectored(&mut self, bufs: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-                self.inner.write_io(|mut inner| inner.write_vectored(bufs))
-            }
-
-            fn flush(&mut self) -> std::io::Result<()> {
-                self.inner.write_io(|mut inner| inner.flush())
-            }
-        }
-    )+};
-}
-
-/// Writes methods that only call the wrapped value's of the same name, which is one system call.
-#[cfg(feature = "net")]
-macro_rules! forward {
-    ($($(#[$doc:meta])+ $method:ident($($argument:ident: $type:ty),*) -> $result:ty, $call:literal;)+) => {$(
-        $(#[$doc])+
-        ///
-        /// # Errors
-        ///
-        #[doc = concat!("Those of ", $call, ".")]
-        pub fn $method(&self, $($argument: $type),*) -> std::io::Result<$result> {
-            self.inner.$method($($argument),*)
-        }
-    )+};
-}
-
-#[cfg(feature = "net")]
-pub(crate) use {forward, io_source_std};
-#[cfg(any(feature = "net", feature = "os-ext"))]
-pub(crate) use {io_source, io_source_read, io_source_write};

@@ -1,4 +1,3 @@
-use crate::sys::selector;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -6,20 +5,20 @@ use crate::event::Events;
 use crate::poll_shared::PollShared;
 use crate::registry::Registry;
 use crate::sys;
-use crate::sys::selector::Selector;
+use crate::sys::selector::{self, Selector};
 use crate::sys::timer::TimerQueue;
 
-/// Waits for events.
+/// A queue of events, and the wait for them.
 ///
-/// One thread polls. Sources are registered through the [`Registry`], by any thread, also while this one waits.
+/// One thread polls. Any thread registers sources through the [`Registry`], also while the polling thread is blocked.
 ///
-/// Registrations are edge-triggered unless their [`Interest`] says otherwise: an event tells that a readiness began, and
-/// comes again when there is more of it. After an event, operate until `ErrorKind::WouldBlock`; only then is the next one
-/// certain. Readiness that is there at registration is reported.
+/// A registration is edge-triggered, unless its [`Interest`](crate::Interest) has another trigger mode. An event is reported
+/// when readiness begins, and again when more data or space arrives. After an event, operate until `ErrorKind::WouldBlock`:
+/// then the next event is guaranteed. Readiness that exists at registration is reported.
 ///
 /// # Examples
 ///
-/// A server that greets whoever connects:
+/// A server that sends a greeting to each client:
 ///
 /// ```
 /// # #[cfg(feature = "net")] {
@@ -63,33 +62,34 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// A poll with nothing registered. Its descriptors are close-on-exec.
+    /// Creates a poll without registrations. Its descriptors are close-on-exec.
     ///
     /// # Errors
     ///
-    /// Those of kqueue(2), epoll_create1(2), or eventfd(2) and pipe(2): too many descriptors, or no memory.
+    /// Errors of kqueue(2), epoll_create1(2), or eventfd(2) and pipe(2): too many descriptors, or no memory.
     pub fn new() -> io::Result<Poll> {
         Ok(Poll { registry: Registry::new(PollShared::new()?) })
     }
 
-    /// Through which sources are registered.
+    /// Returns the registry, which registers sources.
     #[must_use]
     #[inline]
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Waits until there are events or `timeout` is over, and puts the events in place of the old ones.
+    /// Waits until there are events, or until `timeout` has passed, and replaces the events in the buffer.
     ///
-    /// `None` waits for ever, `Some(Duration::ZERO)` not at all. Timeouts count nanoseconds as far as the kernel does
-    /// and are rounded up; any `Duration` is legal. When the time is over there are no events and that is no error.
+    /// `None` waits without limit, and `Some(Duration::ZERO)` does not wait. Every `Duration` is valid. A timeout is rounded
+    /// up to the resolution of the kernel, which is nanoseconds on most systems. If the timeout passes, the buffer is empty,
+    /// and the result is `Ok`.
     ///
     /// # Errors
     ///
-    /// * `ErrorKind::Interrupted` if a signal came that has a handler (on Linux also `SIGCONT`); poll again.
-    /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
-    /// * Others are the kernel's. One is known: poll(2) of Linux fails with `EINVAL` while the limit of descriptors
-    ///   (`RLIMIT_NOFILE`) is below the number of registrations. FreeBSD does not.
+    /// * `Interrupted`: a signal with a handler arrived (on Linux also `SIGCONT`). Poll again.
+    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * Errors of the kernel, of which one is known: poll(2) of Linux fails with `EINVAL` while the limit of descriptors
+    ///   (`RLIMIT_NOFILE`) is below the number of registrations. On FreeBSD poll(2) has no such error.
     #[inline]
     pub fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let shared = &**self.registry.shared();
@@ -105,7 +105,7 @@ impl Poll {
         result
     }
 
-    /// Polls where one wait of the kernel may not be the whole wait.
+    /// Polls in several waits of the kernel: the timeout is longer than one wait may be, or a timer limits a wait.
     #[cold]
     fn poll_in_steps(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let shared = &**self.registry.shared();
@@ -119,21 +119,21 @@ impl Poll {
             if !events.is_empty() || left == step {
                 return Ok(());
             }
-            // A whole step has passed without events.
+            // The time of this step has passed without events.
             left = left.map(|left| left - step.unwrap_or(left));
         }
     }
 
-    /// Waits until there are events or `deadline` has come, and puts the events in place of the old ones.
+    /// Waits until there are events, or until `deadline`, and replaces the events in the buffer.
     ///
-    /// As [`poll`](Poll::poll), but signals do not end it: it waits on, for what is left of the time. It does not
-    /// return without events before the deadline, nor later than the kernel's clock and the machine's load make it.
-    /// A deadline in the past looks once and returns at once; `None` waits for ever.
+    /// If a signal interrupts the wait, the function waits again for the rest of the time. The function does not return without
+    /// events before the deadline. The clock of the kernel and the load of the machine decide how much later it returns. If the
+    /// deadline is in the past, the function reports existing readiness and returns at once. `None` waits without limit.
     ///
     /// # Errors
     ///
-    /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
-    /// * The kernel's, of which none is known to occur; never `ErrorKind::Interrupted`.
+    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * Errors of the kernel, of which none is known to occur. `Interrupted` is never returned.
     ///
     /// # Examples
     ///
@@ -167,10 +167,10 @@ impl fmt::Debug for Poll {
     }
 }
 
-/// Whether the wait itself makes timers readable when their time has come.
+/// The wait ends when a timer expires, and makes the descriptor of the timer readable.
 const WAITS_KEEP_TIMERS: bool = !<sys::ActiveSelector as Selector>::HAS_FILTERS && TimerQueue::LIMIT_WAITS;
 
-/// The queue's own descriptor, which is readable when there are events.
+/// The descriptor of the kernel's queue, which is readable while there are events.
 #[cfg(selector_has_fd)]
 impl std::os::fd::AsRawFd for Poll {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {

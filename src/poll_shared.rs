@@ -1,4 +1,3 @@
-use crate::sys::error;
 use std::collections::HashSet;
 use std::io;
 use std::mem::{discriminant, Discriminant};
@@ -7,15 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::poll_id::PollId;
 use crate::sys;
+use crate::sys::error;
 use crate::sys::fork::{self, ForkLock};
 use crate::sys::selector::{FilterSpec, Selector, SourceKind};
 use crate::sys::timer::TimerQueue;
 use crate::wake_flags::WakeFlags;
 
-/// What a `Poll`, its registries and its wakers have in common.
+/// The state that a `Poll` shares with its registries, its wakers and its sources.
 pub(crate) struct PollShared {
     id: PollId,
-    /// The generation of the process that made the poll (`sys::fork`).
+    /// The generation of the process that created the poll: see `sys::fork`.
     generation: u32,
     selector: sys::ActiveSelector,
     wake_flags: WakeFlags,
@@ -43,8 +43,9 @@ impl PollShared {
         self.id
     }
 
-    /// Fails in a forked child of the process that made the poll. There the kernel's queue is the parent's, and a thread
-    /// of the parent may hold a lock.
+    /// Fails in a forked child of the process that created the poll.
+    ///
+    /// The kernel's queue belongs to the parent, and a thread of the parent may have held a lock during the fork.
     #[inline]
     pub(crate) fn check_process(&self) -> io::Result<()> {
         if !fork::is_current(self.generation) {
@@ -75,7 +76,7 @@ impl PollShared {
 
 impl Drop for PollShared {
     fn drop(&mut self) {
-        // In a forked child the list begins empty, and a later poll of the child may have this number.
+        // In a forked child the table starts empty, and a poll of the child may have the same id.
         if self.check_process().is_ok() {
             live_polls::remove(self.id);
         }
@@ -145,11 +146,14 @@ pub(crate) fn deregister_dropped(id: PollId, fd: RawFd, kind: SourceKind) {
     with_poll(id, |shared| drop(shared.selector().deregister(fd, kind)));
 }
 
-/// The filters of one poll that two sources would have in common: a process, a signal or a file is one filter of a kqueue.
+/// The knotes of one poll that only one source may register.
+///
+/// A kqueue identifies the filter of a process, a signal or a file by (ident, filter). A second source would replace the knote
+/// of the first without an error.
 #[derive(Debug, Default)]
 pub(crate) struct ClaimedFilters(Mutex<HashSet<FilterKey>>);
 
-/// What identifies a filter of a kqueue: whatever else it is told, it is the same.
+/// The key of a knote. Flags, `fflags`, `data` and `udata` are not part of the key.
 type FilterKey = (RawFd, Discriminant<FilterSpec>);
 
 impl ClaimedFilters {
@@ -157,6 +161,7 @@ impl ClaimedFilters {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Claims a filter for one source, or fails with `AlreadyExists`.
     pub(crate) fn claim(&self, ident: RawFd, filter: FilterSpec) -> io::Result<()> {
         if filter.is_exclusive_per_queue() && !self.with(|filters| filters.insert((ident, discriminant(&filter)))) {
             return Err(error::already_exists());
@@ -164,6 +169,7 @@ impl ClaimedFilters {
         Ok(())
     }
 
+    /// Releases a claimed filter.
     pub(crate) fn release(&self, ident: RawFd, filter: FilterSpec) {
         if filter.is_exclusive_per_queue() {
             self.with(|filters| filters.remove(&(ident, discriminant(&filter))));

@@ -5,8 +5,7 @@ use std::{fmt, io};
 use crate::change_list::QueuedChanges;
 use crate::interest::Interest;
 use crate::poll_id::PollId;
-use crate::poll_shared;
-use crate::poll_shared::PollShared;
+use crate::poll_shared::{self, PollShared};
 use crate::sys;
 use crate::sys::error;
 use crate::sys::selector::{Change, Operation, Selector, SourceKind};
@@ -16,11 +15,11 @@ type Registration = <sys::ActiveSelector as Selector>::Registration;
 
 /// Something that can be registered with a [`Registry`].
 ///
-/// The types in [`net`](crate::net) and [`unix`](crate::unix) are sources, and so is a `Box` of any source. A type
-/// that owns a descriptor implements this by handing the call on: to the source inside it, to an
-/// [`IoSource`](crate::unix::IoSource), or to a [`SourceFd`](crate::unix::SourceFd).
+/// The types in [`net`](crate::net) and [`unix`](crate::unix) are sources, and so is a `Box` of any source. A type that owns a
+/// descriptor implements the trait by delegation: to the source inside it, to an [`IoSource`](crate::unix::IoSource), or to a
+/// [`SourceFd`](crate::unix::SourceFd).
 ///
-/// Programs call [`Registry::register`] and its siblings; these methods are for implementors.
+/// Programs call the methods of [`Registry`]. The methods of this trait are for implementors.
 ///
 /// # Examples
 ///
@@ -49,13 +48,13 @@ type Registration = <sys::ActiveSelector as Selector>::Registration;
 /// # }
 /// ```
 pub trait Source {
-    /// Starts the registration; see [`Registry::register`] for the errors.
+    /// Registers the source. The errors are those of [`Registry::register`].
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()>;
 
-    /// Replaces token and interests; see [`Registry::reregister`].
+    /// Replaces the token and the interest. The errors are those of [`Registry::reregister`].
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()>;
 
-    /// Ends the registration; see [`Registry::deregister`].
+    /// Deregisters the source. The errors are those of [`Registry::deregister`].
     fn deregister(&mut self, registry: &Registry) -> io::Result<()>;
 }
 
@@ -73,17 +72,17 @@ impl<T: Source + ?Sized> Source for Box<T> {
     }
 }
 
-/// Registers sources with a [`Poll`].
+/// The registrations of a [`Poll`](crate::Poll).
 ///
-/// Any thread may use it, also while another polls; what it does takes effect at once, in the wait under way too. One
-/// source should be changed by one thread at a time; its methods take `&mut` for that.
+/// Any thread may use a registry, also while another thread polls. A change takes effect at once, in a blocked wait too. Only
+/// one thread at a time can change one source, because the methods take the source by `&mut`.
 pub struct Registry {
     shared: Arc<PollShared>,
-    /// Where changes are put off to, while a batch is collected.
+    /// The queued changes, in the registry of a batch.
     batch: Option<QueuedChanges>,
 }
 
-/// Whether a batch is more than its changes one by one.
+/// Several changes are cheaper together.
 const BATCHES_CHANGES: bool = <sys::ActiveSelector as Selector>::BATCHES_CHANGES;
 
 impl Registry {
@@ -91,23 +90,23 @@ impl Registry {
         Registry { shared, batch: None }
     }
 
-    /// Starts to report the events of `source`, under `token`.
+    /// Registers a source: from now on, polls report its readiness under `token`.
     ///
-    /// A readiness that is there already is reported. The source must be kept: dropping it ends the registration.
+    /// Readiness that exists already is reported too. Keep the source: dropping the source ends the registration.
     ///
     /// # Errors
     ///
-    /// * `AlreadyExists`: it is registered, here or with another `Poll`.
-    /// * `Unsupported`: the backend cannot wait for this interest; or a forked child calls it ([forks](crate#forks)).
-    /// * `PermissionDenied` (`EPERM`): a regular file or a directory, which is always ready.
-    /// * The kernel's: a closed descriptor is `EBADF`, the poll's own `EINVAL`.
+    /// * `AlreadyExists`: the source is registered, with this `Poll` or with another one.
+    /// * `Unsupported`: the backend does not support this interest, or the caller is a forked child ([forks](crate#forks)).
+    /// * `PermissionDenied` (`EPERM`): the descriptor is a regular file or a directory, which is always ready.
+    /// * Errors of the kernel: `EBADF` for a closed descriptor, `EINVAL` for the descriptor of the poll itself.
     ///
     /// After an error nothing is registered.
     ///
     /// # Platform notes
     ///
-    /// kqueue replaces the registration of a bare [`SourceFd`](crate::unix::SourceFd) that is registered twice, where
-    /// the others say `AlreadyExists`.
+    /// If a raw descriptor ([`SourceFd`](crate::unix::SourceFd)) is registered twice, kqueue replaces the registration. The
+    /// other backends return `AlreadyExists`.
     ///
     /// # Examples
     ///
@@ -125,7 +124,7 @@ impl Registry {
     /// # }
     /// # std::io::Result::Ok(())
     /// ```
-    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
+    #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub fn register<S>(&self, source: &mut S, token: Token, interests: Interest) -> io::Result<()>
     where
         S: Source + ?Sized,
@@ -134,13 +133,16 @@ impl Registry {
         source.register(self, token, interests)
     }
 
-    /// Replaces token and interests of a registered source, and reports again what is ready.
+    /// Replaces the token and the interest of a registered source, and reports existing readiness again.
     ///
     /// # Errors
     ///
-    /// `NotFound` if it is not registered, `AlreadyExists` if it is with another `Poll`; else as
-    /// [`register`](Registry::register).
-    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
+    /// * `NotFound`: the source is not registered.
+    /// * `AlreadyExists`: the source is registered with another `Poll`.
+    /// * The other errors of [`register`](Registry::register).
+    ///
+    /// After an error the registration is as before.
+    #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub fn reregister<S>(&self, source: &mut S, token: Token, interests: Interest) -> io::Result<()>
     where
         S: Source + ?Sized,
@@ -149,13 +151,15 @@ impl Registry {
         source.reregister(self, token, interests)
     }
 
-    /// Ends the registration. Once this has returned, no later poll reports its token; the events of the last poll may
-    /// still hold it.
+    /// Deregisters a source.
+    ///
+    /// After `deregister` returns, no later poll reports the token. The `Events` buffer of the previous poll may still contain
+    /// the token.
     ///
     /// # Errors
     ///
-    /// * `NotFound`: it is not registered, or with another `Poll`.
-    /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
+    /// * `NotFound`: the source is not registered, or is registered with another `Poll`.
+    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     ///
     /// # Examples
     ///
@@ -174,7 +178,7 @@ impl Registry {
     /// # }
     /// # std::io::Result::Ok(())
     /// ```
-    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
+    #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub fn deregister<S>(&self, source: &mut S) -> io::Result<()>
     where
         S: Source + ?Sized,
@@ -183,16 +187,16 @@ impl Registry {
         source.deregister(self)
     }
 
-    /// Another handle to the same `Poll`, for another thread.
+    /// Returns another registry of the same `Poll`, for another thread.
     ///
     /// # Errors
     ///
-    /// None; the signature is that of other pollers, which need a new descriptor.
+    /// None. The signature is that of mio, which duplicates a descriptor.
     pub fn try_clone(&self) -> io::Result<Registry> {
         Ok(Registry { shared: Arc::clone(&self.shared), batch: None })
     }
 
-    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
+    #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub(crate) fn register_fd(
         &self,
         fd: RawFd,
@@ -209,7 +213,7 @@ impl Registry {
         Ok(registration)
     }
 
-    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
+    #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub(crate) fn reregister_fd(
         &self,
         fd: RawFd,
@@ -224,8 +228,8 @@ impl Registry {
         self.selector().reregister(fd, token, interest, kind)
     }
 
-    /// The caller has checked the process, before it changed its own state.
-    #[inline(always)] // Returning is dear: see `epoll_ctl` of epoll.
+    /// Deregisters a descriptor. The caller checks the process before, because it changes its own state first.
+    #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub(crate) fn deregister_fd(&self, fd: RawFd, kind: SourceKind) -> io::Result<()> {
         if self.queues() {
             return self.queue_change(Change::deregister(fd, kind)).map(drop);
@@ -235,41 +239,41 @@ impl Registry {
 
     #[cold]
     fn queue_change(&self, change: Change) -> io::Result<Registration> {
-        let collected = self.queued_changes();
-        let registration = collected.with_changes(|changes| self.selector().queue_change(changes, change))?;
+        let queued = self.queued_changes();
+        let registration = queued.with_changes(|changes| self.selector().queue_change(changes, change))?;
         if change.operation == Operation::Register {
-            collected.count_registration();
+            queued.count_registration();
         }
         Ok(registration)
     }
 
-    /// Whether changes are queued, for a batch.
+    /// Returns `true` if changes are queued for a batch.
     #[inline]
     fn queues(&self) -> bool {
         BATCHES_CHANGES && self.batch.as_ref().is_some_and(QueuedChanges::queues)
     }
 
-    /// A registry of the same `Poll` that queues changes, where several are cheaper together.
+    /// Returns a registry of the same `Poll` that queues changes, on backends where several changes are cheaper together.
     pub(crate) fn queueing_clone(&self) -> Registry {
         let batch = QueuedChanges::queueing();
         Registry { shared: Arc::clone(&self.shared), batch: Some(batch) }
     }
 
-    /// A registry of the same `Poll` that makes each change at once, and counts registrations.
+    /// Returns a registry of the same `Poll` that makes each change at once, and counts the registrations.
     pub(crate) fn counting_clone(&self) -> Registry {
         Registry { shared: Arc::clone(&self.shared), batch: Some(QueuedChanges::default()) }
     }
 
-    /// What was put off.
+    /// The queued changes. Only the registry of a batch has them.
     pub(crate) fn queued_changes(&self) -> &QueuedChanges {
-        self.batch.as_ref().expect("a registry that collects a batch")
+        self.batch.as_ref().expect("the registry of a batch")
     }
 
     pub(crate) fn shared(&self) -> &Arc<PollShared> {
         &self.shared
     }
 
-    /// As [`PollShared::check_process`].
+    /// Fails in a forked child: see [`PollShared::check_process`].
     #[inline]
     pub(crate) fn check_process(&self) -> io::Result<()> {
         self.shared.check_process()
@@ -285,8 +289,11 @@ impl Registry {
         self.shared.id()
     }
 
-    /// Returns `true` if `id` is that of this poll, and `false` if it is that of none, or of a dropped poll. The identifier of
-    /// another poll that exists is `AlreadyExists`.
+    /// Returns `true` if `id` is the id of this poll, and `false` if it is [`PollId::NONE`] or the id of a dropped poll.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` if `id` is the id of another poll that exists.
     #[inline]
     pub(crate) fn is_registered_here(&self, id: PollId) -> io::Result<bool> {
         match id {
@@ -320,7 +327,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// The queue's own descriptor, which is readable when there are events.
+/// The descriptor of the kernel's queue, which is readable while there are events.
 #[cfg(selector_has_fd)]
 impl std::os::fd::AsFd for Registry {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
@@ -328,7 +335,7 @@ impl std::os::fd::AsFd for Registry {
     }
 }
 
-/// The queue's own descriptor, which is readable when there are events.
+/// The descriptor of the kernel's queue, which is readable while there are events.
 #[cfg(selector_has_fd)]
 impl std::os::fd::AsRawFd for Registry {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
@@ -336,21 +343,21 @@ impl std::os::fd::AsRawFd for Registry {
     }
 }
 
-/// Tells the log, if somebody listens.
+/// Writes a `log::trace!` record, if the program has enabled that level.
 #[inline]
-fn trace(what: &str, of: Option<(Token, Interest)>) {
+fn trace(operation: &str, registration: Option<(Token, Interest)>) {
     #[cfg(feature = "log")]
     {
         #[cold]
-        fn write_record(what: &str, of: Option<(Token, Interest)>) {
-            match of {
-                Some((token, interests)) => log::trace!("{what}: {token:?} for {interests:?}"),
-                None => log::trace!("{what}"),
+        fn write_record(operation: &str, registration: Option<(Token, Interest)>) {
+            match registration {
+                Some((token, interests)) => log::trace!("{operation}: {token:?} for {interests:?}"),
+                None => log::trace!("{operation}"),
             }
         }
         if log::LevelFilter::Trace <= log::STATIC_MAX_LEVEL && log::LevelFilter::Trace <= log::max_level() {
-            write_record(what, of);
+            write_record(operation, registration);
         }
     }
-    let _ = (what, of);
+    let _ = (operation, registration);
 }

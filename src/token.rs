@@ -1,9 +1,9 @@
-/// Names a registration: what a program registers a source under, and what its events carry.
+/// The name of a registration: a program registers a source under a token, and the events of the source contain the token.
 ///
-/// A token is any `usize`: an index into a slab, a pointer, a number. kevio never interprets it. Every value is
-/// legal, 0 and `usize::MAX` included, and comes back bit for bit; on kqueue it travels in `udata`.
+/// A token is any `usize`: an index into a slab, a pointer, a number. kevio does not interpret the value. Every value is valid,
+/// including 0 and `usize::MAX`, and is returned bit for bit. On kqueue the token travels in `udata`.
 ///
-/// Several sources may share one token; their events cannot be told apart then.
+/// Several sources may share one token. Then a program cannot distinguish their events.
 ///
 /// # Examples
 ///

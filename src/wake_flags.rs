@@ -1,17 +1,23 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Which wakers of a poll have been woken since it last returned.
+/// The flags by which several wakes become one system call and one event.
 ///
-/// A waker that finds its flag set leaves the system call to whoever set it. No wake is lost, because the flags are
-/// cleared after the kernel's wait has returned and before the program sees its events. Take a wake that finds its
-/// flag set. Whoever set it makes its call to the kernel before or after that wait returned. If after, the event comes
-/// in a later poll. If before, and the event is not among those returned, likewise. If it is, the program sees it
-/// after the flag was cleared, and so after this wake; and what was written before the wake is seen too, for the
-/// clearing swap reads what the waker's swap wrote.
+/// Each [`Waker`](crate::Waker) has a flag:
+///
+/// 1. `Waker::wake` sets the flag. If the flag was set already, `wake` returns without a system call.
+/// 2. Otherwise `wake` makes the system call that ends the wait.
+/// 3. After each wait of the kernel, and before the program sees the events, `Poll::poll` clears all flags.
+///
+/// No wake is lost. Suppose a wake W2 finds the flag set by W1, whose system call comes before or after a wait returns:
+///
+/// * If the call comes after, a later poll reports the event.
+/// * If the call comes before, and the wait does not return the event, a later poll reports the event too.
+/// * If the wait returns the event, the program sees the event after step 3, and so after W2. Data that was written before W2
+///   is visible too, because the swap of step 3 reads the value that the swap of W2 wrote.
 #[derive(Debug, Default)]
 pub(crate) struct WakeFlags {
-    /// Whether there may be a flag to clear. All that a poll without wakes looks at.
+    /// `true` if a flag may be set. A poll without wakes reads nothing else.
     any_set: AtomicBool,
     flags: Mutex<Vec<Arc<AtomicBool>>>,
 }
@@ -21,23 +27,25 @@ impl WakeFlags {
         f(&mut self.flags.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Adds the flag of a new waker.
     pub(crate) fn add(&self) -> Arc<AtomicBool> {
         let flag = Arc::new(AtomicBool::new(false));
         self.with_flags(|flags| flags.push(Arc::clone(&flag)));
         flag
     }
 
+    /// Removes the flag of a dropped waker.
     pub(crate) fn remove(&self, flag: &Arc<AtomicBool>) {
         self.with_flags(|flags| flags.retain(|other| !Arc::ptr_eq(flag, other)));
     }
 
-    /// One of them wakes: its flag is set.
+    /// Records that a flag is set.
     #[inline]
     pub(crate) fn mark(&self) {
         self.any_set.store(true, Ordering::Release);
     }
 
-    /// The kernel's wait has returned.
+    /// Clears all flags. To be called when a wait of the kernel has returned.
     #[inline]
     pub(crate) fn clear(&self) {
         if self.any_set.load(Ordering::Acquire) {
@@ -45,7 +53,7 @@ impl WakeFlags {
         }
     }
 
-    #[inline(never)] // So that a poll without wakes saves no registers for it.
+    #[inline(never)] // A poll without wakes saves no registers for this function.
     fn clear_all(&self) {
         if self.any_set.swap(false, Ordering::AcqRel) {
             self.with_flags(|flags| {

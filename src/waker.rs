@@ -10,11 +10,11 @@ use crate::token::Token;
 
 /// Wakes a [`Poll`](crate::Poll) from any thread.
 ///
-/// [`wake`](Waker::wake) makes the poll under way, or the next one, return with a readable event that carries the
-/// waker's token. Any number of wakes before that make at least one event, and after the event none is left. A poll
-/// may have any number of wakers, each with its token.
+/// [`wake`](Waker::wake) ends the blocked [`Poll::poll`](crate::Poll::poll), or the next one, with a readable event that has
+/// the token of the waker. Wakes are coalesced: all wakes before that poll returns are one event or a few. A poll may have any
+/// number of wakers, each with its own token.
 ///
-/// Keep the waker: when it is dropped, a wake that no poll has returned yet is lost with it. To share it, put it into an
+/// Keep the waker. If a waker is dropped, a wake that no poll has reported yet is lost. To share a waker, put it into an
 /// [`Arc`].
 ///
 /// # Examples
@@ -47,12 +47,12 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// A waker of the [`Poll`](crate::Poll) that `registry` belongs to.
+    /// Creates a waker of the [`Poll`](crate::Poll) that `registry` belongs to.
     ///
     /// # Errors
     ///
-    /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
-    /// * Those of making a descriptor, where it needs one: eventfd(2) or pipe(2); kqueue's `EVFILT_USER` needs none.
+    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * Errors of eventfd(2) or pipe(2), on backends where a waker is a descriptor. `EVFILT_USER` of kqueue needs none.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Waker> {
         registry.shared().check_process()?;
         let shared = Arc::clone(registry.shared());
@@ -61,19 +61,19 @@ impl Waker {
         Ok(Waker { shared, waker, awake })
     }
 
-    /// Makes the poll under way, or the next one, return. May be called in any thread.
+    /// Ends the blocked poll, or the next one. Any thread may call this function.
     ///
-    /// If this waker has been woken already and the poll has not returned since, this costs no system call. If the
-    /// [`Poll`](crate::Poll) is no more, nothing happens.
+    /// If an earlier wake of this waker has not been reported yet, `wake` makes no system call. If the [`Poll`](crate::Poll)
+    /// was dropped, `wake` has no effect.
     ///
     /// # Errors
     ///
-    /// * `Unsupported`: a forked child calls it ([forks](crate#forks)).
-    /// * Those of kevent(2), epoll_ctl(2) or write(2); none are known to occur.
+    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * Errors of kevent(2), epoll_ctl(2) or write(2), of which none is known to occur.
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
         self.shared.check_process()?;
-        // Release what the caller has written before: the poll that clears the flag acquires it.
+        // Release: the poll that clears the flag acquires the writes of this thread.
         if self.awake.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
@@ -88,7 +88,7 @@ impl Waker {
 
 impl Drop for Waker {
     fn drop(&mut self) {
-        // In a forked child another thread of the parent may hold the locks, and only the memory is the child's.
+        // In a forked child a thread of the parent may hold the locks, and the registration in the kernel is the parent's.
         if self.shared.check_process().is_err() {
             return;
         }

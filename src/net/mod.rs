@@ -1,13 +1,15 @@
 //! Non-blocking sockets as sources.
 //!
-//! Each is the standard library's type of the same name with a registration. A socket made here is non-blocking and
-//! close-on-exec from the start; one that comes `From` elsewhere should be non-blocking, and is not made so. What has
-//! no method here is reached through the descriptor, with [`socket2::SockRef`] for instance; an operation that reads
-//! or writes then belongs into `try_io`.
+//! Each type is the type of the standard library with the same name, and a registration. A socket that a function of this
+//! module creates is non-blocking and close-on-exec from the start. A socket that is converted with `From` should be
+//! non-blocking: the conversion does not change it.
+//!
+//! Options without a method here are reached through the descriptor, for example with [`socket2::SockRef`]. If such an
+//! operation reads or writes, call it in `try_io`.
+//!
+//! Several threads can use one socket at the same time.
 //!
 //! [`socket2::SockRef`]: https://docs.rs/socket2/latest/socket2/struct.SockRef.html
-//!
-//! All of them can be used from several threads at once.
 
 mod tcp;
 mod udp;

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::{Domain, Type};
 
-use crate::io_source::{forward, io_source_read, io_source_std, io_source_write, IoSource};
+use crate::delegate::{delegate, impl_read, impl_std_conversions, impl_write};
+use crate::io_source::IoSource;
 use crate::sys::socket;
 
 /// A TCP stream.
@@ -34,58 +35,60 @@ pub struct TcpStream {
     inner: IoSource<net::TcpStream>,
 }
 
-io_source_std!(TcpStream, net::TcpStream);
-io_source_read!(TcpStream, &TcpStream);
-io_source_write!(TcpStream, &TcpStream);
+impl_std_conversions!(TcpStream, net::TcpStream);
+impl_read!(TcpStream, &TcpStream);
+impl_write!(TcpStream, &TcpStream);
 
 impl TcpStream {
-    /// Starts to connect, and returns before it is done.
+    /// Starts to connect, and returns before the connect has ended.
     ///
-    /// It has ended when the stream becomes writable: well if [`take_error`](TcpStream::take_error) is `None` and
-    /// [`peer_addr`](TcpStream::peer_addr) succeeds. If that is `ErrorKind::NotConnected`, the event was spurious.
+    /// The connect has ended when the stream becomes writable. The connect has succeeded if
+    /// [`take_error`](TcpStream::take_error) returns `None` and [`peer_addr`](TcpStream::peer_addr) succeeds. If `peer_addr`
+    /// returns `ErrorKind::NotConnected`, the event was spurious.
     ///
     /// # Errors
     ///
-    /// Those of socket(2), and of connect(2) where it fails at once.
+    /// Errors of socket(2), and of connect(2) if connect(2) fails at once.
     pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
         let socket = socket::new(Domain::for_address(addr), Type::STREAM)?;
         socket::connect(&socket, &addr.into())?;
         Ok(OwnedFd::from(socket).into())
     }
 
-    forward! {
-        /// The address of the peer; `NotConnected` before the connect has ended.
-        peer_addr() -> SocketAddr, "getpeername(2)";
-        /// The address of this end.
-        local_addr() -> SocketAddr, "getsockname(2)";
-        /// Shuts down one direction or both; `NotConnected` if the stream is not connected.
-        shutdown(how: Shutdown) -> (), "shutdown(2)";
-        /// Sends small writes at once (`TCP_NODELAY`), or collects them.
-        set_nodelay(nodelay: bool) -> (), "setsockopt(2)";
-        /// Whether small writes are sent at once.
-        nodelay() -> bool, "getsockopt(2)";
-        /// Sets how many hops a packet may take (`IP_TTL`).
-        set_ttl(ttl: u32) -> (), "setsockopt(2)";
-        /// How many hops a packet may take.
-        ttl() -> u32, "getsockopt(2)";
-        /// Fetches the pending error (`SO_ERROR`), and clears it.
-        take_error() -> Option<io::Error>, "getsockopt(2)";
+    delegate! {
+        /// Returns the address of the peer. The error is `NotConnected` before the connect has ended.
+        pub fn peer_addr(&self) -> io::Result<SocketAddr> = "getpeername(2)";
+        /// Returns the address of this socket.
+        pub fn local_addr(&self) -> io::Result<SocketAddr> = "getsockname(2)";
+        /// Shuts down one direction or both. The error is `NotConnected` if the stream is not connected.
+        pub fn shutdown(&self, how: Shutdown) -> io::Result<()> = "shutdown(2)";
+        /// Enables `TCP_NODELAY` (small writes are sent at once), or disables it (small writes are collected).
+        pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> = "setsockopt(2)";
+        /// Returns `true` if small writes are sent at once.
+        pub fn nodelay(&self) -> io::Result<bool> = "getsockopt(2)";
+        /// Sets the maximum number of hops of a packet (`IP_TTL`).
+        pub fn set_ttl(&self, ttl: u32) -> io::Result<()> = "setsockopt(2)";
+        /// Returns the maximum number of hops of a packet.
+        pub fn ttl(&self) -> io::Result<u32> = "getsockopt(2)";
+        /// Returns the pending error (`SO_ERROR`), and clears it.
+        pub fn take_error(&self) -> io::Result<Option<io::Error>> = "getsockopt(2)";
     }
 
-    /// Reads without taking what was read.
+    /// Reads data, and leaves the data in the socket.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is nothing; those of recv(2).
+    /// * `WouldBlock`: there is no data.
+    /// * Errors of recv(2).
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.inner.read_io(|inner| inner.peek(buf))
     }
 
-    /// Does an operation on the descriptor that this type has no method for, and returns its result.
+    /// Performs an operation on the descriptor for which this type has no method, and returns the result.
     ///
     /// # Errors
     ///
-    /// Those of the operation; it returns `ErrorKind::WouldBlock` when the kernel does.
+    /// Errors of the operation, which returns `ErrorKind::WouldBlock` when the kernel does.
     ///
     /// # Examples
     ///
@@ -135,14 +138,15 @@ pub struct TcpListener {
     inner: IoSource<net::TcpListener>,
 }
 
-io_source_std!(TcpListener, net::TcpListener);
+impl_std_conversions!(TcpListener, net::TcpListener);
 
 impl TcpListener {
-    /// Binds to `addr`, with `SO_REUSEADDR`, and listens. Port 0 lets the system choose.
+    /// Creates a listener that is bound to `addr`, with `SO_REUSEADDR`. For port 0 the system chooses a port.
     ///
     /// # Errors
     ///
-    /// `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`; those of socket(2), bind(2) and listen(2).
+    /// * `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`.
+    /// * Other errors of socket(2), bind(2) and listen(2).
     pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
         let socket = socket::new(Domain::for_address(addr), Type::STREAM)?;
         socket.set_reuse_address(true)?;
@@ -151,15 +155,17 @@ impl TcpListener {
         Ok(OwnedFd::from(socket).into())
     }
 
-    /// Accepts a connection; the stream is non-blocking and close-on-exec.
+    /// Accepts a connection. The stream is non-blocking and close-on-exec.
     ///
-    /// After an event, accept until `WouldBlock`: one event may stand for several connections.
+    /// After an event, accept until `WouldBlock`, because one event may stand for several connections.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; `ConnectionAborted` if one has left already: accept the next; those of accept(2).
-    /// When there are no descriptors left (`EMFILE`) the connection stays in the queue, and need not make a new event:
-    /// accept again when descriptors are free.
+    /// * `WouldBlock`: there is no connection.
+    /// * `ConnectionAborted`: the peer has closed the connection. Accept the next one.
+    /// * `EMFILE`: no descriptor is left. The connection stays in the queue, and no new event is guaranteed. Accept again when
+    ///   descriptors are free.
+    /// * Other errors of accept(2).
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.inner.read_io(|inner| {
             let (socket, address) = socket::accept(inner.as_fd())?;
@@ -169,14 +175,14 @@ impl TcpListener {
         })
     }
 
-    forward! {
-        /// The address that the listener is bound to.
-        local_addr() -> SocketAddr, "getsockname(2)";
-        /// Sets how many hops a packet may take (`IP_TTL`).
-        set_ttl(ttl: u32) -> (), "setsockopt(2)";
-        /// How many hops a packet may take.
-        ttl() -> u32, "getsockopt(2)";
-        /// Fetches the pending error (`SO_ERROR`), and clears it.
-        take_error() -> Option<io::Error>, "getsockopt(2)";
+    delegate! {
+        /// Returns the address that the listener is bound to.
+        pub fn local_addr(&self) -> io::Result<SocketAddr> = "getsockname(2)";
+        /// Sets the maximum number of hops of a packet (`IP_TTL`).
+        pub fn set_ttl(&self, ttl: u32) -> io::Result<()> = "setsockopt(2)";
+        /// Returns the maximum number of hops of a packet.
+        pub fn ttl(&self) -> io::Result<u32> = "getsockopt(2)";
+        /// Returns the pending error (`SO_ERROR`), and clears it.
+        pub fn take_error(&self) -> io::Result<Option<io::Error>> = "getsockopt(2)";
     }
 }

@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, SockRef, Type};
 
-use crate::io_source::{forward, io_source_std, IoSource};
+use crate::delegate::{delegate, impl_std_conversions};
+use crate::io_source::IoSource;
 use crate::sys::socket;
 
 /// A UDP socket.
@@ -33,14 +34,15 @@ pub struct UdpSocket {
     inner: IoSource<net::UdpSocket>,
 }
 
-io_source_std!(UdpSocket, net::UdpSocket);
+impl_std_conversions!(UdpSocket, net::UdpSocket);
 
 impl UdpSocket {
-    /// Binds to `addr`. Port 0 lets the system choose.
+    /// Creates a socket that is bound to `addr`. For port 0 the system chooses a port.
     ///
     /// # Errors
     ///
-    /// `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`; those of socket(2) and bind(2).
+    /// * `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`.
+    /// * Other errors of socket(2) and bind(2).
     pub fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
         let socket = socket::new(Domain::for_address(addr), Type::DGRAM)?;
         socket.bind(&addr.into())?;
@@ -51,25 +53,28 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is no room (the BSDs and Apple systems may say `ENOBUFS`); those of sendto(2).
+    /// * `WouldBlock`: the send buffer is full. The BSDs and Apple systems may return `ENOBUFS`.
+    /// * Errors of sendto(2).
     pub fn send_to(&self, buf: &[u8], target: SocketAddr) -> io::Result<usize> {
         self.inner.write_io(|inner| inner.send_to(buf, target))
     }
 
-    /// Receives a datagram, and who sent it. What does not fit into `buf` is lost.
+    /// Receives a datagram, and returns its length and the address of the sender. Bytes that do not fit into `buf` are lost.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; those of recvfrom(2).
+    /// * `WouldBlock`: there is no datagram.
+    /// * Errors of recvfrom(2).
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.inner.read_io(|inner| inner.recv_from(buf))
     }
 
-    /// As [`recv_from`](UdpSocket::recv_from), and leaves the datagram there.
+    /// Receives a datagram like [`recv_from`](UdpSocket::recv_from), and leaves the datagram in the socket.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; those of recvfrom(2).
+    /// * `WouldBlock`: there is no datagram.
+    /// * Errors of recvfrom(2).
     pub fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.inner.read_io(|inner| inner.peek_from(buf))
     }
@@ -78,82 +83,86 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// As [`send_to`](UdpSocket::send_to); `ConnectionRefused` if nobody received an earlier one.
+    /// * `ConnectionRefused`: no socket received an earlier datagram.
+    /// * The errors of [`send_to`](UdpSocket::send_to).
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.inner.write_io(|inner| inner.send(buf))
     }
 
-    /// Receives a datagram from the peer. What does not fit into `buf` is lost.
+    /// Receives a datagram from the peer. Bytes that do not fit into `buf` are lost.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; `ConnectionRefused` if nobody received what was sent; those of recv(2).
+    /// * `WouldBlock`: there is no datagram.
+    /// * `ConnectionRefused`: no socket received a datagram that was sent.
+    /// * Errors of recv(2).
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.inner.read_io(|inner| inner.recv(buf))
     }
 
-    /// As [`recv`](UdpSocket::recv), and leaves the datagram there.
+    /// Receives a datagram like [`recv`](UdpSocket::recv), and leaves the datagram in the socket.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; those of recv(2).
+    /// * `WouldBlock`: there is no datagram.
+    /// * Errors of recv(2).
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.inner.read_io(|inner| inner.peek(buf))
     }
 
-    forward! {
-        /// The address of this end.
-        local_addr() -> SocketAddr, "getsockname(2)";
-        /// The address of the peer; `NotConnected` if there is none.
-        peer_addr() -> SocketAddr, "getpeername(2)";
-        /// Sets the peer: whom [`send`](UdpSocket::send) sends to, and whose datagrams are received.
-        connect(addr: SocketAddr) -> (), "connect(2)";
-        /// Allows to send to a broadcast address (`SO_BROADCAST`), or forbids it.
-        set_broadcast(on: bool) -> (), "setsockopt(2)";
-        /// Whether sending to a broadcast address is allowed.
-        broadcast() -> bool, "getsockopt(2)";
-        /// Returns multicast datagrams to this host too (`IP_MULTICAST_LOOP`), or does not.
-        set_multicast_loop_v4(on: bool) -> (), "setsockopt(2)";
-        /// Whether multicast datagrams return to this host.
-        multicast_loop_v4() -> bool, "getsockopt(2)";
-        /// Sets how many hops a multicast datagram may take (`IP_MULTICAST_TTL`).
-        set_multicast_ttl_v4(ttl: u32) -> (), "setsockopt(2)";
-        /// How many hops a multicast datagram may take.
-        multicast_ttl_v4() -> u32, "getsockopt(2)";
-        /// Returns IPv6 multicast datagrams to this host too (`IPV6_MULTICAST_LOOP`), or does not.
-        set_multicast_loop_v6(on: bool) -> (), "setsockopt(2)";
-        /// Whether IPv6 multicast datagrams return to this host.
-        multicast_loop_v6() -> bool, "getsockopt(2)";
-        /// Sets how many hops a packet may take (`IP_TTL`).
-        set_ttl(ttl: u32) -> (), "setsockopt(2)";
-        /// How many hops a packet may take.
-        ttl() -> u32, "getsockopt(2)";
-        /// Joins a multicast group (`IP_ADD_MEMBERSHIP`); the interface may be unspecified.
-        join_multicast_v4(multiaddr: &Ipv4Addr, interface: &Ipv4Addr) -> (), "setsockopt(2)";
-        /// Joins an IPv6 multicast group (`IPV6_ADD_MEMBERSHIP`); interface 0 is any.
-        join_multicast_v6(multiaddr: &Ipv6Addr, interface: u32) -> (), "setsockopt(2)";
+    delegate! {
+        /// Returns the address of this socket.
+        pub fn local_addr(&self) -> io::Result<SocketAddr> = "getsockname(2)";
+        /// Returns the address of the peer. Without a peer the error is `NotConnected`.
+        pub fn peer_addr(&self) -> io::Result<SocketAddr> = "getpeername(2)";
+        /// Sets the peer: [`send`](UdpSocket::send) sends to it, and only its datagrams are received.
+        pub fn connect(&self, addr: SocketAddr) -> io::Result<()> = "connect(2)";
+        /// Allows or forbids to send to a broadcast address (`SO_BROADCAST`).
+        pub fn set_broadcast(&self, on: bool) -> io::Result<()> = "setsockopt(2)";
+        /// Returns `true` if sending to a broadcast address is allowed.
+        pub fn broadcast(&self) -> io::Result<bool> = "getsockopt(2)";
+        /// Enables or disables that multicast datagrams are also delivered to this host (`IP_MULTICAST_LOOP`).
+        pub fn set_multicast_loop_v4(&self, on: bool) -> io::Result<()> = "setsockopt(2)";
+        /// Returns `true` if multicast datagrams are also delivered to this host.
+        pub fn multicast_loop_v4(&self) -> io::Result<bool> = "getsockopt(2)";
+        /// Sets the maximum number of hops of a multicast datagram (`IP_MULTICAST_TTL`).
+        pub fn set_multicast_ttl_v4(&self, ttl: u32) -> io::Result<()> = "setsockopt(2)";
+        /// Returns the maximum number of hops of a multicast datagram.
+        pub fn multicast_ttl_v4(&self) -> io::Result<u32> = "getsockopt(2)";
+        /// Enables or disables that IPv6 multicast datagrams are also delivered to this host (`IPV6_MULTICAST_LOOP`).
+        pub fn set_multicast_loop_v6(&self, on: bool) -> io::Result<()> = "setsockopt(2)";
+        /// Returns `true` if IPv6 multicast datagrams are also delivered to this host.
+        pub fn multicast_loop_v6(&self) -> io::Result<bool> = "getsockopt(2)";
+        /// Sets the maximum number of hops of a packet (`IP_TTL`).
+        pub fn set_ttl(&self, ttl: u32) -> io::Result<()> = "setsockopt(2)";
+        /// Returns the maximum number of hops of a packet.
+        pub fn ttl(&self) -> io::Result<u32> = "getsockopt(2)";
+        /// Joins a multicast group (`IP_ADD_MEMBERSHIP`). The interface may be unspecified.
+        pub fn join_multicast_v4(&self, multiaddr: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> = "setsockopt(2)";
+        /// Joins an IPv6 multicast group (`IPV6_ADD_MEMBERSHIP`). Interface 0 is any interface.
+        pub fn join_multicast_v6(&self, multiaddr: &Ipv6Addr, interface: u32) -> io::Result<()> = "setsockopt(2)";
         /// Leaves a multicast group.
-        leave_multicast_v4(multiaddr: &Ipv4Addr, interface: &Ipv4Addr) -> (), "setsockopt(2)";
+        pub fn leave_multicast_v4(&self, multiaddr: &Ipv4Addr, interface: &Ipv4Addr) -> io::Result<()> = "setsockopt(2)";
         /// Leaves an IPv6 multicast group.
-        leave_multicast_v6(multiaddr: &Ipv6Addr, interface: u32) -> (), "setsockopt(2)";
-        /// Fetches the pending error (`SO_ERROR`), and clears it.
-        take_error() -> Option<io::Error>, "getsockopt(2)";
+        pub fn leave_multicast_v6(&self, multiaddr: &Ipv6Addr, interface: u32) -> io::Result<()> = "setsockopt(2)";
+        /// Returns the pending error (`SO_ERROR`), and clears it.
+        pub fn take_error(&self) -> io::Result<Option<io::Error>> = "getsockopt(2)";
     }
 
-    /// Whether an IPv6 socket takes IPv6 only (`IPV6_V6ONLY`).
+    /// Returns `true` if an IPv6 socket accepts IPv6 only (`IPV6_V6ONLY`).
     ///
     /// # Errors
     ///
-    /// Those of getsockopt(2).
+    /// Errors of getsockopt(2).
     pub fn only_v6(&self) -> io::Result<bool> {
         SockRef::from(&*self.inner).only_v6()
     }
 
-    /// Does an operation on the descriptor that this type has no method for, and returns its result.
+    /// Performs an operation on the descriptor for which this type has no method, and returns the result.
     ///
     /// # Errors
     ///
-    /// Those of the operation; it returns `ErrorKind::WouldBlock` when the kernel does.
+    /// Errors of the operation, which returns `ErrorKind::WouldBlock` when the kernel does.
     pub fn try_io<F, T>(&self, operation: F) -> io::Result<T>
     where
         F: FnOnce() -> io::Result<T>,

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use socket2::{Domain, Type};
 
-use crate::io_source::{forward, io_source_read, io_source_std, io_source_write, IoSource};
+use crate::delegate::{delegate, impl_read, impl_std_conversions, impl_write};
+use crate::io_source::IoSource;
 use crate::sys::socket;
 
 /// A Unix stream.
@@ -28,71 +29,75 @@ pub struct UnixStream {
     inner: IoSource<net::UnixStream>,
 }
 
-io_source_std!(UnixStream, net::UnixStream);
-io_source_read!(UnixStream, &UnixStream);
-io_source_write!(UnixStream, &UnixStream);
+impl_std_conversions!(UnixStream, net::UnixStream);
+impl_read!(UnixStream, &UnixStream);
+impl_write!(UnixStream, &UnixStream);
 
 impl UnixStream {
     /// Connects to the listener at `path`.
     ///
     /// # Errors
     ///
-    /// `NotFound`, `ConnectionRefused`; `WouldBlock` if the listener's queue is full (Linux); those of connect(2).
+    /// * `NotFound`: there is no socket at `path`.
+    /// * `ConnectionRefused`: there is no listener at `path`.
+    /// * `WouldBlock`: the queue of the listener is full (Linux).
+    /// * Other errors of connect(2).
     pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<UnixStream> {
         UnixStream::connect_addr(&SocketAddr::from_pathname(path)?)
     }
 
-    /// Connects to the listener at `address`, which may be an abstract name on Linux.
+    /// Connects to the listener at `address`. On Linux the address may be an abstract name.
     ///
     /// # Errors
     ///
-    /// As [`connect`](UnixStream::connect).
+    /// The errors of [`connect`](UnixStream::connect).
     pub fn connect_addr(address: &SocketAddr) -> io::Result<UnixStream> {
         let socket = socket::new(Domain::UNIX, Type::STREAM)?;
         socket::connect(&socket, &socket::unix_address(address)?)?;
         Ok(OwnedFd::from(socket).into())
     }
 
-    /// Two streams, connected with each other.
+    /// Creates two streams that are connected with each other.
     ///
     /// # Errors
     ///
-    /// Those of socketpair(2).
+    /// Errors of socketpair(2).
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
         let (a, b) = socket::pair(Type::STREAM)?;
         Ok((a.into(), b.into()))
     }
 
-    /// The address of this end; unnamed if it has none, or one that is longer than a [`SocketAddr`] holds.
+    /// Returns the address of this socket. The address is unnamed if the socket has no name, or if its name is longer than a
+    /// [`SocketAddr`] holds.
     ///
     /// # Errors
     ///
-    /// Those of getsockname(2).
+    /// Errors of getsockname(2).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         socket::unix_local(self.inner.as_fd(), || self.inner.local_addr())
     }
 
-    /// The address of the peer, as [`local_addr`](Self::local_addr); `NotConnected` if there is none.
+    /// Returns the address of the peer, like [`local_addr`](Self::local_addr). Without a peer the error is `NotConnected`.
     ///
     /// # Errors
     ///
-    /// Those of getpeername(2).
+    /// Errors of getpeername(2).
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         socket::unix_peer(self.inner.as_fd(), || self.inner.peer_addr())
     }
 
-    forward! {
-        /// Fetches the pending error (`SO_ERROR`), and clears it.
-        take_error() -> Option<io::Error>, "getsockopt(2)";
-        /// Shuts down one direction or both; `NotConnected` if there is no peer.
-        shutdown(how: Shutdown) -> (), "shutdown(2)";
+    delegate! {
+        /// Returns the pending error (`SO_ERROR`), and clears it.
+        pub fn take_error(&self) -> io::Result<Option<io::Error>> = "getsockopt(2)";
+        /// Shuts down one direction or both. Without a peer the error is `NotConnected`.
+        pub fn shutdown(&self, how: Shutdown) -> io::Result<()> = "shutdown(2)";
     }
 
-    /// Does an operation on the descriptor that this type has no method for, and returns its result.
+    /// Performs an operation on the descriptor for which this type has no method, and returns the result.
     ///
     /// # Errors
     ///
-    /// Those of the operation; it returns `ErrorKind::WouldBlock` when the kernel does.
+    /// Errors of the operation, which returns `ErrorKind::WouldBlock` when the kernel does.
     pub fn try_io<F, T>(&self, operation: F) -> io::Result<T>
     where
         F: FnOnce() -> io::Result<T>,
@@ -103,7 +108,7 @@ impl UnixStream {
 
 /// A Unix socket that accepts connections.
 ///
-/// The file that it is bound to stays when it is dropped.
+/// Dropping the listener does not remove the file that the listener is bound to.
 ///
 /// # Examples
 ///
@@ -128,23 +133,24 @@ pub struct UnixListener {
     inner: IoSource<net::UnixListener>,
 }
 
-io_source_std!(UnixListener, net::UnixListener);
+impl_std_conversions!(UnixListener, net::UnixListener);
 
 impl UnixListener {
-    /// Binds to `path`, which must not exist, and listens.
+    /// Creates a listener that is bound to `path`, which must not exist.
     ///
     /// # Errors
     ///
-    /// `AddrInUse` if there is something at `path`; those of bind(2) and listen(2).
+    /// * `AddrInUse`: a file exists at `path`.
+    /// * Other errors of bind(2) and listen(2).
     pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<UnixListener> {
         UnixListener::bind_addr(&SocketAddr::from_pathname(path)?)
     }
 
-    /// Binds to `address`, which may be an abstract name on Linux, and listens.
+    /// Creates a listener that is bound to `address`. On Linux the address may be an abstract name.
     ///
     /// # Errors
     ///
-    /// As [`bind`](UnixListener::bind).
+    /// The errors of [`bind`](UnixListener::bind).
     pub fn bind_addr(address: &SocketAddr) -> io::Result<UnixListener> {
         let socket = socket::new(Domain::UNIX, Type::STREAM)?;
         socket.bind(&socket::unix_address(address)?)?;
@@ -152,14 +158,14 @@ impl UnixListener {
         Ok(OwnedFd::from(socket).into())
     }
 
-    /// Accepts a connection; the stream is non-blocking and close-on-exec.
+    /// Accepts a connection. The stream is non-blocking and close-on-exec.
     ///
-    /// The address is unnamed if the peer's name is longer than a [`SocketAddr`] holds: on Linux none is, on other
-    /// systems one that fills all of `sun_path`, or more.
+    /// The returned address is unnamed if the name of the peer is longer than a [`SocketAddr`] holds. On Linux no name is. On
+    /// other systems a name is too long if it fills all of `sun_path`.
     ///
     /// # Errors
     ///
-    /// As [`TcpListener::accept`](crate::net::TcpListener::accept).
+    /// The errors of [`TcpListener::accept`](crate::net::TcpListener::accept).
     pub fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         self.inner.read_io(|inner| {
             let (socket, address) = socket::accept(inner.as_fd())?;
@@ -169,18 +175,19 @@ impl UnixListener {
         })
     }
 
-    /// The address of this end; unnamed if it has none, or one that is longer than a [`SocketAddr`] holds.
+    /// Returns the address of this socket. The address is unnamed if the socket has no name, or if its name is longer than a
+    /// [`SocketAddr`] holds.
     ///
     /// # Errors
     ///
-    /// Those of getsockname(2).
+    /// Errors of getsockname(2).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         socket::unix_local(self.inner.as_fd(), || self.inner.local_addr())
     }
 
-    forward! {
-        /// Fetches the pending error (`SO_ERROR`), and clears it.
-        take_error() -> Option<io::Error>, "getsockopt(2)";
+    delegate! {
+        /// Returns the pending error (`SO_ERROR`), and clears it.
+        pub fn take_error(&self) -> io::Result<Option<io::Error>> = "getsockopt(2)";
     }
 }
 
@@ -201,43 +208,44 @@ pub struct UnixDatagram {
     inner: IoSource<net::UnixDatagram>,
 }
 
-io_source_std!(UnixDatagram, net::UnixDatagram);
+impl_std_conversions!(UnixDatagram, net::UnixDatagram);
 
 impl UnixDatagram {
-    /// Binds to `path`, which must not exist.
+    /// Creates a socket that is bound to `path`, which must not exist.
     ///
     /// # Errors
     ///
-    /// `AddrInUse` if there is something at `path`; those of bind(2).
+    /// * `AddrInUse`: a file exists at `path`.
+    /// * Other errors of bind(2).
     pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<UnixDatagram> {
         UnixDatagram::bind_addr(&SocketAddr::from_pathname(path)?)
     }
 
-    /// Binds to `address`, which may be an abstract name on Linux.
+    /// Creates a socket that is bound to `address`. On Linux the address may be an abstract name.
     ///
     /// # Errors
     ///
-    /// As [`bind`](UnixDatagram::bind).
+    /// The errors of [`bind`](UnixDatagram::bind).
     pub fn bind_addr(address: &SocketAddr) -> io::Result<UnixDatagram> {
         let socket = socket::new(Domain::UNIX, Type::DGRAM)?;
         socket.bind(&socket::unix_address(address)?)?;
         Ok(OwnedFd::from(socket).into())
     }
 
-    /// A socket without a name, which can send.
+    /// Creates a socket without a name, which can send.
     ///
     /// # Errors
     ///
-    /// Those of socket(2).
+    /// Errors of socket(2).
     pub fn unbound() -> io::Result<UnixDatagram> {
         Ok(OwnedFd::from(socket::new(Domain::UNIX, Type::DGRAM)?).into())
     }
 
-    /// Two sockets, connected with each other.
+    /// Creates two sockets that are connected with each other.
     ///
     /// # Errors
     ///
-    /// Those of socketpair(2).
+    /// Errors of socketpair(2).
     pub fn pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
         let (a, b) = socket::pair(Type::DGRAM)?;
         Ok((a.into(), b.into()))
@@ -247,28 +255,30 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// Those of connect(2).
+    /// Errors of connect(2).
     pub fn connect<P: AsRef<Path>>(&self, path: P) -> io::Result<()> {
         self.inner.connect(path)
     }
 
-    /// Receives a datagram, and the address of its sender. What does not fit into `buf` is lost.
+    /// Receives a datagram, and returns its length and the address of the sender. Bytes that do not fit into `buf` are lost.
     ///
-    /// The address is unnamed if the name is longer than a [`SocketAddr`] holds, as in
+    /// The returned address is unnamed if the name of the sender is longer than a [`SocketAddr`] holds: see
     /// [`UnixListener::accept`](UnixListener::accept).
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; those of recvfrom(2).
+    /// * `WouldBlock`: there is no datagram.
+    /// * Errors of recvfrom(2).
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.inner.read_io(|inner| socket::unix_recv_from(inner, buf))
     }
 
-    /// Receives a datagram. What does not fit into `buf` is lost.
+    /// Receives a datagram. Bytes that do not fit into `buf` are lost.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; those of recv(2).
+    /// * `WouldBlock`: there is no datagram.
+    /// * Errors of recv(2).
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.inner.read_io(|inner| inner.recv(buf))
     }
@@ -277,7 +287,8 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if the receiver's queue is full (the BSDs and Apple systems say `ENOBUFS`); those of sendto(2).
+    /// * `WouldBlock`: the queue of the receiver is full. The BSDs and Apple systems return `ENOBUFS`.
+    /// * Other errors of sendto(2).
     pub fn send_to<P: AsRef<Path>>(&self, buf: &[u8], path: P) -> io::Result<usize> {
         self.inner.write_io(|inner| inner.send_to(buf, path))
     }
@@ -286,41 +297,43 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
-    /// As [`send_to`](UnixDatagram::send_to); `NotConnected` without a peer.
+    /// * `NotConnected`: the socket has no peer.
+    /// * The errors of [`send_to`](UnixDatagram::send_to).
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.inner.write_io(|inner| inner.send(buf))
     }
 
-    /// The address of this end; unnamed if it has none, or one that is longer than a [`SocketAddr`] holds.
+    /// Returns the address of this socket. The address is unnamed if the socket has no name, or if its name is longer than a
+    /// [`SocketAddr`] holds.
     ///
     /// # Errors
     ///
-    /// Those of getsockname(2).
+    /// Errors of getsockname(2).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         socket::unix_local(self.inner.as_fd(), || self.inner.local_addr())
     }
 
-    /// The address of the peer, as [`local_addr`](Self::local_addr); `NotConnected` if there is none.
+    /// Returns the address of the peer, like [`local_addr`](Self::local_addr). Without a peer the error is `NotConnected`.
     ///
     /// # Errors
     ///
-    /// Those of getpeername(2).
+    /// Errors of getpeername(2).
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         socket::unix_peer(self.inner.as_fd(), || self.inner.peer_addr())
     }
 
-    forward! {
-        /// Fetches the pending error (`SO_ERROR`), and clears it.
-        take_error() -> Option<io::Error>, "getsockopt(2)";
-        /// Shuts down one direction or both; `NotConnected` if there is no peer.
-        shutdown(how: Shutdown) -> (), "shutdown(2)";
+    delegate! {
+        /// Returns the pending error (`SO_ERROR`), and clears it.
+        pub fn take_error(&self) -> io::Result<Option<io::Error>> = "getsockopt(2)";
+        /// Shuts down one direction or both. Without a peer the error is `NotConnected`.
+        pub fn shutdown(&self, how: Shutdown) -> io::Result<()> = "shutdown(2)";
     }
 
-    /// Does an operation on the descriptor that this type has no method for, and returns its result.
+    /// Performs an operation on the descriptor for which this type has no method, and returns the result.
     ///
     /// # Errors
     ///
-    /// Those of the operation; it returns `ErrorKind::WouldBlock` when the kernel does.
+    /// Errors of the operation, which returns `ErrorKind::WouldBlock` when the kernel does.
     pub fn try_io<F, T>(&self, operation: F) -> io::Result<T>
     where
         F: FnOnce() -> io::Result<T>,

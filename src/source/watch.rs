@@ -37,7 +37,7 @@ use crate::token::Token;
 /// have other names. Elsewhere nothing tells of files.
 ///
 /// On kqueue a descriptor can be watched once with each `Poll`; the second is `AlreadyExists`. The systems do not agree on
-/// what a change is: see [the table](crate#where-systems-differ). On Linux a directory that is removed says nothing.
+/// what a change is: see [the table](crate::guide::portability#files). On Linux a directory that is removed says nothing.
 ///
 /// # Examples
 ///

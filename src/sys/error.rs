@@ -12,7 +12,7 @@ pub(crate) fn not_found() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "I/O source not registered with `Registry`")
 }
 
-/// A registration, a wait or a wake of a `Poll`, a timer or another source that another process made.
+/// The error of a forked child that uses a `Poll`, a waker or a source of its parent.
 #[cold]
 pub(crate) fn inherited() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "inherited from the parent process by fork(2)")
@@ -20,5 +20,5 @@ pub(crate) fn inherited() -> io::Error {
 
 #[cold]
 pub(crate) fn unsupported() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "this backend cannot wait for such an interest")
+    io::Error::new(io::ErrorKind::Unsupported, "this backend does not support the interest of this source")
 }

@@ -2,38 +2,39 @@
 //!
 //! # What a backend must do
 //!
-//! A backend is one folder with one type that implements [`Selector`]. Everything above it (`Poll`, the sockets, the
-//! wakers) is written once, against this page. The compiler says what a new backend lacks; the cases in `conformance/`,
-//! which run for every engine that the host compiles, say what it gets wrong.
+//! A backend is a folder with one type that implements [`Selector`]. Everything above (`Poll`, the sockets, the wakers) is
+//! written once, against this page. The compiler reports what a new backend lacks. The conformance tests in `conformance/` run
+//! for every backend that the host can compile.
 //!
-//! **Who calls.** Any thread may call anything at any time, also while one thread is inside `select`; only `select`
-//! has a single caller (`Poll::poll` takes `&mut self`). FileChanges take effect at once for a `select` under way.
+//! **Threads.** Any thread may call any function at any time, also while one thread is blocked in `select`. Only `select` has
+//! a single caller, because `Poll::poll` takes `&mut self`. A change takes effect at once, in a blocked `select` too.
 //!
-//! **Edges.** A readiness is reported once, when it begins, and again when there is more of it. Registering and
-//! reregistering report what is true already. An engine may report too much, never too little. One that is
-//! level-triggered by nature masks what it has reported; the [`Registration`] of a source tells it of every operation, and for
-//! a descriptor whose operations cannot be seen ([`SourceKind::RawFd`]) it has to look for itself.
+//! **Edges.** A record is returned when readiness begins, and again when more data or space arrives. Registering and
+//! reregistering report existing readiness. Spurious records are allowed, missing records are not. A backend for a
+//! level-triggered system call masks the readiness that it has reported, and re-arms after an operation: the [`Registration`]
+//! of a source reports each operation to the backend. The operations of a raw descriptor ([`SourceKind::RawFd`]) are
+//! unobserved, so that the backend must probe it.
 //!
-//! **Modes.** What is said of edges holds for `TriggerMode::Edge`. `Level` reports at each `select` what is true, and takes
-//! turns when events do not fit. `OneShot` makes one record, of all that is true by then or of one direction of it, and
-//! nothing more until reregistered. `Parked` reports nothing, and keeps the place.
+//! **Trigger modes.** The rules for edges hold for `TriggerMode::Edge`. `Level` returns a record at each `select` while the
+//! source is ready, and sources take turns if their records do not fit. `OneShot` returns one record, for all readiness or for
+//! one direction, and then nothing until the source is reregistered. `Disabled` returns nothing, and keeps the registration.
 //!
-//! **Truth.** End of file, hang-up and errors make a record readable or writable, whatever else they set.
+//! **Records.** End of file, hang-up and errors make a record readable or writable, whatever else they set.
 //!
-//! **Tokens** are any `usize` and come back as they went in.
+//! **Tokens** are any `usize`, and are returned bit for bit.
 //!
-//! **Registrations** end with `deregister`, or when the descriptor is closed. After `deregister` returned, no later
-//! `select` may return that token (programs free what it points to). One that fails leaves nothing behind. An interest
-//! that cannot be armed is `Unsupported`.
+//! **Registrations** end with `deregister`, or when the descriptor is closed. After `deregister` returns, no later `select`
+//! returns the token, because programs free the memory that a token points to. A failed registration leaves nothing behind. A
+//! failed reregistration leaves the registration as before. An interest that the backend does not support is `Unsupported`.
 //!
-//! **Errors** are the same in every build profile: `AlreadyExists`, `NotFound`, `EPERM` for a regular file or a
-//! directory, `EBADF` for registering a closed or negative descriptor, `EINVAL` for the engine's own. Others are the kernel's,
-//! untouched; a `select` that a signal ended is `Interrupted`.
+//! **Errors** are the same in every build profile: `AlreadyExists`, `NotFound`, `EPERM` for a regular file or a directory,
+//! `EBADF` for registering a closed or negative descriptor, `EINVAL` for the descriptor of the selector itself. Other errors
+//! of the kernel are returned unchanged. If a signal ends a `select`, the error is `Interrupted`.
 //!
-//! **Waits** are never longer than [`MAX_WAIT`], which every kernel accepts, and never cut short: what is finer
-//! than the kernel's unit is rounded up.
+//! **Waits** are at most [`MAX_WAIT`] long, which every kernel accepts. A timeout that is finer than the unit of the kernel is
+//! rounded up, so that no wait is too short.
 //!
-//! **Nothing is allocated** by a `select` once its buffers have grown to the number of registrations.
+//! **Memory.** `select` allocates nothing after its buffers have grown to the number of registrations.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -44,67 +45,69 @@ use crate::interest::Interest;
 use crate::source::file_changes::FileChanges;
 use crate::token::Token;
 
-/// The longest that an engine is asked to wait; `Poll` asks again when it has passed.
+/// The longest wait of a backend. For a longer timeout `Poll` waits several times.
 ///
-/// A day: macOS up to 10.14 refuses more than 100 000 000 s and later ones more than `i32::MAX` s; DragonFly overflows
-/// and returns at once; epoll_wait(2) and poll(2) count milliseconds in an `i32`, 24.8 days.
+/// The limit is a day. macOS up to 10.14 refuses more than 100 000 000 s, and later versions refuse more than `i32::MAX` s.
+/// DragonFly overflows and returns at once. epoll_wait(2) and poll(2) count milliseconds in an `i32`, which is 24.8 days.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A kernel's way to wait for many things. The module's page says what each function owes its caller.
+/// A backend. The page of this module is the contract.
 pub(crate) trait Selector: Sized + Send + Sync + 'static {
     const BACKEND: Backend;
-    /// Whether it knows [`SourceKind::Filter`].
+    /// `true` if the backend supports [`SourceKind::Filter`].
     const HAS_FILTERS: bool = false;
-    /// Whether several changes are cheaper together.
+    /// `true` if several changes are cheaper in one call.
     const BATCHES_CHANGES: bool = false;
 
-    /// One event as the kernel writes it.
+    /// The record that the kernel writes for one event.
     type Event: EventRecord;
-    /// What a source keeps while it is registered, and drops before its descriptor.
+    /// The state that a source keeps while it is registered. The source drops the state before its descriptor.
     type Registration: Registration;
-    /// What `wake` needs.
+    /// The state that a waker keeps.
     type WakeHandle: Send + Sync;
 
-    /// A close-on-exec queue.
+    /// Creates a queue. Its descriptors are close-on-exec.
     fn new() -> io::Result<Self>;
 
-    /// Waits for events and fills `events` with at most its capacity, which is never 0. `None` waits for ever.
+    /// Waits for events, and fills `events` up to its capacity, which is never 0. `None` waits without limit.
     fn select(&self, events: &mut Vec<Self::Event>, timeout: Option<Duration>) -> io::Result<()>;
 
+    /// Registers a descriptor or a filter.
     fn register(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind)
         -> io::Result<Self::Registration>;
-    /// `kind` as at registration: what is not bare is known to be registered.
+    /// Replaces token and interest. `kind` is that of the registration. Unless it is [`SourceKind::RawFd`], the caller
+    /// guarantees that the descriptor is registered.
     fn reregister(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<()>;
+    /// Ends a registration.
     fn deregister(&self, fd: RawFd, kind: SourceKind) -> io::Result<()>;
 
-    /// Puts a change off until `apply`, and says of it what can be said before. Asked only of an engine that says so
-    /// ([`Selector::BATCHES_CHANGES`]).
+    /// Queues a change until `submit_changes`, and returns the errors that are certain before. Called only if
+    /// [`Selector::BATCHES_CHANGES`] is `true`.
     fn queue_change(&self, batch: &mut Vec<Change>, change: Change) -> io::Result<Self::Registration> {
-        unreachable!("nothing is deferred by default: {change:?} {}", batch.len())
+        unreachable!("this backend does not queue changes: {change:?} {}", batch.len())
     }
 
-    /// A registered descriptor leaves its source, and stays open and registered.
+    /// Records that a registered descriptor leaves its source, and stays open and registered.
     fn detach(&self, fd: RawFd, interest: Interest) {
         let _ = (fd, interest);
     }
 
-    /// Makes the changes that were put off, in their order, and returns the result of each. No two of them have the same
-    /// [key](Change::key).
+    /// Makes the queued changes in order, and returns the result of each. No two changes have the same [key](Change::key).
     fn submit_changes(&self, batch: &[Change]) -> Vec<io::Result<()>> {
-        debug_assert!(batch.is_empty(), "nothing is deferred by default");
+        debug_assert!(batch.is_empty(), "this backend does not queue changes");
         Vec::new()
     }
 
-    /// A waker makes readable records with its token. Any number may exist.
+    /// Adds a waker. Its records are readable and have its token. Any number of wakers may exist.
     fn add_waker(&self, token: Token) -> io::Result<Self::WakeHandle>;
-    /// Makes a record for this waker, in the `select` under way or in the next one. Safe in any thread; several calls
-    /// before a `select` may make one record.
+    /// Ends the blocked `select`, or the next one, with a record of this waker. Any thread may call this function. Several
+    /// calls before a `select` may be coalesced into one record.
     fn wake(&self, waker: &Self::WakeHandle) -> io::Result<()>;
-    /// Ends what closing its descriptors does not: the waker is dropped next.
+    /// Removes a waker that is dropped next. Closing its descriptors is not done here.
     fn remove_waker(&self, waker: &Self::WakeHandle);
 }
 
-/// The questions that a kernel's record answers. What each means is told at `crate::event::Event`.
+/// The record of one event. The methods are documented at `crate::event::Event`.
 pub(crate) trait EventRecord: Clone + fmt::Debug {
     fn token(&self) -> Token;
     fn is_readable(&self) -> bool;
@@ -120,66 +123,66 @@ pub(crate) trait EventRecord: Clone + fmt::Debug {
         false
     }
 
-    /// What it says of this filter, if it is one of its: (`fflags`, `data`).
+    /// Returns (`fflags`, `data`) if the record belongs to this filter.
     fn filter_payload(&self, ident: RawFd, filter: FilterSpec) -> Option<(u32, i64)> {
         let _ = (ident, filter);
         None
     }
 }
 
-/// What registrations a registered source to its engine.
+/// The registration of a source, as the source holds it.
 ///
-/// Dropping a registration of a level-triggered engine ends its registration, if that has not ended yet: the descriptor is about
-/// to be closed.
+/// The backend for poll(2) ends a registration when this value is dropped, because the descriptor is closed next.
 pub(crate) trait Registration: Send + Sync {
-    /// An operation in `direction` has been done.
+    /// Re-arms after an operation in `direction`.
     #[inline(always)]
     fn rearm(&self, direction: IoDirection) {
         let _ = direction;
     }
 
-    /// An operation in `direction` would have blocked.
+    /// Re-arms after an operation in `direction` that failed with `WouldBlock`.
     #[inline(always)]
     fn rearm_blocked(&self, direction: IoDirection) {
         let _ = direction;
     }
 
-    /// A read has returned 0 bytes: the end, unless the descriptor is of a kind that goes on after it.
+    /// Re-arms after a read of 0 bytes, unless the end of file is final for this kind of file.
     #[inline(always)]
     fn rearm_ended(&self) {}
 
-    /// An operation has failed and changed nothing, for want of something that others may give back at any time.
+    /// Switches to probing after an operation that failed for lack of a resource (`EMFILE`, `ENOBUFS`, …). The readiness has
+    /// not changed, so that re-arming would report it again at once, and the loop would spin.
     fn probe_instead(&self) {}
 
-    /// Whether the registration is still this source's, where the registration knows that and the engine does not.
+    /// Returns `false` if the registration has ended, where this value records that and the kernel does not.
     #[inline(always)]
     fn is_current(&self) -> bool {
         true
     }
 
-    /// The descriptor leaves its source, and stays open and registered: from here on its operations cannot be observed.
-    /// Returns the descriptor and its interest if the engine has to know ([`Selector::detach`]).
+    /// Detaches the descriptor from its source. The descriptor stays open and registered, and its operations are unobserved
+    /// from now on. Returns the descriptor and its interest if [`Selector::detach`] has to be called.
     fn detach(self) -> Option<(RawFd, Interest)>;
 
-    /// What a source of this kind says of itself when it changes or ends its registration.
+    /// Returns the kind of the source, for a change or the end of its registration.
     #[inline(always)]
     fn source_kind(&self, kind: SourceKind) -> SourceKind {
         kind
     }
 
-    /// The registration has been changed to this interest.
+    /// Records the interest after a reregistration.
     #[inline(always)]
     fn set_interest(&mut self, interest: Interest) {
         let _ = interest;
     }
 
-    /// The descriptor to deregister when its source is dropped, because that will not close it.
+    /// Returns the descriptor that must be deregistered when its source is dropped, because dropping does not close it.
     fn fd_to_deregister(&self) -> Option<RawFd>;
 }
 
-/// The registration of an engine that needs no word of operations.
+/// The registration for backends whose kernel tracks readiness, so that operations need no report.
 #[derive(Debug)]
-#[allow(dead_code)] // poll(2) has a registration of its own.
+#[allow(dead_code)] // Unused in a build for poll(2).
 pub(crate) struct FdRegistration {
     fd: RawFd,
     interest: Interest,
@@ -189,7 +192,7 @@ pub(crate) struct FdRegistration {
 #[allow(dead_code)] // As above.
 impl FdRegistration {
     #[inline]
-    pub(crate) fn of(fd: RawFd, interest: Interest, kind: SourceKind) -> FdRegistration {
+    pub(crate) fn new(fd: RawFd, interest: Interest, kind: SourceKind) -> FdRegistration {
         FdRegistration { fd, interest, is_borrowed: kind == SourceKind::Borrowed }
     }
 }
@@ -216,50 +219,51 @@ impl Registration for FdRegistration {
     }
 }
 
-/// Which side of a descriptor an operation used.
+/// The direction of an operation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum IoDirection {
     Read,
     Write,
+    /// A closure of `do_io` may have read, written, or done both.
     Unknown,
 }
 
-/// What is known of a descriptor that is being registered.
+/// The kind of a source, as far as the backend uses it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SourceKind {
-    /// A socket or pipe of ours: it can be waited for, and a `Registration` tells of its operations.
+    /// A socket or pipe of this crate. The descriptor is pollable, and a `Registration` reports its operations.
     Builtin,
-    /// Any descriptor in an `IoSource`: it may be a file; a `Registration` tells of its operations.
+    /// A descriptor that an `IoSource` owns. The descriptor may be a file, and a `Registration` reports its operations.
     Owned,
-    /// As `Wrapped`, and dropping its source does not close it.
+    /// A descriptor that an `IoSource` borrows: dropping the source does not close it.
     Borrowed,
-    /// A source that is registered, when it changes or ends its registration: what it was registered for last.
+    /// A registered source that changes or ends its registration, with the interest of the registration.
     Registered { interest: Interest, is_borrowed: bool },
-    /// A number and nothing else: it may be a file, and its operations cannot be seen.
+    /// A raw descriptor. It may be a file, and its operations are unobserved.
     RawFd,
-    /// Not a descriptor, but something that a kqueue waits for by itself; the number is its ident. Asked only of an
-    /// engine that says so ([`Selector::HAS_FILTERS`]). Its source deregisters it when dropped, knows whether it is registered,
-    /// and asks for reading or parking and nothing else.
+    /// A filter of a kqueue, whose ident takes the place of the descriptor. Used only if [`Selector::HAS_FILTERS`] is `true`.
+    /// The source records whether it is registered, and deregisters the filter when it is dropped. Its interest is `READABLE`
+    /// or `NONE`.
     Filter(FilterSpec),
 }
 
-/// What a kqueue waits for besides descriptors.
+/// The event that a filter of a kqueue waits for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FilterSpec {
-    /// The time is up: once, or again and again.
-    #[allow(dead_code)] // Only a kqueue reads it.
+    /// A time has passed, once or periodically.
+    #[allow(dead_code)] // Read by the kqueue backend only.
     Timer { delay: Duration, periodic: bool },
-    /// The process, whose number is the ident, has exited.
+    /// The process with this ident has exited.
     Process,
-    /// The signal, whose number is the ident, has come.
+    /// The signal with this ident has arrived.
     Signal,
-    /// The open file, whose descriptor is the ident, was changed in one of these ways.
+    /// The open file with this ident was changed in one of these ways.
     #[allow(dead_code)] // As above.
     Vnode(FileChanges),
 }
 
 impl FilterSpec {
-    /// Whether others may ask for the same ident, and would be given the same filter.
+    /// Returns `true` if two sources with the same ident would share one knote, so that only one may register.
     pub(crate) fn is_exclusive_per_queue(self) -> bool {
         !matches!(self, FilterSpec::Timer { .. })
     }
@@ -267,7 +271,7 @@ impl FilterSpec {
 
 /// One change of the registrations.
 #[derive(Copy, Clone, Debug)]
-#[allow(dead_code)] // Only engines that can defer it read all of it.
+#[allow(dead_code)] // Some fields are read by the kqueue backend only.
 pub(crate) struct Change {
     pub(crate) operation: Operation,
     pub(crate) fd: RawFd,
@@ -283,11 +287,11 @@ pub(crate) enum Operation {
     Deregister,
 }
 
-/// A descriptor, or what else a change is made to.
+/// The key of a change: a descriptor, or the ident and the type of a filter.
 pub(crate) type Key = (RawFd, Option<std::mem::Discriminant<FilterSpec>>);
 
 impl Change {
-    /// What the change is made to: changes with different keys do not depend on each other.
+    /// Returns the key of the change. Changes with different keys do not depend on each other.
     #[allow(dead_code)] // As above.
     pub(crate) fn key(&self) -> Key {
         let filter = match &self.kind {

@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
-use crate::io_source::{io_source, io_source_read, io_source_write, IoSource};
+use crate::delegate::{impl_read, impl_source, impl_write};
+use crate::io_source::IoSource;
 use crate::sys;
 use crate::sys::syscall;
 
@@ -62,11 +63,11 @@ pub struct Receiver {
     inner: IoSource<File>,
 }
 
-io_source!(Sender, File);
-io_source_write!(Sender, &Sender);
+impl_source!(Sender, File);
+impl_write!(Sender, &Sender);
 
-io_source!(Receiver, File);
-io_source_read!(Receiver, &Receiver);
+impl_source!(Receiver, File);
+impl_read!(Receiver, &Receiver);
 
 /// Writes what both ends have.
 macro_rules! end {

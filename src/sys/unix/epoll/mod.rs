@@ -375,7 +375,7 @@ impl Selector for EpollSelector {
     fn register(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<FdRegistration> {
         self.add(fd, token, interest)?;
         self.borrowed.set(fd, kind == SourceKind::Borrowed);
-        Ok(FdRegistration::of(fd, interest, kind))
+        Ok(FdRegistration::new(fd, interest, kind))
     }
 
     #[inline(always)]

@@ -360,7 +360,7 @@ impl Selector for KqueueSelector {
     #[inline(always)]
     fn register(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<FdRegistration> {
         self.change(&Change { operation: Operation::Register, fd, token, interest, kind })?;
-        Ok(FdRegistration::of(fd, interest, kind))
+        Ok(FdRegistration::new(fd, interest, kind))
     }
 
     #[inline(always)]
@@ -376,7 +376,7 @@ impl Selector for KqueueSelector {
     fn queue_change(&self, batch: &mut Vec<Change>, change: Change) -> io::Result<FdRegistration> {
         self.validate(&change)?;
         batch.push(change);
-        Ok(FdRegistration::of(change.fd, change.interest, change.kind))
+        Ok(FdRegistration::new(change.fd, change.interest, change.kind))
     }
 
     fn submit_changes(&self, batch: &[Change]) -> Vec<io::Result<()>> {

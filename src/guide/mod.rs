@@ -1,0 +1,7 @@
+//! Pages about topics that several types share.
+
+#[doc = include_str!("portability.md")]
+pub mod portability {}
+
+#[doc = include_str!("choosing_a_backend.md")]
+pub mod choosing_a_backend {}
