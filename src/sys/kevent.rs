@@ -85,7 +85,9 @@ unsafe impl Sync for Kevent {}
 impl Kevent {
     /// A record of zeroes, for memory that the kernel or a change will fill.
     // SAFETY: the record is integers and one pointer; all zeroes is a value of each.
-    pub(crate) const ZERO: Kevent = Kevent(unsafe { mem::zeroed() });
+    pub(crate) const ZERO: Kevent = Kevent(unsafe {
+        mem::transmute::<[u8; mem::size_of::<abi::kevent>()], abi::kevent>([0; mem::size_of::<abi::kevent>()])
+    });
 
     /// A record of these fields, as `EV_SET` makes it; what else the system's record has is zero.
     #[must_use]
