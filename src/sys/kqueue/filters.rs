@@ -39,6 +39,12 @@ const UNITS: timer::Units = &[
 #[cfg(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
 const UNITS: timer::Units = &[(TimerNotes::empty().bits(), timer::MILLISECOND)];
 
+/// Whether a timer counts ticks from the tick that has begun, so that it may fire a tick early. NetBSD rounds with mstohz(9) and adds
+/// no tick (kern_event.c: `filt_timerattach`); OpenBSD and DragonFly add one.
+const FIRST_TICK_IS_SHORT: bool = cfg!(target_os = "netbsd");
+/// The tick of a kernel with the default of 100 ticks a second. Where there are more, a timer is later than it could be.
+const TICK: Duration = Duration::from_millis(10);
+
 /// The most that `data` holds.
 #[allow(clippy::unnecessary_cast)] // Its width is the system's.
 const MOST_DATA: i64 = super::super::kevent::RawData::MAX as i64;
@@ -158,6 +164,8 @@ pub(super) fn delete(ident: usize, filter: Filter) -> Kevent {
 pub(super) fn add_watched(ident: usize, watched: Watched, token: Token, mode: Mode) -> Kevent {
     let (filter, fflags, data, once) = match watched {
         Watched::Timer { wait, again } => {
+            let is_short = FIRST_TICK_IS_SHORT && !again && !wait.is_zero();
+            let wait = if is_short { wait.saturating_add(TICK) } else { wait };
             let (note, n) = timer::in_units(wait, UNITS, MOST_DATA);
             (Filter::TIMER, note, n, !again)
         }
