@@ -143,7 +143,7 @@
 //! | a [`Watch`] that is never asked | an event for each change | one event, and one more for a change of another kind | one event |
 //! | a source asked again with an event that it was asked with before | says it again | says that nothing happened | as epoll |
 //! | a [`Timer`] set, by another thread, while the poll waits | nothing | nothing; Redox: an event without expirations | nothing; where there is no timerfd an event without expirations |
-//! | the shortest time of a [`Timer`] | nanoseconds; NetBSD, OpenBSD and DragonFly: a millisecond, and a tick | nanoseconds | as the waits |
+//! | the shortest time of a [`Timer`] | nanoseconds; OpenBSD and DragonFly: a millisecond, and a tick; NetBSD: a millisecond, and two ticks | nanoseconds | as the waits |
 //! | a wait shorter than the system's tick | NetBSD, OpenBSD and DragonFly round up to a tick, and wait one more | nanoseconds from Linux 5.11; before, in a sandbox that refuses epoll_pwait2(2), on Android (its filter kills for that), illumos and Redox, milliseconds | nanoseconds where there is ppoll(2), else milliseconds |
 //!
 //! Apple's kernels never report the end of file of a FIFO, and refuse `/dev/tty` and `/dev/null` (`EINVAL`); open the

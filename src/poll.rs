@@ -205,7 +205,7 @@ pub(crate) struct Collected {
     /// Whether changes are queued; else each is made at once, and counted.
     queues: bool,
     changes: Mutex<Vec<Change>>,
-    /// The number of the changes, without the lock.
+    /// The length of `changes`, readable without the lock, because each entry of a batch reads it.
     len: AtomicUsize,
     registered: AtomicUsize,
 }

@@ -164,7 +164,7 @@ impl ChangeList {
         if self.len == 0 {
             return Ok(Receipts { purposes: &[], receipts: &[] });
         }
-        let receipts = kevent::submit(kq, &mut self.list[..self.len])?;
+        let receipts = kevent::submit_to_own(kq, &mut self.list[..self.len])?;
         Ok(Receipts { purposes: &self.purposes[..receipts.len()], receipts })
     }
 

@@ -43,7 +43,7 @@ impl Registrations {
         kevents.clear();
         events.retain_mut(|event| table.process(kq, event));
         // Each knote may be absent, and there is no caller for other errors.
-        let _ = kevent::submit(kq, &mut table.kevents);
+        let _ = kevent::submit_to_own(kq, &mut table.kevents);
         events.is_empty()
     }
 }
@@ -134,7 +134,8 @@ impl Entry {
 
 /// Whether the last of these kevents, which adds a knote, was accepted.
 fn is_added(kq: RawFd, kevents: &mut [Kevent]) -> bool {
-    kevent::submit(kq, kevents).is_ok_and(|receipts| receipts.last().map_or(true, |receipt| receipt.errno() == 0))
+    kevent::submit_to_own(kq, kevents)
+        .is_ok_and(|receipts| receipts.last().map_or(true, |receipt| receipt.errno() == 0))
 }
 
 #[cfg(test)]

@@ -39,10 +39,11 @@ const UNITS: timer::Units = &[
 #[cfg(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
 const UNITS: timer::Units = &[(TimerNotes::empty().bits(), timer::MILLISECOND)];
 
-/// Whether a timer counts ticks from the tick that has begun, so that it may fire a tick early. NetBSD rounds with mstohz(9) and adds
-/// no tick (kern_event.c: `filt_timerattach`); OpenBSD and DragonFly add one.
-const FIRST_TICK_IS_SHORT: bool = cfg!(target_os = "netbsd");
-/// The tick of a kernel with the default of 100 ticks a second. Where there are more, a timer is later than it could be.
+/// `true` if a one-shot timer needs one tick more, so that it does not fire early. NetBSD up to 9 truncates the time to ticks
+/// (mstohz(9) in kern_event.c). NetBSD 10 rounds up, but ticks that were late follow each other faster than the clock: on a
+/// loaded emulator (10.99) a timer of less than 70 ms was seen to fire early.
+const FIRES_EARLY: bool = cfg!(target_os = "netbsd");
+/// The tick of a kernel with 100 ticks a second, the default. With more ticks, a timer is later than necessary.
 const TICK: Duration = Duration::from_millis(10);
 
 /// The most that `data` holds.
@@ -164,8 +165,8 @@ pub(super) fn delete(ident: usize, filter: Filter) -> Kevent {
 pub(super) fn add_watched(ident: usize, watched: Watched, token: Token, mode: Mode) -> Kevent {
     let (filter, fflags, data, once) = match watched {
         Watched::Timer { wait, again } => {
-            let is_short = FIRST_TICK_IS_SHORT && !again && !wait.is_zero();
-            let wait = if is_short { wait.saturating_add(TICK) } else { wait };
+            let needs_tick = FIRES_EARLY && !again && !wait.is_zero();
+            let wait = if needs_tick { wait.saturating_add(TICK) } else { wait };
             let (note, n) = timer::in_units(wait, UNITS, MOST_DATA);
             (Filter::TIMER, note, n, !again)
         }

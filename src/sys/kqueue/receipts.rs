@@ -92,7 +92,7 @@ impl Kqueue {
 
     /// Adds one knote, and returns the error number of its receipt.
     fn add_one(&self, add: Kevent) -> io::Result<i32> {
-        Ok(kevent::submit(self.raw(), &mut [add])?.first().map_or(0, Kevent::errno))
+        Ok(kevent::submit_to_own(self.raw(), &mut [add])?.first().map_or(0, Kevent::errno))
     }
 
     fn finish_adds(&self, change: &Change, old: Option<Entry>, receipts: Receipts<'_>) -> Outcome {
@@ -131,7 +131,7 @@ impl Kqueue {
     /// filter can, and fires at once, because it is at its end too. If the descriptor is really closed, this fails as well.
     fn replace_write_filter(&self, change: &Change, mut entry: Entry, errno: i32) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
-        if kevent::submit(self.raw(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {
+        if kevent::submit_to_own(self.raw(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {
             return Err(os_error(errno));
         }
         entry.filters = entry.filters.without(Filters::WRITE).union(Filters::READ);
@@ -145,7 +145,7 @@ impl Kqueue {
     /// `pipeclose`), so that the write filter of a full pipe never fires. The read filter of the write end does.
     fn add_pipe_end_beside(&self, change: &Change, mut entry: Entry) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
-        if kevent::submit(self.raw(), &mut kevents)?.get(1).map_or(0, Kevent::errno) == 0 {
+        if kevent::submit_to_own(self.raw(), &mut kevents)?.get(1).map_or(0, Kevent::errno) == 0 {
             entry.filters = entry.filters.union(Filters::READ);
             entry.has_pipe_end = true;
         }
