@@ -12,7 +12,7 @@ pub(crate) struct QueuedChanges {
     /// `true` if changes are queued, `false` if each change is made at once.
     queues: bool,
     changes: Mutex<Vec<Change>>,
-    /// The length of `changes`, readable without the lock.
+    /// The length of `changes`, readable without the lock, because each entry of a batch reads it.
     len: AtomicUsize,
     /// The number of registrations that returned no error.
     registered: AtomicUsize,

@@ -64,6 +64,30 @@ fn a_queue_is_a_descriptor_that_no_program_inherits() {
 }
 
 #[test]
+fn one_change_has_a_receipt_as_several_have() {
+    let (kq, _) = queue();
+    let (a, _b) = UnixStream::pair().unwrap();
+    let add = Kevent::read(a.as_raw_fd(), Flags::ADD).with_data(7).with_udata(5);
+    let delete = Kevent::write(a.as_raw_fd(), Flags::DELETE);
+    for changes in [&[add][..], &[add, add]] {
+        let mut changes = changes.to_vec();
+        for receipt in kq.apply(&mut changes).unwrap() {
+            assert!(receipt.flags().contains(Flags::ERROR) && receipt.data() == 0, "{receipt:?}");
+            assert_eq!((receipt.ident(), receipt.filter()), (a.as_raw_fd() as usize, Filter::READ));
+        }
+    }
+    let mut changes = [delete];
+    let receipt = kq.apply(&mut changes).unwrap()[0];
+    assert!(receipt.flags().contains(Flags::ERROR), "{receipt:?}");
+    assert_eq!(receipt.data(), libc::ENOENT.into());
+
+    // The call itself fails on a descriptor that is no queue.
+    let none = Kqueue::from(OwnedFd::from(UnixStream::pair().unwrap().0));
+    let error = none.apply(&mut [add]).unwrap_err();
+    assert!(matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOENT)), "{error}");
+}
+
+#[test]
 fn both_sides_of_a_descriptor() {
     let (kq, mut events) = queue();
     let (a, mut b) = UnixStream::pair().unwrap();

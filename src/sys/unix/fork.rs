@@ -46,7 +46,8 @@ pub(crate) fn generation() -> u32 {
 pub(crate) fn is_current(generation: u32) -> bool {
     #[cfg(has_pthread_atfork)]
     {
-        // SAFETY: as in `generation`. A process that has no generation yet has zero here, which is none.
+        // A process without a generation has zero here, which is no generation.
+        // SAFETY: the argument of `generation` holds.
         unsafe { &*CURRENT.load(Ordering::Relaxed) }.load(Ordering::Relaxed) == generation
     }
     #[cfg(not(has_pthread_atfork))]

@@ -57,9 +57,9 @@ pub(crate) fn reject_regular_file(fd: RawFd) -> io::Result<()> {
     // SAFETY: the kernel writes no byte; the pointer is valid all the same.
     let cannot_seek = unsafe { libc::pread(fd, [0_u8; 1].as_mut_ptr().cast(), 0, 0) } == -1;
     if cannot_seek && last_errno() == libc::ESPIPE {
-        // A socket, or a pipe or FIFO that can be read (POSIX pread). This call costs about 390 instructions on FreeBSD 13.2,
-        // lseek(2) 350 and fstat(2) 660. lseek(2) does not refuse what was not opened to be read: there a FIFO of O_PATH would
-        // be taken for one of which there are events.
+        // A socket, or a pipe or FIFO that is open for reading (POSIX pread). On FreeBSD 13.2 this call takes about 390
+        // instructions, lseek(2) 350 and fstat(2) 660. lseek(2) returns the same error for a FIFO that was opened with O_PATH,
+        // which has no events.
         return Ok(());
     }
     access(fd)?;

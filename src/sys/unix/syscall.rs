@@ -67,7 +67,7 @@ pub(crate) fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
 /// The error number of a system call that has failed.
 #[inline]
 pub(crate) fn last_errno() -> libc::c_int {
-    // The number owns nothing, and dropping an error is a call.
+    // An error of the system owns nothing, so that the error need not be dropped, which is a call.
     ManuallyDrop::new(io::Error::last_os_error()).raw_os_error().unwrap_or(libc::EIO)
 }
 

@@ -412,11 +412,6 @@ pub(crate) unsafe fn kevent(
 /// copied in: 50 instructions on FreeBSD. libkqueue does wait.
 const NO_WAIT: Option<Duration> = if cfg!(target_os = "linux") { Some(Duration::ZERO) } else { None };
 
-/// Whether a call with one change and no room for receipts reports the failure of the change, for which neither the receipt is
-/// copied out nor the timeout in: 60 to 90 instructions on FreeBSD. DragonFly writes a receipt without looking at the room
-/// (kern_event.c: `kern_kevent`), and libkqueue waits.
-const CALL_REPORTS_FAILURE: bool = !cfg!(any(target_os = "dragonfly", target_os = "linux"));
-
 /// Applies changes that all ask for a receipt, and overwrites them with the receipts, in the same order.
 ///
 /// The kernel collects no events in such a call. It returns fewer receipts than changes only if a signal arrived, and
@@ -427,12 +422,6 @@ pub(crate) fn apply_with_receipts(kq: RawFd, changes: &mut [Kevent]) -> io::Resu
     if len == 0 {
         return Ok(&[]);
     }
-    if CALL_REPORTS_FAILURE && len == 1 {
-        if let Err(error) = apply_one(kq, &changes[0]) {
-            changes[0] = changes[0].failed(error.raw_os_error().unwrap_or(libc::EIO));
-        }
-        return Ok(changes);
-    }
     // SAFETY: the kernel reads `len` records and writes at most as many over them, each after it was read (kern_event.c
     // of all five systems copies in before it copies out). Who adds filters looks at them.
     match unsafe { kevent(kq, (records, len), (records, len), NO_WAIT) } {
@@ -440,6 +429,26 @@ pub(crate) fn apply_with_receipts(kq: RawFd, changes: &mut [Kevent]) -> io::Resu
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(&[]),
         Err(error) => Err(error),
     }
+}
+
+/// `true` if a call without room for receipts reports the failure of its one change, and writes no receipt. DragonFly writes the
+/// receipt all the same (kern_event.c: `kern_kevent`), and libkqueue waits.
+const CALL_REPORTS_FAILURE: bool = !cfg!(any(target_os = "dragonfly", target_os = "linux"));
+
+/// Applies changes like [`apply_with_receipts`]. A single change is submitted without room for a receipt: the kernel copies neither a receipt out
+/// nor a timeout in, which saves 60 to 90 instructions on FreeBSD.
+///
+/// The error number of each returned record is that of its receipt. Other fields of a single change are those of the change, and an
+/// error of the call is taken for its error, so that this function is for a queue of the backend only.
+#[inline(always)] // As above.
+pub(crate) fn apply_to_own_queue(kq: RawFd, changes: &mut [Kevent]) -> io::Result<&[Kevent]> {
+    if !CALL_REPORTS_FAILURE || changes.len() != 1 {
+        return apply_with_receipts(kq, changes);
+    }
+    if let Err(error) = apply_one(kq, &changes[0]) {
+        changes[0] = changes[0].failed(error.raw_os_error().unwrap_or(libc::EIO));
+    }
+    Ok(changes)
 }
 
 /// Applies one change whose failure the call itself reports, there being no room for a receipt.

@@ -168,7 +168,7 @@ impl ChangeList {
         if self.len == 0 {
             return Ok(Receipts { purposes: &[], receipts: &[] });
         }
-        let receipts = kevent::apply_with_receipts(kq, &mut self.list[..self.len])?;
+        let receipts = kevent::apply_to_own_queue(kq, &mut self.list[..self.len])?;
         Ok(Receipts { purposes: &self.purposes[..receipts.len()], receipts })
     }
 

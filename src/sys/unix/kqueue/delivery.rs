@@ -45,7 +45,7 @@ impl Registrations {
         kevents.clear();
         events.retain_mut(|event| table.process(kq, event));
         // Each knote may be absent, and there is no caller for other errors.
-        let _ = kevent::apply_with_receipts(kq, &mut table.kevents);
+        let _ = kevent::apply_to_own_queue(kq, &mut table.kevents);
         events.is_empty()
     }
 }
@@ -136,7 +136,7 @@ impl Entry {
 
 /// Whether the last of these kevents, which adds a knote, was accepted.
 fn is_added(kq: RawFd, kevents: &mut [Kevent]) -> bool {
-    kevent::apply_with_receipts(kq, kevents)
+    kevent::apply_to_own_queue(kq, kevents)
         .is_ok_and(|receipts| receipts.last().map_or(true, |receipt| receipt.errno() == 0))
 }
 

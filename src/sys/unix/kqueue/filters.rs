@@ -43,6 +43,13 @@ const UNITS: timer::Units = &[
 #[cfg(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
 const UNITS: timer::Units = &[(TimerNotes::empty().bits(), timer::MILLISECOND)];
 
+/// `true` if a one-shot timer needs one tick more, so that it does not fire early. NetBSD up to 9 truncates the time to ticks
+/// (mstohz(9) in kern_event.c). NetBSD 10 rounds up, but ticks that were late follow each other faster than the clock: on a
+/// loaded emulator (10.99) a timer of less than 70 ms was seen to fire early.
+const FIRES_EARLY: bool = cfg!(timers_fire_early);
+/// The tick of a kernel with 100 ticks a second, the default. With more ticks, a timer is later than necessary.
+const TICK: Duration = Duration::from_millis(10);
+
 /// The most that `data` holds.
 #[allow(clippy::unnecessary_cast)] // Its width is the system's.
 const MAX_DATA: i64 = crate::sys::unix::kevent::RawData::MAX as i64;
@@ -162,6 +169,8 @@ pub(super) fn delete(ident: usize, filter: Filter) -> Kevent {
 pub(super) fn add_filter(ident: usize, spec: FilterSpec, token: Token, mode: TriggerMode) -> Kevent {
     let (filter, fflags, data, once) = match spec {
         FilterSpec::Timer { delay, periodic } => {
+            let needs_tick = FIRES_EARLY && !periodic && !delay.is_zero();
+            let delay = if needs_tick { delay.saturating_add(TICK) } else { delay };
             let (note, n) = timer::in_units(delay, UNITS, MAX_DATA);
             (Filter::TIMER, note, n, !periodic)
         }

@@ -49,7 +49,8 @@ pub(crate) struct KqueueSelector {
 /// Whether the write filter of a full pipe does not fire when the reader leaves: see `KqueueSelector::add_pipe_end_beside`.
 const PIPE_END_BESIDE_WRITE: bool = cfg!(full_pipe_ends_silently);
 
-/// Whether a wait may end a tick early without an event, after a spurious wake-up (kern_event.c: `kqueue_scan`).
+/// `true` if a wait may end a tick early without an event, after a spurious wake-up (kern_event.c: `kqueue_scan`). On NetBSD
+/// 10.99 a wait of 200 ms, beside a thread that registers and deregisters, was seen to end after 195.7 ms.
 const WAITS_END_EARLY: bool = cfg!(waits_end_early);
 
 const REGISTER: u8 = Operation::Register as u8;
@@ -144,7 +145,7 @@ impl KqueueSelector {
     fn change_plain(&self, change: &Change) -> io::Result<()> {
         let mut kevents = [Kevent::ZERO; 2];
         let len = plain_kevents(change, change.had(), &mut kevents);
-        let receipts = kevent::apply_with_receipts(self.fd(), &mut kevents[..len])?;
+        let receipts = kevent::apply_to_own_queue(self.fd(), &mut kevents[..len])?;
         if receipts.iter().all(|receipt| receipt.errno() == 0) {
             return Ok(());
         }
@@ -179,7 +180,7 @@ impl KqueueSelector {
         };
         let mut kevents = [Kevent::ZERO; 2];
         let len = plain_kevents(change, had, &mut kevents);
-        let receipts = kevent::apply_with_receipts(self.fd(), &mut kevents[..len])?;
+        let receipts = kevent::apply_to_own_queue(self.fd(), &mut kevents[..len])?;
         let is_done = |receipt: &Kevent| match receipt.errno() {
             0 => true,
             // FreeBSD may have removed one of two knotes: the other shows that the descriptor is registered.
@@ -198,7 +199,8 @@ impl KqueueSelector {
         Ok(true)
     }
 
-    /// `OPERATION` is that of the change: the compiler makes one function for each.
+    /// Makes a change that is not plain. `OPERATION` is the operation of the change, so that the compiler makes a function for
+    /// each. Measured on FreeBSD: 70 instructions less for registering and deregistering a raw descriptor.
     #[inline(never)]
     fn change_recorded<const OPERATION: u8>(&self, change: &Change) -> io::Result<()> {
         if let SourceKind::Filter(filter) = change.kind {
@@ -266,7 +268,7 @@ impl KqueueSelector {
             }
             pending.push((before, kevents.len() - start));
         }
-        let submitted = kevent::apply_with_receipts(self.fd(), &mut kevents);
+        let submitted = kevent::apply_to_own_queue(self.fd(), &mut kevents);
         let mut receipts = submitted.as_deref().unwrap_or(&[]);
         for (change, (before, len)) in changes.iter().zip(pending) {
             let (own, rest) = receipts.split_at(len.min(receipts.len()));
@@ -302,8 +304,8 @@ impl KqueueSelector {
         }
     }
 
-    /// There may be an event of an entry that was made during the wait, or the last one of a knote.
-    #[inline(never)] // So that a wait on a queue without entries saves no registers for it.
+    /// Processes events that may belong to an entry that was made during the wait, or may be the last ones of a knote.
+    #[inline(never)] // A wait on a queue without entries saves no registers for this function.
     fn process_first_delivered(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
         match self.registrations.process_delivered(self.fd(), events) {
             true => self.wait(events, timeout),
@@ -397,7 +399,7 @@ impl Selector for KqueueSelector {
     fn add_waker(&self, token: Token) -> io::Result<WakeHandle> {
         let ident = self.next_waker.fetch_add(1, Ordering::Relaxed);
         let mut add = [filters::add(ident, USER, 0, token, TriggerMode::Edge)];
-        if kevent::apply_with_receipts(self.fd(), &mut add)?.first().map_or(0, Kevent::errno) == 0 {
+        if kevent::apply_to_own_queue(self.fd(), &mut add)?.first().map_or(0, Kevent::errno) == 0 {
             return Ok(WakeHandle::User { ident, token });
         }
         // NetBSD before 10 and OpenBSD before 7.8 do not know the filter (EINVAL), and OpenBSD has 1 024 of them for
@@ -417,7 +419,7 @@ impl Selector for KqueueSelector {
     fn remove_waker(&self, waker: &WakeHandle) {
         // A pipe's closing is enough.
         if let (WakeHandle::User { ident, .. }, true) = (waker, self.kq.created_by_this_process()) {
-            let _ = kevent::apply_with_receipts(self.fd(), &mut [filters::delete(*ident, USER)]);
+            let _ = kevent::apply_to_own_queue(self.fd(), &mut [filters::delete(*ident, USER)]);
         }
     }
 }

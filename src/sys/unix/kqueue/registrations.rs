@@ -299,7 +299,7 @@ impl Table {
         }
     }
 
-    #[inline(always)] // So that no entry is copied for a call.
+    #[inline(always)] // A call would copy the entry.
     pub(super) fn insert(&mut self, fd: RawFd, entry: Entry) {
         match self.by_fd.get_mut(fd as usize) {
             Some(place) => *place = Some(entry),
