@@ -6,8 +6,9 @@ use std::os::fd::RawFd;
 use crate::interest::Interest;
 use crate::interest::TriggerMode;
 use crate::sys::selector::{Change, FilterSpec, Operation, SourceKind};
-use crate::sys::unix::kevent;
-use crate::sys::unix::kevent::{Filter, Kevent};
+use crate::sys::unix::kevent::call::apply_with_receipts;
+use crate::sys::unix::kevent::constants::Filter;
+use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::EXCEPT;
 use crate::sys::unix::kqueue::libkqueue;
@@ -168,7 +169,7 @@ impl ChangeList {
         if self.len == 0 {
             return Ok(Receipts { purposes: &[], receipts: &[] });
         }
-        let receipts = kevent::apply_with_receipts(kq, &mut self.list[..self.len])?;
+        let receipts = apply_with_receipts(kq, &mut self.list[..self.len])?;
         Ok(Receipts { purposes: &self.purposes[..receipts.len()], receipts })
     }
 

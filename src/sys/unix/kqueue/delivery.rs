@@ -20,8 +20,8 @@ use std::os::fd::RawFd;
 
 use crate::interest::TriggerMode;
 use crate::sys::selector::EventRecord;
-use crate::sys::unix::kevent;
-use crate::sys::unix::kevent::Kevent;
+use crate::sys::unix::kevent::call::apply_with_receipts;
+use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::{EXCEPT, WRITE};
 use crate::sys::unix::kqueue::registrations::{Entry, Filters, Registrations, Table};
@@ -30,7 +30,9 @@ use crate::sys::unix::kqueue::registrations::{Entry, Filters, Registrations, Tab
 #[inline]
 pub(super) fn needs_processing(events: &[Kevent]) -> bool {
     events.iter().any(|event| {
-        event.is_dispatched() || event.is_last() || (filters::URGENT_STAYS && EventRecord::is_priority(event))
+        filters::is_dispatched(event)
+            || filters::is_last(event)
+            || (filters::URGENT_STAYS && EventRecord::is_priority(event))
     })
 }
 
@@ -45,7 +47,7 @@ impl Registrations {
         kevents.clear();
         events.retain_mut(|event| table.process(kq, event));
         // Each knote may be absent, and there is no caller for other errors.
-        let _ = kevent::apply_with_receipts(kq, &mut table.kevents);
+        let _ = apply_with_receipts(kq, &mut table.kevents);
         events.is_empty()
     }
 }
@@ -68,16 +70,16 @@ impl Table {
 impl Entry {
     fn process(&mut self, kq: RawFd, event: &mut Kevent, fired: Filters, kevents: &mut Vec<Kevent>) -> bool {
         let mode = self.interest.mode();
-        let is_pipe_end = event.is_pipe_end();
+        let is_pipe_end = filters::is_pipe_end(event);
         if !self.has_token {
             // The events of a detached registration bear its token.
             (self.token, self.has_token) = (event.token(), true);
         }
         if self.token != event.token() {
             // An edge or a level of an earlier registration is a spurious event at worst; a one-shot event is not.
-            return !event.is_dispatched();
+            return !filters::is_dispatched(event);
         }
-        if event.is_last() {
+        if filters::is_last(event) {
             self.filters = self.filters.without(fired);
         }
         match mode {
@@ -86,7 +88,7 @@ impl Entry {
             TriggerMode::Level if is_pipe_end => {
                 kevents.extend(filters::replace_for_broken_pipe(event.ident(), event.token()))
             }
-            TriggerMode::Level if event.is_last() => self.add_again(kq, event, fired),
+            TriggerMode::Level if filters::is_last(event) => self.add_again(kq, event, fired),
             TriggerMode::Level if filters::URGENT_STAYS && event.is_priority() => {
                 // A new knote has the note only while urgent data is there.
                 kevents.push(filters::delete(event.ident(), event.filter()));
@@ -97,7 +99,7 @@ impl Entry {
         }
         if is_pipe_end && self.interest.is_readable() {
             // FreeBSD's pipes have two directions: what ended may be read too.
-            *event = event.of_both_directions();
+            *event = filters::of_both_directions(event);
         }
         if self.filters.is_empty() {
             // A disabled knote shows that the descriptor is registered, and goes when it is closed.
@@ -113,7 +115,7 @@ impl Entry {
         self.is_disarmed = self.filters.len() > 1;
         let others = self.filters.without(fired);
         kevents.extend(others.iter().map(|(filter, _)| filters::delete(event.ident(), filter)));
-        if event.is_pipe_end() {
+        if filters::is_pipe_end(event) {
             // NetBSD tests `EV_CLEAR` before `EV_DISPATCH`, and does not disable a filter with both (kern_event.c:
             // `kqueue_scan`).
             kevents.push(filters::disable(event.ident(), event.filter(), 0, event.token()));
@@ -136,8 +138,7 @@ impl Entry {
 
 /// Whether the last of these kevents, which adds a knote, was accepted.
 fn is_added(kq: RawFd, kevents: &mut [Kevent]) -> bool {
-    kevent::apply_with_receipts(kq, kevents)
-        .is_ok_and(|receipts| receipts.last().map_or(true, |receipt| receipt.errno() == 0))
+    apply_with_receipts(kq, kevents).is_ok_and(|receipts| receipts.last().map_or(true, |receipt| receipt.errno() == 0))
 }
 
 #[cfg(test)]
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
     use crate::interest::Interest;
     use crate::sys::selector::{Change, Operation, SourceKind};
-    use crate::sys::unix::kevent::{Filter, Flags};
+    use crate::sys::unix::kevent::constants::{Filter, Flags};
     use crate::sys::unix::kqueue::filters::READ;
     use crate::token::Token;
 

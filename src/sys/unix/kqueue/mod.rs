@@ -33,14 +33,15 @@ use crate::interest::Interest;
 use crate::interest::TriggerMode;
 use crate::sys::error::{not_found, unsupported};
 use crate::sys::selector::{Change, FdRegistration, Operation, Selector, SourceKind};
-use crate::sys::unix::kevent;
-use crate::sys::unix::kevent::{Filter, Kevent};
+use crate::sys::unix::kevent::call::{apply_and_wait, apply_one, apply_with_receipts};
+use crate::sys::unix::kevent::queue::Kqueue;
+use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::wake_fd::self_pipe::SelfPipe;
 use crate::token::Token;
 
 #[derive(Debug)]
 pub(crate) struct KqueueSelector {
-    kq: kevent::Kqueue,
+    kq: Kqueue,
     /// The idents of user events are a name space of each queue.
     next_waker: AtomicUsize,
     registrations: Registrations,
@@ -144,7 +145,7 @@ impl KqueueSelector {
     fn change_plain(&self, change: &Change) -> io::Result<()> {
         let mut kevents = [Kevent::ZERO; 2];
         let len = plain_kevents(change, change.had(), &mut kevents);
-        let receipts = kevent::apply_with_receipts(self.fd(), &mut kevents[..len])?;
+        let receipts = apply_with_receipts(self.fd(), &mut kevents[..len])?;
         if receipts.iter().all(|receipt| receipt.errno() == 0) {
             return Ok(());
         }
@@ -179,7 +180,7 @@ impl KqueueSelector {
         };
         let mut kevents = [Kevent::ZERO; 2];
         let len = plain_kevents(change, had, &mut kevents);
-        let receipts = kevent::apply_with_receipts(self.fd(), &mut kevents[..len])?;
+        let receipts = apply_with_receipts(self.fd(), &mut kevents[..len])?;
         let is_done = |receipt: &Kevent| match receipt.errno() {
             0 => true,
             // FreeBSD may have removed one of two knotes: the other shows that the descriptor is registered.
@@ -266,7 +267,7 @@ impl KqueueSelector {
             }
             pending.push((before, kevents.len() - start));
         }
-        let submitted = kevent::apply_with_receipts(self.fd(), &mut kevents);
+        let submitted = apply_with_receipts(self.fd(), &mut kevents);
         let mut receipts = submitted.as_deref().unwrap_or(&[]);
         for (change, (before, len)) in changes.iter().zip(pending) {
             let (own, rest) = receipts.split_at(len.min(receipts.len()));
@@ -316,7 +317,7 @@ impl KqueueSelector {
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
         let mut left = timeout;
         loop {
-            kevent::apply_and_wait(self.fd(), &[], events, left)?;
+            apply_and_wait(self.fd(), &[], events, left)?;
             let were_dropped = self.registrations.process_delivered(self.fd(), events);
             if !events.is_empty() || (left == Some(Duration::ZERO) && !were_dropped) {
                 return Ok(());
@@ -341,7 +342,7 @@ impl Selector for KqueueSelector {
     type WakeHandle = WakeHandle;
 
     fn new() -> io::Result<KqueueSelector> {
-        let (kq, registrations) = (kevent::Kqueue::new()?, Registrations::default());
+        let (kq, registrations) = (Kqueue::new()?, Registrations::default());
         Ok(KqueueSelector { kq, next_waker: AtomicUsize::new(0), registrations })
     }
 
@@ -350,7 +351,7 @@ impl Selector for KqueueSelector {
         if WAITS_END_EARLY || self.registrations.may_drop() {
             return self.wait(events, timeout);
         }
-        kevent::apply_and_wait(self.fd(), &[], events, timeout)?;
+        apply_and_wait(self.fd(), &[], events, timeout)?;
         if !events.is_empty() && self.registrations.are_any() {
             return self.process_first_delivered(events, timeout);
         }
@@ -397,7 +398,7 @@ impl Selector for KqueueSelector {
     fn add_waker(&self, token: Token) -> io::Result<WakeHandle> {
         let ident = self.next_waker.fetch_add(1, Ordering::Relaxed);
         let mut add = [filters::add(ident, USER, 0, token, TriggerMode::Edge)];
-        if kevent::apply_with_receipts(self.fd(), &mut add)?.first().map_or(0, Kevent::errno) == 0 {
+        if apply_with_receipts(self.fd(), &mut add)?.first().map_or(0, Kevent::errno) == 0 {
             return Ok(WakeHandle::User { ident, token });
         }
         // NetBSD before 10 and OpenBSD before 7.8 do not know the filter (EINVAL), and OpenBSD has 1 024 of them for
@@ -409,7 +410,7 @@ impl Selector for KqueueSelector {
 
     fn wake(&self, waker: &WakeHandle) -> io::Result<()> {
         match waker {
-            WakeHandle::User { ident, token } => kevent::apply_one(self.fd(), &filters::trigger(*ident, *token)),
+            WakeHandle::User { ident, token } => apply_one(self.fd(), &filters::trigger(*ident, *token)),
             WakeHandle::Pipe(pipe) => pipe.notify(),
         }
     }
@@ -417,7 +418,7 @@ impl Selector for KqueueSelector {
     fn remove_waker(&self, waker: &WakeHandle) {
         // A pipe's closing is enough.
         if let (WakeHandle::User { ident, .. }, true) = (waker, self.kq.created_by_this_process()) {
-            let _ = kevent::apply_with_receipts(self.fd(), &mut [filters::delete(*ident, USER)]);
+            let _ = apply_with_receipts(self.fd(), &mut [filters::delete(*ident, USER)]);
         }
     }
 }

@@ -5,8 +5,8 @@ use std::io;
 use crate::interest::TriggerMode;
 use crate::sys::error::{already_exists, not_found, unsupported};
 use crate::sys::selector::{Change, FilterSpec, Operation, SourceKind};
-use crate::sys::unix::kevent;
-use crate::sys::unix::kevent::Kevent;
+use crate::sys::unix::kevent::call::apply_with_receipts;
+use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::changelist::{is_unsupported, ChangeList, Receipts};
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::WRITE;
@@ -95,7 +95,7 @@ impl KqueueSelector {
 
     /// Adds one knote, and returns the error number of its receipt.
     fn add_one(&self, add: Kevent) -> io::Result<i32> {
-        Ok(kevent::apply_with_receipts(self.fd(), &mut [add])?.first().map_or(0, Kevent::errno))
+        Ok(apply_with_receipts(self.fd(), &mut [add])?.first().map_or(0, Kevent::errno))
     }
 
     fn finish_adds(&self, change: &Change, old: Option<Entry>, receipts: Receipts<'_>) -> Outcome {
@@ -134,7 +134,7 @@ impl KqueueSelector {
     /// filter can, and fires at once, because it is at its end too. If the descriptor is really closed, this fails as well.
     fn replace_write_filter(&self, change: &Change, mut entry: Entry, errno: i32) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
-        if kevent::apply_with_receipts(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {
+        if apply_with_receipts(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {
             return Err(os_error(errno));
         }
         entry.filters = entry.filters.without(Filters::WRITE).union(Filters::READ);
@@ -148,7 +148,7 @@ impl KqueueSelector {
     /// `pipeclose`), so that the write filter of a full pipe never fires. The read filter of the write end does.
     fn add_pipe_end_beside(&self, change: &Change, mut entry: Entry) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
-        if kevent::apply_with_receipts(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) == 0 {
+        if apply_with_receipts(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) == 0 {
             entry.filters = entry.filters.union(Filters::READ);
             entry.has_pipe_end = true;
         }
