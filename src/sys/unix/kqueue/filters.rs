@@ -43,6 +43,9 @@ const LIO: Option<Filter> = None;
 /// replaces `udata` with `EV_ADD` only. On the other systems a second evaluation was not observed.
 pub(super) const TOUCH_REPLACES_UDATA: bool = cfg!(touch_replaces_udata);
 
+/// Whether the write filter of a full pipe does not fire when the reader leaves: see `KqueueSelector::add_pipe_end_beside`.
+pub(super) const PIPE_END_BESIDE_WRITE: bool = cfg!(full_pipe_ends_silently);
+
 /// The flags of the read filter that reports the end of a pipe's reader. The event contains both flags, and no other knote of
 /// this backend has both.
 const PIPE_END: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.bits());
@@ -115,7 +118,8 @@ pub(super) fn probe(ident: usize, filter: Filter, fflags: u32, token: Token) -> 
     change(ident, filter, Flags::RECEIPT, fflags, token)
 }
 
-/// Adds the read filter that reports the end of a pipe's reader, instead of the write filter or beside it.
+/// Adds the read filter that reports the end of a pipe's reader, instead of the write filter or beside it. The first kevent
+/// deletes a read filter that exists.
 ///
 /// See `KqueueSelector::replace_write_filter` and `KqueueSelector::add_pipe_end_beside`.
 pub(super) fn replace_for_broken_pipe(ident: usize, token: Token) -> [Kevent; 2] {
