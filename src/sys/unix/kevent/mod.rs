@@ -17,8 +17,13 @@ pub(crate) mod queue;
 pub(crate) mod record;
 pub(crate) mod timer_unit;
 
+#[cfg(feature = "os-ext")]
 pub use self::abi::{RawData, RawFilter, RawFlags};
+#[cfg(feature = "os-ext")]
 pub use self::constants::{Filter, Flags, IoNotes, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
+#[cfg(feature = "os-ext")]
 pub use self::queue::Kqueue;
+#[cfg(feature = "os-ext")]
 pub use self::record::Kevent;
+#[cfg(feature = "os-ext")]
 pub use self::timer_unit::TimerUnit;

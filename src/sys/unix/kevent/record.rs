@@ -15,10 +15,10 @@ use crate::sys::unix::syscall::invalid_input;
 ///
 /// | filter | ident | notes (`fflags`) | `data` of a change | `data` of an event |
 /// |---|---|---|---|---|
-/// | [`READ`](Filter::READ) | descriptor | [`IoNotes`] | with `LOWAT`: the least number of bytes to report | the number of bytes, or of connections |
-/// | [`WRITE`](Filter::WRITE) | descriptor | [`IoNotes`] | with `LOWAT`: the least space to report | the space in bytes |
-/// | [`VNODE`](Filter::VNODE) | descriptor of a file | [`VnodeNotes`]: what to report, what happened | | |
-/// | [`PROC`](Filter::PROC) | process | [`ProcNotes`]: what to report, what happened | | with `EXIT`: the status |
+/// | [`READ`](Filter::READ) | descriptor | [`IoNotes`] | with `LOWAT`: least number of bytes | number of bytes or connections |
+/// | [`WRITE`](Filter::WRITE) | descriptor | [`IoNotes`] | with `LOWAT`: least space in bytes | space in bytes |
+/// | [`VNODE`](Filter::VNODE) | descriptor of a file | [`VnodeNotes`]: changes to report, or that happened | | |
+/// | [`PROC`](Filter::PROC) | process | [`ProcNotes`]: changes to report, or that happened | | with `EXIT`: the status |
 /// | [`SIGNAL`](Filter::SIGNAL) | signal | | | how often it was sent since the last event |
 /// | [`TIMER`](Filter::TIMER) | any number | [`TimerNotes`] | the period | how often it has passed since the last event |
 /// | [`USER`](Filter::USER) | any number | [`UserNotes`] | any number | that of the last change (libkqueue: undefined) |

@@ -1,6 +1,6 @@
 //! The changes that a delivered event requires.
 //!
-//! kqueue has one knote for each filter, but a registration is one for the descriptor. Three cases need a change after the
+//! kqueue has one knote for each filter, but a registration is one for the descriptor. Four cases need a change after the
 //! kernel has delivered an event, and before the program receives it:
 //!
 //! 1. *One-shot.* A one-shot registration of several filters reports one event. `EV_DISPATCH` disables the knote that fired
@@ -12,6 +12,8 @@
 //! 3. *The last event of a knote.* The kernel removes knotes when the last reader of a pipe leaves (FreeBSD:
 //!    `knlist_clear`) and when a terminal is revoked (Apple, OpenBSD), after one event with `EV_EOF` and `EV_ONESHOT`. A
 //!    level-triggered registration reports at every poll, so that the filter or its substitute is added again.
+//! 4. *Urgent data.* On Apple the note of urgent data stays set after the data has been read. For a level-triggered
+//!    registration the knote is deleted and added again.
 //!
 //! The table is locked while such a registration is changed and while delivered events are processed, never during a wait.
 //! So a change is before or after the processing of a concurrent event. If the change is before, the token shows it: a
@@ -78,8 +80,8 @@ impl Entry {
             (self.token, self.has_token) = (event.token(), true);
         }
         if self.token != event.token() {
-            // An edge or a level of an earlier registration is a spurious event at worst. A one-shot event would be an event
-            // of a registration that stays armed.
+            // An edge or a level of an earlier registration is a spurious event at worst. A one-shot event
+            // would disarm the present registration.
             return !filters::is_dispatched(event);
         }
         if filters::is_last(event) {

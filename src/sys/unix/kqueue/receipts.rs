@@ -72,7 +72,7 @@ impl KqueueSelector {
         };
         match outcome {
             Ok(Some(entry)) => {
-                // Only a plain registration has a source and no entry. The source still stores the registration.
+                // Only a plain registration has a source and no entry.
                 let was_plain = old.is_none() && change.operation == Operation::Reregister && before.is_certain;
                 table.set(change.fd, entry, if was_plain { SourceKind::Builtin } else { change.kind });
             }
