@@ -1,28 +1,100 @@
-//! From a change of a registration to the kevents that make it.
+//! From a change of a registration to the kevents of its changelist.
+//!
+//! The kernel holds zero or more knotes of the descriptor, which [`Before`] describes. A changelist leads from these knotes
+//! to those of the new interest:
+//!
+//! 1. If the trigger mode changes, every knote is deleted and each wanted one is added, because `EV_ADD` keeps the flags of
+//!    a knote that exists.
+//! 2. Otherwise filters that are no longer wanted are deleted, and wanted filters are added. An `EV_ADD` of a knote that
+//!    exists replaces its token.
+//! 3. If the caller may be wrong about the registration (a raw descriptor), the first kevent touches a knote that has to
+//!    exist: its receipt shows whether it does.
+//!
+//! The changes of plain and simple registrations need two kevents at most and no purposes: [`plain_kevents`].
 
 use std::io;
 use std::os::fd::RawFd;
 
-use crate::interest::Interest;
-use crate::interest::TriggerMode;
+use crate::interest::{Interest, TriggerMode};
 use crate::sys::selector::{Change, FilterSpec, Operation, SourceKind};
-use crate::sys::unix::kevent;
-use crate::sys::unix::kevent::{Filter, Kevent};
+use crate::sys::unix::fstat::is_write_end_of_pipe;
+use crate::sys::unix::kevent::call::apply_to_own_queue;
+use crate::sys::unix::kevent::constants::Filter;
+use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::filters;
-use crate::sys::unix::kqueue::filters::EXCEPT;
-use crate::sys::unix::kqueue::libkqueue;
-use crate::sys::unix::kqueue::registrations::{Before, Entry, Filters};
+use crate::sys::unix::kqueue::filters::{EXCEPT, PIPE_END_BESIDE_WRITE, READ, TOUCH_REPLACES_UDATA, WRITE};
+use crate::sys::unix::kqueue::libkqueue::{ADD_CAN_DISABLE, CLOSE_REMOVES_KNOTES};
+use crate::sys::unix::kqueue::registrations::{Before, Entry, FdFilters};
 use crate::token::Token;
 
-/// The most kevents of one change: each filter is deleted and added again.
+/// The greatest number of kevents of one change: each filter is deleted and added again.
 pub(super) const MAX_KEVENTS: usize = 6;
 
-/// What the receipt of a kevent is good for.
+impl Change {
+    /// Returns the interest before the change, if the source stores it.
+    #[inline(always)]
+    pub(super) fn had(&self) -> Option<Interest> {
+        match self.kind {
+            SourceKind::Registered { interest, .. } => Some(interest),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_borrowed(&self) -> bool {
+        matches!(self.kind, SourceKind::Borrowed | SourceKind::Registered { is_borrowed: true, .. })
+    }
+
+    /// Returns `true` if `KqueueSelector::change_simple` may make the change: the filters are those for reading and writing,
+    /// and the descriptor is a raw one, which no other source may hold.
+    #[inline]
+    pub(super) fn is_simple(&self) -> bool {
+        let is_simple_interest = self.operation == Operation::Deregister
+            || (self.interest.is_edge()
+                && !self.interest.is_priority()
+                && !(PIPE_END_BESIDE_WRITE && self.interest.is_writable()));
+        CLOSE_REMOVES_KNOTES && self.kind == SourceKind::RawFd && is_simple_interest
+    }
+
+    #[inline]
+    pub(super) fn is_filter(&self) -> bool {
+        matches!(self.kind, SourceKind::Filter(_))
+    }
+
+    /// Returns `true` if the change registers the write end of a pipe for writing.
+    pub(super) fn has_write_end(&self) -> bool {
+        self.interest.is_writable() && self.interest.mode() != TriggerMode::Disabled && is_write_end_of_pipe(self.fd)
+    }
+}
+
+/// Writes the kevents of an edge-triggered change with a known interest before it, and returns their number.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+pub(super) fn plain_kevents(change: &Change, had: Option<Interest>, list: &mut [Kevent; 2]) -> usize {
+    let (ident, wanted) = (change.fd as usize, change.interest);
+    let had = had.unwrap_or(Interest::NONE);
+    let kevent = |filter, is_there: bool, is_wanted: bool| match (is_there, is_wanted) {
+        (true, true) if TOUCH_REPLACES_UDATA => filters::touch(ident, filter, 0, change.token, TriggerMode::Edge),
+        (_, true) => filters::add(ident, filter, 0, change.token, TriggerMode::Edge),
+        (..) => filters::delete(ident, filter),
+    };
+    let mut len = 0;
+    if had.is_writable() || wanted.is_writable() {
+        list[0] = kevent(WRITE, had.is_writable(), wanted.is_writable());
+        len = 1;
+    }
+    if had.is_readable() || wanted.is_readable() {
+        list[len] = kevent(READ, had.is_readable(), wanted.is_readable());
+        len += 1;
+    }
+    len
+}
+
+/// The purpose of a kevent, which decides the meaning of its receipt.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Changes a knote that exists, so its receipt says whether the knote exists.
+    /// Changes a knote that has to exist. The receipt shows whether the knote exists.
     Touch,
-    /// Deletes a knote, and so does this.
+    /// Deletes a knote. The receipt shows whether the knote existed.
     Delete,
     Add,
 }
@@ -37,11 +109,11 @@ pub(super) struct ChangeList {
 
 impl ChangeList {
     fn empty() -> ChangeList {
-        // No filler is ever submitted: on NetBSD it would be EVFILT_READ on descriptor 0.
+        // The zero records are never submitted: on NetBSD a zero record is EVFILT_READ on descriptor 0.
         ChangeList { list: [Kevent::ZERO; MAX_KEVENTS], purposes: [Purpose::Add; MAX_KEVENTS], len: 0 }
     }
 
-    /// The kevents of a change, where the kernel holds what `before` says.
+    /// Returns the kevents of a change, for a descriptor with the knotes of `before`.
     pub(super) fn for_change(change: &Change, before: Before) -> ChangeList {
         let mut list = ChangeList::empty();
         if let SourceKind::Filter(filter) = change.kind {
@@ -52,9 +124,8 @@ impl ChangeList {
             list.push_deletes(change.fd, before.filters);
             return list;
         }
-        let wanted = Filters::of_interest(change.interest);
+        let wanted = FdFilters::of_interest(change.interest);
         if before.mode != Some(change.interest.mode()) {
-            // `EV_ADD` keeps the flags of a knote that exists.
             list.push_deletes(change.fd, before.filters);
             list.push_adds(change.fd, wanted, change.token, change.interest);
             return list;
@@ -63,18 +134,18 @@ impl ChangeList {
         let touched = if change.operation == Operation::Reregister && !before.is_certain {
             list.push_touch(change, kept)
         } else {
-            Filters::NONE
+            FdFilters::NONE
         };
         list.push_deletes(change.fd, before.filters.without(wanted));
         list.push_adds(change.fd, wanted.without(touched), change.token, change.interest);
         list
     }
 
-    /// The kevents that take back what a change added, and add what was there before.
+    /// Returns the kevents that delete the knotes that a change added, and add the knotes of the entry before it.
     pub(super) fn for_roll_back(change: &Change, old: Option<Entry>) -> ChangeList {
         let mut list = ChangeList::empty();
-        let added = Filters::of_interest(change.interest);
-        list.push_deletes(change.fd, added.union(old.map_or(Filters::PLAIN, |old| old.filters)));
+        let added = FdFilters::of_interest(change.interest);
+        list.push_deletes(change.fd, added.union(old.map_or(FdFilters::PLAIN, |old| old.filters)));
         let Some(old) = old.filter(|old| old.has_token) else {
             return list;
         };
@@ -82,7 +153,7 @@ impl ChangeList {
         if old.has_pipe_end {
             let [_, add] = filters::replace_for_broken_pipe(change.fd as usize, token);
             list.push(Purpose::Add, add);
-            list.push_adds(change.fd, old.filters.without(Filters::READ), token, old.interest);
+            list.push_adds(change.fd, old.filters.without(FdFilters::READ), token, old.interest);
         } else if old.has_fired {
             for (filter, note) in old.filters.iter() {
                 list.push(Purpose::Add, filters::add_fired(change.fd as usize, filter, note, token));
@@ -93,16 +164,18 @@ impl ChangeList {
         list
     }
 
-    /// A disabled knote stays only as a filter of a descriptor. A timer, process, signal or file has no knote while it is
-    /// disabled: its source knows the registration, and the kernel could not keep the knote silent (NetBSD's `EV_CLEAR`,
-    /// which timers and signals force, is tested before `EV_DISPATCH`).
+    /// Appends the kevents of a timer, process, signal or file.
+    ///
+    /// Such a source has no knote while it is disabled: the source stores its registration, and a disabled knote could still
+    /// report (timers and signals force `EV_CLEAR`, which NetBSD tests before `EV_DISPATCH`). Only descriptors have disabled
+    /// knotes.
     fn push_filter_change(&mut self, change: &Change, filter: FilterSpec) {
         let (ident, mode) = (change.fd as usize, change.interest.mode());
-        // The knote of a signal has nothing but its token to change, and a count to keep.
+        // The knote of a signal is kept, because it has a count, and only its token changes.
         let is_kept =
             filter == FilterSpec::Signal && change.operation == Operation::Reregister && mode != TriggerMode::Disabled;
         if change.operation != Operation::Register && !is_kept {
-            // `EV_ADD` of a knote that exists keeps flags or periods, on one system or another.
+            // `EV_ADD` of a knote that exists keeps its flags or its period, depending on the system.
             self.push(Purpose::Delete, filters::delete_filter(ident, filter));
             if filter == FilterSpec::Process {
                 self.push(Purpose::Delete, filters::delete_exited_process(ident));
@@ -113,43 +186,38 @@ impl ChangeList {
         }
     }
 
-    /// Updates one knote that is expected to exist, without `EV_ADD`, and returns the filters that need no `EV_ADD` after
-    /// it.
-    fn push_touch(&mut self, change: &Change, kept: Filters) -> Filters {
+    /// Appends an update of one knote that has to exist, without `EV_ADD`. Returns the filters that need no `EV_ADD` after
+    /// this.
+    fn push_touch(&mut self, change: &Change, kept: FdFilters) -> FdFilters {
         let Some((filter, note)) = kept.iter().next() else {
-            return Filters::NONE;
+            return FdFilters::NONE;
         };
         self.push(
             Purpose::Touch,
             filters::touch(change.fd as usize, filter, note, change.token, change.interest.mode()),
         );
-        if filters::TOUCH_REPLACES_UDATA {
-            Filters::of_filter(filter)
+        if TOUCH_REPLACES_UDATA {
+            FdFilters::of_filter(filter)
         } else {
-            Filters::NONE
+            FdFilters::NONE
         }
     }
 
-    fn push_deletes(&mut self, fd: RawFd, filters: Filters) {
+    fn push_deletes(&mut self, fd: RawFd, filters: FdFilters) {
         for (filter, _) in filters.iter() {
             self.push(Purpose::Delete, filters::delete(fd as usize, filter));
         }
     }
 
-    fn push_adds(&mut self, fd: RawFd, filters: Filters, token: Token, interest: Interest) {
+    fn push_adds(&mut self, fd: RawFd, filters: FdFilters, token: Token, interest: Interest) {
         let (ident, mode) = (fd as usize, interest.mode());
-        if mode == TriggerMode::Disabled {
-            for (filter, _) in filters.iter() {
-                let (add, disable) = libkqueue::add_disabled(ident, filter, token);
-                self.push(Purpose::Add, add);
-                if let Some(disable) = disable {
-                    self.push(Purpose::Add, disable);
-                }
-            }
-            return;
-        }
+        let is_disabled_after = mode == TriggerMode::Disabled && !ADD_CAN_DISABLE;
         for (filter, note) in filters.iter() {
-            self.push(Purpose::Add, filters::add(ident, filter, note, token, mode));
+            let add_mode = if is_disabled_after { TriggerMode::Level } else { mode };
+            self.push(Purpose::Add, filters::add(ident, filter, note, token, add_mode));
+            if is_disabled_after {
+                self.push(Purpose::Add, filters::disable(ident, filter, note, token));
+            }
         }
     }
 
@@ -163,22 +231,22 @@ impl ChangeList {
         &self.list[..self.len]
     }
 
-    /// Has the kernel make the change, and returns the receipts.
+    /// Applies the change, and returns the receipts.
     pub(super) fn submit(&mut self, kq: RawFd) -> io::Result<Receipts<'_>> {
         if self.len == 0 {
             return Ok(Receipts { purposes: &[], receipts: &[] });
         }
-        let receipts = kevent::apply_to_own_queue(kq, &mut self.list[..self.len])?;
+        let receipts = apply_to_own_queue(kq, &mut self.list[..self.len])?;
         Ok(Receipts { purposes: &self.purposes[..receipts.len()], receipts })
     }
 
-    /// Receipts of these kevents, from another call.
+    /// Returns the receipts of these kevents, which were applied in a call with others.
     pub(super) fn with_receipts<'a>(&'a self, receipts: &'a [Kevent]) -> Receipts<'a> {
         Receipts { purposes: &self.purposes[..receipts.len().min(self.len)], receipts }
     }
 }
 
-/// The receipts of one change. There are none if a signal arrived; then every kevent has been applied.
+/// The receipts of one change. If a signal arrived, there are none, and every kevent has been applied.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Receipts<'a> {
     purposes: &'a [Purpose],
@@ -194,19 +262,19 @@ impl Receipts<'_> {
             .map(|(_, receipt)| receipt)
     }
 
-    /// The receipts of the kevents that find out whether knotes exist.
+    /// Returns the receipts of the kevents that show whether knotes exist.
     pub(super) fn probes(&self) -> impl Iterator<Item = &Kevent> {
         self.with(|purpose| purpose != Purpose::Add)
     }
 
-    /// The filter of a knote that was expected and does not exist.
+    /// Returns the filter of a knote that had to exist and does not.
     pub(super) fn missing(&self) -> Option<Filter> {
         self.with(|purpose| purpose == Purpose::Touch)
             .find(|receipt| receipt.errno() == libc::ENOENT)
             .map(Kevent::filter)
     }
 
-    /// The first filter that could not be added, and why.
+    /// Returns the first filter that could not be added, and the error number.
     pub(super) fn failed_add(&self) -> Option<(Filter, i32)> {
         self.with(|purpose| purpose == Purpose::Add)
             .map(|receipt| (receipt.filter(), receipt.errno()))
@@ -214,7 +282,7 @@ impl Receipts<'_> {
     }
 }
 
-/// Whether a failure means that the system has no such filter for this descriptor.
+/// Returns `true` if the error number means that the system has no such filter for this descriptor.
 ///
 /// `EVFILT_EXCEPT` of a pipe or a terminal is `EINVAL` on Apple and OpenBSD and `EOPNOTSUPP` on DragonFly.
 pub(super) fn is_unsupported(filter: Filter, errno: i32) -> bool {

@@ -1,41 +1,47 @@
-//! What a delivered event calls for, where kqueue keeps one knote for each filter and a registration means the descriptor.
+//! The changes that a delivered event requires.
 //!
-//! * A one-shot registration of several filters reports one event. `EV_DISPATCH` disables the knote that fired and no
-//!   other, so the others are deleted here, after the kernel has delivered the event and before the program sees it. If
-//!   several have fired at once, the first is the event; arming again reports the others. They are deleted and not
-//!   disabled, because four BSDs leave a knote that is disabled while queued on the queue, and the descriptor of the queue
-//!   would be readable without a cause.
-//! * The read filter that stands in for the write filter of a broken pipe fires once. For a level-triggered registration
-//!   it is added again after each event.
-//! * The kernel removes knotes by itself when the last reader of a pipe leaves (FreeBSD: `knlist_clear`) and when a
-//!   terminal is revoked (Apple, OpenBSD), after one event with `EV_EOF` and `EV_ONESHOT`. Level-triggered means at every
-//!   poll, so the filter is added again, or its substitute.
+//! kqueue has one knote for each filter, but a registration is one for the descriptor. Four cases need a change after the
+//! kernel has delivered an event, and before the program receives it:
+//!
+//! 1. *One-shot.* A one-shot registration of several filters reports one event. `EV_DISPATCH` disables the knote that fired
+//!    and no other, so that the other knotes are deleted here. If several have fired at once, the first is the event, and
+//!    re-arming reports the others. The knotes are deleted and not disabled, because four BSDs leave a knote that is disabled
+//!    while it is queued on the queue, and the descriptor of the queue would be readable without a cause.
+//! 2. *The end of a pipe.* The read filter that substitutes for the write filter of a broken pipe fires once. For a
+//!    level-triggered registration this filter is added again after each event.
+//! 3. *The last event of a knote.* The kernel removes knotes when the last reader of a pipe leaves (FreeBSD:
+//!    `knlist_clear`) and when a terminal is revoked (Apple, OpenBSD), after one event with `EV_EOF` and `EV_ONESHOT`. A
+//!    level-triggered registration reports at every poll, so that the filter or its substitute is added again.
+//! 4. *Urgent data.* On Apple the note of urgent data stays set after the data has been read. For a level-triggered
+//!    registration the knote is deleted and added again.
 //!
 //! The table is locked while such a registration is changed and while delivered events are processed, never during a wait.
-//! So of an event and a change at the same time, one comes first. If it is the change, the token shows it: a one-shot event
-//! with another token belongs to an earlier registration, and is dropped. An event with the same token disarms the new
-//! registration, and is delivered: the program reads after it has armed, and arms again.
+//! So a change is before or after the processing of a concurrent event. If the change is before, the token shows it: a
+//! one-shot event with another token belongs to an earlier registration, and is dropped. An event with the same token disarms
+//! the new registration, and is delivered: the program reads after it has armed, and re-arms.
 
 use std::os::fd::RawFd;
 
 use crate::interest::TriggerMode;
 use crate::sys::selector::EventRecord;
-use crate::sys::unix::kevent;
-use crate::sys::unix::kevent::Kevent;
+use crate::sys::unix::kevent::call::apply_to_own_queue;
+use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::{EXCEPT, WRITE};
-use crate::sys::unix::kqueue::registrations::{Entry, Filters, Registrations, Table};
+use crate::sys::unix::kqueue::registrations::{Entry, FdFilters, Registrations, Table};
 
-/// Whether one of the events may be of an entry for which it calls for something.
+/// Returns `true` if one of the events may require a change.
 #[inline]
 pub(super) fn needs_processing(events: &[Kevent]) -> bool {
     events.iter().any(|event| {
-        event.is_dispatched() || event.is_last() || (filters::URGENT_STAYS && EventRecord::is_priority(event))
+        filters::is_dispatched(event)
+            || filters::is_last(event)
+            || (filters::URGENT_STAYS && EventRecord::is_priority(event))
     })
 }
 
 impl Registrations {
-    /// Processes delivered events. Returns `true` if there were some, and all of them were dropped.
+    /// Processes delivered events. Returns `true` if there were events, and all of them were dropped.
     pub(super) fn process_delivered(&self, kq: RawFd, events: &mut Vec<Kevent>) -> bool {
         if !needs_processing(events) {
             return false;
@@ -44,16 +50,16 @@ impl Registrations {
         let Table { kevents, .. } = &mut *table;
         kevents.clear();
         events.retain_mut(|event| table.process(kq, event));
-        // Each knote may be absent, and there is no caller for other errors.
-        let _ = kevent::apply_to_own_queue(kq, &mut table.kevents);
+        // Each knote may be absent, and no caller could handle another error.
+        let _ = apply_to_own_queue(kq, &mut table.kevents);
         events.is_empty()
     }
 }
 
 impl Table {
-    /// Processes one event, and returns `true` if the program is to see it.
+    /// Processes one event, and returns `true` if the program receives it.
     fn process(&mut self, kq: RawFd, event: &mut Kevent) -> bool {
-        let fired = Filters::of_filter(event.filter());
+        let fired = FdFilters::of_filter(event.filter());
         let fd = event.ident() as RawFd;
         let mut kevents = std::mem::take(&mut self.kevents);
         let is_delivered = match self.get_mut(fd).filter(|_| !fired.is_empty()) {
@@ -66,18 +72,19 @@ impl Table {
 }
 
 impl Entry {
-    fn process(&mut self, kq: RawFd, event: &mut Kevent, fired: Filters, kevents: &mut Vec<Kevent>) -> bool {
+    fn process(&mut self, kq: RawFd, event: &mut Kevent, fired: FdFilters, kevents: &mut Vec<Kevent>) -> bool {
         let mode = self.interest.mode();
-        let is_pipe_end = event.is_pipe_end();
+        let is_pipe_end = filters::is_pipe_end(event);
         if !self.has_token {
-            // The events of a detached registration bear its token.
+            // The events of a detached registration have its token.
             (self.token, self.has_token) = (event.token(), true);
         }
         if self.token != event.token() {
-            // An edge or a level of an earlier registration is a spurious event at worst; a one-shot event is not.
-            return !event.is_dispatched();
+            // An edge or a level of an earlier registration is a spurious event at worst. A one-shot event
+            // would disarm the present registration.
+            return !filters::is_dispatched(event);
         }
-        if event.is_last() {
+        if filters::is_last(event) {
             self.filters = self.filters.without(fired);
         }
         match mode {
@@ -86,9 +93,9 @@ impl Entry {
             TriggerMode::Level if is_pipe_end => {
                 kevents.extend(filters::replace_for_broken_pipe(event.ident(), event.token()))
             }
-            TriggerMode::Level if event.is_last() => self.add_again(kq, event, fired),
+            TriggerMode::Level if filters::is_last(event) => self.add_again(kq, event, fired),
             TriggerMode::Level if filters::URGENT_STAYS && event.is_priority() => {
-                // A new knote has the note only while urgent data is there.
+                // A new knote has the note only while there is urgent data.
                 kevents.push(filters::delete(event.ident(), event.filter()));
                 let note = EXCEPT.map_or(0, |(_, note)| note);
                 kevents.push(filters::add(event.ident(), event.filter(), note, event.token(), TriggerMode::Level));
@@ -96,24 +103,24 @@ impl Entry {
             TriggerMode::Level | TriggerMode::Edge | TriggerMode::Disabled => {}
         }
         if is_pipe_end && self.interest.is_readable() {
-            // FreeBSD's pipes have two directions: what ended may be read too.
-            *event = event.of_both_directions();
+            // FreeBSD's pipes have two directions, so that the end may be readable too.
+            *event = filters::of_both_directions(event);
         }
         if self.filters.is_empty() {
-            // A disabled knote shows that the descriptor is registered, and goes when it is closed.
+            // A disabled knote shows that the descriptor is registered. Closing the descriptor removes the knote.
             kevents.push(filters::add_disabled_pipe_end(event.ident(), event.token()));
-            (self.filters, self.has_pipe_end) = (Filters::READ, true);
+            (self.filters, self.has_pipe_end) = (FdFilters::READ, true);
         }
         true
     }
 
-    /// Deletes every filter but the one that fired, which is disabled.
-    fn disarm(&mut self, event: &Kevent, fired: Filters, kevents: &mut Vec<Kevent>) {
+    /// Disarms a one-shot registration: deletes every filter but the one that fired, which the kernel has disabled.
+    fn disarm(&mut self, event: &Kevent, fired: FdFilters, kevents: &mut Vec<Kevent>) {
         self.has_fired = true;
         self.is_disarmed = self.filters.len() > 1;
         let others = self.filters.without(fired);
         kevents.extend(others.iter().map(|(filter, _)| filters::delete(event.ident(), filter)));
-        if event.is_pipe_end() {
+        if filters::is_pipe_end(event) {
             // NetBSD tests `EV_CLEAR` before `EV_DISPATCH`, and does not disable a filter with both (kern_event.c:
             // `kqueue_scan`).
             kevents.push(filters::disable(event.ident(), event.filter(), 0, event.token()));
@@ -121,23 +128,22 @@ impl Entry {
         self.filters = self.filters.without(others);
     }
 
-    /// Adds a filter that the kernel has removed, or its substitute; at the end of a descriptor either fires at once.
-    fn add_again(&mut self, kq: RawFd, event: &Kevent, fired: Filters) {
+    /// Adds a filter that the kernel has removed, or its substitute. At the end of a descriptor either fires at once.
+    fn add_again(&mut self, kq: RawFd, event: &Kevent, fired: FdFilters) {
         let add = filters::add(event.ident(), event.filter(), 0, event.token(), TriggerMode::Level);
         if is_added(kq, &mut [add]) {
             self.filters = self.filters.union(fired);
         } else if event.filter() == WRITE
             && is_added(kq, &mut filters::replace_for_broken_pipe(event.ident(), event.token()))
         {
-            (self.filters, self.has_pipe_end) = (Filters::READ, true);
+            (self.filters, self.has_pipe_end) = (FdFilters::READ, true);
         }
     }
 }
 
-/// Whether the last of these kevents, which adds a knote, was accepted.
+/// Returns `true` if the kernel accepted the last of these kevents, which adds a knote.
 fn is_added(kq: RawFd, kevents: &mut [Kevent]) -> bool {
-    kevent::apply_to_own_queue(kq, kevents)
-        .is_ok_and(|receipts| receipts.last().map_or(true, |receipt| receipt.errno() == 0))
+    apply_to_own_queue(kq, kevents).is_ok_and(|receipts| receipts.last().map_or(true, |receipt| receipt.errno() == 0))
 }
 
 #[cfg(test)]
@@ -145,12 +151,12 @@ mod tests {
     use super::*;
     use crate::interest::Interest;
     use crate::sys::selector::{Change, Operation, SourceKind};
-    use crate::sys::unix::kevent::{Filter, Flags};
+    use crate::sys::unix::kevent::constants::{Filter, Flags};
     use crate::sys::unix::kqueue::filters::READ;
     use crate::token::Token;
 
     const FD: RawFd = 7;
-    /// No queue: the cases here make no call.
+    /// No queue: these tests make no system call.
     const NO_QUEUE: RawFd = -1;
     const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
@@ -160,10 +166,10 @@ mod tests {
 
     fn entry(interest: Interest) -> Entry {
         let (operation, token, kind) = (Operation::Register, Token(1), SourceKind::RawFd);
-        Entry::of(&Change { operation, fd: FD, token, interest, kind }, Filters::of_interest(interest))
+        Entry::of(&Change { operation, fd: FD, token, interest, kind }, FdFilters::of_interest(interest))
     }
 
-    /// The tokens of the events that are delivered, and the number of kevents that they call for.
+    /// Returns the tokens of the events that are delivered, and the number of kevents that the events require.
     fn process(table: &mut Table, events: &[Kevent]) -> (Vec<usize>, usize) {
         table.kevents.clear();
         let mut events = events.to_vec();
@@ -182,7 +188,7 @@ mod tests {
         let mut table = table(entry(BOTH.oneshot()));
         assert_eq!(process(&mut table, &[event(READ, 1), event(WRITE, 1)]), (vec![1], 1));
         assert_eq!(process(&mut table, &[event(WRITE, 1)]), (vec![], 0));
-        assert_eq!(table.get(FD).unwrap().filters, Filters::READ, "the knote that fired is disabled, not deleted");
+        assert_eq!(table.get(FD).unwrap().filters, FdFilters::READ, "the knote that fired is disabled, not deleted");
     }
 
     #[test]
@@ -206,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn knote_that_the_kernel_removed_is_forgotten_or_replaced() {
+    fn knote_that_the_kernel_removed_leaves_the_entry_or_is_replaced() {
         let last = filters::add(FD as usize, WRITE, 0, Token(1), TriggerMode::Edge)
             .with_flags(Flags::CLEAR | Flags::EOF | Flags::ONESHOT);
         for (interest, kevents) in [(BOTH, 0), (Interest::WRITABLE, 1), (Interest::WRITABLE.oneshot(), 1)] {
@@ -214,8 +220,8 @@ mod tests {
             assert_eq!(process(&mut table, &[last]), (vec![1], kevents), "{interest:?}");
             assert_eq!(
                 table.get(FD).unwrap().filters,
-                Filters::READ,
-                "one knote is left, which goes with the descriptor"
+                FdFilters::READ,
+                "one knote is left, which closing the descriptor removes"
             );
         }
     }

@@ -1,4 +1,7 @@
-//! The changes that this backend asks for, and what it makes of events.
+//! The kevents of this backend, and the meaning of its events.
+//!
+//! The first half builds the records of a changelist: one function for each combination of flags. The second half reads a
+//! record of the eventlist.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -6,7 +9,13 @@ use std::time::Duration;
 use crate::interest::TriggerMode;
 use crate::source::file_changes::FileChanges;
 use crate::sys::selector::{EventRecord, FilterSpec};
-use crate::sys::unix::kevent::{Filter, Flags, Kevent, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
+use crate::sys::unix::kevent::abi::RawData;
+#[cfg(has_evfilt_except)]
+use crate::sys::unix::kevent::constants::IoNotes;
+use crate::sys::unix::kevent::constants::{Filter, Flags, ProcNotes, UserNotes, VnodeNotes};
+use crate::sys::unix::kevent::record::Kevent;
+use crate::sys::unix::kevent::timer_unit::PORTABLE_TIMER_UNITS;
+use crate::sys::unix::kqueue::libkqueue::{AIO, REVOKE};
 use crate::sys::unix::timer;
 use crate::token::Token;
 
@@ -14,47 +23,51 @@ pub(super) const READ: Filter = Filter::READ;
 pub(super) const WRITE: Filter = Filter::WRITE;
 pub(super) const USER: Filter = Filter::USER;
 
-/// Urgent data: the filter, and the note that says it is that and nothing else. FreeBSD and NetBSD have none.
+/// The filter for urgent data, and the note of urgent data alone. FreeBSD and NetBSD have no such filter.
 #[cfg(has_evfilt_except)]
-pub(super) const EXCEPT: Option<(Filter, u32)> = Some((Filter::EXCEPT, crate::sys::unix::kevent::IoNotes::OOB.bits()));
+pub(super) const EXCEPT: Option<(Filter, u32)> = Some((Filter::EXCEPT, IoNotes::OOB.bits()));
 #[cfg(not(has_evfilt_except))]
 pub(super) const EXCEPT: Option<(Filter, u32)> = None;
 
 /// Whether `NOTE_OOB` of a level-triggered knote stays set after the urgent data has been read, as in Apple's kernel.
 pub(super) const URGENT_STAYS: bool = cfg!(except_stays_urgent);
 
-/// The units of a timer, by the notes that name them: `timer::in_units`.
-#[cfg(any(target_vendor = "apple", target_os = "linux"))]
-const UNITS: timer::Units = &[
-    (TimerNotes::NSECONDS.bits(), timer::NANOSECOND),
-    (TimerNotes::USECONDS.bits(), timer::MICROSECOND),
-    (0, timer::MILLISECOND),
-    (TimerNotes::SECONDS.bits(), timer::SECOND),
-];
-#[cfg(target_os = "freebsd")]
-const UNITS: timer::Units = &[
-    (TimerNotes::NSECONDS.bits(), timer::NANOSECOND),
-    (TimerNotes::USECONDS.bits(), timer::MICROSECOND),
-    (TimerNotes::MSECONDS.bits(), timer::MILLISECOND),
-    (TimerNotes::SECONDS.bits(), timer::SECOND),
-];
-/// DragonFly, NetBSD before 10 and OpenBSD before 7.4 have no notes and take what they are given for milliseconds; the
-/// newer ones have no finer clock either, only ticks.
-#[cfg(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
-const UNITS: timer::Units = &[(TimerNotes::empty().bits(), timer::MILLISECOND)];
+#[cfg(has_evfilt_lio)]
+const LIO: Option<Filter> = Some(Filter::LIO);
+#[cfg(not(has_evfilt_lio))]
+const LIO: Option<Filter> = None;
 
-/// `true` if a one-shot timer needs one tick more, so that it does not fire early. NetBSD up to 9 truncates the time to ticks
-/// (mstohz(9) in kern_event.c). NetBSD 10 rounds up, but ticks that were late follow each other faster than the clock: on a
-/// loaded emulator (10.99) a timer of less than 70 ms was seen to fire early.
-const FIRES_EARLY: bool = cfg!(timers_fire_early);
-/// The tick of a kernel with 100 ticks a second, the default. With more ticks, a timer is later than necessary.
+/// Whether a change without `EV_ADD` replaces `udata` and evaluates the filter again, as a change with `EV_ADD` does.
+///
+/// FreeBSD (kern_event.c: `kqueue_register`) and NetBSD do both, and FreeBSD saves the allocation of a knote. OpenBSD
+/// replaces `udata` with `EV_ADD` only. On the other systems a second evaluation was not observed.
+pub(super) const TOUCH_REPLACES_UDATA: bool = cfg!(touch_replaces_udata);
+
+/// Whether the write filter of a full pipe does not fire when the reader leaves: see `KqueueSelector::add_pipe_end_beside`.
+pub(super) const PIPE_END_BESIDE_WRITE: bool = cfg!(full_pipe_ends_silently);
+
+/// The flags of the read filter that reports the end of a pipe's reader. The event contains both flags, and no other knote of
+/// this backend has both.
+const PIPE_END: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.bits());
+
+/// The flags of the last event of a knote that the kernel has removed.
+const LAST: Flags = Flags::from_bits(Flags::EOF.bits() | Flags::ONESHOT.bits());
+
+/// Whether a one-shot timer needs one tick more, so that it does not fire early.
+///
+/// NetBSD up to 9 truncates the time to ticks (kern_event.c: `mstohz`). NetBSD 10 rounds up, but ticks that were late follow
+/// each other faster than the clock: on a loaded emulator (10.99) a timer of less than 70 ms fired early.
+const TIMERS_FIRE_EARLY: bool = cfg!(timers_fire_early);
+
+/// The tick of a kernel with 100 ticks in a second, the default. On a kernel with more ticks, a timer is later than necessary.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The most that `data` holds.
-#[allow(clippy::unnecessary_cast)] // Its width is the system's.
-const MAX_DATA: i64 = crate::sys::unix::kevent::RawData::MAX as i64;
+/// The maximum of `data`.
+#[allow(clippy::unnecessary_cast)] // The width depends on the system.
+const MAX_DATA: i64 = RawData::MAX as i64;
 
-/// The ident of the timer that stands in for a process: those of timers are `i32`s.
+/// The ident of the timer that substitutes for an exited process. Idents of other timers are `i32`s, so that no other timer
+/// has this ident.
 fn exited_process_ident(pid: usize) -> usize {
     pid | 1 << 31
 }
@@ -68,13 +81,9 @@ fn filter_of(spec: FilterSpec) -> Filter {
     }
 }
 
-/// A file that access was revoked to, or whose file system is gone, is as good as deleted. libkqueue has no such note.
-#[cfg(not(links_libkqueue))]
-const REVOKE: VnodeNotes = VnodeNotes::REVOKE;
-#[cfg(links_libkqueue)]
-const REVOKE: VnodeNotes = VnodeNotes::empty();
-
-/// The notes are the bits of [`FileChanges`].
+/// Returns the notes for these changes. The bits of both types are the same.
+///
+/// A revoked file, or a file of an unmounted file system, counts as deleted.
 fn vnode_notes(changes: FileChanges) -> VnodeNotes {
     let revoke = if changes.contains(FileChanges::DELETED) { REVOKE } else { VnodeNotes::empty() };
     VnodeNotes::from_bits(changes.bits()) | revoke
@@ -89,73 +98,55 @@ const _: () = {
     assert!(FileChanges::DELETED.bits() == VnodeNotes::DELETE.bits());
 };
 
-const PIPE_END: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.bits());
-const LAST: Flags = Flags::from_bits(Flags::EOF.bits() | Flags::ONESHOT.bits());
-
-#[cfg(not(links_libkqueue))]
-const AIO: Option<Filter> = Some(Filter::AIO);
-#[cfg(links_libkqueue)]
-const AIO: Option<Filter> = None;
-
-#[cfg(has_evfilt_lio)]
-const LIO: Option<Filter> = Some(Filter::LIO);
-#[cfg(not(has_evfilt_lio))]
-const LIO: Option<Filter> = None;
-
-/// Whether a change without `EV_ADD` replaces `udata` and evaluates the filter again, as one with `EV_ADD` does.
-///
-/// FreeBSD (kern_event.c: `kqueue_register`) and NetBSD do both, and FreeBSD saves the allocation of a knote. OpenBSD
-/// replaces `udata` with `EV_ADD` only; for the other systems the second half was not seen.
-pub(super) const TOUCH_REPLACES_UDATA: bool = cfg!(touch_replaces_udata);
-
 fn change(ident: usize, filter: Filter, flags: Flags, fflags: u32, token: Token) -> Kevent {
     Kevent::new(ident, filter, flags, fflags, 0, token.0)
 }
 
-/// Adds a filter. If the knote exists, this replaces its token, enables it if it is one-shot, and keeps its other flags.
+/// Adds a filter. If the knote exists, the kernel replaces its token, enables it if it is one-shot, and keeps its other flags.
 pub(super) fn add(ident: usize, filter: Filter, fflags: u32, token: Token, mode: TriggerMode) -> Kevent {
     let flags = match mode {
         TriggerMode::Edge => Flags::CLEAR,
         TriggerMode::Level => Flags::empty(),
-        // Without EV_CLEAR, which NetBSD tests first, so that it never disables a filter with both (kern_event.c:
-        // `kqueue_scan`). `EV_ADD` alone leaves a disabled knote disabled.
+        // Without `EV_CLEAR`: NetBSD tests `EV_CLEAR` first, so that a filter with both flags is never disabled
+        // (kern_event.c: `kqueue_scan`). `EV_ENABLE` is needed because `EV_ADD` alone leaves a disabled knote disabled.
         TriggerMode::OneShot => Flags::DISPATCH | Flags::ENABLE,
         TriggerMode::Disabled => Flags::DISABLE,
     };
     change(ident, filter, Flags::ADD | Flags::RECEIPT | flags, fflags, token)
 }
 
-/// Replaces the token of a knote that exists, and evaluates its filter again (see [`TOUCH_REPLACES_UDATA`]). Fails if there is
-/// none.
+/// Replaces the token of a knote that exists, and evaluates its filter again (see [`TOUCH_REPLACES_UDATA`]). Fails if the
+/// knote does not exist.
 pub(super) fn touch(ident: usize, filter: Filter, fflags: u32, token: Token, mode: TriggerMode) -> Kevent {
     let flag = if mode == TriggerMode::Disabled { Flags::DISABLE } else { Flags::ENABLE };
     change(ident, filter, flag | Flags::RECEIPT, fflags, token)
 }
 
-/// Finds out whether a knote exists. `token` is the token that it has, because the change stores it on most systems.
+/// Tests whether a knote exists. `token` is the token of the knote, because most systems store the token of this change.
 pub(super) fn probe(ident: usize, filter: Filter, fflags: u32, token: Token) -> Kevent {
     change(ident, filter, Flags::RECEIPT, fflags, token)
 }
 
-/// The read filter for the end of a pipe's reader, in place of the write filter or beside it: see
-/// `KqueueSelector::replace_write_filter` and `KqueueSelector::add_pipe_end_beside`. Both flags come back with the event, and together they
-/// mean nothing else here.
+/// Adds the read filter that reports the end of a pipe's reader, instead of the write filter or beside it. The first kevent
+/// deletes a read filter that exists.
+///
+/// See `KqueueSelector::replace_write_filter` and `KqueueSelector::add_pipe_end_beside`.
 pub(super) fn replace_for_broken_pipe(ident: usize, token: Token) -> [Kevent; 2] {
     let add = change(ident, READ, Flags::ADD | PIPE_END | Flags::RECEIPT, 0, token);
     [delete(ident, READ), add]
 }
 
-/// A one-shot filter that has fired, as `EV_DISPATCH` leaves it.
+/// Adds a one-shot filter in the state in which `EV_DISPATCH` leaves a filter that has fired.
 pub(super) fn add_fired(ident: usize, filter: Filter, fflags: u32, token: Token) -> Kevent {
     change(ident, filter, Flags::ADD | Flags::DISPATCH | Flags::DISABLE | Flags::RECEIPT, fflags, token)
 }
 
-/// The read filter for the end of a pipe, disabled from the start.
+/// Adds the read filter for the end of a pipe, disabled from the start.
 pub(super) fn add_disabled_pipe_end(ident: usize, token: Token) -> Kevent {
     change(ident, READ, Flags::ADD | Flags::DISABLE | PIPE_END | Flags::RECEIPT, 0, token)
 }
 
-/// Keeps a filter from firing until it is enabled, or deleted and added again.
+/// Disables a filter until the filter is enabled, or deleted and added again.
 pub(super) fn disable(ident: usize, filter: Filter, fflags: u32, token: Token) -> Kevent {
     change(ident, filter, Flags::DISABLE | Flags::RECEIPT, fflags, token)
 }
@@ -164,14 +155,16 @@ pub(super) fn delete(ident: usize, filter: Filter) -> Kevent {
     change(ident, filter, Flags::DELETE | Flags::RECEIPT, 0, Token(0))
 }
 
-/// Adds what is not a descriptor's. Timers, signals and processes are edges by nature; one that fires once goes by
-/// itself, also where EV_CLEAR, which they force, beats EV_DISPATCH (NetBSD).
+/// Adds the filter of a timer, process, signal or file.
+///
+/// Timers, signals and processes are edges by nature. A filter that fires once has `EV_ONESHOT` and not `EV_DISPATCH`: these
+/// filters force `EV_CLEAR`, which NetBSD tests before `EV_DISPATCH`.
 pub(super) fn add_filter(ident: usize, spec: FilterSpec, token: Token, mode: TriggerMode) -> Kevent {
     let (filter, fflags, data, once) = match spec {
         FilterSpec::Timer { delay, periodic } => {
-            let needs_tick = FIRES_EARLY && !periodic && !delay.is_zero();
+            let needs_tick = TIMERS_FIRE_EARLY && !periodic && !delay.is_zero();
             let delay = if needs_tick { delay.saturating_add(TICK) } else { delay };
-            let (note, n) = timer::in_units(delay, UNITS, MAX_DATA);
+            let (note, n) = timer::in_units(delay, PORTABLE_TIMER_UNITS, MAX_DATA);
             (Filter::TIMER, note, n, !periodic)
         }
         FilterSpec::Process => (Filter::PROC, ProcNotes::EXIT.bits(), 0, true),
@@ -186,8 +179,8 @@ pub(super) fn delete_filter(ident: usize, spec: FilterSpec) -> Kevent {
     delete(ident, filter_of(spec))
 }
 
-/// An event at once in place of a process that is gone: macOS, NetBSD and OpenBSD cannot add a filter to a zombie. No
-/// timer has its ident.
+/// Adds a timer that fires at once, in place of the filter of an exited process. macOS, NetBSD and OpenBSD cannot add a
+/// filter to a zombie.
 pub(super) fn add_exited_process(pid: usize, token: Token) -> Kevent {
     let now = FilterSpec::Timer { delay: Duration::ZERO, periodic: false };
     add_filter(exited_process_ident(pid), now, token, TriggerMode::Edge)
@@ -197,49 +190,49 @@ pub(super) fn delete_exited_process(pid: usize) -> Kevent {
     delete(exited_process_ident(pid), Filter::TIMER)
 }
 
-/// Fires a user event that was added before.
+/// Triggers a user event that was added before.
 ///
-/// Without `EV_ADD` or `EV_CLEAR`: with the one an event triggered twice can become level-triggered
-/// (polling#265), with the other the BSDs take the trigger back at once. The token is sent again because FreeBSD,
-/// NetBSD and macOS store `udata` with every change.
+/// The change has neither `EV_ADD` nor `EV_CLEAR`. With `EV_ADD` an event that is triggered twice can become level-triggered
+/// (polling#265). With `EV_CLEAR` the BSDs reset the trigger at once. The token is passed again because FreeBSD, NetBSD and
+/// macOS store the `udata` of every change.
 pub(super) fn trigger(ident: usize, token: Token) -> Kevent {
     change(ident, USER, Flags::empty(), UserNotes::TRIGGER.bits(), token)
 }
 
-impl Kevent {
-    /// Whether the filter was added with EV_DISPATCH, which the kernel leaves in the event.
-    pub(super) fn is_dispatched(&self) -> bool {
-        self.has(Flags::DISPATCH)
-    }
+fn has(event: &Kevent, flag: Flags) -> bool {
+    event.flags().intersects(flag)
+}
 
-    /// Whether the kernel has removed the knote of a descriptor and this is its last event: none is added with EV_ONESHOT.
-    pub(super) fn is_last(&self) -> bool {
-        self.flags().contains(LAST) && [READ, WRITE].contains(&self.filter()) && !self.is_pipe_end()
-    }
+/// Returns `true` if the filter was added with `EV_DISPATCH`, which the kernel leaves in the event.
+pub(super) fn is_dispatched(event: &Kevent) -> bool {
+    has(event, Flags::DISPATCH)
+}
 
-    /// Whether the read filter stands for the write end of a pipe whose reader has left.
-    pub(super) fn is_pipe_end(&self) -> bool {
-        self.filter() == READ && self.flags().contains(PIPE_END)
-    }
+/// Returns `true` if the kernel has removed the knote of a descriptor and this is its last event.
+///
+/// No filter of a descriptor is added with `EV_ONESHOT`, so that the flag is the kernel's.
+pub(super) fn is_last(event: &Kevent) -> bool {
+    event.flags().contains(LAST) && [READ, WRITE].contains(&event.filter()) && !is_pipe_end(event)
+}
 
-    /// The same event of a registration for both directions: the end is readable too.
-    pub(super) fn of_both_directions(self) -> Kevent {
-        self.with_flags(self.flags() | Flags::ONESHOT)
-    }
+/// Returns `true` if the read filter reports the write end of a pipe whose reader has left.
+pub(super) fn is_pipe_end(event: &Kevent) -> bool {
+    event.filter() == READ && event.flags().contains(PIPE_END)
+}
 
-    /// Whether the write end that this stands for is registered for writing only.
-    fn is_write_end(&self) -> bool {
-        self.is_pipe_end() && !self.has(Flags::ONESHOT)
-    }
+/// Marks the end of a pipe as readable too, because its registration has both directions.
+pub(super) fn of_both_directions(event: &Kevent) -> Kevent {
+    event.with_flags(event.flags() | Flags::ONESHOT)
+}
 
-    /// macOS fires this filter for ordinary data and the end of file too.
-    fn is_except_filter(&self) -> bool {
-        EXCEPT.is_some_and(|(filter, _)| self.filter() == filter)
-    }
+/// Returns `true` if the event reports a write end that is registered for writing only.
+fn is_write_end(event: &Kevent) -> bool {
+    is_pipe_end(event) && !has(event, Flags::ONESHOT)
+}
 
-    fn has(&self, flag: Flags) -> bool {
-        self.flags().intersects(flag)
-    }
+/// Returns `true` for the filter of urgent data. macOS also reports ordinary data and the end of file with this filter.
+fn is_except_filter(event: &Kevent) -> bool {
+    EXCEPT.is_some_and(|(filter, _)| event.filter() == filter)
 }
 
 impl EventRecord for Kevent {
@@ -249,30 +242,31 @@ impl EventRecord for Kevent {
 
     fn is_readable(&self) -> bool {
         let without_direction = [USER, Filter::TIMER, Filter::PROC, Filter::SIGNAL, Filter::VNODE];
-        let is_read = self.filter() == READ && !self.is_write_end();
-        is_read || without_direction.contains(&self.filter()) || self.is_except_filter()
+        let is_read = self.filter() == READ && !is_write_end(self);
+        is_read || without_direction.contains(&self.filter()) || is_except_filter(self)
     }
 
     fn is_writable(&self) -> bool {
-        self.filter() == WRITE || self.is_pipe_end()
+        self.filter() == WRITE || is_pipe_end(self)
     }
 
     fn is_error(&self) -> bool {
-        self.has(Flags::ERROR) || (self.has(Flags::EOF) && self.fflags() != 0 && [READ, WRITE].contains(&self.filter()))
+        let has_errno = has(self, Flags::EOF) && self.fflags() != 0 && [READ, WRITE].contains(&self.filter());
+        has(self, Flags::ERROR) || has_errno
     }
 
     fn is_read_closed(&self) -> bool {
-        self.has(Flags::EOF) && ((self.filter() == READ && !self.is_write_end()) || self.is_except_filter())
+        has(self, Flags::EOF) && ((self.filter() == READ && !is_write_end(self)) || is_except_filter(self))
     }
 
     fn is_write_closed(&self) -> bool {
-        (self.filter() == WRITE && self.has(Flags::EOF)) || self.is_pipe_end()
+        (self.filter() == WRITE && has(self, Flags::EOF)) || is_pipe_end(self)
     }
 
     fn is_priority(&self) -> bool {
         // At the end of a socket Apple's kernel leaves its error number in `fflags`, and ECONNRESET (54) has the bit of
         // NOTE_OOB.
-        self.is_except_filter() && !self.has(Flags::EOF) && EXCEPT.is_some_and(|(_, note)| self.fflags() & note != 0)
+        is_except_filter(self) && !has(self, Flags::EOF) && EXCEPT.is_some_and(|(_, note)| self.fflags() & note != 0)
     }
 
     fn is_aio(&self) -> bool {
@@ -284,13 +278,13 @@ impl EventRecord for Kevent {
     }
 
     fn filter_payload(&self, ident: RawFd, filter: FilterSpec) -> Option<(u32, i64)> {
-        let is_gone = filter == FilterSpec::Process
+        let is_exited_process = filter == FilterSpec::Process
             && self.filter() == Filter::TIMER
             && self.ident() == exited_process_ident(ident as usize);
-        let is_its = is_gone || (self.filter() == filter_of(filter) && self.ident() == ident as usize);
+        let has_key = self.filter() == filter_of(filter) && self.ident() == ident as usize;
         let was_revoked = self.filter() == Filter::VNODE && VnodeNotes::from_bits(self.fflags()).intersects(REVOKE);
         let deleted = if was_revoked { VnodeNotes::DELETE.bits() } else { 0 };
-        is_its.then(|| (self.fflags() | deleted, self.data()))
+        (is_exited_process || has_key).then(|| (self.fflags() | deleted, self.data()))
     }
 }
 
@@ -303,19 +297,19 @@ mod tests {
     }
 
     #[test]
-    fn what_each_record_answers() {
-        let answers = |e: &Kevent| {
+    fn record_has_the_readiness_of_its_filter_and_flags() {
+        let readiness = |e: &Kevent| {
             [e.is_readable(), e.is_writable(), e.is_read_closed(), e.is_write_closed(), e.is_error()].map(u8::from)
         };
-        assert_eq!(answers(&event(READ, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);
-        assert_eq!(answers(&event(WRITE, Flags::CLEAR, 0)), [0, 1, 0, 0, 0]);
-        assert_eq!(answers(&event(READ, Flags::CLEAR | Flags::EOF, 0)), [1, 0, 1, 0, 0]);
+        assert_eq!(readiness(&event(READ, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);
+        assert_eq!(readiness(&event(WRITE, Flags::CLEAR, 0)), [0, 1, 0, 0, 0]);
+        assert_eq!(readiness(&event(READ, Flags::CLEAR | Flags::EOF, 0)), [1, 0, 1, 0, 0]);
         let pipe_end = event(READ, Flags::CLEAR | Flags::DISPATCH | Flags::EOF, 0);
-        assert_eq!(answers(&pipe_end), [0, 1, 0, 1, 0]);
-        assert_eq!(answers(&pipe_end.of_both_directions()), [1, 1, 1, 1, 0]);
-        assert_eq!(answers(&event(WRITE, Flags::EOF, 0)), [0, 1, 0, 1, 0]);
-        assert_eq!(answers(&event(READ, Flags::EOF, libc::ECONNRESET as u32)), [1, 0, 1, 0, 1]);
-        assert_eq!(answers(&event(USER, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);
+        assert_eq!(readiness(&pipe_end), [0, 1, 0, 1, 0]);
+        assert_eq!(readiness(&of_both_directions(&pipe_end)), [1, 1, 1, 1, 0]);
+        assert_eq!(readiness(&event(WRITE, Flags::EOF, 0)), [0, 1, 0, 1, 0]);
+        assert_eq!(readiness(&event(READ, Flags::EOF, libc::ECONNRESET as u32)), [1, 0, 1, 0, 1]);
+        assert_eq!(readiness(&event(USER, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);
         assert_eq!(event(READ, Flags::empty(), 0).token(), Token(usize::MAX));
         if let Some((filter, note)) = EXCEPT {
             assert!(
@@ -331,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_watch_is_told() {
+    fn payload_has_the_file_changes_of_its_own_knote() {
         let written = event(Filter::VNODE, Flags::CLEAR, VnodeNotes::WRITE.bits());
         assert!(written.is_readable() && !written.is_writable() && !written.is_error());
         let notes = |event: &Kevent, ident| {
@@ -351,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn no_change_is_a_zero_record() {
+    fn changes_are_not_zero_records() {
         // On NetBSD a record of zeroes is EVFILT_READ on descriptor 0.
         let modes = [TriggerMode::Edge, TriggerMode::Level, TriggerMode::OneShot, TriggerMode::Disabled];
         let adds = modes.map(|mode| add(0, READ, 0, Token(0), mode));

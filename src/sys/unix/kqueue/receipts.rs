@@ -1,30 +1,41 @@
 //! From the receipts of a change to its result.
+//!
+//! Each kevent of a changelist has a receipt. The receipts decide three things, in this order:
+//!
+//! 1. Whether the descriptor was registered: [`check_registered`]. If it was not, the change is rolled back and fails.
+//! 2. Whether every filter was added. If one was not, a fallback adds a substitute. Each fallback is a function:
+//!    * a process that has exited: `process_filter_receipts`;
+//!    * a descriptor that can only be written, without an interest: `add_disabled_write`;
+//!    * the write end of a pipe whose reader has left: `replace_write_filter`;
+//!    * the write end of a pipe on systems that do not report that the reader leaves a full pipe: `add_pipe_end_beside`.
+//! 3. The entry of the registration. If the change failed, the knotes of the entry before it are restored.
 
 use std::io;
+use std::os::fd::RawFd;
 
 use crate::interest::TriggerMode;
 use crate::sys::error::{already_exists, not_found, unsupported};
 use crate::sys::selector::{Change, FilterSpec, Operation, SourceKind};
-use crate::sys::unix::kevent;
-use crate::sys::unix::kevent::Kevent;
+use crate::sys::unix::kevent::call::apply_to_own_queue;
+use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::changelist::{is_unsupported, ChangeList, Receipts};
 use crate::sys::unix::kqueue::filters;
-use crate::sys::unix::kqueue::filters::WRITE;
-use crate::sys::unix::kqueue::registrations::{Before, Entry, Filters, Table};
-use crate::sys::unix::kqueue::{KqueueSelector, PIPE_END_BESIDE_WRITE};
+use crate::sys::unix::kqueue::filters::{PIPE_END_BESIDE_WRITE, WRITE};
+use crate::sys::unix::kqueue::registrations::{Before, Entry, FdFilters, Table};
+use crate::sys::unix::kqueue::KqueueSelector;
 
-/// What a change has come to: the entry of the registration, if there still is one.
+/// The result of a change: the entry of the registration, or `None` if the descriptor was deregistered.
 pub(super) type Outcome = io::Result<Option<Entry>>;
 
 fn os_error(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
-/// Whether the descriptor was registered: one of the knotes that were changed or deleted existed.
+/// Returns `Ok` if the descriptor was registered: one of the knotes that were changed or deleted existed.
 ///
-/// Knotes may be gone although the registration is not: FreeBSD deletes the write filter of a pipe once its reader has left
-/// (sys_pipe.c: `pipeclose` clears the list). So a source that knows that it is registered is believed, and so is an entry
-/// whose knotes were seen to go.
+/// Knotes may be absent although the registration exists: FreeBSD deletes the write filter of a pipe after its reader has
+/// left (sys_pipe.c: `pipeclose` clears the list). So absent knotes are no error if the source stores its registration, or if
+/// the entry has no knotes any more.
 fn check_registered(before: Before, receipts: Receipts<'_>) -> io::Result<()> {
     let mut is_found = before.is_certain || receipts.probes().next().is_none();
     for receipt in receipts.probes() {
@@ -38,8 +49,8 @@ fn check_registered(before: Before, receipts: Receipts<'_>) -> io::Result<()> {
 }
 
 impl KqueueSelector {
-    /// Processes the receipts of a change of a descriptor, makes what is left of it, and keeps the entry.
-    pub(super) fn finish(
+    /// Processes the receipts of a change of a descriptor, and stores the entry.
+    pub(super) fn process_receipts(
         &self,
         change: &Change,
         before: Before,
@@ -49,9 +60,9 @@ impl KqueueSelector {
         let old = table.get(change.fd).copied();
         let outcome = match (check_registered(before, receipts), change.operation) {
             (Ok(()), Operation::Deregister) => Ok(None),
-            (Ok(()), _) => self.finish_adds(change, old, receipts),
+            (Ok(()), _) => self.process_add_receipts(change, old, receipts),
             (Err(error), operation) => {
-                // A number that was closed, perhaps while an entry stood for it, and may be another descriptor's now.
+                // The descriptor was closed, and its number may be another descriptor's now.
                 if operation != Operation::Deregister {
                     self.submit_ignoring_errors(&mut ChangeList::for_roll_back(change, None));
                 }
@@ -67,7 +78,7 @@ impl KqueueSelector {
             }
             Ok(None) => table.remove(change.fd),
             Err(error) => {
-                // Roll back: what was there before stays, and after a failed registration nothing is registered.
+                // Roll back to the knotes before the change; after a failed registration there are none.
                 self.submit_ignoring_errors(&mut ChangeList::for_roll_back(change, old));
                 return Err(error);
             }
@@ -76,18 +87,26 @@ impl KqueueSelector {
     }
 
     fn submit_ignoring_errors(&self, list: &mut ChangeList) {
-        // Each filter may be absent, and there is no caller for other errors.
+        // Each filter may be absent, and no caller could handle another error.
         let _ = list.submit(self.fd());
     }
 
-    /// Processes the receipts of a change of what is not a descriptor.
-    pub(super) fn finish_filter(&self, change: &Change, filter: FilterSpec, receipts: Receipts<'_>) -> io::Result<()> {
+    /// Processes the receipts of a change of a timer, process, signal or file.
+    ///
+    /// macOS, NetBSD and OpenBSD cannot add the filter of a process that has exited (`ESRCH`); a timer that fires at once
+    /// substitutes for the filter.
+    pub(super) fn process_filter_receipts(
+        &self,
+        change: &Change,
+        filter: FilterSpec,
+        receipts: Receipts<'_>,
+    ) -> io::Result<()> {
         check_registered(Before::without_entry(change), receipts)?;
         let Some((_, errno)) = receipts.failed_add() else {
             return Ok(());
         };
-        let is_exited = filter == FilterSpec::Process && errno == libc::ESRCH;
-        if is_exited && self.add_one(filters::add_exited_process(change.fd as usize, change.token))? == 0 {
+        let has_exited = filter == FilterSpec::Process && errno == libc::ESRCH;
+        if has_exited && self.add_one(filters::add_exited_process(change.fd as usize, change.token))? == 0 {
             return Ok(());
         }
         Err(os_error(errno))
@@ -95,18 +114,19 @@ impl KqueueSelector {
 
     /// Adds one knote, and returns the error number of its receipt.
     fn add_one(&self, add: Kevent) -> io::Result<i32> {
-        Ok(kevent::apply_to_own_queue(self.fd(), &mut [add])?.first().map_or(0, Kevent::errno))
+        Ok(apply_to_own_queue(self.fd(), &mut [add])?.first().map_or(0, Kevent::errno))
     }
 
-    fn finish_adds(&self, change: &Change, old: Option<Entry>, receipts: Receipts<'_>) -> Outcome {
+    /// Applies the fallbacks, and returns the entry of the registration.
+    fn process_add_receipts(&self, change: &Change, old: Option<Entry>, receipts: Receipts<'_>) -> Outcome {
         let mode = change.interest.mode();
         let mut failed = receipts.failed_add();
         if let Some(filter) = receipts.missing() {
-            // Another filter of the descriptor exists, so that the registration does.
+            // Another knote of the descriptor exists, so that the descriptor is registered: the absent knote is added.
             let errno = self.add_one(filters::add(change.fd as usize, filter, 0, change.token, mode))?;
             failed = failed.or(Some((filter, errno)).filter(|_| errno != 0));
         }
-        let wanted = Filters::of_interest(change.interest);
+        let wanted = FdFilters::of_interest(change.interest);
         let mut entry = Entry::of(change, wanted);
         entry.is_borrowed |= old.is_some_and(|old| old.is_borrowed && change.operation == Operation::Reregister);
         match failed {
@@ -119,10 +139,10 @@ impl KqueueSelector {
         }
     }
 
-    /// A descriptor that can only be written keeps its disabled registration by the write filter.
+    /// Adds a disabled write filter to a descriptor that can only be written, and so has no read filter (`EINVAL`).
     fn add_disabled_write(&self, change: &Change, mut entry: Entry) -> Outcome {
         match self.add_one(filters::add(change.fd as usize, WRITE, 0, change.token, TriggerMode::Disabled))? {
-            0 => entry.filters = Filters::WRITE,
+            0 => entry.filters = FdFilters::WRITE,
             errno => return Err(os_error(errno)),
         }
         Ok(Some(entry))
@@ -131,36 +151,37 @@ impl KqueueSelector {
     /// Adds the read filter in place of the write filter of a pipe whose reader has left.
     ///
     /// That write filter cannot be added: EPIPE on FreeBSD, DragonFly and older macOS and OpenBSD, EBADF on NetBSD. The read
-    /// filter can, and fires at once, because it is at its end too. If the descriptor is really closed, this fails as well.
+    /// filter can be added, and fires at once, because its direction has ended too. If the descriptor is closed, this
+    /// fallback fails as well.
     fn replace_write_filter(&self, change: &Change, mut entry: Entry, errno: i32) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
-        if kevent::apply_to_own_queue(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {
+        if apply_to_own_queue(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {
             return Err(os_error(errno));
         }
-        entry.filters = entry.filters.without(Filters::WRITE).union(Filters::READ);
+        entry.filters = entry.filters.without(FdFilters::WRITE).union(FdFilters::READ);
         entry.has_pipe_end = true;
         Ok(Some(entry))
     }
 
-    /// Adds the read filter beside the write filter of a pipe, for the end of its reader.
+    /// Adds the read filter beside the write filter of a pipe, to report that the reader leaves.
     ///
     /// NetBSD and OpenBSD run the knotes of the writer before `PIPE_EOF` is set and drop the list afterwards (sys_pipe.c:
-    /// `pipeclose`), so that the write filter of a full pipe never fires. The read filter of the write end does.
+    /// `pipeclose`), so that the write filter of a full pipe never fires. The read filter of the write end fires.
     fn add_pipe_end_beside(&self, change: &Change, mut entry: Entry) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
-        if kevent::apply_to_own_queue(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) == 0 {
-            entry.filters = entry.filters.union(Filters::READ);
+        if apply_to_own_queue(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) == 0 {
+            entry.filters = entry.filters.union(FdFilters::READ);
             entry.has_pipe_end = true;
         }
         Ok(Some(entry))
     }
 
-    /// Adds the filter for urgent data to a plain registration, alone and before everything else.
+    /// Adds the filter for urgent data to a plain registration, in a call of its own before the other kevents.
     ///
-    /// Not every descriptor has that filter. The token of a plain registration stands in the kernel only, so it could not be
-    /// restored after a failure.
+    /// Some descriptors cannot have that filter. Only the kernel has the token of a plain registration, so that the token
+    /// could not be restored if a later kevent failed.
     pub(super) fn add_except_first(&self, change: &Change) -> io::Result<()> {
-        for (filter, note) in Filters::EXCEPT.iter() {
+        for (filter, note) in FdFilters::EXCEPT.iter() {
             let add = filters::add(change.fd as usize, filter, note, change.token, change.interest.mode());
             match self.add_one(add)? {
                 0 => {}
@@ -171,7 +192,7 @@ impl KqueueSelector {
         Ok(())
     }
 
-    /// Refuses a change of a registration that belongs to another source, which borrows the same descriptor.
+    /// Rejects the registration of a descriptor that another source has borrowed and registered.
     pub(super) fn check_not_borrowed(&self, change: &Change, table: &mut Table) -> io::Result<()> {
         let Some(entry) = table.get(change.fd).filter(|entry| entry.is_borrowed).copied() else {
             return Ok(());
@@ -183,8 +204,8 @@ impl KqueueSelector {
         Ok(())
     }
 
-    /// Whether the kernel has a knote of the entry. It may have closed the descriptor.
-    fn exists(&self, fd: i32, entry: &Entry) -> bool {
+    /// Returns `true` if the kernel has a knote of the entry. The descriptor may have been closed.
+    fn exists(&self, fd: RawFd, entry: &Entry) -> bool {
         let probe = |(filter, note)| filters::probe(fd as usize, filter, note, entry.token);
         let mut probes = entry.filters.iter().map(probe);
         let errno_of = |probe| self.add_one(probe).unwrap_or(libc::ENOENT);

@@ -1,13 +1,15 @@
-//! What the backend remembers of registrations.
+//! The table of the registrations that are not plain.
 //!
-//! kqueue keeps one knote for each filter of a descriptor. The kernel has no word for the registration as a whole, and
-//! `EV_ADD` changes neither the flags of a knote that exists nor its disabled state. Most registrations need no memory: a
-//! *plain* registration belongs to a socket or pipe of this crate, is edge-triggered, and has no filter but `EVFILT_READ`
-//! and `EVFILT_WRITE`. For a plain registration each change adds the filters that are wanted and deletes the others.
+//! kqueue has one knote for each filter of a descriptor, and no object for the registration as a whole. `EV_ADD` changes
+//! neither the flags of a knote that exists nor its disabled state. So a change depends on the knotes that exist.
 //!
-//! Every other registration has an entry in this table: the filters that its knotes have, the trigger mode, and the token.
-//! An entry may outlive its knotes, because closing a descriptor removes them and is not visible here. So an entry is a
-//! hint: for a raw descriptor a receipt of the kernel decides whether it is registered.
+//! * A *plain* registration has no entry. Its source is a socket or pipe of this crate, its trigger mode is edge, and its
+//!   filters are `EVFILT_READ` and `EVFILT_WRITE`. Its source stores its interest.
+//! * Every other registration has an entry: the filters of its knotes, the interest with the trigger mode, and the token. An
+//!   entry is *simple* if a plain registration could have the same knotes.
+//!
+//! An entry may outlive its knotes, because closing a descriptor removes them without a notice. So an entry is a hint: for a
+//! raw descriptor a receipt of the kernel decides whether the descriptor is registered.
 //!
 //! A queue without entries takes no lock: [`Registrations::are_any`] is one load.
 
@@ -15,48 +17,47 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::interest::Interest;
-use crate::interest::TriggerMode;
+use crate::interest::{Interest, TriggerMode};
 use crate::sys::selector::{Change, Operation, SourceKind};
-use crate::sys::unix::kevent::{Filter, Kevent};
-use crate::sys::unix::kqueue::filters::{EXCEPT, READ, TOUCH_REPLACES_UDATA, WRITE};
+use crate::sys::unix::kevent::constants::Filter;
+use crate::sys::unix::kevent::record::Kevent;
+use crate::sys::unix::kqueue::filters::{EXCEPT, PIPE_END_BESIDE_WRITE, READ, TOUCH_REPLACES_UDATA, WRITE};
 use crate::sys::unix::kqueue::libkqueue::{ADD_EVALUATES_AGAIN, CLOSE_REMOVES_KNOTES};
-use crate::sys::unix::kqueue::PIPE_END_BESIDE_WRITE;
 use crate::sys::unix::syscall::lock;
 use crate::token::Token;
 
 /// A set of the filters that a descriptor can have.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Filters(u8);
+pub(super) struct FdFilters(u8);
 
-impl Filters {
-    pub(super) const NONE: Filters = Filters(0);
-    pub(super) const READ: Filters = Filters(1);
-    pub(super) const WRITE: Filters = Filters(2);
-    pub(super) const EXCEPT: Filters = Filters(4);
+impl FdFilters {
+    pub(super) const NONE: FdFilters = FdFilters(0);
+    pub(super) const READ: FdFilters = FdFilters(1);
+    pub(super) const WRITE: FdFilters = FdFilters(2);
+    pub(super) const EXCEPT: FdFilters = FdFilters(4);
     /// The filters that a plain registration can have.
-    pub(super) const PLAIN: Filters = Filters(3);
+    pub(super) const PLAIN: FdFilters = FdFilters(3);
 
-    /// The filters that an interest needs. A disabled registration keeps a disabled read filter.
-    pub(super) fn of_interest(interest: Interest) -> Filters {
+    /// Returns the filters of an interest. A disabled registration has a disabled read filter.
+    pub(super) fn of_interest(interest: Interest) -> FdFilters {
         if interest.mode() == TriggerMode::Disabled {
-            return Filters::READ;
+            return FdFilters::READ;
         }
-        Filters::NONE
-            .with_if(Filters::READ, interest.is_readable())
-            .with_if(Filters::WRITE, interest.is_writable())
-            .with_if(Filters::EXCEPT, interest.is_priority())
+        FdFilters::NONE
+            .with_if(FdFilters::READ, interest.is_readable())
+            .with_if(FdFilters::WRITE, interest.is_writable())
+            .with_if(FdFilters::EXCEPT, interest.is_priority())
     }
 
-    /// The set of one filter; empty if a descriptor cannot have it.
-    pub(super) fn of_filter(filter: Filter) -> Filters {
-        Filters::NONE
-            .with_if(Filters::READ, filter == READ)
-            .with_if(Filters::WRITE, filter == WRITE)
-            .with_if(Filters::EXCEPT, EXCEPT.is_some_and(|(except, _)| filter == except))
+    /// Returns the set of one filter, or the empty set if no descriptor has the filter.
+    pub(super) fn of_filter(filter: Filter) -> FdFilters {
+        FdFilters::NONE
+            .with_if(FdFilters::READ, filter == READ)
+            .with_if(FdFilters::WRITE, filter == WRITE)
+            .with_if(FdFilters::EXCEPT, EXCEPT.is_some_and(|(except, _)| filter == except))
     }
 
-    fn with_if(self, other: Filters, condition: bool) -> Filters {
+    fn with_if(self, other: FdFilters, condition: bool) -> FdFilters {
         if condition {
             self.union(other)
         } else {
@@ -64,16 +65,16 @@ impl Filters {
         }
     }
 
-    pub(super) fn union(self, other: Filters) -> Filters {
-        Filters(self.0 | other.0)
+    pub(super) fn union(self, other: FdFilters) -> FdFilters {
+        FdFilters(self.0 | other.0)
     }
 
-    pub(super) fn without(self, other: Filters) -> Filters {
-        Filters(self.0 & !other.0)
+    pub(super) fn without(self, other: FdFilters) -> FdFilters {
+        FdFilters(self.0 & !other.0)
     }
 
-    pub(super) fn intersection(self, other: Filters) -> Filters {
-        Filters(self.0 & other.0)
+    pub(super) fn intersection(self, other: FdFilters) -> FdFilters {
+        FdFilters(self.0 & other.0)
     }
 
     pub(super) fn is_empty(self) -> bool {
@@ -84,11 +85,10 @@ impl Filters {
         self.0.count_ones()
     }
 
-    /// Each filter with its notes, the write filter first.
-    ///
-    /// libkqueue forgets what it needs to see a half-close when the write filter comes second.
+    /// Returns each filter with its notes, the write filter first (see `libkqueue.rs`).
     pub(super) fn iter(self) -> impl Iterator<Item = (Filter, u32)> {
-        let all = [(Filters::WRITE, Some((WRITE, 0))), (Filters::READ, Some((READ, 0))), (Filters::EXCEPT, EXCEPT)];
+        let all =
+            [(FdFilters::WRITE, Some((WRITE, 0))), (FdFilters::READ, Some((READ, 0))), (FdFilters::EXCEPT, EXCEPT)];
         all.into_iter().filter(move |(one, _)| !self.intersection(*one).is_empty()).filter_map(|(_, filter)| filter)
     }
 }
@@ -97,24 +97,24 @@ impl Filters {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) token: Token,
-    /// `false` if a plain registration lost its source: its token stands in the kernel only.
+    /// `false` if a plain registration was detached from its source: only the kernel has its token.
     pub(super) has_token: bool,
     pub(super) interest: Interest,
-    /// The knotes that the kernel has, as far as is known here.
-    pub(super) filters: Filters,
+    /// The filters of the knotes, as of the last change or event.
+    pub(super) filters: FdFilters,
     /// The read filter reports the end of a pipe's reader in place of the write filter, or beside it.
     pub(super) has_pipe_end: bool,
     /// A one-shot registration of several filters has reported its event.
     pub(super) is_disarmed: bool,
     /// A one-shot registration has reported its event.
     pub(super) has_fired: bool,
-    /// The source borrows its descriptor: nothing else may take the registration over.
+    /// The source borrows its descriptor, so that no other source may replace the registration.
     pub(super) is_borrowed: bool,
 }
 
 impl Entry {
-    /// The entry after a successful change to `filters`.
-    pub(super) fn of(change: &Change, filters: Filters) -> Entry {
+    /// Returns the entry of a registration after a successful change to `filters`.
+    pub(super) fn of(change: &Change, filters: FdFilters) -> Entry {
         Entry {
             token: change.token,
             has_token: true,
@@ -127,13 +127,13 @@ impl Entry {
         }
     }
 
-    /// The entry of a plain registration whose source is gone while the descriptor is open.
+    /// Returns the entry of a plain registration whose source was dropped while the descriptor is open.
     pub(super) fn detached(interest: Interest) -> Entry {
         Entry {
             token: Token(0),
             has_token: false,
             interest,
-            filters: Filters::of_interest(interest),
+            filters: FdFilters::of_interest(interest),
             has_pipe_end: false,
             is_disarmed: false,
             has_fired: false,
@@ -141,29 +141,30 @@ impl Entry {
         }
     }
 
-    /// Whether the registration has no filter but the plain ones, and no state but its token.
+    /// Returns `true` if the registration has no filters but the plain ones, and no state but its token.
     pub(super) fn is_simple(&self) -> bool {
-        self.filters.without(Filters::PLAIN).is_empty() && !self.has_pipe_end && self.interest.is_edge()
+        self.filters.without(FdFilters::PLAIN).is_empty() && !self.has_pipe_end && self.interest.is_edge()
     }
 
-    /// Whether the registration is simple, and has all filters of its interest.
+    /// Returns `true` if the registration is simple, and has all filters of its interest.
     pub(super) fn has_simple_filters(&self) -> bool {
-        self.has_token && self.is_simple() && self.filters == Filters::of_interest(self.interest)
+        self.has_token && self.is_simple() && self.filters == FdFilters::of_interest(self.interest)
     }
 
-    /// Whether a change to `interest` touches a knote that shows that the descriptor is registered, and deletes none.
+    /// Returns `true` if a change to `interest` deletes no knote, and touches one, whose receipt shows that the descriptor is
+    /// registered.
     pub(super) fn only_gains(&self, interest: Interest) -> bool {
         TOUCH_REPLACES_UDATA
             && !self.filters.is_empty()
-            && self.filters.without(Filters::of_interest(interest)).is_empty()
+            && self.filters.without(FdFilters::of_interest(interest)).is_empty()
     }
 
-    /// Whether the registration is plain, so that it needs no entry.
+    /// Returns `true` if the registration is plain, so that it needs no entry.
     fn is_plain(&self, kind: SourceKind) -> bool {
         CLOSE_REMOVES_KNOTES && kind == SourceKind::Builtin && self.is_simple()
     }
 
-    /// What the kernel holds for this registration.
+    /// Returns the knotes of this registration.
     pub(super) fn before(&self, change: &Change) -> Before {
         let mode = Some(self.interest.mode()).filter(|_| !self.has_pipe_end && ADD_EVALUATES_AGAIN);
         let is_certain = change.operation == Operation::Register || change.kind != SourceKind::RawFd;
@@ -171,69 +172,71 @@ impl Entry {
     }
 }
 
-/// What the kernel may hold for a descriptor before a change.
+/// The knotes that a descriptor may have before a change.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Before {
-    pub(super) filters: Filters,
-    /// The mode of those knotes; `None` if it is not known, or if a knote has other flags.
+    pub(super) filters: FdFilters,
+    /// The trigger mode of those knotes; `None` if the mode is unknown, or if a knote has other flags.
     pub(super) mode: Option<TriggerMode>,
-    /// The caller knows that the descriptor is registered.
+    /// The descriptor is registered, so that absent knotes are no error.
     pub(super) is_certain: bool,
 }
 
 impl Before {
-    /// What there may be without an entry: nothing, or a plain registration.
+    /// Returns the knotes of a descriptor without an entry: none, or those of a plain registration.
     pub(super) fn without_entry(change: &Change) -> Before {
         match (change.operation, change.kind) {
             (Operation::Register, _) => {
-                Before { filters: Filters::NONE, mode: Some(TriggerMode::Edge), is_certain: true }
+                Before { filters: FdFilters::NONE, mode: Some(TriggerMode::Edge), is_certain: true }
             }
             // The receipts of the deletions decide whether the descriptor is registered.
-            (_, SourceKind::RawFd) => Before { filters: Filters::PLAIN, mode: None, is_certain: false },
-            (..) => Before { filters: Filters::PLAIN, mode: Some(TriggerMode::Edge), is_certain: true },
+            (_, SourceKind::RawFd) => Before { filters: FdFilters::PLAIN, mode: None, is_certain: false },
+            (..) => Before { filters: FdFilters::PLAIN, mode: Some(TriggerMode::Edge), is_certain: true },
         }
     }
 }
 
-/// The table of a queue.
+/// The entries of a queue, by descriptor, with two flags that a wait reads without the lock.
 #[derive(Debug, Default)]
 pub(super) struct Registrations {
-    /// Whether there ever was an entry.
+    /// Set by the first entry, and never cleared.
     are_any: AtomicBool,
-    /// Whether there ever was an entry whose events may be dropped.
+    /// Set by the first entry whose events may be dropped, and never cleared.
     may_drop: AtomicBool,
     table: Mutex<Table>,
 }
 
+/// The entries, and a changelist.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// By descriptor, as the kernel keeps its knotes (kern_event.c: `kqueue_expand`).
+    /// Indexed by descriptor, as the kernel's table of knotes is (kern_event.c: `kqueue_expand`).
     by_fd: Vec<Option<Entry>>,
-    /// Reused, so that a wait allocates nothing.
+    /// The changes that delivered events require. The allocation is reused, so that a wait allocates nothing.
     pub(super) kevents: Vec<Kevent>,
 }
 
 impl Registrations {
+    /// Returns `true` if the queue has had an entry.
     #[inline]
     pub(super) fn are_any(&self) -> bool {
         self.are_any.load(Ordering::Acquire)
     }
 
-    /// The table, locked.
+    /// Locks the table.
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
         lock(&self.table)
     }
 
-    /// The table, locked, while changes are made that need it.
+    /// Locks the table for a change that needs an entry.
     ///
-    /// The lock is held while the kernel makes the changes, so that of an event and a change at the same time one comes
-    /// first.
+    /// The caller holds the lock while the kernel applies the change. So the change is before or after the processing of a
+    /// concurrent event, never within.
     pub(super) fn during_change(&self, change: &Change) -> MutexGuard<'_, Table> {
         self.announce(change);
         self.lock()
     }
 
-    /// Prepares waits for the entry of a change. To be called before the kernel can deliver an event of it.
+    /// Sets the flags for the entry of a change. The caller must do this before the kernel can deliver an event of the change.
     #[inline]
     pub(super) fn announce(&self, change: &Change) {
         self.are_any.store(true, Ordering::Release);
@@ -242,19 +245,19 @@ impl Registrations {
         }
     }
 
-    /// Whether delivered events may be dropped, so that a wait has to go on.
+    /// Returns `true` if delivered events may be dropped, so that a wait may have to continue.
     #[inline]
     pub(super) fn may_drop(&self) -> bool {
         self.may_drop.load(Ordering::Acquire)
     }
 
-    /// Whether the change needs no entry, and there is none that it could depend on.
+    /// Returns `true` if the change needs no entry, and the queue has none.
     #[inline]
     pub(super) fn is_plain(&self, change: &Change) -> bool {
         needs_no_entry(change) && !self.are_any()
     }
 
-    /// The descriptor of a registration leaves its source, and stays open and registered.
+    /// Adds the entry of a registration whose descriptor leaves its source, and stays open and registered.
     pub(super) fn detach(&self, fd: RawFd, interest: Interest) {
         self.are_any.store(true, Ordering::Release);
         let mut table = self.lock();
@@ -265,10 +268,11 @@ impl Registrations {
     }
 }
 
+/// Returns `true` if the change makes, changes or ends a plain registration. A source that is no socket or pipe of this crate
+/// has an entry.
 #[inline]
 fn needs_no_entry(change: &Change) -> bool {
     let interest = change.interest;
-    // A source that is no socket or pipe of this crate has an entry.
     let may_be_plain = match change.operation {
         Operation::Register => change.kind == SourceKind::Builtin,
         Operation::Reregister | Operation::Deregister => matches!(change.kind, SourceKind::Registered { .. }),
@@ -290,7 +294,7 @@ impl Table {
         self.by_fd.get_mut(fd as usize)?.as_mut()
     }
 
-    /// Keeps the entry, unless the registration is plain.
+    /// Stores the entry, or removes it if the registration is plain.
     pub(super) fn set(&mut self, fd: RawFd, entry: Entry, kind: SourceKind) {
         if entry.is_plain(kind) {
             self.remove(fd);
@@ -299,10 +303,10 @@ impl Table {
         }
     }
 
-    #[inline(always)] // A call would copy the entry.
+    #[inline(always)] // So that no entry is copied as an argument.
     pub(super) fn insert(&mut self, fd: RawFd, entry: Entry) {
         match self.by_fd.get_mut(fd as usize) {
-            Some(place) => *place = Some(entry),
+            Some(slot) => *slot = Some(entry),
             None => self.append(fd, entry),
         }
     }
