@@ -222,7 +222,7 @@ impl Timer {
                 filters.mark_fired();
                 filters.payload(event).map_or(0, |filter| filter.data.max(0) as u64)
             }
-            Mechanism::Descriptor(clock) => match clock.read_io(|clock| clock.take()) {
+            Mechanism::Descriptor(clock) => match clock.read_io(|clock| clock.take_expirations()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 result => result?,
             },
@@ -287,7 +287,7 @@ impl Timer {
             return Ok(());
         };
         program_fd(clock, self.next_delay())?;
-        poll_shared::with_poll(self.poll_id, |shared| shared.timer_queue().changed(clock));
+        poll_shared::with_poll(self.poll_id, |shared| shared.timer_queue().reschedule(clock));
         Ok(())
     }
 }
@@ -318,7 +318,7 @@ impl Source for Timer {
             self.period_start = period_start;
         }
         self.poll_id = registry.id();
-        registry.shared().timer_queue().enter(clock);
+        registry.shared().timer_queue().insert(clock);
         Ok(())
     }
 
@@ -332,7 +332,7 @@ impl Source for Timer {
         if result.is_ok() && period.is_some() {
             self.period_start = Instant::now();
             if let Mechanism::Descriptor(clock) = &self.source.mechanism {
-                registry.shared().timer_queue().changed(clock);
+                registry.shared().timer_queue().reschedule(clock);
             }
         }
         self.leave_queue(registry);
@@ -354,7 +354,7 @@ impl Timer {
         }
         self.poll_id = PollId::NONE;
         if let Mechanism::Descriptor(clock) = &self.source.mechanism {
-            registry.shared().timer_queue().leave(clock);
+            registry.shared().timer_queue().remove(clock);
         }
     }
 }
