@@ -75,7 +75,8 @@ impl TimerFd {
         }
     }
 
-    /// Makes the descriptor readable if the timer has expired. Returns the next deadline; `None` while an expiration was not taken.
+    /// Makes the descriptor readable if the timer has expired. Returns the next deadline, and `None` while an expiration was not
+    /// taken.
     fn notify_if_expired(&self, now: Instant) -> Option<Instant> {
         let mut state = lock(&self.state);
         if state.count_expirations(now) {

@@ -95,7 +95,8 @@ impl AsFd for Inotify {
     }
 }
 
-/// Returns the inotify bits for these changes. For a directory `IN_MODIFY` is left out, because inotify would report each file in it.
+/// Returns the inotify bits for these changes. For a directory, `IN_MODIFY` is left out, because inotify would
+/// report each file in it.
 fn inotify_mask(changes: FileChanges, is_directory: bool) -> u32 {
     #[rustfmt::skip]
     let table = [
