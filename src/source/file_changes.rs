@@ -1,7 +1,7 @@
 flag_set! {
-    /// What happened to a file or a directory, or is to be told of it. See [`Watch`](crate::Watch).
+    /// Changes of a file or a directory. See [`Watch`](crate::Watch).
     ///
-    /// The bits are those of kqueue's `NOTE_…`, on every system.
+    /// The bits are those of kqueue's `NOTE_…` constants, on every system.
     ///
     /// ```
     /// use kevio::FileChanges;
@@ -14,22 +14,25 @@ flag_set! {
 }
 
 impl FileChanges {
-    /// Its last name was removed, or given to another file; on most kqueues also: one of its names. Or its file system is
-    /// gone.
+    /// The last name of the file was removed, or given to another file; on most kqueues also: one of its names. Also reported
+    /// when the file system is unmounted.
     pub const DELETED: FileChanges = FileChanges(0x01);
-    /// Something was written to the file; of a directory, an entry was made, removed or renamed.
+    /// The file was written to. In a directory: an entry was created, removed or renamed.
     pub const WRITTEN: FileChanges = FileChanges(0x02);
-    /// What was written made the file longer, which is also [`WRITTEN`](FileChanges::WRITTEN). Not on Apple; on Linux, longer than
-    /// when it was asked last: what was cut off and written again since may not show.
+    /// A write made the file longer. [`WRITTEN`](FileChanges::WRITTEN) is reported too. Never reported on Apple.
+    ///
+    /// On Linux: the file is longer than at the previous call of [`Watch::changes`](crate::Watch::changes). A file that was
+    /// truncated and written again in between may not be reported as extended.
     pub const EXTENDED: FileChanges = FileChanges(0x04);
-    /// Its mode, its owner or other attributes were set. Not the times that reading and writing leave.
+    /// The mode, the owner or other attributes of the file were set. The times that reads and writes leave are not reported.
     pub const ATTRIBUTES: FileChanges = FileChanges(0x08);
-    /// The number of its names was changed; of a directory, that of its subdirectories, where the file system counts them.
+    /// The number of names of the file changed. For a directory: the number of its subdirectories, where the file system counts
+    /// them.
     pub const LINKED: FileChanges = FileChanges(0x10);
-    /// It was renamed or moved.
+    /// The file was renamed or moved.
     pub const RENAMED: FileChanges = FileChanges(0x20);
 
-    /// All of them.
+    /// All changes.
     pub const ALL: FileChanges = FileChanges(0x3f);
 
     const NAMES: [(u32, &'static str); 6] = [

@@ -1,7 +1,8 @@
-//! What can be waited for besides descriptors.
+//! Sources that are no descriptors for the program: timers, signals, processes and file changes.
 
 pub(crate) mod file_changes;
-pub(crate) mod notification;
+mod kqueue_filter;
+mod notification;
 pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod timer;

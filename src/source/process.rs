@@ -3,30 +3,33 @@ use std::process::Child;
 
 use crate::event::Event;
 use crate::interest::Interest;
-use crate::io_source::IoSource;
-use crate::registry::Registry;
-use crate::registry::Source;
-use crate::source::notification::{KqueueFilter, Mechanism, NotificationSource};
-use crate::sys;
+use crate::registry::{Registry, Source};
+use crate::source::notification::NotificationSource;
 use crate::sys::process;
 use crate::sys::process::ExitNotifier;
-use crate::sys::selector::{FilterSpec, Selector};
+use crate::sys::selector::FilterSpec;
 use crate::token::Token;
 
-/// The end of a process as a source: a child, or any other.
+/// The exit of a process as a source: of a child, or of any other process.
 ///
-/// Register it for [`READABLE`](Interest::READABLE): there is one event when the process has exited, also if it had before.
-/// It never reaps: `Child::wait` returns the status, and has to be called. Until then the number stands for this process.
+/// Register the source for [`READABLE`](Interest::READABLE). One event is reported when the process has exited, also if it
+/// exited before the registration. The event is reported once, also for [`Interest::level`]. Reregistering reports it again.
 ///
-/// The event comes once, also for [`Interest::level`]; reregistering brings it again.
+/// The source never reaps the process: call `Child::wait`, which returns the exit status. Until then, the process identifier
+/// belongs to this process.
+///
+/// Any thread may register the source and call its methods. A forked child cannot use an inherited source
+/// ([forks](crate#forks)).
 ///
 /// # Platform notes
 ///
-/// On kqueue it is a filter and no descriptor, on Linux from 5.3 a pidfd. Elsewhere it is SIGCHLD, which then has a handler
-/// for as long as one of these exists, and a look at the child with waitid(2); there only children of this process can be
-/// watched, and the end of one child makes an event of each, so ask. Redox, Cygwin and Vita cannot do that either.
-///
-/// On kqueue a process can be watched once with each `Poll`; the second is `AlreadyExists`.
+/// * kqueue: the source is a filter without a descriptor. A process can be registered once with each `Poll`; a second
+///   registration fails with `AlreadyExists`.
+/// * Linux 5.3 and later: the source is a pidfd.
+/// * Other systems: a SIGCHLD handler is installed while a `Process` exists, and waitid(2) checks the child. Only children of
+///   this process can be waited for. When any child exits, every `Process` receives an event; call
+///   [`has_exited`](Process::has_exited) to find out whether it was this one.
+/// * Redox, Cygwin and Vita: `Unsupported`.
 ///
 /// # Examples
 ///
@@ -51,91 +54,83 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Process {
-    watched: NotificationSource<ExitNotifier>,
+    source: NotificationSource<ExitNotifier>,
     pid: libc::pid_t,
 }
 
 impl Process {
-    /// The end of a child that has not been waited for.
+    /// Creates a source for the exit of a child that was not waited for yet.
     ///
     /// # Errors
     ///
-    /// * `NotFound`: it has been waited for.
-    /// * `Unsupported`: the system has no way to tell.
-    /// * The system's: too many descriptors.
+    /// * `NotFound`: the child was waited for.
+    /// * `Unsupported`: the system cannot report the exit of a process.
+    /// * Errors of the system, for example too many open descriptors.
     pub fn new(child: &Child) -> io::Result<Process> {
         Process::from_pid(child.id() as libc::pid_t)
     }
 
-    /// The end of the process with this number.
+    /// Creates a source for the exit of the process with this identifier.
     ///
     /// # Errors
     ///
-    /// * `InvalidInput`: a number that no process has: zero or less.
-    /// * `NotFound`: there is no such process.
-    /// * `Unsupported`: the system has no way to tell, or not for what is not a child.
-    /// * The system's: too many descriptors.
+    /// * `InvalidInput`: `pid` is zero or negative.
+    /// * `NotFound`: no such process exists.
+    /// * `Unsupported`: the system cannot report the exit of a process, or not of a process that is no child.
+    /// * Errors of the system, for example too many open descriptors.
     pub fn from_pid(pid: i32) -> io::Result<Process> {
         process::check_exists(pid)?;
-        let way = if <sys::ActiveSelector as Selector>::HAS_FILTERS {
-            Mechanism::Filter(KqueueFilter::new(pid, FilterSpec::Process))
-        } else {
-            Mechanism::Descriptor(IoSource::new(ExitNotifier::of(pid)?))
-        };
-        Ok(Process { watched: NotificationSource::new(way), pid })
+        let source = NotificationSource::new(FilterSpec::Process, [pid], || ExitNotifier::of(pid))?;
+        Ok(Process { source, pid })
     }
 
-    /// The number of the process.
+    /// Returns the process identifier.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Whether the process has exited, of which `event` tells.
+    /// Returns `true` if the process has exited. `event` is an event of this source.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the event is another source's, as far as that can be told.
+    /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
     pub fn has_exited(&self, event: &Event) -> io::Result<bool> {
-        self.watched.check(event)?;
-        match &self.watched.way {
-            Mechanism::Filter(_) => Ok(true),
-            Mechanism::Descriptor(exit) if exit.is_certain() => Ok(true),
-            Mechanism::Descriptor(exit) => exit.read_io(ExitNotifier::is_over),
-        }
+        self.source.read(
+            event,
+            |_| true,
+            |exit| match exit.reports_only_exit() {
+                true => Ok(true),
+                false => exit.read_io(ExitNotifier::has_exited),
+            },
+        )
     }
 
-    /// A pidfd tells of its end for ever, and of nothing else. SIGCHLD tells of others' ends too, which is no reason to fall
-    /// silent; of its own end it tells once in any case.
-    fn once(&self, interests: Interest) -> Interest {
-        match &self.watched.way {
-            Mechanism::Descriptor(exit) if exit.is_certain() => interests.oneshot(),
-            Mechanism::Descriptor(_) => interests.level(),
-            Mechanism::Filter(_) => interests,
-        }
+    fn with_trigger_mode(&self, interests: Interest) -> Interest {
+        self.source.descriptor().map_or(interests, |exit| exit.with_trigger_mode(interests))
     }
 
-    fn begin(&self) {
-        if let Mechanism::Descriptor(exit) = &self.watched.way {
-            exit.begin();
+    fn notify_if_exited(&self) {
+        if let Some(exit) = self.source.descriptor() {
+            exit.notify_if_exited();
         }
     }
 }
 
 impl Source for Process {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.watched.register(registry, token, self.once(interests))?;
-        self.begin();
+        self.source.register(registry, token, self.with_trigger_mode(interests))?;
+        self.notify_if_exited();
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.watched.reregister(registry, token, self.once(interests))?;
-        self.begin();
+        self.source.reregister(registry, token, self.with_trigger_mode(interests))?;
+        self.notify_if_exited();
         Ok(())
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.watched.deregister(registry)
+        self.source.deregister(registry)
     }
 }

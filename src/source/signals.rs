@@ -1,49 +1,55 @@
-use crate::sys::error;
 use std::io;
 use std::sync::Arc;
 
 use crate::event::Event;
 use crate::interest::Interest;
-use crate::io_source::IoSource;
-use crate::registry::Registry;
-use crate::registry::Source;
-use crate::source::notification::{FilterSet, KqueueFilter, Mechanism, NotificationSource};
-use crate::sys;
-use crate::sys::selector::{FilterSpec, Selector};
-use crate::sys::signal::{CoalescingNotifier, SignalCounts};
+use crate::registry::{Registry, Source};
+use crate::source::notification::NotificationSource;
+use crate::sys::error;
+use crate::sys::selector::FilterSpec;
+use crate::sys::signal::{CoalescingNotifier, SignalSubscription};
+use crate::sys::syscall::invalid_input;
 use crate::token::Token;
 
-/// A set of signals as a source: which have come, and how often.
+/// A set of signals as a source. Reports which signals have arrived, and how often.
 ///
-/// Register it for [`READABLE`](Interest::READABLE), and ask it with each event. While it is registered, also while
-/// [parked](Interest::NONE), the default action of its signals is not taken: `SIGTERM` does not end the program. A handler
-/// that was installed before is called as before. What was before comes back when the source is deregistered or dropped,
-/// unless somebody has installed a handler in the meantime. Such a handler has the signal first, and where there is no kqueue
-/// nothing is told that it does not hand on.
+/// Register the source for [`READABLE`](Interest::READABLE), and call [`received`](Signals::received) for each event. The
+/// events are edge-triggered, also for [`Interest::level`]. One-shot is `Unsupported`, because signals after the one event
+/// would be lost.
 ///
-/// Signals that come several times may be counted once: the kernel does not queue those that are pending already. What is
-/// not asked for is forgotten when the source is deregistered; what comes while it is parked is not told. Reregistering
-/// forgets nothing.
+/// **Actions.** While the source is registered, the default action of its signals is not taken, also for
+/// [`Interest::NONE`]: `SIGTERM` does not end the program. A handler that was installed before is still called.
+/// Deregistering or dropping the source restores the previous action, unless the program has installed a handler since. Such a
+/// handler, installed after the registration, runs first. Except on kqueue, the signal is then reported only if that handler
+/// calls the previous one.
 ///
-/// Several of these may have signals in common, on one [`Poll`](crate::Poll) or on many: each of them is told. A forked
-/// child receives no signals of its parent's, nor the parent those of the child; there the default action is taken again. The
-/// child cannot use this source, and can make its own ([forks](crate#forks)).
+/// **Counts.** The kernel does not queue a signal that is pending already, so several signals may be counted as one.
+/// Deregistering discards the signals that `received` has not returned yet. Signals that arrive while the interest is
+/// [`NONE`](Interest::NONE) are discarded. Reregistering an enabled source keeps its signals. Several sources may have signals
+/// in common, on one [`Poll`](crate::Poll) or on several: each source counts the signal.
 ///
-/// A signal that was sent while it was watched never takes its default action, even if its handler runs after the source is
-/// dropped: one that is pending then is discarded. For this the signal is ignored for a moment (unless its default is to be
-/// ignored), and a program that another thread starts in that moment ignores it. While the crate's handler runs, and what it
-/// calls, every other signal waits, apart from those that report a fault.
+/// **Late signals.** A signal that was sent while the source was registered never takes its default action, even if its handler
+/// runs after the source was dropped. For this, dropping the source discards a pending signal: the signal is ignored for a
+/// moment, unless its default action is to be ignored. A program that another thread executes in that moment ignores the
+/// signal.
 ///
-/// A signal interrupts the wait of the thread that it comes to (`ErrorKind::Interrupted`): poll again, and the event is
-/// there. The events come at an edge, also for [`Interest::level`]; one-shot is `Unsupported`, for what came after the one
-/// event would be lost.
+/// **Threads.** Any thread may register the source and call `received`. A signal interrupts the wait of the thread to which the
+/// kernel delivers the signal (`ErrorKind::Interrupted`). Poll again; the event is reported then. While the handler of the
+/// crate and the handlers that it calls run, every other signal is blocked, except signals that report a fault.
+///
+/// **Forks.** A forked child receives no signals of its parent, and the parent none of the child. In the child the default
+/// action is taken again. The child cannot use an inherited source, but can create its own ([forks](crate#forks)).
 ///
 /// # Platform notes
 ///
-/// On kqueue each signal is a filter, there is no descriptor, and a signal can be watched once with each `Poll`: the second
-/// is `AlreadyExists`. There each signal makes an event of its own, also one that every thread blocks. Apple and DragonFly
-/// do not tell of what was sent to one thread (pthread_kill(3), `raise`); libkqueue blocks them in the thread that
-/// registers, whose later threads inherit it, and does not see what another thread takes: block them there. Elsewhere a handler writes to one descriptor. Vita has no signals: `Unsupported`.
+/// * kqueue: each signal is a filter, and the source has no descriptor. A signal can be registered once with each `Poll`; a
+///   second registration fails with `AlreadyExists`. Each signal has an event of its own. A signal that every thread blocks is
+///   reported too.
+/// * Apple and DragonFly: a signal that was sent to one thread (pthread_kill(3), `raise`) is not reported.
+/// * libkqueue: the signals are blocked in the thread that registers, and in threads that it starts later. A signal that another
+///   thread receives is not reported, so block the signals there.
+/// * Vita has no signals: `Unsupported`.
+/// * Other systems: a signal handler writes to one descriptor.
 ///
 /// # Examples
 ///
@@ -56,7 +62,7 @@ use crate::token::Token;
 /// let mut events = Events::with_capacity(8);
 /// let mut signals = Signals::new([libc::SIGINT, libc::SIGTERM])?;
 /// poll.registry().register(&mut signals, Token(1), Interest::READABLE)?;
-/// # // A shell would do it.
+/// # // In place of a shell:
 /// # unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
 ///
 /// // `kill -TERM` of this process, or Ctrl-C:
@@ -78,68 +84,66 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Signals {
-    watched: NotificationSource<Arc<CoalescingNotifier>, FilterSet>,
-    counts: Arc<SignalCounts>,
-    is_none: bool,
+    // Dropped before `source`, so that the handler is removed while the descriptor is open.
+    subscription: SignalSubscription,
+    source: NotificationSource<Arc<CoalescingNotifier>>,
+    /// The interest of the registration is `NONE`.
+    is_disabled: bool,
 }
 
 impl Signals {
-    /// These signals, by their numbers: those of `libc`, as `libc::SIGTERM`.
+    /// Creates a source for these signals, given by their numbers: constants of `libc` such as `libc::SIGTERM`.
     ///
-    /// Nothing is done to them before it is registered.
+    /// The actions of the signals do not change before the source is registered.
     ///
     /// # Errors
     ///
-    /// * `InvalidInput`: no signal; a number that is none; one that cannot be caught (`SIGKILL`, `SIGSTOP`), or that tells of
-    ///   a fault of the program itself (`SIGSEGV`, `SIGILL`, `SIGFPE`, `SIGBUS`).
+    /// * `InvalidInput`: the set is empty, a number is no signal, or a signal cannot be waited for. Such signals are those that
+    ///   cannot be caught (`SIGKILL`, `SIGSTOP`), and those that report a fault of the program (`SIGSEGV`, `SIGILL`, `SIGFPE`,
+    ///   `SIGBUS`).
     /// * `Unsupported`: the system has no signals.
-    /// * Those of making a descriptor, where it needs one: eventfd(2) or pipe(2).
+    /// * Errors of eventfd(2) or pipe(2), where the source needs a descriptor.
     pub fn new(signals: impl IntoIterator<Item = i32>) -> io::Result<Signals> {
         let mut signals: Vec<i32> = signals.into_iter().collect();
         signals.sort_unstable();
         signals.dedup();
         if signals.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a set without signals"));
+            return Err(invalid_input("a set without signals"));
         }
-        let (way, counts) = if <sys::ActiveSelector as Selector>::HAS_FILTERS {
-            let counts = SignalCounts::new(&signals, None)?;
-            let filters = signals.iter().map(|&signal| KqueueFilter::new(signal, FilterSpec::Signal));
-            (Mechanism::Filter(FilterSet::new(filters)), counts)
-        } else {
-            let bell = CoalescingNotifier::new()?;
-            let counts = SignalCounts::new(&signals, Some(Arc::clone(&bell)))?;
-            (Mechanism::Descriptor(IoSource::new(bell)), counts)
-        };
-        Ok(Signals { watched: NotificationSource::new(way), counts, is_none: false })
+        let idents = signals.iter().copied();
+        let source = NotificationSource::new(FilterSpec::Signal, idents, CoalescingNotifier::new)?;
+        let notifier = source.descriptor().map(|notifier| Arc::clone(notifier));
+        let subscription = SignalSubscription::new(&signals, notifier)?;
+        Ok(Signals { subscription, source, is_disabled: false })
     }
 
-    /// Which signals have come, of which `event` tells, and how often each. Ask once for each event.
+    /// Returns the signals that have arrived, each with its count. `event` is an event of this source.
     ///
-    /// It may be none: asked twice (a kqueue's event says the same again), or what came was told with an earlier event.
+    /// Call this once for each event. The result may be empty: the signals were returned for an earlier event. On kqueue, a
+    /// second call for the same event returns the same signals again.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the event is another source's, as far as that can be told.
+    /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
     pub fn received(&self, event: &Event) -> io::Result<Vec<(i32, u64)>> {
-        self.watched.check(event)?;
-        match &self.watched.way {
-            Mechanism::Filter(filters) => Ok(filters
-                .filter_payload(event)
-                .map(|(signal, _, count)| (signal, count.max(0) as u64))
-                .into_iter()
-                .collect()),
-            Mechanism::Descriptor(bell) => {
-                bell.read_io(|_| Ok(self.counts.take().map(|(signal, count)| (signal, count as u64)).collect()))
-            }
-        }
+        self.source.read(
+            event,
+            |filter| vec![(filter.ident, filter.data.max(0) as u64)],
+            |notifier| {
+                let counts = || self.subscription.take_counts().map(|(signal, count)| (signal, count as u64));
+                notifier.read_io(|_| Ok(counts().collect()))
+            },
+        )
     }
-}
 
-impl Signals {
-    /// Gives the signals back if the registration has ended, be it by an error.
-    fn release(&self) {
-        if !self.watched.is_registered() {
-            self.counts.unsubscribe_all();
+    fn discard_counts(&self) {
+        self.subscription.take_counts().for_each(drop);
+    }
+
+    /// Ends the subscription if the source is not registered any more. A failed change can end the registration.
+    fn unsubscribe_if_not_registered(&self) {
+        if !self.source.is_registered() {
+            self.subscription.unsubscribe_all();
         }
     }
 }
@@ -147,41 +151,34 @@ impl Signals {
 impl Source for Signals {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         reject_oneshot(interests)?;
-        self.watched.register(registry, token, interests)?;
-        self.is_none = !interests.is_readable();
-        self.counts.take().for_each(drop);
-        // Not before: what comes in between does what it does by default, and is not lost.
-        if let Err(error) = self.counts.subscribe_all() {
-            let _ = self.watched.deregister(registry);
-            return Err(error);
-        }
+        let subscription = &self.subscription;
+        // The subscription comes last: before it, a signal takes its default action and is not lost.
+        self.source.register_and(registry, token, interests, |_| {
+            subscription.take_counts().for_each(drop);
+            subscription.subscribe_all()
+        })?;
+        self.is_disabled = !interests.is_readable();
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         reject_oneshot(interests)?;
-        if self.is_none {
-            self.watched.check_process()?;
-            self.counts.take().for_each(drop);
+        if self.is_disabled {
+            self.source.check_process()?;
+            self.discard_counts();
         }
-        let result = self.watched.reregister(registry, token, interests);
-        self.release();
+        let result = self.source.reregister(registry, token, interests);
+        self.unsubscribe_if_not_registered();
         if result.is_ok() {
-            self.is_none = !interests.is_readable();
+            self.is_disabled = !interests.is_readable();
         }
         result
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        let result = self.watched.deregister(registry);
-        self.release();
+        let result = self.source.deregister(registry);
+        self.unsubscribe_if_not_registered();
         result
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        self.counts.unsubscribe_all();
     }
 }
 

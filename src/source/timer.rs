@@ -1,42 +1,45 @@
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{io, iter};
 
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::io_source::IoSource;
 use crate::poll_id::PollId;
 use crate::poll_shared;
-use crate::registry::Registry;
-use crate::registry::Source;
-use crate::source::notification::{KqueueFilter, Mechanism, NotificationSource};
-use crate::sys;
-use crate::sys::selector::{FilterSpec, Selector};
+use crate::registry::{Registry, Source};
+use crate::source::notification::{Mechanism, NotificationSource};
+use crate::sys::selector::FilterSpec;
 use crate::sys::timer;
 use crate::sys::timer::TimerFd;
 use crate::token::Token;
 
-/// A timer as a source: once after a while, once at a time, or every period.
+/// A timer as a source: fires once after a duration, once at a time, or periodically.
 ///
-/// Register it for [`READABLE`](Interest::READABLE), and ask it with the event how often the time was up. It is never
-/// early; how late it is depends on the system and its load. A time of zero is up at once, and one of more than a century
-/// (`Duration::MAX`) never comes, which is no error. Times count nanoseconds as far as the system does, and are rounded up.
+/// Register the timer for [`READABLE`](Interest::READABLE), and call [`expirations`](Timer::expirations) for each event. A
+/// timer is never early; the delay after the set time depends on the system and its load. A duration of zero expires at once.
+/// A duration of more than a century (`Duration::MAX`) never expires, and is no error. Durations have the resolution of the
+/// system, at best nanoseconds, and are rounded up.
 ///
-/// A time that is set once stands, whether the timer is registered or not: what has passed by then is reported when it is
-/// registered. Periods are counted only while it is registered, and begin anew when it is registered, reregistered or
-/// set. Schedule or stopping it forgets what was not reported.
+/// A time that is set once does not depend on the registration: if the time has passed before the registration, the expiration
+/// is reported after it. Periods are counted only while the timer is registered. They start again when the timer is
+/// registered, reregistered or set. Setting or cancelling a timer discards expirations that were not reported.
 ///
-/// An event comes once, also for [`Interest::level`]. A period that ends while an earlier one was not asked for is
-/// counted, and makes an event or none. After [`Interest::oneshot`] nothing comes until it is reregistered.
+/// Each expiration is reported once, also for [`Interest::level`]. If a period ends before `expirations` was called for the
+/// previous one, it is added to the count; whether it also produces an event depends on the backend. After an event of
+/// [`Interest::oneshot`] no other event is reported until the timer is reregistered.
 ///
-/// A forked child cannot use an inherited timer, and can make its own ([forks](crate#forks)).
+/// Any thread may register the timer, set it and call its methods. A forked child cannot use an inherited timer, but can
+/// create its own ([forks](crate#forks)).
 ///
 /// # Platform notes
 ///
-/// On kqueue it is a filter and no descriptor, on Linux and illumos a timerfd. Elsewhere the poll keeps its time: there a
-/// descriptor is needed too, and a timer that another thread sets during a wait makes an event without expirations.
-/// DragonFly, NetBSD and OpenBSD count milliseconds, and ticks. NetBSD refuses times of more than 2³¹ ticks.
+/// * kqueue: the timer is a filter without a descriptor.
+/// * Linux and illumos: the timer is a timerfd.
+/// * Other systems: the poll keeps the time, and the timer needs a descriptor too. A timer that another thread sets during a
+///   wait produces an event without expirations.
+/// * DragonFly, NetBSD and OpenBSD count milliseconds, and ticks. NetBSD rejects durations of more than 2³¹ ticks.
 ///
 /// # Examples
 ///
@@ -63,11 +66,11 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Timer {
-    watched: NotificationSource<Arc<TimerFd>>,
+    source: NotificationSource<Arc<TimerFd>>,
     schedule: Schedule,
-    /// A timer that fires once has fired, and the program knows.
+    /// A timer that fires once has fired, and `expirations` has returned that.
     has_expired: AtomicBool,
-    /// The beginning of the first period.
+    /// The start of the first period.
     period_start: Instant,
     poll_id: PollId,
 }
@@ -77,30 +80,27 @@ enum Schedule {
     Disarmed,
     Once(Instant),
     Every(Duration),
-    /// Longer than any clock counts.
+    /// The duration is longer than any kernel counts.
     Never,
 }
 
 impl Timer {
-    /// A timer that is not set.
+    /// Creates a timer that is not set.
     ///
     /// # Errors
     ///
-    /// Those of making a descriptor, where it needs one: timerfd_create(2) (`Unsupported` in a sandbox that refuses it),
-    /// eventfd(2) or pipe(2). kqueue's needs none;
-    /// there registering can fail: `ENOMEM`, when the system has no more timers.
+    /// Those of timerfd_create(2) (`Unsupported` in a sandbox that refuses it), eventfd(2) or pipe(2), where the timer needs a
+    /// descriptor. On kqueue it needs none; there the registration can fail with `ENOMEM`, if the system has no more timers.
     pub fn new() -> io::Result<Timer> {
         let now = Instant::now();
-        let way = if <sys::ActiveSelector as Selector>::HAS_FILTERS {
-            let nothing = FilterSpec::Timer { delay: Duration::ZERO, periodic: false };
-            let mut source = KqueueFilter::new(timer::allocate_ident(), nothing);
-            source.set_spec(None);
-            Mechanism::Filter(source)
-        } else {
-            Mechanism::Descriptor(IoSource::new(Arc::new(TimerFd::new()?)))
-        };
+        let filter = FilterSpec::Timer { delay: Duration::ZERO, periodic: false };
+        let ident = iter::once_with(timer::allocate_ident);
+        let mut source = NotificationSource::new(filter, ident, || TimerFd::new().map(Arc::new))?;
+        if let Mechanism::Filters(filters) = &mut source.mechanism {
+            filters.set_spec(None);
+        }
         Ok(Timer {
-            watched: NotificationSource::new(way),
+            source,
             schedule: Schedule::Disarmed,
             has_expired: AtomicBool::new(false),
             period_start: now,
@@ -108,7 +108,7 @@ impl Timer {
         })
     }
 
-    /// A timer that fires once, after `wait` from now.
+    /// Creates a timer that fires once, `wait` from now.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl Timer {
         timer.set_after(wait).map(|()| timer)
     }
 
-    /// A timer that fires once, at `time`; if that has passed, at once.
+    /// Creates a timer that fires once, at `time`. If the time has passed, the timer fires at once.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl Timer {
         timer.set_at(time).map(|()| timer)
     }
 
-    /// A timer that fires every `period`, first one period after it is registered.
+    /// Creates a timer that fires every `period`, first one period after the registration.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Timer {
         timer.set_every(period).map(|()| timer)
     }
 
-    /// Sets it again: once, after `wait` from now.
+    /// Sets the timer to fire once, `wait` from now.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl Timer {
         self.set(time.map_or(Schedule::Never, Schedule::Once))
     }
 
-    /// Sets it again: once, at `time`; if that has passed, at once.
+    /// Sets the timer to fire once, at `time`. If the time has passed, the timer fires at once.
     ///
     /// # Errors
     ///
@@ -157,7 +157,7 @@ impl Timer {
         self.set(Schedule::Once(time))
     }
 
-    /// Sets it again: every `period`, first one period from now.
+    /// Sets the timer to fire every `period`, first one period from now.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl Timer {
         self.set(if period < timer::MAX_TIMEOUT { Schedule::Every(period) } else { Schedule::Never })
     }
 
-    /// Stops it. It stays registered.
+    /// Stops the timer. The timer stays registered.
     ///
     /// # Errors
     ///
@@ -178,7 +178,8 @@ impl Timer {
         self.set(Schedule::Disarmed)
     }
 
-    /// How long it is until the time is up next; `None` if it is not set, or has fired once and was asked for that.
+    /// Returns the duration until the next expiration. `None` if the timer is not set, or if it was set once and `expirations`
+    /// has returned its expiration.
     ///
     /// ```
     /// use std::time::Duration;
@@ -206,21 +207,22 @@ impl Timer {
         }
     }
 
-    /// How often the time was up, of which `event` tells. Ask once for each event.
+    /// Returns the number of expirations. `event` is an event of this timer.
     ///
-    /// It may be 0: an event that came before the timer was set again, or asked twice (a kqueue's event says the same again).
+    /// Call this once for each event. The result may be 0: the timer was set again after the event, or the expirations were
+    /// returned already. On kqueue, a second call for the same event returns the same number again.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the event is another source's, as far as that can be told.
+    /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
     pub fn expirations(&self, event: &Event) -> io::Result<u64> {
-        self.watched.check(event)?;
-        let count = match &self.watched.way {
-            Mechanism::Filter(source) => {
-                source.mark_fired();
-                source.filter_payload(event).map_or(0, |(_, data)| data.max(0) as u64)
+        self.source.check_event(event)?;
+        let count = match &self.source.mechanism {
+            Mechanism::Filters(filters) => {
+                filters.mark_fired();
+                filters.payload(event).map_or(0, |filter| filter.data.max(0) as u64)
             }
-            Mechanism::Descriptor(clock) => match clock.read_io(|clock| clock.take()) {
+            Mechanism::Descriptor(clock) => match clock.read_io(|clock| clock.take_expirations()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 result => result?,
             },
@@ -232,17 +234,17 @@ impl Timer {
     }
 
     fn set(&mut self, schedule: Schedule) -> io::Result<()> {
-        self.watched.check_process()?;
+        self.source.check_process()?;
         let before = (self.schedule, self.period_start);
         let had_expired = self.has_expired.load(Ordering::Relaxed);
         let result = self.change(schedule, Instant::now());
         if result.is_err() {
-            // The descriptor keeps its old setting, a filter may be deleted.
+            // The descriptor keeps its old setting. A filter may be deleted, and is added again.
             (self.schedule, self.period_start) = before;
             self.has_expired = AtomicBool::new(had_expired);
             self.update_filter();
-            if let Mechanism::Filter(source) = &self.watched.way {
-                let _ = source.update_kernel();
+            if let Mechanism::Filters(filters) = &self.source.mechanism {
+                let _ = filters.update_kernel();
             }
         }
         result
@@ -252,13 +254,13 @@ impl Timer {
         (self.schedule, self.period_start) = (schedule, period_start);
         self.has_expired = AtomicBool::new(false);
         self.update_filter();
-        match &self.watched.way {
-            Mechanism::Filter(source) => source.update_kernel(),
-            Mechanism::Descriptor(_) => self.start(),
+        match &self.source.mechanism {
+            Mechanism::Filters(filters) => filters.update_kernel(),
+            Mechanism::Descriptor(_) => self.program_fd(),
         }
     }
 
-    /// How long from now, and whether again and again.
+    /// Returns the duration until the next expiration, and `true` for a periodic timer.
     fn next_delay(&self) -> Option<(Duration, bool)> {
         match self.schedule {
             Schedule::Disarmed | Schedule::Never => None,
@@ -271,88 +273,88 @@ impl Timer {
         }
     }
 
-    /// Sets the specification of the filter, for the next change of the kernel's filter.
+    /// Sets the condition of the filter, for the next change of the kernel's filter.
     fn update_filter(&mut self) {
         let next = self.next_delay();
-        if let Mechanism::Filter(source) = &mut self.watched.way {
-            source.set_spec(next.map(|(delay, periodic)| FilterSpec::Timer { delay, periodic }));
+        if let Mechanism::Filters(filters) = &mut self.source.mechanism {
+            filters.set_spec(next.map(|(delay, periodic)| FilterSpec::Timer { delay, periodic }));
         }
     }
 
     /// Sets the descriptor.
-    fn start(&self) -> io::Result<()> {
-        let Mechanism::Descriptor(clock) = &self.watched.way else {
+    fn program_fd(&self) -> io::Result<()> {
+        let Mechanism::Descriptor(clock) = &self.source.mechanism else {
             return Ok(());
         };
-        start(clock, self.next_delay())?;
-        poll_shared::with_poll(self.poll_id, |shared| shared.timer_queue().changed(clock));
+        program_fd(clock, self.next_delay())?;
+        poll_shared::with_poll(self.poll_id, |shared| shared.timer_queue().reschedule(clock));
         Ok(())
     }
 }
 
-/// Sets a descriptor: how long from now, and whether again and again.
-fn start(clock: &IoSource<Arc<TimerFd>>, next: Option<(Duration, bool)>) -> io::Result<()> {
-    let (wait, period) = next.map_or((None, None), |(wait, again)| (Some(wait), again.then_some(wait)));
-    // What was told is told again, as after any other operation.
+/// Sets a descriptor to a duration from now, once or periodically.
+fn program_fd(clock: &IoSource<Arc<TimerFd>>, next: Option<(Duration, bool)>) -> io::Result<()> {
+    let (wait, period) = next.map_or((None, None), |(wait, periodic)| (Some(wait), periodic.then_some(wait)));
+    // Re-arms the registration, as any other operation does.
     clock.read_io(|clock| clock.set(wait, period))
 }
 
 impl Source for Timer {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.update_filter();
-        self.watched.register(registry, token, interests)?;
+        self.source.register(registry, token, interests)?;
         let (period_start, before) = (Instant::now(), self.period_start);
-        // It is registered: a period begins.
+        // The first period starts after the registration.
         let period = matches!(self.schedule, Schedule::Every(_)).then(|| self.next_delay());
-        let Mechanism::Descriptor(clock) = &self.watched.way else {
+        let Mechanism::Descriptor(clock) = &self.source.mechanism else {
             (self.poll_id, self.period_start) = (registry.id(), if period.is_some() { period_start } else { before });
             return Ok(());
         };
         if let Some(next) = period {
-            if let Err(error) = start(clock, next) {
-                let _ = self.watched.deregister(registry);
+            if let Err(error) = program_fd(clock, next) {
+                let _ = self.source.deregister(registry);
                 return Err(error);
             }
             self.period_start = period_start;
         }
         self.poll_id = registry.id();
-        registry.shared().timer_queue().enter(clock);
+        registry.shared().timer_queue().insert(clock);
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.update_filter();
         let period = matches!(self.schedule, Schedule::Every(_)).then(|| self.next_delay());
-        let result = self.watched.reregister_and(registry, token, interests, |way| match (way, period) {
-            (Mechanism::Descriptor(clock), Some(next)) => start(clock, next),
+        let result = self.source.reregister_and(registry, token, interests, |mechanism| match (mechanism, period) {
+            (Mechanism::Descriptor(clock), Some(next)) => program_fd(clock, next),
             _ => Ok(()),
         });
         if result.is_ok() && period.is_some() {
             self.period_start = Instant::now();
-            if let Mechanism::Descriptor(clock) = &self.watched.way {
-                registry.shared().timer_queue().changed(clock);
+            if let Mechanism::Descriptor(clock) = &self.source.mechanism {
+                registry.shared().timer_queue().reschedule(clock);
             }
         }
-        self.release(registry);
+        self.leave_queue(registry);
         result
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        let result = self.watched.deregister(registry);
-        self.release(registry);
+        let result = self.source.deregister(registry);
+        self.leave_queue(registry);
         result
     }
 }
 
 impl Timer {
-    /// Leaves the deadlines of the poll if the registration has ended, be it by an error.
-    fn release(&mut self, registry: &Registry) {
-        if self.poll_id.is_none() || self.watched.is_registered() {
+    /// Removes the timer from the queue of its poll if the registration has ended. A failed change can end the registration.
+    fn leave_queue(&mut self, registry: &Registry) {
+        if self.poll_id.is_none() || self.source.is_registered() {
             return;
         }
         self.poll_id = PollId::NONE;
-        if let Mechanism::Descriptor(clock) = &self.watched.way {
-            registry.shared().timer_queue().leave(clock);
+        if let Mechanism::Descriptor(clock) = &self.source.mechanism {
+            registry.shared().timer_queue().remove(clock);
         }
     }
 }

@@ -5,39 +5,43 @@ use std::path::Path;
 
 use crate::event::Event;
 use crate::interest::Interest;
-use crate::io_source::IoSource;
-use crate::registry::Registry;
-use crate::registry::Source;
+use crate::registry::{Registry, Source};
 use crate::source::file_changes::FileChanges;
-use crate::source::notification::{KqueueFilter, Mechanism, NotificationSource};
-use crate::sys;
-use crate::sys::selector::{FilterSpec, Selector};
-use crate::sys::syscall;
+use crate::source::notification::NotificationSource;
+use crate::sys::selector::FilterSpec;
+use crate::sys::syscall::invalid_input;
 use crate::sys::watch;
 use crate::sys::watch::Inotify;
 use crate::token::Token;
 
 /// The changes of an open file or directory as a source: written, extended, attributes, linked, renamed, deleted.
 ///
-/// Register it for [`READABLE`](Interest::READABLE), and ask it with the event what has changed. It is the open file that
-/// is watched, not its name: it can be renamed or deleted and is watched all the same, and what gets its name is another.
-/// Dropping it ends the watch. It lends the file by `Deref`, and gives it back with [`into_inner`](Watch::into_inner).
+/// Register the source for [`READABLE`](Interest::READABLE), and call [`changes`](Watch::changes) for each event. The source
+/// owns the file, gives access to it by `Deref`, and returns it by [`into_inner`](Watch::into_inner). Dropping the source ends
+/// the watch.
 ///
-/// What happened before it was registered is not told, so look at the file when it is registered. FileChanges that come together
-/// make one event, also for [`Interest::level`]. Ask for each event: what changes after one that was not asked for may make
-/// no other. After [`Interest::oneshot`] nothing comes until it is reregistered.
+/// **The open file is watched, not its path.** If the file is renamed or deleted, it is still watched; a new file at the old
+/// path is not. In a directory only the names are watched: a new name, a removed name, or a changed name.
 ///
-/// Nothing tells what is written through a mapping (mmap(2)), or by another machine of a network file system. Of what is in
-/// a directory only the names are watched: that there is one more or less, or another.
+/// **Events.** Changes before the registration are not reported, so read the file after the registration. Changes that arrive
+/// together have one event, also for [`Interest::level`]. A change after an event for which `changes` was not called may have no
+/// event of its own. After an event of [`Interest::oneshot`] no other event is reported until the source is reregistered.
+///
+/// **Not reported** are writes through a mapping (mmap(2)), and changes by another machine of a network file system.
+///
+/// Any thread may register the source and call its methods, if the type of the file allows that. A forked child cannot use an
+/// inherited source ([forks](crate#forks)).
 ///
 /// # Platform notes
 ///
-/// On kqueue it is a filter and no descriptor. On Linux it is an inotify of its own, of which a user may have 128
-/// (`fs.inotify.max_user_instances`); asking it is a read, and a look at the file with fstat(2) if that may have grown, or
-/// have other names. Elsewhere nothing tells of files.
+/// * kqueue: the source is a filter without a descriptor. A descriptor can be watched once with each `Poll`; a second
+///   registration fails with `AlreadyExists`.
+/// * Linux: the source is an inotify instance, of which a user may have 128 (`fs.inotify.max_user_instances`). `changes` calls
+///   read(2), and fstat(2) if the file may have grown or may have another number of links. A directory that is removed is not
+///   reported.
+/// * Other systems: `Unsupported`.
 ///
-/// On kqueue a descriptor can be watched once with each `Poll`; the second is `AlreadyExists`. The systems do not agree on
-/// what a change is: see [the table](crate::guide::portability#files). On Linux a directory that is removed says nothing.
+/// The systems differ in what they report as a change: see [the table](crate::guide::portability#files).
 ///
 /// # Examples
 ///
@@ -71,16 +75,16 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Watch<T> {
-    // Before the file: a filter ends before its descriptor is closed.
-    watched: NotificationSource<Inotify>,
+    // Dropped before `file`, because a filter is deregistered before its descriptor is closed.
+    source: NotificationSource<Inotify>,
     interest: FileChanges,
     file: T,
 }
 
 impl Watch<OwnedFd> {
-    /// Opens a file or a directory for nothing but to watch it.
+    /// Opens a file or a directory only to watch it.
     ///
-    /// It may not be possible to read it: the flags are `O_EVTONLY` on Apple and `O_PATH` on Linux.
+    /// The file may not be readable by the returned descriptor: the flags are `O_EVTONLY` on Apple and `O_PATH` on Linux.
     ///
     /// # Errors
     ///
@@ -91,66 +95,59 @@ impl Watch<OwnedFd> {
 }
 
 impl<T: AsFd> Watch<T> {
-    /// All changes of an open file or directory.
+    /// Creates a source for all changes of an open file or directory.
     ///
     /// # Errors
     ///
-    /// * `InvalidInput`: it is neither a file nor a directory.
-    /// * `PermissionDenied`: on Linux, the file may not be read.
+    /// * `InvalidInput`: `file` is neither a file nor a directory.
+    /// * `PermissionDenied`: on Linux, the program may not read the file.
     /// * `NotFound`: on Linux, `/proc` is not mounted.
-    /// * `Unsupported`: the system has no way to tell.
-    /// * The system's: too many descriptors, or too many inotifies (`EMFILE`), or too many watches (`ENOSPC`).
+    /// * `Unsupported`: the system does not report changes of files.
+    /// * Errors of the system: too many descriptors or inotify instances (`EMFILE`), or too many watches (`ENOSPC`).
     pub fn new(file: T) -> io::Result<Watch<T>> {
         Watch::with_changes(file, FileChanges::ALL)
     }
 
-    /// Some changes of an open file or directory.
+    /// Creates a source for some changes of an open file or directory.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if it is none, or one without a name; else as [`new`](Watch::new).
+    /// * `InvalidInput`: `changes` is empty, or contains a bit that has no name.
+    /// * The errors of [`new`](Watch::new).
     pub fn with_changes(file: T, changes: FileChanges) -> io::Result<Watch<T>> {
         if changes.is_empty() || !FileChanges::ALL.contains(changes) {
-            return Err(syscall::invalid_input("no such changes"));
+            return Err(invalid_input("no such changes"));
         }
         let fd = file.as_fd();
         let state = watch::watched_state(fd)?;
-        let way = if <sys::ActiveSelector as Selector>::HAS_FILTERS {
-            Mechanism::Filter(KqueueFilter::new(fd.as_raw_fd(), FilterSpec::Vnode(changes)))
-        } else {
-            Mechanism::Descriptor(IoSource::new(Inotify::of(fd, state, changes)?))
-        };
-        Ok(Watch { watched: NotificationSource::new(way), interest: changes, file })
+        let filter = FilterSpec::Vnode(changes);
+        let source = NotificationSource::new(filter, [fd.as_raw_fd()], || Inotify::of(fd, state, changes))?;
+        Ok(Watch { source, interest: changes, file })
     }
 
-    /// What has changed, of which `event` tells. Ask once for each event.
+    /// Returns the changes since the last event. `event` is an event of this source.
     ///
-    /// It may be nothing: an event that was asked before, or a change that was not asked for and looks alike.
+    /// Call this once for each event. The result may be empty: `changes` was already called for this event, or the kernel
+    /// reported a change that was not requested and that it cannot distinguish from one that was.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the event is another source's, as far as that can be told.
+    /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
     pub fn changes(&self, event: &Event) -> io::Result<FileChanges> {
-        self.watched.check(event)?;
-        match &self.watched.way {
-            Mechanism::Filter(source) => {
-                let notes = source.filter_payload(event).map_or(0, |(notes, _)| notes);
-                Ok(FileChanges::from_bits(notes) & self.interest)
-            }
-            Mechanism::Descriptor(inotify) => {
-                let happened = inotify.read_io(Inotify::read_events)?;
-                inotify.changes(happened, self.file.as_fd())
-            }
-        }
+        self.source.read(
+            event,
+            |filter| FileChanges::from_bits(filter.fflags) & self.interest,
+            |inotify| inotify.changes(inotify.read_io(Inotify::read_events)?, self.file.as_fd()),
+        )
     }
 
-    /// The file, which is watched no more.
+    /// Ends the watch, and returns the file.
     pub fn into_inner(self) -> T {
         self.file
     }
 }
 
-/// The file. Its offset, locks and the rest are the file's own business.
+/// Gives access to the file. Reading, seeking or locking the file does not change the watch.
 impl<T> Deref for Watch<T> {
     type Target = T;
 
@@ -159,7 +156,7 @@ impl<T> Deref for Watch<T> {
     }
 }
 
-/// That of the file.
+/// Borrows the descriptor of the file.
 impl<T: AsFd> AsFd for Watch<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
@@ -168,20 +165,18 @@ impl<T: AsFd> AsFd for Watch<T> {
 
 impl<T: AsFd> Source for Watch<T> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.watched.register(registry, token, interests)?;
-        let Mechanism::Descriptor(inotify) = &self.watched.way else { return Ok(()) };
-        let begun = inotify.discard_earlier_events(self.file.as_fd());
-        if begun.is_err() {
-            let _ = self.watched.deregister(registry);
-        }
-        begun
+        let file = self.file.as_fd();
+        self.source.register_and(registry, token, interests, |source| match source.descriptor() {
+            Some(inotify) => inotify.discard_earlier_events(file),
+            None => Ok(()),
+        })
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.watched.reregister(registry, token, interests)
+        self.source.reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.watched.deregister(registry)
+        self.source.deregister(registry)
     }
 }

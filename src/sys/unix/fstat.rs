@@ -27,15 +27,8 @@ impl FileId {
     }
 }
 
-/// What a watched file is compared by.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WatchedState {
-    pub(crate) size: i64,
-    pub(crate) links: u64,
-    pub(crate) is_directory: bool,
-}
-
-fn stat(fd: RawFd) -> io::Result<libc::stat> {
+/// fstat(2).
+pub(crate) fn stat(fd: RawFd) -> io::Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the kernel writes one `stat`, and there is room for it.
     cvt(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
@@ -44,7 +37,7 @@ fn stat(fd: RawFd) -> io::Result<libc::stat> {
 }
 
 #[allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
-fn kind(stat: &libc::stat) -> libc::mode_t {
+pub(crate) fn kind(stat: &libc::stat) -> libc::mode_t {
     stat.st_mode as libc::mode_t & libc::S_IFMT
 }
 
@@ -170,16 +163,6 @@ pub(crate) fn is_socket(fd: RawFd) -> bool {
 #[allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
 pub(crate) fn is_pipe(fd: RawFd) -> bool {
     stat(fd).is_ok_and(|stat| kind(&stat) == libc::S_IFIFO && pipe_device() == stat.st_dev as u64)
-}
-
-/// Of a file or a directory; `None` of anything else.
-#[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
-pub(crate) fn watched_state(fd: RawFd) -> io::Result<Option<WatchedState>> {
-    let stat = stat(fd)?;
-    let kind = kind(&stat);
-    let is_directory = kind == libc::S_IFDIR;
-    let state = WatchedState { size: stat.st_size as i64, links: stat.st_nlink as u64, is_directory };
-    Ok(Some(state).filter(|_| is_directory || kind == libc::S_IFREG))
 }
 
 /// How many bytes can be read (FIONREAD); `None` of what does not know.

@@ -12,7 +12,6 @@ pub(crate) mod pipe;
 pub(crate) mod poll;
 pub(crate) mod poll_bits;
 pub(crate) mod process;
-#[cfg_attr(not(has_sigaction), path = "signal/unsupported.rs")]
 pub(crate) mod signal;
 #[cfg(feature = "net")]
 pub(crate) mod socket;

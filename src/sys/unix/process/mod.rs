@@ -1,24 +1,36 @@
-//! The end of a process, where there is no kqueue: a pidfd, or SIGCHLD and a look at the child.
-#![allow(dead_code)] // A kqueue has a filter.
+//! The exit of a process as a descriptor: a pidfd, or SIGCHLD and waitid(2).
+//!
+//! The kqueue backend has a filter for processes, and uses [`check_exists`] only.
 
-#[cfg_attr(not(has_waitid), path = "unsupported.rs")]
+mod pidfd;
+#[cfg(has_waitid)]
 mod sigchld;
+#[cfg(not(has_waitid))]
+mod unsupported;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::interest::Interest;
+use crate::sys::unix::process::pidfd::pidfd_open;
+#[cfg(has_waitid)]
 use crate::sys::unix::process::sigchld::SigchldNotifier;
+#[cfg(not(has_waitid))]
+use crate::sys::unix::process::unsupported::SigchldNotifier;
+use crate::sys::unix::syscall::cvt;
 
-/// Whether there is, or has not been waited for, a process with this number.
+/// Fails with `NotFound` if there is no process with this identifier, and with `InvalidInput` if there can be none.
+///
+/// A process that has exited exists until its parent has waited for it.
 pub(crate) fn check_exists(pid: libc::pid_t) -> io::Result<()> {
-    // 0 and negative numbers are groups of processes.
+    // For kill(2), zero and negative numbers are groups of processes.
     if pid <= 0 {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // SAFETY: no pointers; no signal is sent.
-    match crate::sys::unix::syscall::cvt(unsafe { libc::kill(pid, 0) }) {
+    match cvt(unsafe { libc::kill(pid, 0) }) {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(no_such_process()),
-        // It is there and another user's.
+        // Another error means that the process belongs to another user.
         _ => Ok(()),
     }
 }
@@ -27,39 +39,53 @@ fn no_such_process() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no such process")
 }
 
-/// Readable when a process has exited.
+/// A descriptor that is readable when a process has exited.
 #[derive(Debug)]
 pub(crate) enum ExitNotifier {
-    /// And of nothing else.
     Pidfd(OwnedFd),
-    /// And perhaps of something else.
+    /// Also readable when another child of this process has exited.
     Sigchld(SigchldNotifier),
 }
 
 impl ExitNotifier {
     pub(crate) fn of(pid: libc::pid_t) -> io::Result<ExitNotifier> {
-        match pidfd_open(pid)? {
-            Some(pidfd) => Ok(ExitNotifier::Pidfd(pidfd)),
-            None => SigchldNotifier::of(pid).map(ExitNotifier::Sigchld),
+        match pidfd_open(pid) {
+            Ok(Some(pidfd)) => Ok(ExitNotifier::Pidfd(pidfd)),
+            Ok(None) => SigchldNotifier::of(pid).map(ExitNotifier::Sigchld),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(no_such_process()),
+            Err(error) => Err(error),
         }
     }
 
-    /// Whether an event says it all.
-    pub(crate) fn is_certain(&self) -> bool {
+    /// Returns `true` if the descriptor is readable for no other reason than the exit of the process.
+    pub(crate) fn reports_only_exit(&self) -> bool {
         matches!(self, ExitNotifier::Pidfd(_))
     }
 
-    /// It has been registered: what is true already is to be told.
-    pub(crate) fn begin(&self) {
-        if let ExitNotifier::Sigchld(child) = self {
-            child.begin();
+    /// Returns `interest` with the trigger mode that reports the exit once.
+    ///
+    /// A pidfd stays readable after the exit, so it is registered one-shot. SIGCHLD also arrives for other children; an event
+    /// for another child must not disarm the registration, so it is level-triggered. The end of its own child is reported once
+    /// in any mode.
+    pub(crate) fn with_trigger_mode(&self, interest: Interest) -> Interest {
+        match self {
+            ExitNotifier::Pidfd(_) => interest.oneshot(),
+            ExitNotifier::Sigchld(_) => interest.level(),
         }
     }
 
-    pub(crate) fn is_over(&self) -> io::Result<bool> {
+    /// Makes the descriptor readable if the process has exited already. Called after each registration.
+    pub(crate) fn notify_if_exited(&self) {
+        if let ExitNotifier::Sigchld(child) = self {
+            child.notify_if_exited();
+        }
+    }
+
+    /// Returns `true` if the process has exited. If not, the descriptor becomes unreadable until the next SIGCHLD.
+    pub(crate) fn has_exited(&self) -> io::Result<bool> {
         match self {
             ExitNotifier::Pidfd(_) => Ok(true),
-            ExitNotifier::Sigchld(child) => child.take(),
+            ExitNotifier::Sigchld(child) => child.clear_and_check(),
         }
     }
 }
@@ -70,28 +96,5 @@ impl AsFd for ExitNotifier {
             ExitNotifier::Pidfd(pidfd) => pidfd.as_fd(),
             ExitNotifier::Sigchld(child) => child.as_fd(),
         }
-    }
-}
-
-/// pidfd_open(2), close-on-exec; `None` where there is none: before Linux 5.3, or in a sandbox that is older than the call.
-fn pidfd_open(pid: libc::pid_t) -> io::Result<Option<OwnedFd>> {
-    #[cfg(has_pidfd)]
-    {
-        // SAFETY: no pointers.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        match crate::sys::unix::syscall::cvt(fd as libc::c_int) {
-            // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-            Ok(fd) => Ok(Some(unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) })),
-            Err(error) if crate::sys::unix::syscall::is_refused(&error) => Ok(None),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ESRCH) => Err(no_such_process()),
-                _ => Err(error),
-            },
-        }
-    }
-    #[cfg(not(has_pidfd))]
-    {
-        let _ = pid;
-        Ok(None)
     }
 }

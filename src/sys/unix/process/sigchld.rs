@@ -1,80 +1,78 @@
-//! The end of a child where the system has nothing better: SIGCHLD says that some child has changed, waitid(2) whether it
-//! was this one and whether it has exited, and leaves it for its parent to reap.
+//! The exit of a child as a descriptor, on a system without kqueue and pidfd.
+//!
+//! SIGCHLD reports that some child has changed its state. waitid(2) with `WNOWAIT` then returns whether this child has exited,
+//! and leaves the child for its parent to reap.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::{io, mem};
 
-use crate::sys::unix::signal::{CoalescingNotifier, SignalCounts};
+use crate::sys::error;
+use crate::sys::unix::signal::{CoalescingNotifier, SignalSubscription};
 use crate::sys::unix::syscall::cvt;
 
-/// Readable when a child of this process may have exited.
+/// A descriptor that is readable when a child of this process may have exited.
 #[derive(Debug)]
 pub(crate) struct SigchldNotifier {
     pid: libc::pid_t,
-    bell: Arc<CoalescingNotifier>,
-    counts: Arc<SignalCounts>,
+    subscription: SignalSubscription,
+    notifier: Arc<CoalescingNotifier>,
 }
 
 impl SigchldNotifier {
+    /// Fails with `Unsupported` for a process that is no child: the kernel sends SIGCHLD to the parent only.
     pub(crate) fn of(pid: libc::pid_t) -> io::Result<SigchldNotifier> {
-        // Others' children do not send us a signal.
-        match has_exited(pid) {
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Err(crate::sys::error::unsupported()),
+        match is_zombie(pid) {
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Err(error::unsupported()),
             result => result?,
         };
-        let bell = CoalescingNotifier::new()?;
-        let counts = SignalCounts::new(&[libc::SIGCHLD], Some(Arc::clone(&bell)))?;
-        counts.subscribe_all()?;
-        Ok(SigchldNotifier { pid, bell, counts })
+        let notifier = CoalescingNotifier::new()?;
+        let subscription = SignalSubscription::new(&[libc::SIGCHLD], Some(Arc::clone(&notifier)))?;
+        subscription.subscribe_all()?;
+        Ok(SigchldNotifier { pid, subscription, notifier })
     }
 
-    pub(crate) fn begin(&self) {
-        if self.is_over().unwrap_or(true) {
-            self.bell.notify();
+    /// Makes the descriptor readable if the child has exited, or if waitid(2) fails.
+    pub(crate) fn notify_if_exited(&self) {
+        if self.has_exited().unwrap_or(true) {
+            self.notifier.notify();
         }
     }
 
-    /// Whether it has exited. If not, what exits from now on makes it readable.
-    pub(crate) fn take(&self) -> io::Result<bool> {
-        self.bell.clear();
-        let is_over = self.is_over()?;
-        if is_over {
-            self.counts.unsubscribe_all();
-            // What came between the two looks.
-            self.bell.clear();
+    /// Returns `true` if the child has exited. If not, the next SIGCHLD makes the descriptor readable.
+    pub(crate) fn clear_and_check(&self) -> io::Result<bool> {
+        self.notifier.clear();
+        let has_exited = self.has_exited()?;
+        if has_exited {
+            self.subscription.unsubscribe_all();
+            // A SIGCHLD between the check and the end of the subscription may have made the descriptor readable.
+            self.notifier.clear();
         }
-        Ok(is_over)
+        Ok(has_exited)
     }
 
-    fn is_over(&self) -> io::Result<bool> {
-        match has_exited(self.pid) {
-            // It was one, and was reaped.
+    fn has_exited(&self) -> io::Result<bool> {
+        match is_zombie(self.pid) {
+            // The process was a child when this notifier was made, so it was reaped since.
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(true),
             result => result,
         }
     }
 }
 
-impl Drop for SigchldNotifier {
-    fn drop(&mut self) {
-        self.counts.unsubscribe_all();
-    }
-}
-
 impl AsFd for SigchldNotifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.notifier.as_fd()
     }
 }
 
-/// Whether a child has exited and was not reaped.
-fn has_exited(pid: libc::pid_t) -> io::Result<bool> {
+/// Returns `true` if a child has exited and was not reaped.
+fn is_zombie(pid: libc::pid_t) -> io::Result<bool> {
     // SAFETY: integers and addresses. Zeroes are a value of each.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: the kernel writes one `siginfo_t`, and there is room for it.
     cvt(unsafe { libc::waitid(libc::P_PID, pid as _, &mut info, options) })?;
-    // Else it is left as it was.
+    // For a child that runs, the kernel leaves the zeroes.
     Ok(info.si_signo == libc::SIGCHLD)
 }

@@ -1,15 +1,17 @@
-//! A system without signals.
+//! The types of a system without signals. No value of them exists.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+
+use crate::sys::error;
 
 #[derive(Debug)]
 pub(crate) enum CoalescingNotifier {}
 
 impl CoalescingNotifier {
     pub(crate) fn new() -> io::Result<Arc<CoalescingNotifier>> {
-        Err(crate::sys::error::unsupported())
+        Err(error::unsupported())
     }
 }
 
@@ -20,11 +22,11 @@ impl AsFd for CoalescingNotifier {
 }
 
 #[derive(Debug)]
-pub(crate) enum SignalCounts {}
+pub(crate) enum SignalSubscription {}
 
-impl SignalCounts {
-    pub(crate) fn new(_: &[i32], _: Option<Arc<CoalescingNotifier>>) -> io::Result<Arc<SignalCounts>> {
-        Err(crate::sys::error::unsupported())
+impl SignalSubscription {
+    pub(crate) fn new(_: &[i32], _: Option<Arc<CoalescingNotifier>>) -> io::Result<SignalSubscription> {
+        Err(error::unsupported())
     }
 
     pub(crate) fn subscribe_all(&self) -> io::Result<()> {
@@ -35,7 +37,7 @@ impl SignalCounts {
         match *self {}
     }
 
-    pub(crate) fn take(&self) -> impl Iterator<Item = (i32, usize)> + '_ {
+    pub(crate) fn take_counts(&self) -> impl Iterator<Item = (i32, usize)> + '_ {
         std::iter::empty()
     }
 }

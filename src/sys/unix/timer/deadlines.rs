@@ -1,11 +1,10 @@
-//! A timer where the system has none to wait for: the wait keeps the time.
+//! A timer on a system without a timer that can be waited for: the wait keeps the time.
 //!
-//! Each is a descriptor that can be waited for, and the waiter makes it readable: it never waits beyond the next deadline,
-//! and before it waits it signals those that have passed. So modes, batches and the rest are what they are for any
-//! descriptor. A timer that is set for an earlier time while the waiter waits signals at once, which makes an event
-//! without an expiration, and the waiter looks again.
+//! Each timer has a wake-up descriptor. Before a wait, the timers that have expired are notified, and the wait is limited to the
+//! next deadline. So trigger modes and batches work as for any descriptor. If a timer is set to an earlier time during a wait,
+//! its descriptor is notified at once. That produces an event without an expiration, and the next wait gets the new limit.
 //!
-//! The waiter looks at all of them each time, as poll(2) does at all descriptors.
+//! Each wait checks all timers, as poll(2) checks all descriptors.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,89 +15,90 @@ use std::time::{Duration, Instant};
 use crate::sys::unix::syscall::lock;
 use crate::sys::unix::wake_fd::WakeFd;
 
-/// Readable when the time is up, until that is taken.
+/// A descriptor that is readable from an expiration until [`take_expirations`](TimerFd::take_expirations).
 #[derive(Debug)]
 pub(crate) struct TimerFd {
-    notify: WakeFd,
-    time: Mutex<Time>,
+    wake_fd: WakeFd,
+    state: Mutex<TimerState>,
 }
 
 #[derive(Debug, Default)]
-struct Time {
+struct TimerState {
     next: Option<Instant>,
     period: Option<Duration>,
-    /// How often it was up and nobody took it.
+    /// The number of expirations that were not taken.
     expired: u64,
 }
 
-impl Time {
-    /// Counts what has passed by now. True if it is the first that nobody has taken.
-    fn pass(&mut self, now: Instant) -> bool {
+impl TimerState {
+    /// Counts the expirations until `now`. Returns `true` if there was none before that was not taken.
+    fn count_expirations(&mut self, now: Instant) -> bool {
         let Some(next) = self.next.filter(|next| *next <= now) else {
             return false;
         };
         let is_first = self.expired == 0;
-        let times = match self.period {
+        let count = match self.period {
             None => 1,
             Some(period) => 1 + ((now - next).as_nanos() / period.as_nanos()) as u64,
         };
         self.next = self.period.and_then(|period| {
-            let passed = period.as_nanos() * u128::from(times);
+            let passed = period.as_nanos() * u128::from(count);
             next.checked_add(Duration::new((passed / 1_000_000_000) as u64, (passed % 1_000_000_000) as u32))
         });
-        self.expired += times;
+        self.expired += count;
         is_first
     }
 }
 
 impl TimerFd {
     pub(crate) fn new() -> io::Result<TimerFd> {
-        Ok(TimerFd { notify: WakeFd::new()?, time: Mutex::default() })
+        Ok(TimerFd { wake_fd: WakeFd::new()?, state: Mutex::default() })
     }
 
-    /// Sets it, or with `None` stops it, and forgets what was not taken.
+    /// Sets the timer, or disarms it if `wait` is `None`. Expirations that were not taken are discarded.
     pub(crate) fn set(&self, wait: Option<Duration>, period: Option<Duration>) -> io::Result<()> {
-        let mut time = lock(&self.time);
+        let mut state = lock(&self.state);
         let next = wait.and_then(|wait| Instant::now().checked_add(wait));
-        *time = Time { next, period, expired: 0 };
-        self.notify.drain();
+        *state = TimerState { next, period, expired: 0 };
+        self.wake_fd.drain();
         Ok(())
     }
 
-    /// How often the time was up since this was asked, or it was set.
-    pub(crate) fn take(&self) -> io::Result<u64> {
-        let mut time = lock(&self.time);
-        time.pass(Instant::now());
-        self.notify.drain();
-        match std::mem::take(&mut time.expired) {
+    /// Returns the number of expirations since the last call, or since the timer was set. `WouldBlock` if there is none.
+    pub(crate) fn take_expirations(&self) -> io::Result<u64> {
+        let mut state = lock(&self.state);
+        state.count_expirations(Instant::now());
+        self.wake_fd.drain();
+        match std::mem::take(&mut state.expired) {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             expired => Ok(expired),
         }
     }
 
-    /// Signals if the time is up. When to look again: not before what is up has been taken.
-    fn look(&self, now: Instant) -> Option<Instant> {
-        let mut time = lock(&self.time);
-        if time.pass(now) {
-            // It fails only if somebody else has closed the descriptor.
-            let _ = self.notify.notify();
+    /// Makes the descriptor readable if the timer has expired. Returns the next deadline, and `None` while an expiration was not
+    /// taken.
+    fn notify_if_expired(&self, now: Instant) -> Option<Instant> {
+        let mut state = lock(&self.state);
+        if state.count_expirations(now) {
+            // Fails only if the program has closed the descriptor.
+            let _ = self.wake_fd.notify();
         }
-        time.next.filter(|_| time.expired == 0)
+        state.next.filter(|_| state.expired == 0)
     }
 }
 
 impl AsFd for TimerFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.notify.as_fd()
+        self.wake_fd.as_fd()
     }
 }
 
 /// The timers of one poll.
 #[derive(Debug, Default)]
 pub(crate) struct TimerQueue {
-    /// Whether there ever was one. All that a poll without them looks at.
-    any: AtomicBool,
-    waiting: AtomicBool,
+    /// `true` since the first timer. A poll without timers reads nothing else.
+    ever_used: AtomicBool,
+    is_waiting: AtomicBool,
     table: Mutex<Table>,
 }
 
@@ -108,14 +108,14 @@ struct Table {
 }
 
 impl TimerQueue {
-    /// Whether waits have to be limited to the next deadline.
+    /// Waits are limited to the next deadline.
     pub(crate) const LIMIT_WAITS: bool = true;
 
-    /// A wait begins, for `step` at most. Signals what is up; how long to wait.
+    /// Begins a wait of at most `step`: notifies the expired timers, and returns the limit of the wait.
     pub(crate) fn begin_wait(&self, step: Option<Duration>) -> Option<Duration> {
-        // Before the look for timers: the first one may be set during the wait, by another thread.
-        self.waiting.store(true, Ordering::SeqCst);
-        if !self.any.load(Ordering::SeqCst) {
+        // Stored before `ever_used` is read, because another thread may set the first timer during the wait.
+        self.is_waiting.store(true, Ordering::SeqCst);
+        if !self.ever_used.load(Ordering::SeqCst) {
             return step;
         }
         let mut table = lock(&self.table);
@@ -124,33 +124,33 @@ impl TimerQueue {
         table.clocks.retain(|clock| match clock.upgrade() {
             None => false,
             Some(clock) => {
-                next = clock.look(now).into_iter().chain(next).min();
+                next = clock.notify_if_expired(now).into_iter().chain(next).min();
                 true
             }
         });
         step.into_iter().chain(next.map(|next| next - now)).min()
     }
 
-    /// The wait is over.
+    /// Ends a wait.
     pub(crate) fn end_wait(&self) {
-        self.waiting.store(false, Ordering::SeqCst);
+        self.is_waiting.store(false, Ordering::SeqCst);
     }
 
-    pub(crate) fn enter(&self, clock: &Arc<TimerFd>) {
-        self.any.store(true, Ordering::SeqCst);
+    pub(crate) fn insert(&self, clock: &Arc<TimerFd>) {
+        self.ever_used.store(true, Ordering::SeqCst);
         lock(&self.table).clocks.push(Arc::downgrade(clock));
-        self.changed(clock);
+        self.reschedule(clock);
     }
 
-    pub(crate) fn leave(&self, clock: &Arc<TimerFd>) {
+    pub(crate) fn remove(&self, clock: &Arc<TimerFd>) {
         lock(&self.table).clocks.retain(|other| other.as_ptr() != Arc::as_ptr(clock));
     }
 
-    /// The waiter has to look at it.
-    pub(crate) fn changed(&self, clock: &TimerFd) {
-        if self.waiting.load(Ordering::SeqCst) && lock(&clock.time).next.is_some() {
-            // As above.
-            let _ = clock.notify.notify();
+    /// Ends a blocked wait, so that the next wait gets a new limit. Called after a timer was set.
+    pub(crate) fn reschedule(&self, clock: &TimerFd) {
+        if self.is_waiting.load(Ordering::SeqCst) && lock(&clock.state).next.is_some() {
+            // Fails only if the program has closed the descriptor.
+            let _ = clock.wake_fd.notify();
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Timers: which of the system's ways a [`Timer`](crate::Timer) uses.
+//! The mechanism of a [`Timer`](crate::Timer).
 //!
-//! A kqueue has a filter for each. Where there is timerfd each is a descriptor. Elsewhere it is a descriptor that the
-//! wait itself makes readable when the time is up.
+//! The kqueue backend has a filter for each timer. On a system with timerfd, each timer is such a descriptor. On other systems,
+//! each timer is a descriptor that the wait itself makes readable when the time has passed.
 
 #[cfg_attr(has_timerfd, path = "timerfd.rs")]
 #[cfg_attr(not(has_timerfd), path = "deadlines.rs")]
@@ -11,7 +11,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-#[allow(dead_code)] // Only a kqueue asks.
+#[allow(dead_code)] // Unused without the kqueue backend.
 mod units {
     use super::Duration;
 
@@ -20,29 +20,31 @@ mod units {
     pub(crate) const MILLISECOND: u64 = 1_000_000;
     pub(crate) const SECOND: u64 = 1_000_000_000;
 
-    /// What the units are called, and how many nanoseconds each is; the finest first.
+    /// The notes that name the units, with the nanoseconds of each unit; the finest first.
     pub(crate) type Units = &'static [(u32, u64)];
 
-    /// A time of at most [`MAX_TIMEOUT`](super::MAX_TIMEOUT) in the finest unit that holds it, rounded up; at least one, for zero is an error on NetBSD, and a timer that
-    /// is off elsewhere.
-    pub(crate) fn in_units(time: Duration, units: Units, most: i64) -> (u32, i64) {
+    /// Returns a duration in the finest unit in which it is at most `max`, rounded up. Longer durations than
+    /// [`MAX_TIMEOUT`](super::MAX_TIMEOUT) are shortened to it.
+    ///
+    /// The result is at least one: zero is an error on NetBSD, and a disarmed timer on other systems.
+    pub(crate) fn in_units(time: Duration, units: Units, max: i64) -> (u32, i64) {
         let time = time.min(super::MAX_TIMEOUT);
         let count = |unit: u64| ((time.as_nanos() + u128::from(unit) - 1) / u128::from(unit)).max(1);
-        let fits = |(_, unit): &&(u32, u64)| count(*unit) <= most as u128;
+        let fits = |(_, unit): &&(u32, u64)| count(*unit) <= max as u128;
         let (name, unit) = units.iter().find(fits).or(units.last()).copied().unwrap_or((0, MILLISECOND));
-        (name, count(unit).min(most as u128) as i64)
+        (name, count(unit).min(max as u128) as i64)
     }
 }
-#[allow(unused_imports)] // As above.
+#[allow(unused_imports)] // Unused without the kqueue backend.
 pub(crate) use units::*;
 
-/// The time from which on a timer is never armed, 34 years: FreeBSD adds the uptime to the time of a timer without a check,
-/// so that one of 2^31 s less the uptime fires at once (kern_event.c: `filt_timerexpire` and `timer2sbintime`).
+/// The duration from which on a timer is never armed: 34 years. FreeBSD adds the uptime to the duration without a check, so that
+/// a timer of 2^31 s less the uptime fires at once (kern_event.c: `filt_timerexpire` and `timer2sbintime`).
 pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(1 << 30);
 
 pub(crate) use crate::sys::unix::timer::clock::{TimerFd, TimerQueue};
 
-/// An ident for a timer that is a filter; each queue has a name space of them. None is negative.
+/// Returns an ident for a timer that is a filter. Each queue has its own idents of timers, and no ident is negative.
 pub(crate) fn allocate_ident() -> RawFd {
     static NEXT: AtomicI32 = AtomicI32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed) & i32::MAX
@@ -57,7 +59,7 @@ mod tests {
     const MILLISECONDS: Units = &[(0, MILLISECOND)];
 
     #[test]
-    fn a_time_in_the_finest_unit_that_holds_it() {
+    fn durations_use_the_finest_unit_that_holds_them() {
         let (wide, narrow) = (i64::MAX, i64::from(i32::MAX));
         let seconds = Duration::from_secs;
         #[rustfmt::skip]
@@ -69,7 +71,7 @@ mod tests {
             (Duration::from_micros(1500),     MILLISECONDS, wide,   (0, 2)),
             (Duration::from_micros(1500),     APPLE,        wide,   (4, 1_500_000)),
             (Duration::from_micros(1_000_500), FREEBSD,     wide,   (8, 1_000_500_000)),
-            // `data` has 32 bits where pointers do, in Apple's and libkqueue's record.
+            // `data` has 32 bits on 32-bit systems, in the record of Apple and of libkqueue.
             (seconds(2),                      APPLE,        narrow, (4, 2_000_000_000)),
             (seconds(3),                      APPLE,        narrow, (2, 3_000_000)),
             (Duration::new(3, 1),             APPLE,        narrow, (2, 3_000_001)),

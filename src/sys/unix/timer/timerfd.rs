@@ -1,4 +1,4 @@
-//! A timer that is a descriptor: timerfd_create(2).
+//! A timer as a descriptor: timerfd_create(2).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::sys::unix::syscall::{cvt, timespec, unless_refused};
 
-/// Readable when the time is up, until that is taken.
+/// A descriptor that is readable from an expiration until [`take_expirations`](TimerFd::take_expirations).
 #[derive(Debug)]
 pub(crate) struct TimerFd(File);
 
@@ -17,21 +17,21 @@ impl TimerFd {
         let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
         // SAFETY: no pointers.
         let fd = cvt(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) }).map_err(unless_refused)?;
-        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+        // SAFETY: the kernel has just made this descriptor, and it has no other owner.
         Ok(TimerFd(unsafe { File::from_raw_fd(fd) }))
     }
 
-    /// Sets it, or with `None` stops it, and forgets what was not taken.
+    /// Sets the timer, or disarms it if `wait` is `None`. Expirations that were not taken are discarded.
     pub(crate) fn set(&self, wait: Option<Duration>, period: Option<Duration>) -> io::Result<()> {
-        // A zero stops it.
+        // Zero disarms a timerfd.
         let first = wait.map_or(Duration::ZERO, |wait| wait.max(Duration::from_nanos(1)));
         let time = libc::itimerspec { it_interval: timespec(period.unwrap_or_default()), it_value: timespec(first) };
-        // SAFETY: the kernel reads one `itimerspec`, and is asked to write none.
+        // SAFETY: the kernel reads one `itimerspec`, and writes none through a null pointer.
         cvt(unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &time, std::ptr::null_mut()) }).map(drop)
     }
 
-    /// How often the time was up since this was asked, or it was set.
-    pub(crate) fn take(&self) -> io::Result<u64> {
+    /// Returns the number of expirations since the last call, or since the timer was set. `WouldBlock` if there is none.
+    pub(crate) fn take_expirations(&self) -> io::Result<u64> {
         let mut count = [0; 8];
         (&self.0).read_exact(&mut count)?;
         Ok(u64::from_ne_bytes(count))
@@ -44,12 +44,12 @@ impl AsFd for TimerFd {
     }
 }
 
-/// What a wait has to do for its timers: nothing.
+/// The timers of one poll. A wait has nothing to do for a timerfd.
 #[derive(Debug, Default)]
 pub(crate) struct TimerQueue {}
 
 impl TimerQueue {
-    /// Whether waits have to be limited to the next deadline.
+    /// Waits are not limited to the next deadline.
     pub(crate) const LIMIT_WAITS: bool = false;
 
     pub(crate) fn begin_wait(&self, step: Option<Duration>) -> Option<Duration> {
@@ -58,9 +58,9 @@ impl TimerQueue {
 
     pub(crate) fn end_wait(&self) {}
 
-    pub(crate) fn enter(&self, _: &Arc<TimerFd>) {}
+    pub(crate) fn insert(&self, _: &Arc<TimerFd>) {}
 
-    pub(crate) fn leave(&self, _: &Arc<TimerFd>) {}
+    pub(crate) fn remove(&self, _: &Arc<TimerFd>) {}
 
-    pub(crate) fn changed(&self, _: &TimerFd) {}
+    pub(crate) fn reschedule(&self, _: &TimerFd) {}
 }

@@ -1,9 +1,12 @@
-//! A watch that is a descriptor: inotify(7), one queue for each.
+//! File changes as a descriptor: inotify(7), with one inotify instance for each watch.
 //!
-//! The open file is watched, whatever names it has or loses: `/proc/self/fd/N` leads to it. Of a directory inotify tells
-//! too what happens to the files in it, which kqueue does not: those events have a name, and are left out here. What it does
-//! not tell, that a file grew, has another link or none, fstat(2) does, where a change can mean it and was asked for.
-#![allow(dead_code)] // A kqueue has a filter.
+//! The path `/proc/self/fd/N` leads to the open file, so the file is watched whatever names it has or loses.
+//!
+//! inotify differs from kqueue in two ways, and this file removes both differences:
+//!
+//! * For a directory, inotify also reports changes of the files in it. Those events have a name, and are dropped.
+//! * inotify does not report that a file has grown, or has one link more or less. After an event that can mean such a change,
+//!   and only if the change was requested, fstat(2) is called and compared with the last state.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -13,7 +16,7 @@ use std::sync::Mutex;
 
 use crate::source::file_changes::FileChanges;
 use crate::sys::unix::syscall::{cvt, lock, unless_refused};
-use crate::sys::unix::watch::{watched_state, WatchedState};
+use crate::sys::unix::watch::state::{watched_state, WatchedState};
 
 /// An entry of a directory was made, removed or renamed.
 const ENTRY_EVENTS: u32 = libc::IN_CREATE | libc::IN_DELETE | libc::IN_MOVED_FROM | libc::IN_MOVED_TO;
@@ -22,10 +25,10 @@ const ENTRY_EVENTS: u32 = libc::IN_CREATE | libc::IN_DELETE | libc::IN_MOVED_FRO
 const HEADER: usize = std::mem::size_of::<libc::inotify_event>();
 /// The longest event: its name has at most `NAME_MAX` bytes and a zero.
 const MAX_EVENT_SIZE: usize = HEADER + 256;
-/// For one read; 14 of the longest, or 256 without names.
+/// The size of the buffer for one read: 15 of the longest events, or 256 without names.
 const BUFFER_SIZE: usize = 4096;
 
-/// Readable when something has happened to a file, until that is taken.
+/// A descriptor that is readable from a change of a file until [`read_events`](Inotify::read_events).
 #[derive(Debug)]
 pub(crate) struct Inotify {
     queue: File,
@@ -35,10 +38,11 @@ pub(crate) struct Inotify {
 }
 
 impl Inotify {
+    /// Fails with `PermissionDenied` for a file that may not be read, and with `NotFound` if `/proc` is not mounted.
     pub(crate) fn of(file: BorrowedFd<'_>, state: WatchedState, interest: FileChanges) -> io::Result<Inotify> {
         // SAFETY: no pointers.
         let fd = cvt(unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) }).map_err(unless_refused)?;
-        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+        // SAFETY: the kernel has just made this descriptor, and it has no other owner.
         let queue = unsafe { File::from_raw_fd(fd) };
         let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         let bits = inotify_mask(interest, state.is_directory);
@@ -47,14 +51,14 @@ impl Inotify {
         Ok(Inotify { queue, interest, last_state: Mutex::new(state) })
     }
 
-    /// Discards what happened before the registration.
+    /// Discards the changes before the registration.
     pub(crate) fn discard_earlier_events(&self, file: BorrowedFd<'_>) -> io::Result<()> {
         self.read_events()?;
         *lock(&self.last_state) = watched_state(file)?;
         Ok(())
     }
 
-    /// Reads the pending events, and returns their bits. One read(2), or more if the events do not fit into the buffer.
+    /// Reads the pending events, and returns their bits. Takes one read(2), or more if the events do not fit into the buffer.
     pub(crate) fn read_events(&self) -> io::Result<u32> {
         let mut buffer = [0; BUFFER_SIZE];
         let mut happened = 0;
@@ -64,7 +68,7 @@ impl Inotify {
                 result => result?,
             };
             happened |= combined_mask(&buffer[..n]);
-            // The kernel fills the buffer as far as whole events fit. If any would have fitted there was none.
+            // The kernel fills the buffer as far as whole events fit. Room for the longest event means that no event is left.
             if n + MAX_EVENT_SIZE <= BUFFER_SIZE {
                 return Ok(happened);
             }
@@ -79,7 +83,7 @@ impl Inotify {
         if has_overflowed || happened & masks_needing_fstat(self.interest) != 0 {
             *state = watched_state(file)?;
         }
-        // Events were lost, and it is not known which.
+        // Lost events may have been any of the requested changes.
         let changes = if has_overflowed { self.interest } else { to_changes(happened, before, *state) };
         Ok(changes & self.interest)
     }
@@ -91,7 +95,8 @@ impl AsFd for Inotify {
     }
 }
 
-/// What inotify is asked for. Of a directory not what is written, which would be told of each file in it.
+/// Returns the inotify bits for these changes. For a directory, `IN_MODIFY` is left out, because inotify would
+/// report each file in it.
 fn inotify_mask(changes: FileChanges, is_directory: bool) -> u32 {
     #[rustfmt::skip]
     let table = [
@@ -101,10 +106,10 @@ fn inotify_mask(changes: FileChanges, is_directory: bool) -> u32 {
         (FileChanges::ATTRIBUTES, libc::IN_ATTRIB,    libc::IN_ATTRIB),
         (FileChanges::LINKED,     libc::IN_ATTRIB,    ENTRY_EVENTS),
         (FileChanges::RENAMED,    libc::IN_MOVE_SELF, libc::IN_MOVE_SELF),
-        // The number of its names is an attribute, and becomes 0.
+        // The number of links is an attribute, and becomes 0.
         (FileChanges::DELETED,    libc::IN_ATTRIB,    libc::IN_ATTRIB),
     ];
-    // That the file is no more never comes, for it is open; but inotify takes no empty set.
+    // IN_DELETE_SELF never arrives while the file is open. inotify rejects an empty set.
     let mut bits = libc::IN_DELETE_SELF;
     for (_, file, directory) in table.into_iter().filter(|(change, ..)| changes.contains(*change)) {
         bits |= if is_directory { directory } else { file };
@@ -112,7 +117,7 @@ fn inotify_mask(changes: FileChanges, is_directory: bool) -> u32 {
     bits
 }
 
-/// The bits of these events, without those of a directory's files.
+/// Returns the bits of these events, without those of the files in a directory.
 fn combined_mask(mut events: &[u8]) -> u32 {
     let number = |bytes: &[u8], n: usize| u32::from_ne_bytes([bytes[n], bytes[n + 1], bytes[n + 2], bytes[n + 3]]);
     let mut happened = 0;
@@ -126,22 +131,23 @@ fn combined_mask(mut events: &[u8]) -> u32 {
     happened
 }
 
-/// The bits after which the size or the number of links may be another, and matters.
-fn masks_needing_fstat(asked: FileChanges) -> u32 {
+/// Returns the bits after which a requested change of the size or of the number of links is possible.
+fn masks_needing_fstat(interest: FileChanges) -> u32 {
     let mut bits = 0;
-    if asked.contains(FileChanges::EXTENDED) {
+    if interest.contains(FileChanges::EXTENDED) {
         bits |= libc::IN_MODIFY;
     }
-    if asked.intersects(FileChanges::LINKED | FileChanges::DELETED) {
+    if interest.intersects(FileChanges::LINKED | FileChanges::DELETED) {
         bits |= libc::IN_ATTRIB;
     }
-    if asked.contains(FileChanges::LINKED) {
-        // A directory is a link to the one it is in.
+    if interest.contains(FileChanges::LINKED) {
+        // A subdirectory is a link to its parent directory.
         bits |= libc::IN_ISDIR;
     }
     bits
 }
 
+/// Returns the changes that these bits and the two states stand for.
 fn to_changes(happened: u32, before: WatchedState, now: WatchedState) -> FileChanges {
     #[rustfmt::skip]
     let table = [
@@ -153,7 +159,7 @@ fn to_changes(happened: u32, before: WatchedState, now: WatchedState) -> FileCha
         (now.links == 0 && before.links > 0,            FileChanges::DELETED),
         (happened & libc::IN_UNMOUNT != 0,              FileChanges::DELETED),
     ];
-    table.into_iter().filter(|(is_so, _)| *is_so).fold(FileChanges::empty(), |all, (_, change)| all | change)
+    table.into_iter().filter(|(holds, _)| *holds).fold(FileChanges::empty(), |all, (_, change)| all | change)
 }
 
 #[cfg(test)]
@@ -161,7 +167,7 @@ mod tests {
     use super::*;
 
     fn event(mask: u32, name: &str) -> Vec<u8> {
-        // Names are padded with zeroes to whole headers.
+        // The kernel pads names with zeroes to a multiple of the header size.
         let len = if name.is_empty() { 0 } else { (name.len() / HEADER + 1) * HEADER };
         let mut bytes: Vec<u8> = [1, mask, 0, len as u32].into_iter().flat_map(u32::to_ne_bytes).collect();
         bytes.extend(name.bytes());
@@ -170,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn events_with_and_without_names() {
+    fn events_of_files_in_a_directory_are_dropped() {
         assert_eq!(HEADER, 16);
         assert_eq!(combined_mask(&[]), 0);
         let of_a_file = [event(libc::IN_MODIFY, ""), event(libc::IN_ATTRIB, "")].concat();
@@ -183,20 +189,20 @@ mod tests {
     }
 
     #[test]
-    fn what_each_change_asks_for() {
-        let all =
+    fn each_change_has_inotify_bits() {
+        let bits =
             |changes| [false, true].map(|is_directory| inotify_mask(changes, is_directory) - libc::IN_DELETE_SELF);
-        assert_eq!(all(FileChanges::WRITTEN), [libc::IN_MODIFY, ENTRY_EVENTS]);
-        assert_eq!(all(FileChanges::EXTENDED), [libc::IN_MODIFY, 0]);
-        assert_eq!(all(FileChanges::ATTRIBUTES), [libc::IN_ATTRIB; 2]);
-        assert_eq!(all(FileChanges::LINKED), [libc::IN_ATTRIB, ENTRY_EVENTS]);
-        assert_eq!(all(FileChanges::RENAMED), [libc::IN_MOVE_SELF; 2]);
-        assert_eq!(all(FileChanges::DELETED), [libc::IN_ATTRIB; 2]);
-        assert_eq!(all(FileChanges::ALL)[1] & libc::IN_MODIFY, 0, "of each file in it");
+        assert_eq!(bits(FileChanges::WRITTEN), [libc::IN_MODIFY, ENTRY_EVENTS]);
+        assert_eq!(bits(FileChanges::EXTENDED), [libc::IN_MODIFY, 0]);
+        assert_eq!(bits(FileChanges::ATTRIBUTES), [libc::IN_ATTRIB; 2]);
+        assert_eq!(bits(FileChanges::LINKED), [libc::IN_ATTRIB, ENTRY_EVENTS]);
+        assert_eq!(bits(FileChanges::RENAMED), [libc::IN_MOVE_SELF; 2]);
+        assert_eq!(bits(FileChanges::DELETED), [libc::IN_ATTRIB; 2]);
+        assert_eq!(bits(FileChanges::ALL)[1] & libc::IN_MODIFY, 0, "inotify would report each file in it");
     }
 
     #[test]
-    fn what_events_mean() {
+    fn events_and_states_become_changes() {
         let file = |size, links| WatchedState { size, links, is_directory: false };
         let directory = |links| WatchedState { size: 0, links, is_directory: true };
         let (written, attributes) = (FileChanges::WRITTEN, FileChanges::ATTRIBUTES);
@@ -225,13 +231,13 @@ mod tests {
 
     fn watched(path: &std::path::Path) -> (File, Inotify) {
         let file = File::open(path).unwrap();
-        let seen = watched_state(file.as_fd()).unwrap();
-        let inotify = Inotify::of(file.as_fd(), seen, FileChanges::ALL).unwrap();
+        let state = watched_state(file.as_fd()).unwrap();
+        let inotify = Inotify::of(file.as_fd(), state, FileChanges::ALL).unwrap();
         (file, inotify)
     }
 
     #[test]
-    fn more_than_one_read() {
+    fn events_of_several_reads_are_combined() {
         let directory = tempfile::tempdir().unwrap();
         let (file, inotify) = watched(directory.path());
         for n in 0..100 {
@@ -239,16 +245,16 @@ mod tests {
         }
         let happened = inotify.read_events().unwrap();
         assert_eq!(happened, libc::IN_CREATE);
-        assert_eq!(inotify.read_events().unwrap(), 0, "it was all taken");
+        assert_eq!(inotify.read_events().unwrap(), 0, "no event is left");
         assert_eq!(inotify.changes(happened, file.as_fd()).unwrap(), FileChanges::WRITTEN);
     }
 
     #[test]
-    fn more_than_the_queue_holds() {
+    fn overflow_reports_every_requested_change() {
         let most = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
         let temporary = tempfile::NamedTempFile::new().unwrap();
         let (file, inotify) = watched(temporary.path());
-        // The same twice in a row would be one event.
+        // The kernel merges two equal events in a row.
         for n in 0..most.trim().parse().unwrap() {
             temporary.as_file().set_len(n).unwrap();
             temporary.as_file().set_permissions(temporary.as_file().metadata().unwrap().permissions()).unwrap();
@@ -256,7 +262,7 @@ mod tests {
         let happened = inotify.read_events().unwrap();
         assert_eq!(happened, libc::IN_MODIFY | libc::IN_ATTRIB | libc::IN_Q_OVERFLOW);
         assert_eq!(inotify.changes(happened, file.as_fd()).unwrap(), FileChanges::ALL);
-        assert_eq!(inotify.read_events().unwrap(), 0, "it was all taken");
+        assert_eq!(inotify.read_events().unwrap(), 0, "no event is left");
         temporary.as_file().set_len(0).unwrap();
         let happened = inotify.read_events().unwrap();
         assert_eq!(inotify.changes(happened, file.as_fd()).unwrap(), FileChanges::WRITTEN);

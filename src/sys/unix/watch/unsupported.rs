@@ -1,17 +1,17 @@
-//! A system that has neither kqueue nor inotify: nothing tells that a file has changed.
+//! The type of a system that has neither kqueue nor inotify. No value of it exists.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::source::file_changes::FileChanges;
-use crate::sys::unix::watch::WatchedState;
+use crate::sys::unix::watch::state::WatchedState;
 
 #[derive(Debug)]
 pub(crate) enum Inotify {}
 
 impl Inotify {
     pub(crate) fn of(_: BorrowedFd<'_>, _: WatchedState, _: FileChanges) -> io::Result<Inotify> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this system does not tell of changes of files"))
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this system does not report changes of files"))
     }
 
     pub(crate) fn discard_earlier_events(&self, _: BorrowedFd<'_>) -> io::Result<()> {

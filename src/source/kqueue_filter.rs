@@ -1,0 +1,235 @@
+//! kqueue filters as sources.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::event::Event;
+use crate::interest::Interest;
+use crate::poll_id::PollId;
+use crate::poll_shared;
+use crate::registry::{Registry, Source};
+use crate::sys::error;
+use crate::sys::selector::{FilterSpec, Selector, SourceKind};
+use crate::token::Token;
+
+/// A kqueue filter as a source. No closed descriptor would remove the filter, so dropping this value deregisters it.
+#[derive(Debug)]
+struct KqueueFilter {
+    ident: RawFd,
+    /// The condition of the filter; `None` if the filter waits for nothing.
+    spec: Option<FilterSpec>,
+    /// The last condition that was not `None`. Its kind is part of the key of the filter.
+    filter: FilterSpec,
+    token: Token,
+    interest: Interest,
+    /// A one-shot filter has fired, and is disabled until it is reregistered.
+    has_fired: AtomicBool,
+    poll_id: PollId,
+}
+
+impl KqueueFilter {
+    fn new(ident: RawFd, filter: FilterSpec) -> KqueueFilter {
+        KqueueFilter {
+            ident,
+            spec: Some(filter),
+            filter,
+            token: Token(0),
+            interest: Interest::NONE,
+            has_fired: AtomicBool::new(false),
+            poll_id: PollId::NONE,
+        }
+    }
+
+    fn source_kind(&self) -> SourceKind {
+        SourceKind::Filter(self.filter)
+    }
+
+    /// Returns the interest of the kernel's filter: none while the filter waits for nothing.
+    fn effective_interest(&self, interest: Interest) -> Interest {
+        if self.spec.is_some() {
+            interest
+        } else {
+            Interest::NONE
+        }
+    }
+
+    /// Returns the present interest of the kernel's filter.
+    fn current_interest(&self) -> Interest {
+        match self.has_fired.load(Ordering::Relaxed) {
+            true => Interest::NONE,
+            false => self.effective_interest(self.interest),
+        }
+    }
+
+    /// Updates the kernel's filter, if it is registered.
+    fn update_kernel(&self) -> io::Result<()> {
+        let interest = self.current_interest();
+        poll_shared::with_poll(self.poll_id, |shared| {
+            shared.selector().reregister(self.ident, self.token, interest, self.source_kind())
+        })
+        .unwrap_or(Ok(()))
+    }
+
+    /// Repairs the registration after a failed change, which may have deleted the filter: adds the filter again, unchanged. If
+    /// the kernel rejects that too, the filter is deregistered.
+    fn roll_back(&mut self, registry: &Registry) {
+        let interest = self.current_interest();
+        if registry.selector().reregister(self.ident, self.token, interest, self.source_kind()).is_err() {
+            let _ = self.deregister(registry);
+        }
+    }
+
+    fn payload(&self, event: &Event) -> Option<FilterPayload> {
+        let (fflags, data) = event.filter_payload(self.ident, self.filter)?;
+        Some(FilterPayload { ident: self.ident, fflags, data })
+    }
+
+    /// Returns `true` if the filter is registered, or was registered with a poll that was dropped.
+    fn is_registered(&self) -> bool {
+        !self.poll_id.is_none()
+    }
+}
+
+impl Source for KqueueFilter {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        // First, because another thread of the parent may hold the lock that `claim` takes.
+        registry.check_process()?;
+        registry.check_not_registered(self.poll_id)?;
+        registry.shared().filters().claim(self.ident, self.filter)?;
+        if let Err(error) =
+            registry.register_fd(self.ident, token, self.effective_interest(interests), self.source_kind())
+        {
+            registry.shared().filters().release(self.ident, self.filter);
+            return Err(error);
+        }
+        (self.poll_id, self.token, self.interest) = (registry.id(), token, interests);
+        self.has_fired = AtomicBool::new(false);
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        if !registry.is_registered_here(self.poll_id)? {
+            return Err(error::not_found());
+        }
+        registry.check_process()?;
+        if let Err(error) =
+            registry.reregister_fd(self.ident, token, self.effective_interest(interests), self.source_kind())
+        {
+            self.roll_back(registry);
+            return Err(error);
+        }
+        (self.token, self.interest) = (token, interests);
+        self.has_fired = AtomicBool::new(false);
+        Ok(())
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.check_process()?;
+        if self.poll_id != registry.id() {
+            return Err(error::not_found());
+        }
+        self.poll_id = PollId::NONE;
+        let result = registry.deregister_fd(self.ident, self.source_kind());
+        // The claim is released after the delete. If another source claimed and added the same filter in between, this delete
+        // would remove it.
+        registry.shared().filters().release(self.ident, self.filter);
+        result
+    }
+}
+
+impl Drop for KqueueFilter {
+    fn drop(&mut self) {
+        if self.is_registered() {
+            poll_shared::deregister_dropped(self.poll_id, self.ident, self.source_kind());
+            poll_shared::with_poll(self.poll_id, |shared| shared.filters().release(self.ident, self.filter));
+        }
+    }
+}
+
+/// The fields of an event that came from a filter.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct FilterPayload {
+    pub(crate) ident: RawFd,
+    pub(crate) fflags: u32,
+    pub(crate) data: i64,
+}
+
+/// One or several kqueue filters as one source. Either all of them are registered, or none is.
+#[derive(Debug)]
+pub(crate) struct FilterSet(Vec<KqueueFilter>);
+
+impl FilterSet {
+    pub(crate) fn new(idents: impl IntoIterator<Item = RawFd>, filter: FilterSpec) -> FilterSet {
+        FilterSet(idents.into_iter().map(|ident| KqueueFilter::new(ident, filter)).collect())
+    }
+
+    /// Returns the payload of an event, and `None` if the event came from no filter of this set.
+    pub(crate) fn payload(&self, event: &Event) -> Option<FilterPayload> {
+        self.0.iter().find_map(|filter| filter.payload(event))
+    }
+
+    /// Returns `true` if the filters are registered, or were registered with a poll that was dropped.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.0.iter().all(KqueueFilter::is_registered)
+    }
+
+    /// Sets the condition of the filters. The kernel's filters change at the next (re)registration or
+    /// [`update_kernel`](FilterSet::update_kernel).
+    pub(crate) fn set_spec(&mut self, spec: Option<FilterSpec>) {
+        for filter in &mut self.0 {
+            filter.filter = spec.unwrap_or(filter.filter);
+            filter.spec = spec;
+        }
+    }
+
+    /// Updates the kernel's filters, if they are registered.
+    pub(crate) fn update_kernel(&self) -> io::Result<()> {
+        self.0.iter().try_for_each(KqueueFilter::update_kernel)
+    }
+
+    /// Records that the filters have fired. One-shot filters are then disabled until they are reregistered.
+    pub(crate) fn mark_fired(&self) {
+        for filter in self.0.iter().filter(|filter| filter.interest.is_oneshot()) {
+            filter.has_fired.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Deregisters every filter. Returns the first error.
+    fn deregister_all(&mut self, registry: &Registry) -> io::Result<()> {
+        self.0.iter_mut().map(|filter| filter.deregister(registry)).fold(Ok(()), io::Result::and)
+    }
+}
+
+impl Source for FilterSet {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        for next in 0..self.0.len() {
+            if let Err(error) = self.0[next].register(registry, token, interests) {
+                for filter in &mut self.0[..next] {
+                    let _ = filter.deregister(registry);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        for next in 0..self.0.len() {
+            let (token_before, interests_before) = (self.0[next].token, self.0[next].interest);
+            let Err(error) = self.0[next].reregister(registry, token, interests) else { continue };
+            // The changed filters get their old registration back. If one of them fails, all are deregistered.
+            let mut changed = self.0[..next].iter_mut();
+            let is_restored = changed.all(|filter| filter.reregister(registry, token_before, interests_before).is_ok());
+            if !is_restored || !self.is_registered() {
+                let _ = self.deregister_all(registry);
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.deregister_all(registry)
+    }
+}

@@ -1,0 +1,233 @@
+//! The signal handler of the crate, and the table that it reads.
+//!
+//! One handler serves all signals. The table has a slot for each signal, with its [`Subscribers`]: the previous action, and the
+//! counts of the subscribed sources. A published `Subscribers` never changes. A thread that adds or removes a source publishes a
+//! new one in the slot (subscribers.rs), so the handler reads the slot without a lock.
+//!
+//! When a signal arrives, the handler takes these steps:
+//!
+//! 1. `errno` is saved.
+//! 2. [`RUNNING_HANDLERS`] is incremented. From now on no thread frees a `Subscribers`.
+//! 3. The `Subscribers` of the signal is loaded from its slot.
+//! 4. The signal is counted for each subscribed source, and the descriptor of the source becomes readable.
+//! 5. The next action is chosen: the previous handler, the default action, or none.
+//! 6. [`RUNNING_HANDLERS`] is decremented, and `errno` is restored.
+//! 7. The next action is taken. The function of the steps 1 to 6 has returned, so its stack is free for the previous handler.
+//!
+//! The handler calls only functions that POSIX lists as async-signal-safe (signal-safety(7)).
+//!
+//! While the handler runs, every signal is blocked except those that report a fault. Nested handlers could overflow an
+//! alternate stack: with AVX-512 the frame of the kernel alone has 3.6 KB.
+//!
+//! A kernel posts a signal before the handler runs. In between, a kqueue can report the event and the program can drop the
+//! source (seen on NetBSD 10, where the default action then ended the process). So a signal that was posted while a source was
+//! subscribed never takes its default action. Two rules ensure this: pending signals are discarded before the default action is
+//! restored (subscribers.rs), and a handler that runs later does nothing.
+#![allow(clippy::unnecessary_cast)] // The type of the field differs from system to system.
+
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::{io, mem, process, ptr, thread};
+
+use libc::{c_int, c_void, siginfo_t};
+
+use crate::sys::unix::fork;
+use crate::sys::unix::signal::action::{is_ignored_by_default, sigaction, without_handler};
+use crate::sys::unix::signal::counts::SignalCounts;
+use crate::sys::unix::syscall;
+
+/// The size of the table, larger than the highest signal of any system.
+const MAX_SIGNAL: usize = 256;
+
+/// The slot of a signal. Null until its first subscription.
+pub(crate) type Slot = AtomicPtr<Subscribers>;
+
+#[allow(clippy::declare_interior_mutable_const)] // The initial value of each slot. No slot shares it.
+const EMPTY: Slot = Slot::new(ptr::null_mut());
+static SUBSCRIBERS: [Slot; MAX_SIGNAL] = [EMPTY; MAX_SIGNAL];
+
+/// The number of running handlers that may read a `Subscribers`. The upper half holds bits of the generation of the process.
+///
+/// A forked child inherits the number of its parent, but not the threads that would decrement it. The generation marks the
+/// number as the parent's.
+static RUNNING_HANDLERS: AtomicUsize = AtomicUsize::new(0);
+const COUNT_MASK: usize = usize::MAX >> (usize::BITS / 2);
+
+/// Returns the slot of a signal, and `EINVAL` for a number that is no signal.
+pub(crate) fn slot(signal: c_int) -> io::Result<&'static Slot> {
+    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+    usize::try_from(signal).ok().and_then(|signal| SUBSCRIBERS.get(signal)).ok_or_else(invalid)
+}
+
+/// A process. A child of vfork(2) shares the memory of its parent, and so the generation; only the process identifier differs.
+#[derive(Copy, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    generation: u32,
+    pid: u32,
+}
+
+impl Owner {
+    /// Returns this process. Safe in the handler, because the process called [`fork::generation`] before its first subscription.
+    pub(crate) fn here() -> Owner {
+        Owner { generation: fork::generation(), pid: process::id() }
+    }
+}
+
+/// The previous action of a signal, and the counts of its subscribed sources.
+pub(crate) struct Subscribers {
+    /// The action before the handler of the crate was installed. After it was removed: the action that was restored.
+    pub(crate) previous: libc::sigaction,
+    /// `true` from the installation of the handler until the crate removes it. The program may have replaced it since.
+    pub(crate) is_installed: bool,
+    /// The process that published this value. A forked child has a copy, whose notifiers share their descriptors with the
+    /// parent's.
+    pub(crate) owner: Owner,
+    /// Each pointer owns one reference of an `Arc`. The next `Subscribers` takes the reference over, because there may be
+    /// thousands.
+    pub(crate) counts: Vec<*const SignalCounts>,
+}
+
+impl Subscribers {
+    /// Returns the counts to which a signal of the process `here` is delivered: none, if another process published them.
+    fn counts_of(&self, here: Owner) -> impl Iterator<Item = &SignalCounts> {
+        let own = self.counts.iter().filter(move |_| self.owner == here);
+        // SAFETY: each pointer of a `Subscribers` owns a reference, which is dropped only when no handler reads that value.
+        own.map(|&counts| unsafe { &*counts })
+    }
+
+    /// Returns the action that the handler takes after it has counted the signal.
+    fn next_action(&self, signal: c_int, here: Owner) -> NextAction {
+        match self.previous.sa_sigaction as usize {
+            libc::SIG_IGN => NextAction::Nothing,
+            libc::SIG_DFL if is_ignored_by_default(signal) => NextAction::Nothing,
+            // This process is a forked child without a subscription.
+            libc::SIG_DFL if self.owner != here => NextAction::Default,
+            // When the last source left, the handler of the program was in place, and afterwards the program put ours back.
+            libc::SIG_DFL if self.is_installed && self.counts.is_empty() => NextAction::Default,
+            // The signal was posted while a source was subscribed.
+            libc::SIG_DFL => NextAction::Nothing,
+            handler => NextAction::Handler(handler, self.previous.sa_flags),
+        }
+    }
+}
+
+/// The action that the handler takes besides counting.
+enum NextAction {
+    Nothing,
+    /// A handler of the program, with its flags.
+    Handler(usize, c_int),
+    Default,
+}
+
+/// Returns the address of the handler, as sigaction(2) expects it.
+pub(crate) fn address() -> usize {
+    handle as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize
+}
+
+/// Returns `true` if the action calls the handler of the crate.
+pub(crate) fn is_ours(action: &libc::sigaction) -> bool {
+    action.sa_sigaction as usize == address()
+}
+
+/// Returns `true` if the handler of the crate is the current action of a signal.
+pub(crate) fn is_current_action(signal: c_int) -> bool {
+    sigaction(signal, None).is_ok_and(|current| is_ours(&current))
+}
+
+extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    match deliver(signal) {
+        NextAction::Nothing => {}
+        NextAction::Handler(address, flags) if flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: that is the type of a handler with this flag.
+            let previous: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = unsafe { mem::transmute(address) };
+            previous(signal, info, context);
+        }
+        NextAction::Handler(address, _) => {
+            // SAFETY: that is the type of a handler without the flag.
+            let previous: extern "C" fn(c_int) = unsafe { mem::transmute(address) };
+            previous(signal);
+        }
+        NextAction::Default => take_default(signal),
+    }
+}
+
+/// Takes the steps 1 to 6, and returns the next action.
+#[inline(never)]
+fn deliver(signal: c_int) -> NextAction {
+    // SAFETY: the pointer belongs to this thread, and is valid as long as the thread lives.
+    let errno = unsafe { syscall::errno() };
+    // SAFETY: as above.
+    let before = unsafe { *errno };
+    let here = Owner::here();
+    update_running(handler_entered, generation_bits(here.generation));
+    // SAFETY: no thread frees the value while `RUNNING_HANDLERS` counts this handler.
+    let subscribers = slot(signal).ok().and_then(|slot| unsafe { slot.load(Ordering::SeqCst).as_ref() });
+    for counts in subscribers.iter().flat_map(|subscribers| subscribers.counts_of(here)) {
+        counts.deliver(signal);
+    }
+    let next = subscribers.map_or(NextAction::Nothing, |subscribers| subscribers.next_action(signal, here));
+    update_running(handler_left, generation_bits(here.generation));
+    // SAFETY: as above.
+    unsafe { *errno = before };
+    next
+}
+
+/// Takes the default action of a signal to which this process has no subscription.
+#[cold]
+#[inline(never)]
+fn take_default(signal: c_int) {
+    // If a handler of the program ran first and called this one, the default action is not taken.
+    if is_current_action(signal) && sigaction(signal, Some(&without_handler(libc::SIG_DFL))).is_ok() {
+        // SAFETY: no pointers. The signal is blocked here, and arrives when this handler returns.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+/// Blocks until no handler of this process can read a `Subscribers` that was replaced before this call.
+///
+/// A handler that starts later reads the new value. A handler has few instructions, so the thread yields and does not sleep.
+pub(crate) fn wait_for_handlers() {
+    let here = generation_bits(fork::generation());
+    while has_running_handler(RUNNING_HANDLERS.load(Ordering::SeqCst), here) {
+        thread::yield_now();
+    }
+}
+
+fn update_running(change: fn(usize, usize) -> usize, here: usize) {
+    let _ = RUNNING_HANDLERS.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |running| Some(change(running, here)));
+}
+
+/// Returns the bits of a generation that fit beside the count.
+fn generation_bits(generation: u32) -> usize {
+    (generation as usize) << (usize::BITS / 2)
+}
+
+fn handler_entered(running: usize, here: usize) -> usize {
+    1 + if running & !COUNT_MASK == here { running } else { here }
+}
+
+fn handler_left(running: usize, here: usize) -> usize {
+    // If the process was forked while the handler ran, the handler also returns in the child. The child has not counted it.
+    running - usize::from(running & !COUNT_MASK == here)
+}
+
+fn has_running_handler(running: usize, here: usize) -> bool {
+    running & !COUNT_MASK == here && running & COUNT_MASK != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_handlers_of_the_parent_do_not_count_in_a_child() {
+        let (parent, child) = (generation_bits(4711), generation_bits(4712));
+        let two = handler_entered(handler_entered(0, parent), parent);
+        assert!(has_running_handler(two, parent) && !has_running_handler(two, child));
+        assert!(has_running_handler(handler_left(two, parent), parent));
+        assert!(!has_running_handler(handler_left(handler_left(two, parent), parent), parent));
+        // The child inherits the parent's two.
+        let one = handler_entered(two, child);
+        assert!(has_running_handler(one, child) && !has_running_handler(handler_left(one, child), child));
+        assert_eq!(handler_left(one, parent), one);
+    }
+}

@@ -1,0 +1,28 @@
+//! The state of a watched file, which is compared to find changes.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::sys::unix::fstat;
+use crate::sys::unix::syscall::invalid_input;
+
+/// The fields of fstat(2) that a watch compares.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[allow(dead_code)] // The kqueue backend and systems without inotify read no field.
+pub(crate) struct WatchedState {
+    pub(crate) size: i64,
+    pub(crate) links: u64,
+    pub(crate) is_directory: bool,
+}
+
+/// Returns the state of an open file or directory, and `InvalidInput` for anything else.
+#[allow(clippy::unnecessary_cast)] // The types of the fields differ from system to system.
+pub(crate) fn watched_state(file: BorrowedFd<'_>) -> io::Result<WatchedState> {
+    let stat = fstat::stat(file.as_raw_fd())?;
+    let kind = fstat::kind(&stat);
+    let is_directory = kind == libc::S_IFDIR;
+    if !is_directory && kind != libc::S_IFREG {
+        return Err(invalid_input("neither a file nor a directory"));
+    }
+    Ok(WatchedState { size: stat.st_size as i64, links: stat.st_nlink as u64, is_directory })
+}
