@@ -23,8 +23,9 @@ use std::time::Duration;
 use std::{io, mem};
 
 use crate::event::Event;
-use crate::sys::syscall::{invalid_input, wait_in_chunks};
 use crate::sys::unix::kevent;
+use crate::sys::unix::syscall::invalid_input;
+use crate::sys::unix::timeout::wait_in_chunks;
 
 pub use crate::sys::unix::kevent::{
     Filter, Flags, IoNotes, Kevent, Kqueue, ProcNotes, RawData, RawFilter, RawFlags, TimerNotes, UserNotes, VnodeNotes,

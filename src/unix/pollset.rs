@@ -11,8 +11,9 @@ use std::{fmt, io, slice};
 
 use libc::pollfd;
 
-use crate::sys::syscall::{invalid_input, wait_in_chunks};
 use crate::sys::unix::poll::call;
+use crate::sys::unix::syscall::invalid_input;
+use crate::sys::unix::timeout::wait_in_chunks;
 
 pub use crate::sys::unix::poll::call::PollFlags;
 

@@ -10,7 +10,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::sys::unix::syscall::lock;
+use crate::sys::unix::syscall::lock_ignoring_poison;
 
 /// The generation until the first call of [`generation`]. It stays zero.
 static UNSET: AtomicU32 = AtomicU32::new(0);
@@ -171,7 +171,7 @@ impl<T: Default + Send + 'static> ForkLock<T> {
             let current = self.0.load(Ordering::Acquire);
             // SAFETY: null, or what was put there below, which is never freed.
             match unsafe { current.as_ref() } {
-                Some(locked) if locked.generation == generation => return lock(&locked.value),
+                Some(locked) if locked.generation == generation => return lock_ignoring_poison(&locked.value),
                 _ => {}
             }
             let new = Box::into_raw(Box::new(Locked { generation, value: Mutex::default() }));

@@ -6,7 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::sys::unix::syscall::{cvt, fcntl, last_errno};
+use crate::sys::unix::errno::last_errno;
+use crate::sys::unix::syscall::{cvt, fcntl};
 
 /// Which open file a number stood for, to see later whether it still does.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,8 @@ use crate::sys::unix::poll_bits;
 use crate::sys::unix::poll_bits::PollBits;
 #[allow(unused_imports)] // Of `pwait2`, too.
 use crate::sys::unix::syscall::is_refused;
-use crate::sys::unix::syscall::{cvt, lock, to_millis_ceil};
+use crate::sys::unix::syscall::{cvt, lock_ignoring_poison};
+use crate::sys::unix::timeout::to_millis_ceil;
 use crate::sys::unix::wake_fd::WakeFd;
 use crate::token::Token;
 
@@ -55,7 +56,7 @@ impl Borrowed {
     #[cold]
     fn set_slowly(&self, fd: RawFd, is_borrowed: bool) {
         self.any.store(true, Ordering::SeqCst);
-        let mut numbers = lock(&self.numbers);
+        let mut numbers = lock_ignoring_poison(&self.numbers);
         match is_borrowed {
             true => numbers.insert(fd),
             false => numbers.remove(&fd),
@@ -66,7 +67,7 @@ impl Borrowed {
     #[inline]
     fn cvt(&self, fd: RawFd, kind: SourceKind) -> io::Result<()> {
         let is_borrowed = matches!(kind, SourceKind::Borrowed | SourceKind::Registered { is_borrowed: true, .. });
-        if is_borrowed && !lock(&self.numbers).contains(&fd) {
+        if is_borrowed && !lock_ignoring_poison(&self.numbers).contains(&fd) {
             return Err(not_found());
         }
         Ok(())
@@ -172,7 +173,7 @@ impl EpollSelector {
     /// Excludes other threads from moving a registration from one queue to the other, or from adding one of the same
     /// number to the other. `None` while there is one queue.
     fn lock_queues(&self) -> Option<MutexGuard<'_, ()>> {
-        self.disabled.get().map(|disabled| lock(&disabled.lock))
+        self.disabled.get().map(|disabled| lock_ignoring_poison(&disabled.lock))
     }
 
     #[cold]

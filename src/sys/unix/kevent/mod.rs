@@ -14,7 +14,8 @@ use std::time::Duration;
 use std::{fmt, io, mem, ptr};
 
 use crate::sys::unix::fork;
-use crate::sys::unix::syscall::{cvt, invalid_input, set_cloexec, timespec};
+use crate::sys::unix::syscall::{cvt, invalid_input, set_cloexec};
+use crate::sys::unix::timeout::timespec;
 
 pub use self::constants::{Filter, Flags, IoNotes, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
 

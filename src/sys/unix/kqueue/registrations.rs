@@ -22,7 +22,7 @@ use crate::sys::unix::kevent::{Filter, Kevent};
 use crate::sys::unix::kqueue::filters::{EXCEPT, READ, TOUCH_REPLACES_UDATA, WRITE};
 use crate::sys::unix::kqueue::libkqueue::{ADD_EVALUATES_AGAIN, CLOSE_REMOVES_KNOTES};
 use crate::sys::unix::kqueue::PIPE_END_BESIDE_WRITE;
-use crate::sys::unix::syscall::lock;
+use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::token::Token;
 
 /// A set of the filters that a descriptor can have.
@@ -221,7 +221,7 @@ impl Registrations {
 
     /// The table, locked.
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
-        lock(&self.table)
+        lock_ignoring_poison(&self.table)
     }
 
     /// The table, locked, while changes are made that need it.

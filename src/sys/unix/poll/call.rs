@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libc::{c_short, pollfd};
 
-use crate::sys::unix::{poll_bits, syscall};
+use crate::sys::unix::{poll_bits, syscall, timeout};
 
 /// poll(2), with nanoseconds where the system has ppoll(2), for at most [`MAX_WAIT`](super::MAX_WAIT). Returns
 /// how many records have something to tell.
@@ -46,7 +46,7 @@ pub(crate) fn poll(
 
 #[inline(always)] // As `poll`.
 fn poll_milliseconds(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<usize> {
-    let timeout = timeout.map_or(-1, syscall::to_millis_ceil);
+    let timeout = timeout.map_or(-1, timeout::to_millis_ceil);
     // SAFETY: the kernel reads and writes `len` records.
     syscall::cvt(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout) }).map(|n| n as usize)
 }
@@ -58,7 +58,7 @@ fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>, signals: Option<&libc::s
     use libc::pollts as ppoll;
     #[cfg(not(ppoll_is_pollts))]
     use libc::ppoll;
-    let timeout = timeout.map(syscall::timespec);
+    let timeout = timeout.map(timeout::timespec);
     let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout as *const _);
     let signals = signals.map_or(std::ptr::null(), |signals| signals as *const _);
     // SAFETY: the kernel reads and writes `len` records; `timeout` and `signals` are null or point to values that

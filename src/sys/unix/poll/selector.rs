@@ -22,7 +22,7 @@ use crate::sys::selector::{IoDirection, Selector, SourceKind};
 use crate::sys::unix::poll::entry::{Entry, NO_GENERATION};
 use crate::sys::unix::poll::event::{poll, PollEvent};
 use crate::sys::unix::poll::table::{Table, WakeHandle, NOTIFY_INDEX};
-use crate::sys::unix::syscall::lock;
+use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::sys::unix::wake_fd::WakeFd;
 use crate::sys::unix::{fork, fstat};
 use crate::token::Token;
@@ -72,14 +72,14 @@ struct SelectorState {
 impl SelectorState {
     /// Changes the table; if `change` says so, the waiter is told.
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> io::Result<(T, bool)>) -> io::Result<T> {
-        let mut table = lock(&self.table);
+        let mut table = lock_ignoring_poison(&self.table);
         let (value, tell) = change(&mut table)?;
         if tell && table.waiting && !std::mem::replace(&mut table.notified, true) {
             // The waiter wants the lock at once. If it has come back by itself, it is told once too often.
             drop(table);
             if self.notify.notify().is_err() {
                 // Somebody else has closed the descriptor.
-                lock(&self.table).notified = false;
+                lock_ignoring_poison(&self.table).notified = false;
             }
         }
         Ok(value)
@@ -96,7 +96,7 @@ impl PollSelector {
         left: Option<Duration>,
         tick: Duration,
     ) -> io::Result<()> {
-        let mut table = lock(&self.state.table);
+        let mut table = lock_ignoring_poison(&self.state.table);
         table.probe(events)?;
         snapshot.clone_from(&table.fds);
         let generation = table.generation;
@@ -110,7 +110,7 @@ impl PollSelector {
 
         let ready = poll(snapshot, limit);
 
-        let mut table = lock(&self.state.table);
+        let mut table = lock_ignoring_poison(&self.state.table);
         table.waiting = false;
         // A forked child can signal it too: it has a copy of the table, in which somebody waits.
         if std::mem::take(&mut table.notified) || snapshot[NOTIFY_INDEX].revents != 0 {
@@ -147,7 +147,7 @@ impl Selector for PollSelector {
     fn select(&self, events: &mut Vec<PollEvent>, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
-        let mut snapshot = lock(&self.snapshot);
+        let mut snapshot = lock_ignoring_poison(&self.snapshot);
         let mut left = timeout;
         let mut tick = PROBE_INTERVAL.0;
         loop {
@@ -206,7 +206,7 @@ impl Selector for PollSelector {
     }
 
     fn add_waker(&self, token: Token) -> io::Result<WakeHandle> {
-        Ok(lock(&self.state.table).add_waker(token))
+        Ok(lock_ignoring_poison(&self.state.table).add_waker(token))
     }
 
     fn wake(&self, waker: &WakeHandle) -> io::Result<()> {
@@ -217,7 +217,7 @@ impl Selector for PollSelector {
     }
 
     fn remove_waker(&self, waker: &WakeHandle) {
-        lock(&self.state.table).wakes.retain(|pending| pending.id != waker.id);
+        lock_ignoring_poison(&self.state.table).wakes.retain(|pending| pending.id != waker.id);
     }
 }
 
@@ -265,7 +265,7 @@ impl crate::sys::selector::Registration for PollRegistration {
             // A forked child: its calls are refused elsewhere, and the lock may never be released.
             return true;
         }
-        let table = lock(&self.0.state.table);
+        let table = lock_ignoring_poison(&self.0.state.table);
         table.entries.get(self.0.index).is_some_and(|entry| entry.generation == self.0.generation)
     }
 
@@ -321,7 +321,7 @@ mod tests {
                     events.len()
                 };
                 assert_eq!((select(), select()), (1, 0));
-                assert_eq!(lock(&set.state.table).probe_count, 0, "end {ours}, {kind:?}");
+                assert_eq!(lock_ignoring_poison(&set.state.table).probe_count, 0, "end {ours}, {kind:?}");
             }
         }
     }
@@ -341,7 +341,7 @@ mod tests {
                     set.select(&mut events, Some(Duration::ZERO)).unwrap();
                     events.len()
                 };
-                let probe_count = || lock(&set.state.table).probe_count;
+                let probe_count = || lock_ignoring_poison(&set.state.table).probe_count;
                 let (a, b) = UnixStream::pair().unwrap();
                 let registration = set.register(a.as_raw_fd(), Token(1), interest, kind).unwrap();
                 drop(b);

@@ -419,7 +419,7 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
 #[inline(never)]
 fn deliver(signal: c_int) -> Next {
     // SAFETY: the thread's own, which lives as long as the thread.
-    let errno = unsafe { crate::sys::unix::syscall::errno() };
+    let errno = unsafe { crate::sys::unix::errno::location() };
     // SAFETY: as above.
     let before = unsafe { *errno };
     let here = Owner::here();

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use crate::sys::unix::syscall::lock;
+use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::sys::unix::wake_fd::WakeFd;
 
 /// Readable when the time is up, until that is taken.
@@ -58,7 +58,7 @@ impl TimerFd {
 
     /// Sets it, or with `None` stops it, and forgets what was not taken.
     pub(crate) fn set(&self, wait: Option<Duration>, period: Option<Duration>) -> io::Result<()> {
-        let mut time = lock(&self.time);
+        let mut time = lock_ignoring_poison(&self.time);
         let next = wait.and_then(|wait| Instant::now().checked_add(wait));
         *time = Time { next, period, expired: 0 };
         self.notify.drain();
@@ -67,7 +67,7 @@ impl TimerFd {
 
     /// How often the time was up since this was asked, or it was set.
     pub(crate) fn take(&self) -> io::Result<u64> {
-        let mut time = lock(&self.time);
+        let mut time = lock_ignoring_poison(&self.time);
         time.pass(Instant::now());
         self.notify.drain();
         match std::mem::take(&mut time.expired) {
@@ -78,7 +78,7 @@ impl TimerFd {
 
     /// Signals if the time is up. When to look again: not before what is up has been taken.
     fn look(&self, now: Instant) -> Option<Instant> {
-        let mut time = lock(&self.time);
+        let mut time = lock_ignoring_poison(&self.time);
         if time.pass(now) {
             // It fails only if somebody else has closed the descriptor.
             let _ = self.notify.notify();
@@ -118,7 +118,7 @@ impl TimerQueue {
         if !self.any.load(Ordering::SeqCst) {
             return step;
         }
-        let mut table = lock(&self.table);
+        let mut table = lock_ignoring_poison(&self.table);
         let now = Instant::now();
         let mut next: Option<Instant> = None;
         table.clocks.retain(|clock| match clock.upgrade() {
@@ -138,17 +138,17 @@ impl TimerQueue {
 
     pub(crate) fn enter(&self, clock: &Arc<TimerFd>) {
         self.any.store(true, Ordering::SeqCst);
-        lock(&self.table).clocks.push(Arc::downgrade(clock));
+        lock_ignoring_poison(&self.table).clocks.push(Arc::downgrade(clock));
         self.changed(clock);
     }
 
     pub(crate) fn leave(&self, clock: &Arc<TimerFd>) {
-        lock(&self.table).clocks.retain(|other| other.as_ptr() != Arc::as_ptr(clock));
+        lock_ignoring_poison(&self.table).clocks.retain(|other| other.as_ptr() != Arc::as_ptr(clock));
     }
 
     /// The waiter has to look at it.
     pub(crate) fn changed(&self, clock: &TimerFd) {
-        if self.waiting.load(Ordering::SeqCst) && lock(&clock.time).next.is_some() {
+        if self.waiting.load(Ordering::SeqCst) && lock_ignoring_poison(&clock.time).next.is_some() {
             // As above.
             let _ = clock.notify.notify();
         }

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sys::unix::syscall::{cvt, timespec, unless_refused};
+use crate::sys::unix::syscall::{cvt, unless_refused};
+use crate::sys::unix::timeout::timespec;
 
 /// Readable when the time is up, until that is taken.
 #[derive(Debug)]
