@@ -92,7 +92,7 @@ impl SelectorState {
 
 impl PollSelector {
     /// Waits once, in the three steps of the module's page.
-    #[inline(always)] // So that no function returns right after the system call: see `epoll_ctl` in `epoll/mod.rs`.
+    #[inline(always)] // So that no function returns right after the system call: see `epoll_ctl` in `epoll/control.rs`.
     fn wait(
         &self,
         snapshot: &mut Vec<pollfd>,
