@@ -2,8 +2,8 @@
 //!
 //! On Linux the descriptor is readable from the start, and its registration has an empty interest. `EPOLL_CTL_MOD` with
 //! `EPOLLIN` makes the kernel evaluate the descriptor again, and so makes one event. ep_modify() in Linux's fs/eventpoll.c
-//! makes the change under the lock under which a wait takes its events. Therefore an event that is changed before is
-//! part of the current wait, and one that is changed after is part of the next. Several wakes before a wait are coalesced.
+//! makes the change under the lock under which a wait takes its events. Therefore the current wait returns an event whose
+//! change comes before, and the next wait returns an event whose change comes after. Several wakes before a wait are coalesced.
 //!
 //! On other systems a wake writes to the descriptor, and each write is an edge.
 

@@ -96,7 +96,7 @@ impl PollFlags {
     pub const ERR: PollFlags = PollFlags(libc::POLLERR);
     /// `POLLHUP`: a socket that has ended in both directions, or a pipe without a writer. Returned in any case.
     pub const HUP: PollFlags = PollFlags(libc::POLLHUP);
-    /// `POLLNVAL`: a descriptor that is not open, or on Apple also one that cannot be waited for. Returned in any case.
+    /// `POLLNVAL`: the descriptor is not open, or (on Apple) cannot be waited for. Returned in any case.
     pub const NVAL: PollFlags = PollFlags(libc::POLLNVAL);
 
     #[cfg(has_pollrdhup)]

@@ -55,7 +55,7 @@ pub(super) struct Table {
 struct Cursor(usize);
 
 impl Cursor {
-    /// The begin of a delivery after one that had space for all events.
+    /// The cursor after a delivery that had space for all events.
     const FIRST: Cursor = Cursor(NOTIFY_INDEX);
 
     /// Returns every index below `len` once, from the cursor on.
