@@ -1,7 +1,7 @@
-//! What only Unix has: any descriptor as a source, pipes, and the bare system calls.
+//! Unix only: any descriptor as a source, pipes, and the system calls kqueue(2) and poll(2).
 //!
-//! `unix::kqueue`, the bare kqueue(2), is where the system has one; on Linux with `kevio_backend="kqueue"`, in the
-//! `RUSTDOCFLAGS` too if its documentation is to be made there.
+//! `unix::kqueue` exists if the system has kqueue(2). On Linux the module exists with `kevio_backend="kqueue"`, which must be
+//! set in `RUSTDOCFLAGS` too for its documentation.
 
 #[cfg(has_kqueue)]
 pub mod kqueue;

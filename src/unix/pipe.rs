@@ -7,18 +7,18 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use crate::delegate::{impl_read, impl_source, impl_write};
 use crate::io_source::IoSource;
-use crate::sys;
-use crate::sys::syscall;
+use crate::sys::unix;
+use crate::sys::unix::syscall;
 
-/// Makes a pipe whose ends are non-blocking and close-on-exec.
+/// Returns the ends of a new pipe, non-blocking and close-on-exec.
 ///
 /// # Errors
 ///
-/// Those of pipe(2): too many descriptors.
+/// Those of pipe(2), such as `EMFILE`.
 ///
 /// # Examples
 ///
-/// Dropping the sender is the end of file:
+/// The receiver reads the end of file after the sender is dropped:
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -42,22 +42,22 @@ use crate::sys::syscall;
 /// # std::io::Result::Ok(())
 /// ```
 pub fn new() -> io::Result<(Sender, Receiver)> {
-    let [reader, writer] = sys::unix::pipe::pipe()?;
+    let [reader, writer] = unix::pipe::pipe()?;
     Ok((writer.into(), reader.into()))
 }
 
-/// The end of a pipe that is written to.
+/// The writing end of a pipe.
 ///
-/// Register it for [`WRITABLE`](crate::interest::Interest::WRITABLE) only; what the other direction does differs from system to
-/// system.
+/// Register a sender for [`WRITABLE`](crate::interest::Interest::WRITABLE) only. Events of the other direction differ between
+/// systems.
 #[derive(Debug)]
 pub struct Sender {
     inner: IoSource<File>,
 }
 
-/// The end of a pipe that is read from.
+/// The reading end of a pipe.
 ///
-/// Register it for [`READABLE`](crate::interest::Interest::READABLE) only.
+/// Register a receiver for [`READABLE`](crate::interest::Interest::READABLE) only.
 #[derive(Debug)]
 pub struct Receiver {
     inner: IoSource<File>,
@@ -69,11 +69,11 @@ impl_write!(Sender, &Sender);
 impl_source!(Receiver, File);
 impl_read!(Receiver, &Receiver);
 
-/// Writes what both ends have.
-macro_rules! end {
+/// Implements the methods and conversions that both ends have.
+macro_rules! impl_pipe_end {
     ($end:ident, $io:ident, $($child:ty),+) => {
         impl $end {
-            /// Puts the descriptor into non-blocking mode, or out of it.
+            /// Sets or clears the non-blocking mode of the descriptor.
             ///
             /// # Errors
             ///
@@ -82,11 +82,11 @@ macro_rules! end {
                 syscall::set_nonblocking(self.inner.as_raw_fd(), nonblocking)
             }
 
-            /// Does an operation on the descriptor that this type has no method for, and returns its result.
+            /// Runs an operation on the descriptor for which this type has no method, and returns its result.
             ///
             /// # Errors
             ///
-            /// Those of the operation; it returns `ErrorKind::WouldBlock` when the kernel does.
+            /// Those of the operation, which must return `ErrorKind::WouldBlock` if the kernel does.
             pub fn try_io<F, T>(&self, operation: F) -> io::Result<T>
             where
                 F: FnOnce() -> io::Result<T>,
@@ -96,7 +96,8 @@ macro_rules! end {
         }
 
         $(
-            /// The pipe of a child process. It is **not** made non-blocking: call `set_nonblocking(true)`.
+            /// Converts the pipe of a child process. The mode is **not** changed to non-blocking: call
+            /// `set_nonblocking(true)`.
             impl From<$child> for $end {
                 fn from(child: $child) -> $end {
                     OwnedFd::from(child).into()
@@ -106,5 +107,5 @@ macro_rules! end {
     };
 }
 
-end!(Sender, write_io, ChildStdin);
-end!(Receiver, read_io, ChildStdout, ChildStderr);
+impl_pipe_end!(Sender, write_io, ChildStdin);
+impl_pipe_end!(Receiver, read_io, ChildStdout, ChildStderr);

@@ -2,23 +2,22 @@ use std::io;
 use std::os::fd::RawFd;
 
 use crate::interest::Interest;
-use crate::registry::Registry;
-use crate::registry::Source;
+use crate::registry::{Registry, Source};
 use crate::sys::selector::{Registration, SourceKind};
 use crate::token::Token;
 
-/// A descriptor as a [`Source`]: the number, and nothing else.
+/// A raw descriptor as a [`Source`].
 ///
-/// It does not own the descriptor, and remembers nothing of the registration: deregister before closing. Closing does
-/// end the registration, but on epoll not if another descriptor or process shares the open file. The descriptor should
-/// be non-blocking. Prefer an [`IoSource`](crate::unix::IoSource) where the descriptor has a type.
+/// A `SourceFd` does not own the descriptor and keeps no state of the registration. Deregister the descriptor before you close
+/// it. Closing ends the registration too, except on epoll if another descriptor or process shares the open file. The
+/// descriptor should be non-blocking. If the descriptor has a type, prefer an [`IoSource`](crate::unix::IoSource).
 ///
 /// # Platform notes
 ///
-/// poll(2) cannot see the operations on a bare descriptor, and looks for their traces instead, at each poll and at least
-/// every 64 ms. Readiness that was used up and came back between two looks is reported 128 ms after it was reported
-/// before (up to 1 s for writing); so one that is not used up is reported again from time to time. While there is one
-/// that was reported and not used up, a waiting process wakes up to look 16 times a second.
+/// The poll(2) backend cannot observe operations on a raw descriptor. Instead, readiness that was reported is probed at each
+/// poll, and at least every 64 ms. If readiness has ended and begun again between two probes, it is reported 128 ms after its
+/// last event, or up to 1 s for writing. Therefore readiness that lasts is reported again from time to time. While such a
+/// descriptor is registered, a process that is blocked in `poll` wakes up to 16 times a second.
 ///
 /// # Examples
 ///

@@ -1,37 +1,42 @@
-//! Detects a forked child, and locks that a forked child never finds held.
+//! Detection of a forked child, and locks that a forked child never finds held.
 //!
 //! A process identifier does not identify a process: a parent and its child may each be process 1 of a PID namespace. A
-//! *generation* does. It lives in a page that the kernel clears in the child (madvise(2) `MADV_WIPEONFORK` on Linux,
-//! minherit(2) `INHERIT_ZERO` on the BSDs), so that a child of a bare fork or clone system call is detected too. A handler
-//! of pthread_atfork(3) clears it as well: some kernels have no such page, and some emulators only claim to.
-#![allow(dead_code)] // Where there is neither, the process identifier has to do.
+//! *generation* does. Two mechanisms clear the generation in a forked child:
+//!
+//! 1. The generation is in a page that the kernel clears (madvise(2) `MADV_WIPEONFORK` on Linux, minherit(2)
+//!    `INHERIT_ZERO` on the BSDs). The page also detects a child of the system calls fork or clone, made without libc.
+//! 2. A handler of pthread_atfork(3) clears the generation too. Some kernels have no such page, and some emulators only claim
+//!    to have one.
+//!
+//! The child finds zero, takes the next generation, and so differs from its parent.
+#![allow(dead_code)] // Systems without pthread_atfork(3) use the process identifier, and leave most of the file unused.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::sys::unix::syscall::lock;
+use crate::sys::unix::syscall::lock_ignoring_poison;
 
-/// The generation until the first call of [`generation`]. It stays zero.
+/// The place of the generation until the first call of [`generation`]. The value stays zero.
 static UNSET: AtomicU32 = AtomicU32::new(0);
-/// The generation where the kernel has no page that it clears.
+/// The place of the generation if the kernel has no page that it clears.
 static CLEARED_BY_HANDLER: AtomicU32 = AtomicU32::new(0);
-/// Where the generation is. A zero there belongs to a process that has not called [`generation`] yet.
+/// The place of the generation. A zero there belongs to a process that has not called [`generation`] yet.
 static CURRENT: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::addr_of!(UNSET).cast_mut());
-/// The last generation of this process or of its ancestors. A child inherits the value and continues to count.
+/// The last generation of this process or of its ancestors. A child inherits the value and counts on.
 static LAST: AtomicU32 = AtomicU32::new(0);
 
 /// Returns a number that is never zero, is constant in one process, and differs in each of its forked children.
 ///
-/// Safe in a signal handler, once the process or an ancestor has called it outside of one.
+/// Async-signal-safe, after the process or an ancestor has called the function outside of a signal handler.
 #[inline]
 pub(crate) fn generation() -> u32 {
     #[cfg(has_pthread_atfork)]
     {
-        // Relaxed: what the pointer leads to was zero before any thread could store it.
+        // Relaxed, because the place was zero before any thread could store the pointer.
         // SAFETY: the pointer leads to a static, or to a page that is never unmapped.
         match unsafe { &*CURRENT.load(Ordering::Relaxed) }.load(Ordering::Relaxed) {
-            0 => begin(),
+            0 => start_generation(),
             generation => generation,
         }
     }
@@ -56,9 +61,9 @@ pub(crate) fn is_current(generation: u32) -> bool {
     }
 }
 
-/// Takes the next generation for a process that has none.
+/// Takes the next generation, for a process that has none, and returns it.
 #[cold]
-fn begin() -> u32 {
+fn start_generation() -> u32 {
     let mut current = CURRENT.load(Ordering::Acquire);
     if ptr::eq(current, &UNSET) {
         current = install();
@@ -77,10 +82,10 @@ fn begin() -> u32 {
     }
 }
 
-/// Chooses where the generation is. Threads that call this at the same time agree.
+/// Chooses the place of the generation, and returns it. Threads that call the function at the same time get the same place.
 fn install() -> *mut AtomicU32 {
     clear_after_fork();
-    let new = page().unwrap_or(ptr::addr_of!(CLEARED_BY_HANDLER).cast_mut());
+    let new = map_cleared_page().unwrap_or(ptr::addr_of!(CLEARED_BY_HANDLER).cast_mut());
     match CURRENT.compare_exchange(ptr::addr_of!(UNSET).cast_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => new,
         // The page of the slower thread stays mapped and unused.
@@ -88,23 +93,23 @@ fn install() -> *mut AtomicU32 {
     }
 }
 
-/// A page of zeroes that the kernel replaces by zeroes in a forked child; `None` where it cannot.
-fn page() -> Option<*mut AtomicU32> {
+/// Returns a page of zeroes that the kernel clears in a forked child, or `None` if the kernel cannot.
+fn map_cleared_page() -> Option<*mut AtomicU32> {
     #[cfg(any(has_madv_wipeonfork, has_inherit_zero))]
     {
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
-        // SAFETY: no pointers.
+        // SAFETY: the call has no pointers.
         let size = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
-        // SAFETY: a new mapping, which overlaps nothing.
+        // SAFETY: the call makes a new mapping, which overlaps no other.
         let page = unsafe { libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0) };
         if page == libc::MAP_FAILED {
             return None;
         }
         // SAFETY: the page was mapped above, and nothing refers to it yet.
-        if unsafe { is_cleared_in_a_child(page, size) } {
+        if unsafe { clear_in_child(page, size) } {
             return Some(page.cast());
         }
-        // SAFETY: as above.
+        // SAFETY: the page was mapped above, and nothing refers to it.
         unsafe { libc::munmap(page, size) };
         None
     }
@@ -114,46 +119,50 @@ fn page() -> Option<*mut AtomicU32> {
     }
 }
 
+/// Returns `true` if the kernel clears the page in a forked child from now on.
+///
 /// # Safety
 ///
 /// The page is mapped and not in use.
 #[cfg(has_madv_wipeonfork)]
-unsafe fn is_cleared_in_a_child(page: *mut libc::c_void, size: usize) -> bool {
+unsafe fn clear_in_child(page: *mut libc::c_void, size: usize) -> bool {
     // Some versions of QEMU accept any advice and do nothing (BoringSSL, crypto/fipsmodule/rand/fork_detect.c).
-    // SAFETY: the caller's promise; the kernel knows no such advice, or it changes the contents of an unused page.
+    // SAFETY: the caller has promised an unused page. The kernel rejects the advice, or changes the contents of the page.
     unsafe { libc::madvise(page, size, -1) != 0 && libc::madvise(page, size, libc::MADV_WIPEONFORK) == 0 }
 }
 
+/// Returns `true` if the kernel clears the page in a forked child from now on.
+///
 /// # Safety
 ///
 /// The page is mapped and not in use.
 #[cfg(has_inherit_zero)]
-unsafe fn is_cleared_in_a_child(page: *mut libc::c_void, size: usize) -> bool {
+unsafe fn clear_in_child(page: *mut libc::c_void, size: usize) -> bool {
     #[cfg(not(inherit_zero_has_prefix))]
     use libc::INHERIT_ZERO;
     #[cfg(inherit_zero_has_prefix)]
     use libc::MAP_INHERIT_ZERO as INHERIT_ZERO;
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller has promised an unused page.
     unsafe { libc::minherit(page, size, INHERIT_ZERO) == 0 }
 }
 
-/// Registers the handler of pthread_atfork(3). Two threads may both register it, which does no harm.
+/// Registers the handler of pthread_atfork(3). If two threads register the handler twice, the second run has no effect.
 fn clear_after_fork() {
     #[cfg(has_pthread_atfork)]
     {
         extern "C" fn clear() {
-            // SAFETY: as in `generation`. What is not set yet is zero already.
+            // SAFETY: as in `generation`. A generation that is not set is zero already.
             unsafe { &*CURRENT.load(Ordering::Relaxed) }.store(0, Ordering::Relaxed);
         }
-        // SAFETY: the handler only stores a number. Without memory for it the page has to do.
+        // SAFETY: the handler only stores a number. If memory for the handler is missing, only the page clears the generation.
         unsafe { libc::pthread_atfork(None, None, Some(clear)) };
     }
 }
 
-/// A static lock, and what it guards.
+/// A static lock with its value, which a forked child replaces.
 ///
-/// In a forked child a thread that does not exist there may hold the parent's lock, with the value half changed. So a
-/// child starts with a lock and a value of its own; those of the parent are leaked in the child.
+/// In a forked child the lock of the parent may be held by a thread that does not exist, with the value half changed.
+/// Therefore a child starts with a lock and a default value of its own. Those of the parent are leaked in the child.
 pub(crate) struct ForkLock<T>(AtomicPtr<Locked<T>>);
 
 struct Locked<T> {
@@ -170,14 +179,14 @@ impl<T: Default + Send + 'static> ForkLock<T> {
         let generation = generation();
         loop {
             let current = self.0.load(Ordering::Acquire);
-            // SAFETY: null, or what was put there below, which is never freed.
+            // SAFETY: the pointer is null, or was stored below and is never freed.
             match unsafe { current.as_ref() } {
-                Some(locked) if locked.generation == generation => return lock(&locked.value),
+                Some(locked) if locked.generation == generation => return lock_ignoring_poison(&locked.value),
                 _ => {}
             }
             let new = Box::into_raw(Box::new(Locked { generation, value: Mutex::default() }));
             if self.0.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                // SAFETY: it came from a box, and no other thread has seen it.
+                // SAFETY: the pointer came from a box, and no other thread has read it.
                 drop(unsafe { Box::from_raw(new) });
             }
         }
@@ -188,36 +197,36 @@ impl<T: Default + Send + 'static> ForkLock<T> {
 mod tests {
     use super::*;
 
-    /// The exit status of a forked child that runs `child`.
+    /// Returns the exit status of a forked child that runs `child`.
     fn status_of(fork: impl FnOnce() -> libc::pid_t, child: impl FnOnce() -> i32) -> i32 {
         let pid = fork();
         if pid == 0 {
-            // SAFETY: the child leaves without running anything else of this process.
+            // SAFETY: the child exits without running any other code of this process.
             unsafe { libc::_exit(child()) };
         }
         assert!(pid > 0);
         let mut status = 0;
-        // SAFETY: no pointers but to the status.
+        // SAFETY: the only pointer is to the status.
         assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
         assert!(libc::WIFEXITED(status), "{status:x}");
         libc::WEXITSTATUS(status)
     }
 
     fn fork() -> libc::pid_t {
-        // SAFETY: the children of these tests only use atomics and memory, and leave.
+        // SAFETY: the children of these tests only use atomics and memory, and exit.
         unsafe { libc::fork() }
     }
 
     /// Runs the cases in a process without other tests.
     ///
-    /// A forked child holds copies of every descriptor for a moment. A test beside it that closes the other end of a pipe
-    /// would see the end too late.
+    /// A forked child holds copies of every descriptor for a moment. A concurrent test that closes the other end of a pipe
+    /// would receive the end too late.
     #[test]
-    fn generations_of_forked_children() {
+    fn forked_children_have_new_generations_and_locks() {
         const ALONE: &str = "KEVIO_TEST_FORKS_ALONE";
         if std::env::var_os(ALONE).is_none() {
             let module = module_path!().split_once("::").unwrap().1;
-            let name = &format!("{module}::generations_of_forked_children");
+            let name = &format!("{module}::forked_children_have_new_generations_and_locks");
             let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
             let output = alone.args([name, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
             let text = String::from_utf8_lossy(&output.stdout);
@@ -231,8 +240,8 @@ mod tests {
         each_child_and_grandchild_has_a_new_generation();
         every_child_of_many_has_a_new_generation();
         #[cfg(has_madv_wipeonfork)]
-        a_child_of_the_bare_system_call_has_a_new_generation();
-        a_child_does_not_wait_for_a_lock_of_its_parent();
+        child_of_the_system_call_has_a_new_generation();
+        child_does_not_block_on_a_lock_of_its_parent();
     }
 
     fn each_child_and_grandchild_has_a_new_generation() {
@@ -257,26 +266,26 @@ mod tests {
         }
     }
 
-    /// No handler of pthread_atfork(3) runs then.
+    /// The system call runs no handler of pthread_atfork(3).
     #[cfg(has_madv_wipeonfork)]
-    fn a_child_of_the_bare_system_call_has_a_new_generation() {
+    fn child_of_the_system_call_has_a_new_generation() {
         let here = generation();
         if ptr::eq(CURRENT.load(Ordering::Acquire), &CLEARED_BY_HANDLER) {
             return; // A kernel before 4.14.
         }
         let clone = || {
             let flags = libc::SIGCHLD as usize;
-            // SAFETY: without flags and with a stack of its own it is fork(2).
+            // SAFETY: clone(2) without flags and with a stack of its own is fork(2).
             unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) as libc::pid_t }
         };
         assert_eq!(status_of(clone, || i32::from(generation() == here)), 0);
     }
 
-    fn a_child_does_not_wait_for_a_lock_of_its_parent() {
+    fn child_does_not_block_on_a_lock_of_its_parent() {
         static LOCK: ForkLock<u32> = ForkLock::new();
         let mut held = LOCK.lock();
         *held = 7;
-        assert_eq!(status_of(fork, || *LOCK.lock() as i32), 0, "the value of a child is a new one");
+        assert_eq!(status_of(fork, || *LOCK.lock() as i32), 0, "a child has a new value");
         assert_eq!(*held, 7);
     }
 }

@@ -1,38 +1,39 @@
-//! What fstat(2) tells of a descriptor.
-#![allow(dead_code)] // epoll finds out for itself.
+//! The kind and the identity of an open file, from fstat(2) and fcntl(2).
+#![allow(dead_code)] // Unused with the epoll backend, whose kernel rejects regular files and closed descriptors itself.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::sys::unix::syscall::{cvt, fcntl, last_errno};
+use crate::sys::unix::errno::last_errno;
+use crate::sys::unix::syscall::{cvt, fcntl};
 
-/// Which open file a number stood for, to see later whether it still does.
+/// The identity of the open file that a descriptor number stands for, to detect that the number was reused.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
     inode: u64,
     access: libc::c_int,
-    /// Only one open file has this inode: a socket, or a pipe without a name.
+    /// No other open file has this inode. `true` for a socket, and for a pipe without a name.
     pub(crate) is_unique: bool,
 }
 
 impl FileId {
-    /// Returns `true` if `fd` still stands for the same file. The inode of a socket or a pipe is enough for that.
-    #[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
+    /// Returns `true` if `fd` still stands for the same file. A unique inode is enough; else the access mode must agree too.
+    #[allow(clippy::unnecessary_cast)] // The types of the fields differ between systems.
     pub(crate) fn is_of(&self, fd: RawFd) -> bool {
         let is_same = |stat: libc::stat| (stat.st_dev as u64, stat.st_ino as u64) == (self.device, self.inode);
-        stat(fd).is_ok_and(is_same) && (self.is_unique || access(fd).is_ok_and(|access| access == self.access))
+        stat(fd).is_ok_and(is_same) && (self.is_unique || access_mode(fd).is_ok_and(|access| access == self.access))
     }
 }
 
 /// fstat(2).
 pub(crate) fn stat(fd: RawFd) -> io::Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the kernel writes one `stat`, and there is room for it.
+    // SAFETY: the kernel writes one `stat`, and the variable has space for one.
     cvt(unsafe { libc::fstat(fd, stat.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so it is written.
+    // SAFETY: the call succeeded, so that the kernel has written the value.
     Ok(unsafe { stat.assume_init() })
 }
 
@@ -45,9 +46,10 @@ fn not_permitted() -> io::Error {
     io::Error::from_raw_os_error(libc::EPERM)
 }
 
-/// Refuses what epoll refuses: a regular file or a directory is always ready, so waiting for it means nothing.
+/// Fails with `EPERM` for a regular file or a directory, like epoll. Such a file is always ready, so that a wait would be
+/// meaningless.
 pub(crate) fn reject_regular_file(fd: RawFd) -> io::Result<()> {
-    // SAFETY: the kernel writes no byte; the pointer is valid all the same.
+    // SAFETY: the kernel writes no byte, and the pointer is valid.
     let cannot_seek = unsafe { libc::pread(fd, [0_u8; 1].as_mut_ptr().cast(), 0, 0) } == -1;
     if cannot_seek && last_errno() == libc::ESPIPE {
         // A socket, or a pipe or FIFO that is open for reading (POSIX pread). On FreeBSD 13.2 this call takes about 390
@@ -55,47 +57,49 @@ pub(crate) fn reject_regular_file(fd: RawFd) -> io::Result<()> {
         // which has no events.
         return Ok(());
     }
-    access(fd)?;
+    access_mode(fd)?;
     match stat(fd) {
         Ok(stat) if [libc::S_IFREG, libc::S_IFDIR].contains(&kind(&stat)) => Err(not_permitted()),
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => Err(error),
-        // NetBSD has no fstat(2) of a terminal whose master has closed (ENOENT), and waits for it.
+        // On NetBSD, fstat(2) fails with ENOENT for a terminal whose master is closed. The terminal can be waited for.
         _ => Ok(()),
     }
 }
 
-/// Whether the descriptor is the end of a pipe or FIFO that can be written and not read.
+/// Returns `true` for an end of a pipe or FIFO that is open for writing only.
 pub(crate) fn is_write_end_of_pipe(fd: RawFd) -> bool {
     let is_fifo = stat(fd).is_ok_and(|stat| kind(&stat) == libc::S_IFIFO);
-    is_fifo && access(fd).is_ok_and(|access| access == libc::O_WRONLY)
+    is_fifo && access_mode(fd).is_ok_and(|access| access == libc::O_WRONLY)
 }
 
-/// As `refuse`, but what can be waited for is accepted; and the file_id of it, if it has one: the anonymous files of
-/// Linux (eventfd, timerfd, epoll, …) share one inode, whose mode has no type.
-#[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
+/// Returns the identity of a file that can be waited for, or `None` if the file has no identity.
+///
+/// Fails with `EPERM` like `reject_regular_file`, but accepts regular files whose readiness changes. The anonymous files of
+/// Linux (eventfd, timerfd, epoll, …) share one inode, whose mode has no type, and so have no identity.
+#[allow(clippy::unnecessary_cast)] // The types of the fields differ between systems.
 pub(crate) fn pollable_file_id(fd: RawFd) -> io::Result<Option<FileId>> {
-    let access = access(fd)?;
+    let access = access_mode(fd)?;
     let stat = match stat(fd) {
         Ok(stat) => stat,
-        // NetBSD: a terminal whose master has closed.
+        // NetBSD: a terminal whose master is closed.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
         Err(error) => return Err(error),
     };
     let is_unique = match kind(&stat) {
-        libc::S_IFREG if can_wait(fd) => false,
+        libc::S_IFREG if has_changing_readiness(fd) => false,
         libc::S_IFREG | libc::S_IFDIR => return Err(not_permitted()),
         0 => return Ok(None),
         libc::S_IFSOCK => true,
         libc::S_IFIFO => pipe_device() == stat.st_dev as u64,
         _ => false,
     };
-    // Some BSDs number no socket and no pipe.
+    // On some BSDs sockets and pipes have the inode 0.
     let file_id = FileId { device: stat.st_dev as u64, inode: stat.st_ino as u64, access, is_unique };
     Ok(Some(file_id).filter(|file_id| file_id.inode != 0))
 }
 
-/// How it was opened: to read, to write, or both. A descriptor that was not opened (`O_PATH`) is `EBADF`.
-fn access(fd: RawFd) -> io::Result<libc::c_int> {
+/// Returns the access mode: reading, writing, or both. Fails with `EBADF` for a descriptor of `O_PATH`.
+fn access_mode(fd: RawFd) -> io::Result<libc::c_int> {
     let flags = fcntl(fd, libc::F_GETFL, 0)?;
     #[cfg(has_o_path)]
     let is_path = flags & libc::O_PATH != 0;
@@ -107,8 +111,8 @@ fn access(fd: RawFd) -> io::Result<libc::c_int> {
     Ok(flags & libc::O_ACCMODE)
 }
 
-/// Whether the readiness of a regular file changes. poll(2) reports both directions of every file that does not know.
-fn can_wait(fd: RawFd) -> bool {
+/// Returns `true` if the readiness of a regular file changes. poll(2) reports both directions for every other file.
+fn has_changing_readiness(fd: RawFd) -> bool {
     #[cfg(has_pollable_files)]
     {
         let both = libc::POLLIN | libc::POLLOUT;
@@ -127,7 +131,7 @@ fn is_message_queue(fd: RawFd) -> bool {
     #[cfg(has_mq_descriptors)]
     {
         let mut attributes = MaybeUninit::<libc::mq_attr>::uninit();
-        // SAFETY: the kernel writes one `mq_attr`, and there is room for it.
+        // SAFETY: the kernel writes one `mq_attr`, and the variable has space for one.
         unsafe { libc::mq_getattr(fd, attributes.as_mut_ptr()) == 0 }
     }
     #[cfg(not(has_mq_descriptors))]
@@ -137,19 +141,19 @@ fn is_message_queue(fd: RawFd) -> bool {
     }
 }
 
-/// The device of the anonymous pipes, whose inodes are their own; the inode of a FIFO is the file's.
-#[allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
+/// Returns the device of pipes without a name. Each such pipe has an inode of its own, and a FIFO has the inode of its file.
+#[allow(clippy::unnecessary_cast)] // The type of the field differs between systems.
 fn pipe_device() -> u64 {
-    // No lock, because a forked child may come here; and no 64 bits, which some processors cannot load at once.
-    static KNOWN: AtomicBool = AtomicBool::new(false);
+    // No lock, because a forked child may call the function. No 64-bit atomic, because some processors have none.
+    static IS_SET: AtomicBool = AtomicBool::new(false);
     static DEVICE: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
-    if !KNOWN.load(Ordering::Acquire) {
+    if !IS_SET.load(Ordering::Acquire) {
         let Ok([reader, _writer]) = crate::sys::unix::pipe::pipe() else { return u64::MAX };
         let Ok(stat) = stat(reader.as_raw_fd()) else { return u64::MAX };
         let device = stat.st_dev as u64;
         DEVICE[0].store(device as u32, Ordering::Relaxed);
         DEVICE[1].store((device >> 32) as u32, Ordering::Relaxed);
-        KNOWN.store(true, Ordering::Release);
+        IS_SET.store(true, Ordering::Release);
     }
     let [low, high] = [0, 1].map(|half: usize| u64::from(DEVICE[half].load(Ordering::Relaxed)));
     high << 32 | low
@@ -159,13 +163,13 @@ pub(crate) fn is_socket(fd: RawFd) -> bool {
     stat(fd).is_ok_and(|stat| kind(&stat) == libc::S_IFSOCK)
 }
 
-/// Returns `true` for a pipe without a name, whose other end cannot be opened again once it has gone.
-#[allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
+/// Returns `true` for a pipe without a name, whose other end cannot be opened again after its close.
+#[allow(clippy::unnecessary_cast)] // The type of the field differs between systems.
 pub(crate) fn is_pipe(fd: RawFd) -> bool {
     stat(fd).is_ok_and(|stat| kind(&stat) == libc::S_IFIFO && pipe_device() == stat.st_dev as u64)
 }
 
-/// How many bytes can be read (FIONREAD); `None` of what does not know.
+/// Returns the number of bytes that can be read (FIONREAD), or `None` if the system or the file does not support the request.
 pub(crate) fn bytes_readable(fd: RawFd) -> Option<i32> {
     #[cfg(has_fionread)]
     {
@@ -186,14 +190,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_refused_and_sockets_told_apart() {
+    fn files_are_rejected_and_sockets_are_distinguished() {
         let file = tempfile::tempfile().unwrap();
         assert_eq!(reject_regular_file(file.as_raw_fd()).unwrap_err().raw_os_error(), Some(libc::EPERM));
         let directory = std::fs::File::open("/").unwrap();
         assert_eq!(reject_regular_file(directory.as_raw_fd()).unwrap_err().raw_os_error(), Some(libc::EPERM));
         assert_eq!(reject_regular_file(-1).unwrap_err().raw_os_error(), Some(libc::EBADF));
 
-        // Many open files have the inode of a device or of a FIFO; a pipe's is its own, where pipes are numbered.
+        // Many open files share the inode of a device or of a FIFO. A pipe has an inode of its own, if pipes have inodes.
         let unique = |fd: &dyn AsRawFd| pollable_file_id(fd.as_raw_fd()).unwrap().map(|file_id| file_id.is_unique);
         assert_eq!(unique(&std::fs::File::open("/dev/null").unwrap()), Some(false));
         let [reader, _writer] = crate::sys::unix::pipe::pipe().unwrap();

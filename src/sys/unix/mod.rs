@@ -1,7 +1,10 @@
-//! Unix: the backends, and the mechanisms of sources. build.rs chooses; a folder is a backend or a mechanism.
+//! Unix: the backends, the mechanisms of sources, and helpers around system calls.
+//!
+//! A folder is a backend or a mechanism. The cfgs of build.rs choose the modules that a build compiles.
 
 #[cfg(any(kevio_selector = "epoll", all(test, has_epoll)))]
 pub(crate) mod epoll;
+pub(crate) mod errno;
 pub(crate) mod fork;
 pub(crate) mod fstat;
 #[cfg(has_kqueue)]
@@ -16,6 +19,7 @@ pub(crate) mod signal;
 #[cfg(feature = "net")]
 pub(crate) mod socket;
 pub(crate) mod syscall;
+pub(crate) mod timeout;
 pub(crate) mod timer;
 pub(crate) mod wake_fd;
 pub(crate) mod watch;

@@ -1,14 +1,14 @@
-//! Pipes.
-#![allow(dead_code)] // Not every build needs one.
+//! pipe2(2), or pipe(2) as its fallback.
+#![allow(dead_code)] // Unused with the kqueue backend without `os-ext`.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use crate::sys::unix::syscall::cvt;
-#[allow(unused_imports)] // Where there are no flags to refuse.
+#[allow(unused_imports)] // Unused on systems without pipe2(2).
 use crate::sys::unix::syscall::Refusal;
+use crate::sys::unix::syscall::{cvt, set_cloexec, set_nonblocking};
 
-/// The reading and the writing end of a new pipe, non-blocking and close-on-exec.
+/// Returns the reading and the writing end of a new pipe, non-blocking and close-on-exec.
 pub(crate) fn pipe() -> io::Result<[OwnedFd; 2]> {
     #[cfg(has_accept4)]
     {
@@ -24,40 +24,41 @@ pub(crate) fn pipe() -> io::Result<[OwnedFd; 2]> {
 #[cfg(has_accept4)]
 fn with_flags() -> io::Result<[OwnedFd; 2]> {
     let mut fds = [-1; 2];
-    // SAFETY: the kernel writes two numbers, and there is room for two.
+    // SAFETY: the kernel writes two numbers, and the array has space for two.
     cvt(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
-    // SAFETY: the kernel has just made these descriptors, and they have no other owner.
+    // SAFETY: the kernel has just made these descriptors, which have no other owner.
     Ok(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 #[cold]
 fn without_flags() -> io::Result<[OwnedFd; 2]> {
     let mut fds = [-1; 2];
-    // SAFETY: the kernel writes two numbers, and there is room for two.
-    cvt(unsafe { plain_pipe(fds.as_mut_ptr()) })?;
-    // SAFETY: the kernel has just made these descriptors, and they have no other owner.
+    // SAFETY: the kernel writes two numbers, and the array has space for two.
+    cvt(unsafe { call_pipe(fds.as_mut_ptr()) })?;
+    // SAFETY: the kernel has just made these descriptors, which have no other owner.
     let ends = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     for fd in fds {
-        crate::sys::unix::syscall::set_cloexec(fd)?;
-        crate::sys::unix::syscall::set_nonblocking(fd, true)?;
+        set_cloexec(fd)?;
+        set_nonblocking(fd, true)?;
     }
     Ok(ends)
 }
 
-/// pipe(2). glibc's function calls pipe2(2), which is refused.
+/// Calls pipe(2). Where pipe(2) is a system call of its own, the call is made by its number, because glibc's function calls
+/// pipe2(2), which is refused.
 ///
 /// # Safety
 ///
-/// There is room for two numbers.
-unsafe fn plain_pipe(fds: *mut libc::c_int) -> libc::c_int {
+/// `fds` has space for two numbers.
+unsafe fn call_pipe(fds: *mut libc::c_int) -> libc::c_int {
     #[cfg(has_pipe_syscall)]
     {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller has promised the space.
         unsafe { libc::syscall(libc::SYS_pipe, fds) as libc::c_int }
     }
     #[cfg(not(has_pipe_syscall))]
     {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller has promised the space.
         unsafe { libc::pipe(fds) }
     }
 }

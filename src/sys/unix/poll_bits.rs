@@ -1,5 +1,5 @@
-//! What the bits of epoll(7) and poll(2) mean. Both say the same, the one in 32 bits and the other in 16.
-#![allow(dead_code)] // kqueue speaks another language.
+//! The meaning of the bits of epoll(7) and poll(2). The bits have the same numbers, in 32 bits for epoll and 16 for poll.
+#![allow(dead_code)] // Unused with the kqueue backend.
 
 use std::fmt;
 
@@ -16,10 +16,11 @@ pub(crate) const ERR: u32 = POLLERR as u32;
 pub(crate) const HUP: u32 = POLLHUP as u32;
 pub(crate) const NVAL: u32 = POLLNVAL as u32;
 
-/// A record of a token and such bits.
+/// A record with a token and bits.
 pub(crate) trait PollBits: Clone {
-    /// The peer has shut down writing. The one bit whose number epoll and poll do not always share, and that poll(2)
-    /// does not have everywhere; 0 where there is none.
+    /// The bit for a peer that has shut down writing, or 0 if the system has no such bit.
+    ///
+    /// Only the number of this bit may differ between epoll and poll, and only this bit is missing on some systems.
     const RDHUP: u32;
     const NAME: &'static str;
 
@@ -36,7 +37,7 @@ pub(crate) trait PollBits: Clone {
     }
 }
 
-/// What each bit is called. The argument is the number of the one that is not the same everywhere.
+/// Returns the name of each bit. `rdhup` is the number of `RDHUP`, which differs between systems.
 pub(crate) const fn names(rdhup: u32) -> [(u32, &'static str); 7] {
     [(IN, "IN"), (PRI, "PRI"), (OUT, "OUT"), (ERR, "ERR"), (HUP, "HUP"), (NVAL, "NVAL"), (rdhup, "RDHUP")]
 }
@@ -46,9 +47,9 @@ impl<T: PollBits + fmt::Debug> EventRecord for T {
         PollBits::token(self)
     }
 
-    // A pipe whose writer has gone reports HUP alone. ERR names no direction: with OUT it is reported as writable, as
-    // mio does, and a reader that waits for data does not fail. Without OUT (the registration is for reading only, or the
-    // pipe is full) readable is what remains. quinn's test `handshake_timeout` shows the difference on UDP.
+    // A pipe without a writer has HUP alone. ERR names no direction. ERR with OUT is writable, as in mio, so that a reader
+    // that waits for data does not fail. ERR without OUT is readable: the registration is for reading only, or the pipe is
+    // full. quinn's test `handshake_timeout` shows the difference on UDP.
     fn is_readable(&self) -> bool {
         self.has(IN | PRI | HUP | T::RDHUP) || (self.has(ERR) && !self.has(OUT))
     }
@@ -65,7 +66,7 @@ impl<T: PollBits + fmt::Debug> EventRecord for T {
         self.has(HUP | T::RDHUP)
     }
 
-    // HUP is both directions closed; ERR with OUT, or alone, is a pipe without a reader.
+    // HUP means that both directions are closed. ERR alone, or with OUT, is a pipe without a reader.
     fn is_write_closed(&self) -> bool {
         self.has(HUP) || (self.has(ERR) && (self.has(OUT) || self.bits() == ERR))
     }
@@ -80,11 +81,11 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Debug)]
-    struct Bare(u32);
+    struct TestEvent(u32);
 
-    impl PollBits for Bare {
+    impl PollBits for TestEvent {
         const RDHUP: u32 = 0x2000;
-        const NAME: &'static str = "bare";
+        const NAME: &'static str = "test_event";
 
         fn token(&self) -> Token {
             Token(0)
@@ -95,13 +96,13 @@ mod tests {
         }
     }
 
-    /// The rows of the truth table in `reference` §6.1, by their bits.
+    /// The states of descriptors by their bits, as Linux returns them.
     #[test]
-    fn what_each_combination_answers() {
-        const RDHUP: u32 = Bare::RDHUP;
+    fn each_combination_of_bits_has_its_readiness() {
+        const RDHUP: u32 = TestEvent::RDHUP;
         #[rustfmt::skip]
         let table = [
-            // bits                          r  w  rc wc e  p     the row
+            // bits                          r  w  rc wc e  p     state
             (IN,                            [1, 0, 0, 0, 0, 0]), // a listener with a connection
             (OUT,                           [0, 1, 0, 0, 0, 0]), // connected and idle
             (IN | OUT,                      [1, 1, 0, 0, 0, 0]), // data
@@ -110,16 +111,16 @@ mod tests {
             (IN | OUT | HUP | RDHUP,        [1, 1, 1, 1, 0, 0]), // both directions shut
             (IN | OUT | ERR | HUP | RDHUP,  [1, 1, 1, 1, 1, 0]), // reset, refused
             (OUT | HUP,                     [1, 1, 1, 1, 0, 0]), // a fresh socket
-            (HUP,                           [1, 1, 1, 1, 0, 0]), // a pipe whose writer has gone
+            (HUP,                           [1, 1, 1, 1, 0, 0]), // a pipe without a writer
             (IN | HUP,                      [1, 1, 1, 1, 0, 0]), // the same with data left
-            (OUT | ERR,                     [0, 1, 0, 1, 1, 0]), // a pipe whose reader has gone; a UDP error
+            (OUT | ERR,                     [0, 1, 0, 1, 1, 0]), // a pipe without a reader; a UDP error
             (ERR,                           [1, 1, 0, 1, 1, 0]), // the same, full, or registered for reading only
             (IN | ERR,                      [1, 1, 0, 0, 1, 0]), // a UDP error and a datagram
             (IN | OUT | ERR,                [1, 1, 0, 1, 1, 0]), // the same, registered for both
             (OUT | PRI,                     [1, 1, 0, 0, 0, 1]), // urgent data
         ];
-        for (bits, answers) in table {
-            let e = Bare(bits);
+        for (bits, expected) in table {
+            let e = TestEvent(bits);
             let got = [
                 e.is_readable(),
                 e.is_writable(),
@@ -128,7 +129,7 @@ mod tests {
                 e.is_error(),
                 e.is_priority(),
             ];
-            assert_eq!(got.map(u8::from), answers, "{bits:#x}");
+            assert_eq!(got.map(u8::from), expected, "{bits:#x}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Non-blocking, close-on-exec sockets in as few system calls as the system allows.
+//! Non-blocking, close-on-exec sockets with as few system calls as possible, and addresses of Unix sockets.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,12 +14,14 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::sys::unix::syscall::set_cloexec;
-#[allow(unused_imports)] // Where there are no flags to refuse.
+#[allow(unused_imports)] // Unused on systems without accept4(2).
 use crate::sys::unix::syscall::Refusal;
 
-#[allow(dead_code)] // Where there are no flags.
+/// socket(2) with the flags for non-blocking and close-on-exec was refused.
+#[allow(dead_code)] // Unused on systems without accept4(2).
 static FLAGS: Refusal = Refusal::new();
 
+/// Returns a new socket.
 pub(crate) fn new(domain: Domain, kind: Type) -> io::Result<Socket> {
     let without_flags = || -> io::Result<Socket> {
         let socket = Socket::new_raw(domain, kind, None)?;
@@ -39,6 +41,7 @@ pub(crate) fn new(domain: Domain, kind: Type) -> io::Result<Socket> {
     }
 }
 
+/// Returns two connected Unix sockets.
 pub(crate) fn pair(kind: Type) -> io::Result<(OwnedFd, OwnedFd)> {
     let without_flags = || -> io::Result<(Socket, Socket)> {
         let (a, b) = Socket::pair_raw(Domain::UNIX, kind, None)?;
@@ -57,7 +60,7 @@ pub(crate) fn pair(kind: Type) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((a.into(), b.into()))
 }
 
-/// Accepts a connection. What the kernel has handed over is returned, whatever its address.
+/// Accepts a connection. A connection that the kernel returns is never dropped because of its address.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SockAddr)> {
     let listener = SockRef::from(&listener);
     #[cfg(has_accept4)]
@@ -76,13 +79,13 @@ fn accept_without_flags(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
     let (socket, address) = listener.accept_raw()?;
     set_cloexec(socket.as_raw_fd())?;
     socket.set_nonblocking(true)?;
-    // XNU refuses options of a connection that has been reset already (`sosetoptlock`).
+    // XNU rejects options of a connection that was reset already (`sosetoptlock`).
     #[cfg(has_so_nosigpipe)]
     let _ = socket.set_nosigpipe(true);
     Ok((socket, address))
 }
 
-/// Starts to connect; that it is under way is success.
+/// Starts to connect. `EINPROGRESS` is success.
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
     match socket.connect(address) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
@@ -90,13 +93,14 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
     }
 }
 
-/// How many TCP connections wait to be accepted: the standard library's number.
+/// The number of TCP connections that can wait to be accepted, as in the standard library.
 pub(crate) const TCP_BACKLOG: i32 = if cfg!(has_short_backlog) { 32 } else { 128 };
 
-/// The same for Unix sockets: the system's limit, which some systems write -1.
+/// The same for Unix sockets: the limit of the system, which is -1 on some systems.
 pub(crate) const UNIX_BACKLOG: i32 = if cfg!(has_negative_backlog) { -1 } else { libc::SOMAXCONN };
 
-/// The address, whatever its kind: a path, nothing, or an abstract name, which begins with a zero byte.
+/// Converts an address of std to one of socket2: a path, an unnamed address, or an abstract name, which begins with a zero
+/// byte.
 pub(crate) fn unix_address(address: &SocketAddr) -> io::Result<SockAddr> {
     if let Some(path) = address.as_pathname() {
         return SockAddr::unix(path);
@@ -108,29 +112,31 @@ pub(crate) fn unix_address(address: &SocketAddr) -> io::Result<SockAddr> {
     SockAddr::unix(OsStr::from_bytes(&name))
 }
 
-/// The reverse of `unix_address`. std holds no name that fills all of `sun_path`, unless it has called the kernel
-/// itself: `ask` does that. The address is unnamed if std's has another name.
+/// Converts an address of socket2 to one of std.
 ///
-/// The name ends at its first zero, or fills `sun_path`. The length in the kernel's record depends on the system and on
-/// how the socket was bound: with a zero, without, or with many (unp_bindat() in FreeBSD's uipc_usrreq.c, unix_bind() in
-/// Linux's af_unix.c).
-pub(crate) fn std_unix_address(address: &SockAddr, ask: impl FnOnce() -> io::Result<SocketAddr>) -> SocketAddr {
+/// std accepts a name that fills all of `sun_path` only from a system call of its own, which `std_call` makes. If the
+/// address of that call has another name, the result is an unnamed address.
+///
+/// The name ends at its first zero, or fills `sun_path`. The length in the kernel's record cannot be used: depending on the
+/// system and on how the socket was bound, the length counts no zero, one, or many. See unp_bindat() in FreeBSD's
+/// uipc_usrreq.c and unix_bind() in Linux's af_unix.c.
+pub(crate) fn std_unix_address(address: &SockAddr, std_call: impl FnOnce() -> io::Result<SocketAddr>) -> SocketAddr {
     let path = path_of(address);
     let found = match path.is_empty() {
         true => abstract_address(address),
-        false => SocketAddr::from_pathname(OsStr::from_bytes(path)).ok().or_else(|| ask().ok()),
+        false => SocketAddr::from_pathname(OsStr::from_bytes(path)).ok().or_else(|| std_call().ok()),
     };
-    let has_it = |found: &SocketAddr| found.as_pathname().is_some_and(|found| found.as_os_str().as_bytes() == path);
-    let found = found.filter(|found| path.is_empty() || has_it(found));
-    found.or_else(|| SocketAddr::from_pathname("").ok()).expect("std has an unnamed address")
+    let has_path = |found: &SocketAddr| found.as_pathname().is_some_and(|found| found.as_os_str().as_bytes() == path);
+    let found = found.filter(|found| path.is_empty() || has_path(found));
+    found.or_else(|| SocketAddr::from_pathname("").ok()).expect("std accepts an unnamed address")
 }
 
-/// Empty if the socket has no name in the file system.
+/// Returns the path of the address, or an empty slice if the socket has no name in the file system.
 fn path_of(address: &SockAddr) -> &[u8] {
     if !address.is_unix() {
         return &[];
     }
-    // SAFETY: the storage has room for each kind of address, and is zero where the kernel did not write.
+    // SAFETY: the storage has space for each kind of address, and is zero where the kernel did not write.
     let path = unsafe { &(*address.as_ptr().cast::<libc::sockaddr_un>()).sun_path };
     // SAFETY: `c_char` and `u8` have the same layout, and the array is borrowed from `address`.
     let path = unsafe { std::slice::from_raw_parts(path.as_ptr().cast::<u8>(), path.len()) };
@@ -138,6 +144,7 @@ fn path_of(address: &SockAddr) -> &[u8] {
     &path[..end]
 }
 
+/// Returns the address if the name is abstract, else `None`.
 fn abstract_address(address: &SockAddr) -> Option<SocketAddr> {
     #[cfg(has_abstract_unix_addr)]
     {
@@ -150,26 +157,32 @@ fn abstract_address(address: &SockAddr) -> Option<SocketAddr> {
     }
 }
 
-/// The address of a Unix socket; `ask` has std ask for it.
-pub(crate) fn unix_local(socket: BorrowedFd<'_>, ask: impl Fn() -> io::Result<SocketAddr>) -> io::Result<SocketAddr> {
-    unix_or_other(SockRef::from(&socket).local_addr()?, ask)
+/// Returns the address of a Unix socket. `std_call` gets the same address with std.
+pub(crate) fn unix_local(
+    socket: BorrowedFd<'_>,
+    std_call: impl Fn() -> io::Result<SocketAddr>,
+) -> io::Result<SocketAddr> {
+    unix_or_other(SockRef::from(&socket).local_addr()?, std_call)
 }
 
-/// As `unix_local`, of its peer.
-pub(crate) fn unix_peer(socket: BorrowedFd<'_>, ask: impl Fn() -> io::Result<SocketAddr>) -> io::Result<SocketAddr> {
-    unix_or_other(SockRef::from(&socket).peer_addr()?, ask)
+/// Returns the address of the peer of a Unix socket. `std_call` gets the same address with std.
+pub(crate) fn unix_peer(
+    socket: BorrowedFd<'_>,
+    std_call: impl Fn() -> io::Result<SocketAddr>,
+) -> io::Result<SocketAddr> {
+    unix_or_other(SockRef::from(&socket).peer_addr()?, std_call)
 }
 
-/// std has the error for what is no Unix socket.
-fn unix_or_other(address: SockAddr, ask: impl Fn() -> io::Result<SocketAddr>) -> io::Result<SocketAddr> {
+/// Converts the address. If the socket is no Unix socket, returns the error of std.
+fn unix_or_other(address: SockAddr, std_call: impl Fn() -> io::Result<SocketAddr>) -> io::Result<SocketAddr> {
     if address.is_unix() {
-        Ok(std_unix_address(&address, ask))
+        Ok(std_unix_address(&address, std_call))
     } else {
-        ask()
+        std_call()
     }
 }
 
-/// Receives a datagram, and its sender.
+/// Receives a datagram, and returns its length and the address of its sender.
 pub(crate) fn unix_recv_from(socket: &UnixDatagram, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
     #[cfg(terminates_unix_names)]
     {
@@ -177,14 +190,15 @@ pub(crate) fn unix_recv_from(socket: &UnixDatagram, buf: &mut [u8]) -> io::Resul
     }
     #[cfg(not(terminates_unix_names))]
     {
-        // SAFETY: initialized bytes are a value of `MaybeUninit`, and socket2 writes no others into it.
+        // SAFETY: initialized bytes are a value of `MaybeUninit`, and socket2 writes only initialized bytes.
         let buf = unsafe { &mut *(buf as *mut [u8] as *mut [std::mem::MaybeUninit<u8>]) };
         let (n, address) = SockRef::from(socket).recv_from(buf)?;
         Ok((n, std_unix_address(&address, || Err(io::ErrorKind::InvalidInput.into()))))
     }
 }
 
-/// The address of an accepted connection, also of one that the peer has reset: XNU then gives none.
+/// Returns the address of an accepted connection. If the peer has reset the connection, XNU returns no address, and the result
+/// is the unspecified address.
 pub(crate) fn std_address(address: &SockAddr, stream: &TcpStream) -> net::SocketAddr {
     let unspecified = || (Ipv4Addr::UNSPECIFIED, 0).into();
     address.as_socket().or_else(|| stream.peer_addr().ok()).unwrap_or_else(unspecified)

@@ -16,7 +16,8 @@ use std::{io, ptr};
 use crate::sys::unix::kevent::abi;
 use crate::sys::unix::kevent::libkqueue_abi::RECEIPT_ENDS_CALL;
 use crate::sys::unix::kevent::record::Kevent;
-use crate::sys::unix::syscall::{cvt, invalid_input, timespec};
+use crate::sys::unix::syscall::{cvt, invalid_input};
+use crate::sys::unix::timeout::timespec;
 
 /// Calls kevent(2), and returns the number of records that the kernel has written.
 ///

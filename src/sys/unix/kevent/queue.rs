@@ -12,7 +12,8 @@ use crate::sys::unix::kevent::constants::Flags;
 use crate::sys::unix::kevent::libkqueue_abi::{MAX_RECEIPTS, POINTER_FILTER};
 use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kevent::{abi, call};
-use crate::sys::unix::syscall::{cvt, invalid_input, set_cloexec, wait_in_chunks};
+use crate::sys::unix::syscall::{cvt, invalid_input, set_cloexec};
+use crate::sys::unix::timeout::wait_in_chunks;
 
 /// A kernel event queue, for the system calls themselves: kqueue(2) and kevent(2).
 ///

@@ -23,7 +23,7 @@ use crate::sys::unix::kevent::constants::Filter;
 use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::filters::{EXCEPT, PIPE_END_BESIDE_WRITE, READ, TOUCH_REPLACES_UDATA, WRITE};
 use crate::sys::unix::kqueue::libkqueue::{ADD_EVALUATES_AGAIN, CLOSE_REMOVES_KNOTES};
-use crate::sys::unix::syscall::lock;
+use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::token::Token;
 
 /// A set of the filters that a descriptor can have.
@@ -224,7 +224,7 @@ impl Registrations {
 
     /// Locks the table.
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
-        lock(&self.table)
+        lock_ignoring_poison(&self.table)
     }
 
     /// Locks the table for a change that needs an entry.

@@ -1,19 +1,21 @@
-//! poll(2): the call and its flags. The record is `libc::pollfd`, the same everywhere.
-#![cfg_attr(not(any(feature = "os-ext", test)), allow(dead_code))]
+//! poll(2): the call and its flags. The record is `libc::pollfd` on every system.
+#![cfg_attr(not(any(feature = "os-ext", test)), allow(dead_code))] // Without `os-ext` only the poll(2) backend uses the call.
 
 use std::io;
 use std::time::Duration;
 
 use libc::{c_short, pollfd};
 
-use crate::sys::unix::{poll_bits, syscall};
+use crate::sys::unix::{poll_bits, syscall, timeout};
 
-/// poll(2), with nanoseconds where the system has ppoll(2), for at most [`MAX_WAIT`](super::MAX_WAIT). Returns
-/// how many records have something to tell.
+/// Calls ppoll(2) or poll(2), and returns the number of records with a result.
 ///
-/// A signal mask cannot be emulated: a signal that came between setting it and waiting would be missed, and that is what
-/// the mask is for.
-#[inline(always)] // Returning after a call of the kernel is dear: see `epoll_ctl` of epoll.
+/// The timeout is at most [`MAX_WAIT`](crate::sys::selector::MAX_WAIT). It keeps its nanoseconds if the system has
+/// ppoll(2), and is rounded up to milliseconds otherwise.
+///
+/// A signal mask is `Unsupported` on systems without ppoll(2), because an emulation cannot be atomic. A signal that
+/// arrives between setting the mask and waiting would be missed.
+#[inline(always)] // So that no function returns right after the system call: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn poll(
     fds: &mut [pollfd],
     timeout: Option<Duration>,
@@ -21,7 +23,7 @@ pub(crate) fn poll(
 ) -> io::Result<usize> {
     let in_milliseconds = timeout.map_or(true, |timeout| timeout.subsec_nanos() % 1_000_000 == 0);
     if signals.is_none() && (in_milliseconds || !cfg!(has_ppoll)) {
-        // ppoll(2) could say the same and costs more: on Linux a fifth, if there is little to wait for.
+        // ppoll(2) would return the same. On Linux it costs a fifth more, if there are few records.
         return poll_milliseconds(fds, timeout);
     }
     #[cfg(has_ppoll)]
@@ -46,8 +48,8 @@ pub(crate) fn poll(
 
 #[inline(always)] // As `poll`.
 fn poll_milliseconds(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<usize> {
-    let timeout = timeout.map_or(-1, syscall::to_millis_ceil);
-    // SAFETY: the kernel reads and writes `len` records.
+    let timeout = timeout.map_or(-1, timeout::to_millis_ceil);
+    // SAFETY: the kernel reads and writes `len` records, which the slice has.
     syscall::cvt(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout) }).map(|n| n as usize)
 }
 
@@ -58,18 +60,18 @@ fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>, signals: Option<&libc::s
     use libc::pollts as ppoll;
     #[cfg(not(ppoll_is_pollts))]
     use libc::ppoll;
-    let timeout = timeout.map(syscall::timespec);
+    let timeout = timeout.map(timeout::timespec);
     let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout as *const _);
     let signals = signals.map_or(std::ptr::null(), |signals| signals as *const _);
-    // SAFETY: the kernel reads and writes `len` records; `timeout` and `signals` are null or point to values that
-    // outlive the call.
+    // SAFETY: the kernel reads and writes `len` records, which the slice has. `timeout` and `signals` are null, or point to
+    // values that outlive the call.
     syscall::cvt(unsafe { ppoll(fds.as_mut_ptr(), fds.len() as _, timeout, signals) }).map(|n| n as usize)
 }
 
 flag_set! {
-    /// What poll(2) is asked for, and what it returned: the flags of `<poll.h>`.
+    /// Events to wait for, or events that poll(2) has returned: the flags of `<poll.h>`.
     ///
-    /// Their numbers are the system's own, from `libc`; POSIX names all but `RDHUP`.
+    /// The numbers are those of the system, from `libc`. POSIX defines all names but `RDHUP`.
     ///
     /// ```
     /// # #[cfg(feature = "os-ext")] {
@@ -84,17 +86,17 @@ flag_set! {
 }
 
 impl PollFlags {
-    /// `POLLIN`: there is something to read or to accept, or the end of file.
+    /// `POLLIN`: data to read, a connection to accept, or the end of file.
     pub const IN: PollFlags = PollFlags(libc::POLLIN);
     /// `POLLPRI`: urgent data, or another exceptional condition.
     pub const PRI: PollFlags = PollFlags(libc::POLLPRI);
-    /// `POLLOUT`: there is room to write.
+    /// `POLLOUT`: space to write.
     pub const OUT: PollFlags = PollFlags(libc::POLLOUT);
-    /// `POLLERR`: an error, or a pipe whose reader has gone. Returned whether asked for or not.
+    /// `POLLERR`: an error, or a pipe without a reader. Returned in any case.
     pub const ERR: PollFlags = PollFlags(libc::POLLERR);
-    /// `POLLHUP`: hung up: both directions have ended, or a pipe's writer has gone. Returned whether asked for or not.
+    /// `POLLHUP`: a socket that has ended in both directions, or a pipe without a writer. Returned in any case.
     pub const HUP: PollFlags = PollFlags(libc::POLLHUP);
-    /// `POLLNVAL`: the descriptor is not open (on Apple also: it cannot be waited for). Returned whether asked for or not.
+    /// `POLLNVAL`: the descriptor is not open, or (on Apple) cannot be waited for. Returned in any case.
     pub const NVAL: PollFlags = PollFlags(libc::POLLNVAL);
 
     #[cfg(has_pollrdhup)]
@@ -109,6 +111,6 @@ impl PollFlags {
 
 #[cfg(has_pollrdhup)]
 impl PollFlags {
-    /// `POLLRDHUP`: the peer will send no more. Linux, Android, FreeBSD from 14, and illumos have it.
+    /// `POLLRDHUP`: the peer has shut down writing. Exists on Linux, Android, FreeBSD from 14, and illumos.
     pub const RDHUP: PollFlags = PollFlags(libc::POLLRDHUP);
 }

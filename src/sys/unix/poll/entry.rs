@@ -1,35 +1,74 @@
-//! How an edge is made of a level, for one registration.
+//! One registration of the poll(2) backend: how edges are made of levels.
 //!
-//! What is level-triggered is left as it is. What is one-shot is *disarmed* once something was reported of it, and shown to
-//! nobody until it becomes something else; so is what is parked. The rest of this page is of edges.
+//! poll(2) is level-triggered and keeps no state. An edge-triggered registration must report readiness once. Therefore an
+//! entry remembers the bits that it has reported, and a wait leaves these bits out.
 //!
-//! What has been reported of an entry is *reported*, and reported bits are not shown to the kernel again until there is reason
-//! to think that something new can be seen:
+//! # States
 //!
-//! * An operation through a source re-arms its direction, whatever its result: also one that was only partly done
-//!   (tokio takes a short read for a drained socket). After the peer has said that it will send no more (`POLLRDHUP`),
-//!   reading re-arms nothing: no more data can arrive, and the end would be reported again and again. A read of 0 bytes
-//!   re-arms, because it is not always the end: Ctrl-D at a terminal is a line of no bytes, and a FIFO may have another
-//!   writer. Where there is no `POLLRDHUP`, a read of 0 bytes from a socket is the only report of the end, and final.
-//!   What stays readable without a byte to read is treated as after a shortage, below.
-//! * An operation that may have read or written (`do_io`) re-arms reading. Were it to re-arm writing too, an idle socket,
-//!   which is always writable, would be reported for ever to a program that tries to read on each event. One that
-//!   failed because the system is short of something, such as descriptors, modified nothing: re-arming would report it
-//!   for ever too. From then on the entry is *unobserved*, as a bare descriptor is from the start.
-//! * The operations of an unobserved entry cannot be relied on. Its reported bits are *looked at*, with a poll that does not
-//!   wait, before each wait; one that is no longer true is armed again. While there is something to look at, waits are
-//!   cut into ticks, for another thread may drain it meanwhile. A bit that is still true may have been used up and
-//!   become true again since the last look: if the number of unread bytes is another one it has, and is reported again at
-//!   once; else it is reported again after some report_interval. So no edge is lost, and a descriptor that is simply left readable
-//!   makes eight spurious events a second, one that is left writable fewer and fewer, down to one.
-//! * `POLLHUP` and `POLLERR` cannot be masked. An entry that has reported one of them is *stuck*: shown to nobody, and
-//!   looked at as above. New bits are reported; when both are gone (a FIFO has a writer again, an error was fetched) it
-//!   is as any other. An operation that fetched something re-arms `POLLERR` of a socket, because what is pending after
-//!   it is another error. An operation that would have blocked does not: the error is one that it does not fetch, such
-//!   as an unread error queue (`IP_RECVERR` of ip(7)).
-//! * A socket that reports `POLLHUP` and `POLLRDHUP` has ended in both directions, and so has a pipe whose other end has
-//!   gone. It is *final*: nothing more can arrive, and it is looked at only after an operation. A FIFO or a terminal may
-//!   be opened again. (Linux can open a pipe again too, by its name in /proc; a registration that is final misses it.)
+//! ```text
+//!                 reregistered
+//!         +------------------------+
+//!         |                        v
+//!   +----------+  one-shot    +---------+  edge: an event    +----------------+
+//!   | Disarmed |<-------------|  Armed  |------------------->| Reported(bits) |
+//!   +----------+  event       +---------+<-------------------+----------------+
+//!                                ^   |     all bits re-armed      |      ^
+//!                                |   |                            |      |
+//!                                |   | edge: POLLERR or POLLHUP   |      | probe: both
+//!                                |   v                            v      | are gone
+//!                                |  +----------------------------------------+
+//!                                +--|            Unmaskable(bits)            |
+//!                                   +----------------------------------------+
+//! ```
+//!
+//! * `Armed`: a wait covers the whole interest. A level-triggered entry is always in this state.
+//! * `Reported(bits)`: a wait covers the interest without these bits. Edge-triggered entries only.
+//! * `Unmaskable(bits)`: the entry has reported `POLLERR` or `POLLHUP`, which a wait cannot leave out and would return at
+//!   once. Therefore a wait leaves out the descriptor, and the entry is *probed*: poll(2) without waiting, before each
+//!   wait. New bits of a probe are reported. If both bits are gone, the wait covers the entry again. This happens if a
+//!   FIFO has a writer again, or if an error was fetched.
+//! * `Disarmed`: a wait leaves out the descriptor until the entry is reregistered. A one-shot entry is disarmed by its
+//!   event. A disabled entry is disarmed from the start.
+//!
+//! Reregistering in any state makes the entry armed, or disarmed if the new interest is `Interest::NONE`.
+//!
+//! # What re-arms a reported bit
+//!
+//! 1. An operation through a source re-arms the bits of its direction, whatever its result. An operation that was done
+//!    only in part re-arms too, because tokio takes a short read for a drained socket.
+//! 2. After `POLLRDHUP` a read re-arms nothing. No more data can arrive, and the end would be reported again and again.
+//! 3. A read of 0 bytes re-arms, because 0 bytes are not always the end: Ctrl-D at a terminal is a line of no bytes, and
+//!    a FIFO may have another writer. On systems without `POLLRDHUP`, a read of 0 bytes from a socket is the only report
+//!    of the end, and re-arms nothing. A descriptor that stays readable without a byte to read becomes unobserved.
+//! 4. An operation of unknown direction (`do_io`) re-arms reading only, and the entry becomes unobserved. An idle socket
+//!    is always writable. If writing were re-armed too, a program that tries to read at each event would receive events
+//!    forever.
+//! 5. An operation that failed because the system lacks a resource, such as descriptors, re-arms nothing, because it
+//!    changed nothing. Re-arming would report the readiness forever. The entry becomes unobserved.
+//! 6. An operation that fetched something re-arms `POLLERR` of a socket, because an error that is pending afterwards is
+//!    another one. An operation that would have blocked does not re-arm it: the operation does not fetch that error, for
+//!    example an unread error queue (`IP_RECVERR` of ip(7)).
+//!
+//! # Unobserved entries
+//!
+//! The operations on an *unobserved* entry do not all go through a source. A raw descriptor is unobserved from the start.
+//! Reported bits of such an entry are probed before each wait. While a bit needs a probe, waits are cut into intervals,
+//! because another thread may drain the descriptor meanwhile. A probe has three results:
+//!
+//! 1. The bit is gone: the bit is armed.
+//! 2. The bit is set, and the number of unread bytes has changed: the bit is reported at once.
+//! 3. The bit is set, and nothing differs: readiness may have ended and begun again since the last probe. The bit is
+//!    reported when the report interval has passed.
+//!
+//! So no edge is lost. A descriptor that stays readable makes eight spurious events a second. A descriptor that stays
+//! writable makes fewer and fewer, down to one a second.
+//!
+//! # Final entries
+//!
+//! A socket that reports `POLLHUP` and `POLLRDHUP` has ended in both directions. A pipe without its other end has ended
+//! too. Such an entry is *final*: nothing more can arrive, so that the entry is probed only after an operation. A FIFO or a
+//! terminal is never final, because it can be opened again. (Linux can also open a pipe again, by its name in /proc. A
+//! final registration misses that.)
 
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -43,55 +82,79 @@ use crate::sys::unix::fstat::FileId;
 use crate::sys::unix::poll::event::{poll, POLLRDHUP};
 use crate::token::Token;
 
-/// Reported whether asked for or not.
+/// The bits that poll(2) reports in any case.
 const UNMASKABLE: c_short = POLLERR | POLLHUP;
 
-/// How long what an unobserved descriptor has reported is believed to be unchanged while it probe_count so; and the most that this
-/// grows to while it is not readable, as an idle one is not.
+/// How long a reported bit of an unobserved entry is assumed to be unchanged before it is reported again. While the
+/// descriptor is not readable, the interval doubles from the first value to the second.
 const REPORT_INTERVAL: (Duration, Duration) = (Duration::from_millis(128), Duration::from_millis(1024));
 
-/// The time of birth of no entry: the generation has struck before the first.
+/// The generation of a vacant entry. The table counts from 1.
 pub(super) const NO_GENERATION: u64 = 0;
 
 pub(super) struct Entry {
     /// -1 in a vacant entry.
     pub(super) fd: RawFd,
     pub(super) token: Token,
-    wanted: c_short,
+    interest: c_short,
     mode: TriggerMode,
-    disarmed: bool,
-    reported: c_short,
-    /// What operations have re-armed since the entry is stuck: directions, and `POLLERR`.
+    state: State,
+    /// The bits that operations have re-armed since the entry is unmaskable: directions, and `POLLERR`. The next probe
+    /// applies them.
     io_since_probe: c_short,
-    /// A socket that has ended in both directions, or a pipe without its other end: only an operation can change that.
+    /// The last probe found a socket that has ended in both directions, or a pipe without its other end.
     is_final: bool,
-    /// `POLLRDHUP`, if the system allows to wait for it on this kind of descriptor.
+    /// `POLLRDHUP`, or 0 if the system cannot wait for `POLLRDHUP` on this kind of descriptor.
     half_close: c_short,
-    /// Nothing but a number: the program may close it without the backend's knowledge.
+    /// The descriptor is a raw number, which the program can close without notice.
     is_raw: bool,
+    /// `Some` if the entry is unobserved.
     unobserved: Option<ProbeState>,
-    /// To know when the number has become another's; `None` if that is not known, or cannot happen.
+    /// The identity of the open file, which detects a reused number. `None` if the identity is unknown, or the number
+    /// cannot be reused.
     file_id: Option<FileId>,
-    /// When it was registered, which names it ([`NO_GENERATION`] if vacant), and when it last became something else.
+    /// The generation of the registration, which identifies it ([`NO_GENERATION`] if vacant).
     pub(super) generation: u64,
+    /// The generation of the last registration or reregistration.
     pub(super) modified: u64,
 }
 
+/// The state of an entry, see the module's page. The bits are those that are reported and not re-armed.
+#[derive(Copy, Clone)]
+enum State {
+    Armed,
+    Reported(c_short),
+    Unmaskable(c_short),
+    Disarmed,
+}
+
+impl State {
+    /// Returns the state of an edge-triggered entry that has reported `bits`.
+    fn with_reported(bits: c_short) -> State {
+        match bits {
+            0 => State::Armed,
+            _ if bits & UNMASKABLE != 0 => State::Unmaskable(bits),
+            _ => State::Reported(bits),
+        }
+    }
+}
+
+/// The data that decides when a reported bit of an unobserved entry is reported again.
 struct ProbeState {
-    /// How many bytes were unread when it was last reported, and when that is to be repeated.
+    /// The number of unread bytes at the last report.
     unread: Option<i32>,
     next_report_at: Instant,
     report_interval: Duration,
 }
 
 impl ProbeState {
-    /// It has just been reported that `reported` are true.
+    /// Returns the data of an entry that has just reported the bits in `reported`.
     fn new(fd: RawFd, reported: c_short, report_interval: Duration) -> ProbeState {
         let unread = if reported & POLLIN != 0 { fstat::bytes_readable(fd) } else { None };
         ProbeState { unread, next_report_at: Instant::now() + report_interval, report_interval }
     }
 
-    /// Which of the bits that are reported and still true to tell again.
+    /// Returns the bits of `reported` that are due to be reported again. All bits of `reported` are set in the last probe.
     fn bits_due_again(&mut self, fd: RawFd, reported: c_short) -> c_short {
         let unread = if reported & POLLIN != 0 { fstat::bytes_readable(fd) } else { None };
         if unread != self.unread && reported & POLLIN != 0 {
@@ -106,7 +169,7 @@ impl ProbeState {
             if is_readable { REPORT_INTERVAL.0 } else { REPORT_INTERVAL.1.min(self.report_interval * 2) };
         self.next_report_at = Instant::now() + self.report_interval;
         match (reported & POLLHUP != 0, is_readable) {
-            // What hung up is not writable again, and not hung up again.
+            // After a hang-up neither writing nor the hang-up itself can begin again.
             (true, true) => POLLIN,
             (true, false) => 0,
             (false, _) => reported,
@@ -114,11 +177,13 @@ impl ProbeState {
     }
 }
 
-/// The bits to ask for, and how often to tell.
+/// The bits of the interest, and the trigger mode.
 pub(super) type ArmedFor = (c_short, TriggerMode);
 
-/// `POLLRDHUP` where it may be part of the question. FreeBSD answers `POLLNVAL` to it unless the descriptor is a socket
-/// (`poll_no_poll` in its sys_generic.c), which would read as a closed descriptor.
+/// Returns `POLLRDHUP` if poll(2) accepts it for the descriptor, else 0.
+///
+/// FreeBSD returns `POLLNVAL` unless the descriptor is a socket (`poll_no_poll` in its sys_generic.c). The backend would take
+/// that for a closed descriptor.
 fn half_close(fd: RawFd) -> c_short {
     let of_files = cfg!(has_pollrdhup_of_files);
     if of_files || (fd >= 0 && fstat::is_socket(fd)) {
@@ -128,88 +193,110 @@ fn half_close(fd: RawFd) -> c_short {
     }
 }
 
-/// What is true now of `events`, and of what is reported in any case.
+/// Returns the bits of `events`, and the unmaskable bits, that hold now.
 fn probe(fd: RawFd, events: c_short) -> c_short {
     let mut probed = [pollfd { fd, events, revents: 0 }];
     poll(&mut probed, Some(Duration::ZERO)).map_or(0, |_| probed[0].revents)
 }
 
 impl Entry {
-    pub(super) fn new(fd: RawFd, token: Token, wanted: ArmedFor, file_id: Option<FileId>, now: u64) -> Entry {
+    pub(super) fn new(fd: RawFd, token: Token, armed_for: ArmedFor, file_id: Option<FileId>, generation: u64) -> Entry {
         let mut entry = Entry {
             fd,
             token,
-            wanted: 0,
+            interest: 0,
             mode: TriggerMode::Edge,
-            disarmed: false,
-            reported: 0,
+            state: State::Armed,
             io_since_probe: 0,
             is_final: false,
             half_close: half_close(fd),
             is_raw: false,
             unobserved: None,
             file_id,
-            generation: now,
-            modified: now,
+            generation,
+            modified: generation,
         };
-        entry.arm(token, wanted, now);
+        entry.arm(token, armed_for, generation);
         entry
     }
 
-    /// It is to be something else from now on.
-    pub(super) fn arm(&mut self, token: Token, (wanted, mode): ArmedFor, now: u64) {
-        let half_close = if wanted & POLLIN != 0 { self.half_close } else { 0 };
-        self.wanted = wanted | half_close;
-        (self.token, self.mode, self.disarmed) = (token, mode, mode == TriggerMode::Disabled);
-        (self.reported, self.io_since_probe, self.is_final, self.modified) = (0, 0, false, now);
+    /// Starts again with this token, interest and mode. All that was reported can be reported again.
+    pub(super) fn arm(&mut self, token: Token, (interest, mode): ArmedFor, generation: u64) {
+        let half_close = if interest & POLLIN != 0 { self.half_close } else { 0 };
+        self.interest = interest | half_close;
+        (self.token, self.mode) = (token, mode);
+        self.state = if mode == TriggerMode::Disabled { State::Disarmed } else { State::Armed };
+        (self.io_since_probe, self.is_final, self.modified) = (0, false, generation);
     }
 
-    pub(super) fn vacate(&mut self, now: u64) {
-        *self =
-            Entry { generation: NO_GENERATION, ..Entry::new(-1, self.token, (0, TriggerMode::Disabled), None, now) };
+    /// Ends the registration. A wait leaves out a vacant entry.
+    pub(super) fn vacate(&mut self, generation: u64) {
+        let vacant = Entry::new(-1, self.token, (0, TriggerMode::Disabled), None, generation);
+        *self = Entry { generation: NO_GENERATION, ..vacant };
+    }
+
+    fn reported(&self) -> c_short {
+        match self.state {
+            State::Armed | State::Disarmed => 0,
+            State::Reported(bits) | State::Unmaskable(bits) => bits,
+        }
+    }
+
+    fn set_reported(&mut self, bits: c_short) {
+        self.state = State::with_reported(bits);
     }
 
     fn has_unmaskable(&self) -> bool {
-        self.reported & UNMASKABLE != 0
+        matches!(self.state, State::Unmaskable(_))
     }
 
+    /// Returns `true` if the entry must be probed before a wait.
     pub(super) fn needs_probe(&self) -> bool {
         if self.is_final {
             return self.io_since_probe != 0;
         }
-        self.has_unmaskable() || (self.unobserved.is_some() && self.reported != 0)
+        match self.state {
+            State::Armed | State::Disarmed => false,
+            State::Reported(_) => self.unobserved.is_some(),
+            State::Unmaskable(_) => true,
+        }
     }
 
-    /// What the kernel is shown when it waits.
+    /// Returns the record of the entry for a wait.
     pub(super) fn pollfd_for_wait(&self) -> pollfd {
-        // poll(2) passes over negative descriptors.
-        let fd = if self.has_unmaskable() || self.disarmed { -1 } else { self.fd };
-        pollfd { fd, events: self.wanted & !self.reported, revents: 0 }
+        // poll(2) ignores negative descriptors.
+        let fd = match self.state {
+            State::Armed | State::Reported(_) => self.fd,
+            State::Unmaskable(_) | State::Disarmed => -1,
+        };
+        pollfd { fd, events: self.interest & !self.reported(), revents: 0 }
     }
 
-    /// What the kernel is shown when it is looked at.
+    /// Returns the record of the entry for a probe.
     pub(super) fn pollfd_for_probe(&self) -> pollfd {
-        pollfd { fd: self.fd, events: self.wanted | self.half_close, revents: 0 }
+        pollfd { fd: self.fd, events: self.interest | self.half_close, revents: 0 }
     }
 
-    /// Whether the number still stands for what was registered. Closing a descriptor ends its registration.
+    /// Returns `true` if the number still stands for the registered file. Closing a descriptor ends its registration.
     pub(super) fn is_same_file(&self) -> bool {
         self.file_id.map_or(true, |file_id| file_id.is_of(self.fd))
     }
 
-    /// As `is_current`, when the number is being registered again. A raw number counts only if its inode is its own: a
-    /// FIFO or a terminal may have been closed and opened again, and nothing that the kernel shows would differ.
-    pub(super) fn is_certain(&self) -> bool {
+    /// Like `is_same_file`, for a number that is registered again.
+    ///
+    /// A raw number needs a unique inode. If a FIFO or a terminal was closed and opened again, nothing that the kernel
+    /// returns differs.
+    pub(super) fn is_definitely_same_file(&self) -> bool {
         (!self.is_raw || self.file_id.is_some_and(|file_id| file_id.is_unique)) && self.is_same_file()
     }
 
-    /// The descriptor leaves its source.
+    /// The descriptor leaves its source and stays registered.
     pub(super) fn detach(&mut self) {
         self.is_raw = true;
         self.switch_to_probing();
     }
 
-    /// Operations on it tell nothing from here on.
+    /// Makes the entry unobserved.
     pub(super) fn switch_to_probing(&mut self) {
         if self.unobserved.is_some() {
             return;
@@ -220,31 +307,31 @@ impl Entry {
         self.start_probing();
     }
 
-    /// As `switch_to_probing`, for a raw number whose file_id is known already.
-    pub(super) fn be_raw(&mut self) {
+    /// Makes the new entry of a raw descriptor unobserved. Its `file_id` is set already.
+    pub(super) fn mark_raw(&mut self) {
         self.is_raw = true;
         self.start_probing();
     }
 
     fn start_probing(&mut self) {
-        self.unobserved = Some(ProbeState::new(self.fd, self.reported, REPORT_INTERVAL.0));
+        self.unobserved = Some(ProbeState::new(self.fd, self.reported(), REPORT_INTERVAL.0));
     }
 
-    /// An operation was done, and may have fetched an error.
+    /// Re-arms after an operation, which may have fetched an error.
     pub(super) fn rearm(&mut self, direction: IoDirection) {
         self.rearm_bits(direction, POLLERR);
     }
 
-    /// An operation would have blocked, so that it has fetched no error.
+    /// Re-arms after an operation that would have blocked, and so has fetched no error.
     pub(super) fn rearm_blocked(&mut self, direction: IoDirection) {
-        // The next error of a socket whose error was fetched in a way that is not seen is another.
-        if self.reported & UNMASKABLE == POLLERR && probe(self.fd, 0) & UNMASKABLE == 0 {
-            self.reported &= !POLLERR;
+        // If the reported error was fetched by an unobserved operation, the next error is another one.
+        if self.reported() & UNMASKABLE == POLLERR && probe(self.fd, 0) & UNMASKABLE == 0 {
+            self.set_reported(self.reported() & !POLLERR);
         }
         self.rearm_bits(direction, 0);
     }
 
-    /// A read has returned 0 bytes.
+    /// Re-arms after a read of 0 bytes.
     pub(super) fn rearm_ended(&mut self) {
         if fstat::is_socket(self.fd) {
             if POLLRDHUP != 0 {
@@ -252,7 +339,7 @@ impl Entry {
             }
         } else if probe(self.fd, POLLIN) & (POLLIN | UNMASKABLE) == POLLIN && fstat::bytes_readable(self.fd) <= Some(0)
         {
-            // Still readable, with nothing to read: an end that lasts and has no bit, as of NetBSD's FIFOs and /dev/null.
+            // Still readable without a byte to read: the end lasts and has no bit, as of NetBSD's FIFOs and /dev/null.
             self.switch_to_probing();
         } else {
             self.rearm_blocked(IoDirection::Read);
@@ -268,7 +355,7 @@ impl Entry {
             IoDirection::Write => POLLOUT,
             IoDirection::Unknown => POLLIN | POLLPRI | POLLOUT,
         };
-        if direction == IoDirection::Unknown && self.wanted & POLLOUT != 0 && self.wanted != POLLOUT {
+        if direction == IoDirection::Unknown && self.interest & POLLOUT != 0 && self.interest != POLLOUT {
             self.switch_to_probing();
             bits &= !POLLOUT;
         }
@@ -276,77 +363,83 @@ impl Entry {
             self.io_since_probe |= bits | error;
             return;
         }
-        let ended = if self.reported & POLLRDHUP != 0 { POLLIN } else { 0 };
-        self.reported &= !bits | ended;
+        let ended = if self.reported() & POLLRDHUP != 0 { POLLIN } else { 0 };
+        self.set_reported(self.reported() & (!bits | ended));
     }
 
-    /// A look has shown what is true `now`.
+    /// Applies a probe, whose bits are `now`. Bits that are gone, or due to be reported again, are armed.
     pub(super) fn apply_probe(&mut self, now: c_short) {
         if self.has_unmaskable() {
-            self.looked_stuck(now);
+            self.apply_probe_to_unmaskable(now);
         }
+        let mut reported = self.reported();
         if let Some(unobserved) = &mut self.unobserved {
-            if self.reported & !now != 0 {
+            if reported & !now != 0 {
                 unobserved.report_interval = REPORT_INTERVAL.0;
             }
-            self.reported &= !unobserved.bits_due_again(self.fd, self.reported & now);
+            reported &= !unobserved.bits_due_again(self.fd, reported & now);
         }
-        self.reported &= now;
+        self.set_reported(reported & now);
         if !self.has_unmaskable() {
-            self.reported &= !self.io_since_probe;
-            self.io_since_probe = 0;
+            self.apply_io_since_probe();
         }
     }
 
-    fn looked_stuck(&mut self, now: c_short) {
-        if self.reported & !now & POLLHUP != 0 {
-            // What was readable was the end. It is over: a FIFO has another writer, and what is readable is new.
+    fn apply_io_since_probe(&mut self) {
+        self.set_reported(self.reported() & !self.io_since_probe);
+        self.io_since_probe = 0;
+    }
+
+    fn apply_probe_to_unmaskable(&mut self, now: c_short) {
+        if self.reported() & !now & POLLHUP != 0 {
+            // `POLLIN` was the end, which is over: a FIFO has another writer, and `POLLIN` is new data.
             self.io_since_probe |= POLLIN;
         }
-        if self.io_since_probe != 0 && (self.reported | now) & POLLHUP == 0 && fstat::is_socket(self.fd) {
-            // An error, which is not the end of a socket as it is of a pipe.
-            self.reported &= !self.io_since_probe;
-            self.io_since_probe = 0;
+        if self.io_since_probe != 0 && (self.reported() | now) & POLLHUP == 0 && fstat::is_socket(self.fd) {
+            // `POLLERR` alone: an error is not the end of a socket, but of a pipe.
+            self.apply_io_since_probe();
         } else if self.io_since_probe & now & POLLIN != 0 && fstat::bytes_readable(self.fd) > Some(0) {
-            self.reported &= !POLLIN;
+            self.set_reported(self.reported() & !POLLIN);
         }
-        let is_over = match now & UNMASKABLE {
+        let has_ended = match now & UNMASKABLE {
             0 => false,
             _ if POLLRDHUP != 0 && now & POLLRDHUP != 0 => now & POLLHUP != 0,
             _ => fstat::is_pipe(self.fd),
         };
-        self.is_final = is_over && (self.unobserved.is_none() || fstat::bytes_readable(self.fd).unwrap_or(0) == 0);
+        self.is_final = has_ended && (self.unobserved.is_none() || fstat::bytes_readable(self.fd).unwrap_or(0) == 0);
         self.io_since_probe &= if self.is_final { 0 } else { !POLLIN };
     }
 
-    /// Whether a look has shown what has to be reported, and what the wait will not tell.
+    /// Returns `true` if a probe with the bits `now` has to report, because the wait leaves out the descriptor.
     pub(super) fn has_unreported(&self, now: c_short) -> bool {
-        self.has_unmaskable() && now & !self.reported != 0
+        self.has_unmaskable() && now & !self.reported() != 0
     }
 
-    /// The part of what a look has shown that a wait would report: a look asks for `POLLRDHUP` in any case.
-    pub(super) fn of_interest(&self, now: c_short) -> c_short {
-        now & (self.wanted | UNMASKABLE | POLLNVAL)
+    /// Returns the bits of a probe that a wait would return. A probe contains `POLLRDHUP` in any case.
+    pub(super) fn bits_of_interest(&self, now: c_short) -> c_short {
+        now & (self.interest | UNMASKABLE | POLLNVAL)
     }
 
-    /// What a wait has shown, and what it was not to show: an error names no direction, but writable is part of it.
-    pub(super) fn complete(&self, revents: c_short) -> c_short {
-        let masked = self.wanted & self.reported & POLLOUT;
+    /// Returns the bits of a wait, with the `POLLOUT` that the wait left out. An error names no direction, and `POLLOUT` is
+    /// part of an error's meaning (see `poll_bits`).
+    pub(super) fn add_masked_writable(&self, revents: c_short) -> c_short {
+        let masked = self.interest & self.reported() & POLLOUT;
         if revents & POLLERR == 0 || masked == 0 {
             return revents;
         }
         revents | probe(self.fd, masked) & masked
     }
 
-    /// It has been reported that `revents` are true.
+    /// Records that an event with the bits `revents` was delivered.
     pub(super) fn mark_reported(&mut self, revents: c_short) {
         if self.mode != TriggerMode::Edge {
-            self.disarmed = self.mode == TriggerMode::OneShot;
+            self.state = if self.mode == TriggerMode::OneShot { State::Disarmed } else { State::Armed };
             return;
         }
-        self.reported |= revents & (self.wanted | UNMASKABLE);
+        self.set_reported(self.reported() | revents & (self.interest | UNMASKABLE));
+        let reported = self.reported();
         if let Some(unobserved) = &mut self.unobserved {
-            *unobserved = ProbeState::new(self.fd, self.reported, unobserved.report_interval);
+            *unobserved = ProbeState::new(self.fd, reported, unobserved.report_interval);
         }
     }
 }

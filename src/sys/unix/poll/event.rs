@@ -1,4 +1,4 @@
-//! One wait of poll(2), and what it reports.
+//! A wait of the poll(2) backend, and an event.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -9,14 +9,15 @@ use crate::sys::unix::poll::call;
 use crate::sys::unix::poll_bits::PollBits;
 use crate::token::Token;
 
-/// The peer will send no more. Where it does not exist a half-close shows as `POLLIN` alone.
+/// The bit for a peer that has shut down writing, or 0 on systems without the bit. There a half-close sets only `POLLIN`.
 #[cfg(has_pollrdhup)]
 pub(super) const POLLRDHUP: c_short = libc::POLLRDHUP;
 #[cfg(not(has_pollrdhup))]
 pub(super) const POLLRDHUP: c_short = 0;
 
-/// One wait. Some systems say that a table was full for a moment.
-#[inline(always)] // Returning after a call of the kernel is dear: see `epoll_ctl` of epoll.
+/// Waits once, and returns the number of records with a result. `EAGAIN`, with which some systems report that a kernel
+/// table was full for a moment, becomes 0.
+#[inline(always)] // So that no function returns right after the system call: see `epoll_ctl` in `epoll/control.rs`.
 pub(super) fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<usize> {
     match call::poll(fds, timeout, None) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -24,7 +25,7 @@ pub(super) fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<
     }
 }
 
-/// A token and what poll(2) returned for its descriptor.
+/// A token, and the bits that poll(2) returned for its descriptor.
 #[derive(Copy, Clone)]
 pub struct PollEvent {
     pub(super) token: Token,

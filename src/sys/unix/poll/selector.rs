@@ -1,11 +1,14 @@
-//! The backend of last resort: poll(2).
+//! The poll(2) backend, the fallback for systems without kqueue(2) and epoll(7).
 //!
-//! The kernel remembers nothing between calls and knows no edges, so both are kept here, in a table that every thread
-//! may change at any time. The waiter copies it, waits without a lock, and believes of what came back only what was
-//! not modified meanwhile; a change while it waits interrupts the wait. See <https://man7.org/linux/man-pages/man2/poll.2.html>.
+//! The kernel keeps no registrations between calls and has no edges. Both are kept in a table, which every thread may change
+//! at any time. A wait has three steps:
 //!
-//! How an edge is made of a level is told in `poll/entry.rs`. `POLLNVAL` is a descriptor that was closed, and ends its
-//! registration.
+//! 1. Under the lock: probe the entries that a wait cannot cover (`entry.rs`), and copy the records of the table.
+//! 2. Without the lock: wait with the copy.
+//! 3. Under the lock: deliver the results. Results of entries that were modified since step 1 are ignored.
+//!
+//! A change that arrives during step 2 interrupts the wait through a wake-up descriptor. `POLLNVAL` means that a descriptor
+//! was closed, and ends its registration. See <https://man7.org/linux/man-pages/man2/poll.2.html>.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex};
@@ -22,15 +25,15 @@ use crate::sys::selector::{IoDirection, Selector, SourceKind};
 use crate::sys::unix::poll::entry::{Entry, NO_GENERATION};
 use crate::sys::unix::poll::event::{poll, PollEvent};
 use crate::sys::unix::poll::table::{Table, WakeHandle, NOTIFY_INDEX};
-use crate::sys::unix::syscall::lock;
+use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::sys::unix::wake_fd::WakeFd;
 use crate::sys::unix::{fork, fstat};
 use crate::token::Token;
 
-/// How long a wait may last while something has to be looked at: at first, and at most.
+/// The longest wait while an entry needs a probe. The interval doubles from the first value to the second.
 const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 
-/// What the kernel says of a negative number.
+/// Fails with the kernel's error (`EBADF`) if the number is negative.
 fn check_fd(fd: RawFd) -> io::Result<()> {
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -38,6 +41,7 @@ fn check_fd(fd: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns the bits of an interest, or `Unsupported`.
 fn mask(interest: Interest) -> io::Result<c_short> {
     if interest.is_aio() || interest.is_lio() || interest.is_exclusive() {
         return Err(unsupported());
@@ -57,29 +61,29 @@ fn mask(interest: Interest) -> io::Result<c_short> {
 
 pub(crate) struct PollSelector {
     state: Arc<SelectorState>,
-    /// What the kernel was snapshot last. Locked by the one waiter, throughout its wait, and by nobody else.
+    /// The records of the last wait. The single caller of `select` locks them for the whole wait.
     snapshot: Mutex<Vec<pollfd>>,
 }
 
 struct SelectorState {
     table: Mutex<Table>,
     notify: WakeFd,
-    /// The generation of the process that made it. In a forked child another thread of the parent may hold the lock, and
-    /// the notification is the parent's.
+    /// The fork generation of the process that made the backend. In a forked child, a thread of the parent may hold the
+    /// lock forever, and the notification belongs to the parent.
     generation: u32,
 }
 
 impl SelectorState {
-    /// Changes the table; if `change` says so, the waiter is told.
-    fn change<T>(&self, change: impl FnOnce(&mut Table) -> io::Result<(T, bool)>) -> io::Result<T> {
-        let mut table = lock(&self.table);
-        let (value, tell) = change(&mut table)?;
-        if tell && table.waiting && !std::mem::replace(&mut table.notified, true) {
-            // The waiter wants the lock at once. If it has come back by itself, it is told once too often.
+    /// Changes the table. If `change` returns `true`, a blocked wait is interrupted.
+    fn update<T>(&self, change: impl FnOnce(&mut Table) -> io::Result<(T, bool)>) -> io::Result<T> {
+        let mut table = lock_ignoring_poison(&self.table);
+        let (value, must_wake) = change(&mut table)?;
+        if must_wake && table.waiting && !std::mem::replace(&mut table.notified, true) {
+            // The waiting thread locks the table next. If its wait has ended meanwhile, the notification is spurious.
             drop(table);
             if self.notify.notify().is_err() {
-                // Somebody else has closed the descriptor.
-                lock(&self.table).notified = false;
+                // The program has closed the descriptor.
+                lock_ignoring_poison(&self.table).notified = false;
             }
         }
         Ok(value)
@@ -87,38 +91,60 @@ impl SelectorState {
 }
 
 impl PollSelector {
-    /// One wait. `generation` is that of the table which `snapshot` is a copy of.
-    #[inline(always)] // As `poll`.
+    /// Waits once, in the three steps of the module's page.
+    #[inline(always)] // So that no function returns right after the system call: see `epoll_ctl` in `epoll/control.rs`.
     fn wait(
         &self,
         snapshot: &mut Vec<pollfd>,
         events: &mut Vec<PollEvent>,
         left: Option<Duration>,
-        tick: Duration,
+        probe_interval: Duration,
     ) -> io::Result<()> {
-        let mut table = lock(&self.state.table);
+        let (generation, timeout) = self.probe_and_snapshot(snapshot, events, left, probe_interval)?;
+        let ready = poll(snapshot, timeout);
+        self.merge(snapshot, ready, generation, events)
+    }
+
+    /// Probes, and copies the records of the table. Returns the generation of the copy, and the timeout of the wait.
+    #[inline(always)] // As `wait`.
+    fn probe_and_snapshot(
+        &self,
+        snapshot: &mut Vec<pollfd>,
+        events: &mut Vec<PollEvent>,
+        left: Option<Duration>,
+        probe_interval: Duration,
+    ) -> io::Result<(u64, Option<Duration>)> {
+        let mut table = lock_ignoring_poison(&self.state.table);
         table.probe(events)?;
         snapshot.clone_from(&table.fds);
-        let generation = table.generation;
-        let limit = match (table.wakes.is_empty() && events.is_empty(), table.probe_count) {
+        let timeout = match (table.wakes.is_empty() && events.is_empty(), table.probe_count) {
             (false, _) => Some(Duration::ZERO),
             (true, 0) => left,
-            (true, _) => Some(left.map_or(tick, |left| left.min(tick))),
+            (true, _) => Some(left.map_or(probe_interval, |left| left.min(probe_interval))),
         };
         table.waiting = true;
-        drop(table);
+        Ok((table.generation, timeout))
+    }
 
-        let ready = poll(snapshot, limit);
-
-        let mut table = lock(&self.state.table);
+    /// Delivers the results of a wait.
+    #[inline(always)] // As `wait`.
+    fn merge(
+        &self,
+        snapshot: &[pollfd],
+        ready: io::Result<usize>,
+        generation: u64,
+        events: &mut Vec<PollEvent>,
+    ) -> io::Result<()> {
+        let mut table = lock_ignoring_poison(&self.state.table);
         table.waiting = false;
-        // A forked child can signal it too: it has a copy of the table, in which somebody waits.
-        if std::mem::take(&mut table.notified) || snapshot[NOTIFY_INDEX].revents != 0 {
+        let is_notified = snapshot[NOTIFY_INDEX].revents != 0;
+        // A forked child can notify too: its copy of the table contains `waiting`.
+        if std::mem::take(&mut table.notified) || is_notified {
             self.state.notify.drain();
         }
         let ready = match ready {
-            Ok(ready) => ready - usize::from(snapshot[NOTIFY_INDEX].revents != 0),
-            // A signal; but what the look has reported already must not be lost.
+            Ok(ready) => ready - usize::from(is_notified),
+            // A signal, after the probe has delivered events, which must not be lost.
             Err(_) if !events.is_empty() => 0,
             Err(error) => return Err(error),
         };
@@ -147,81 +173,79 @@ impl Selector for PollSelector {
     fn select(&self, events: &mut Vec<PollEvent>, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
-        let mut snapshot = lock(&self.snapshot);
+        let mut snapshot = lock_ignoring_poison(&self.snapshot);
         let mut left = timeout;
-        let mut tick = PROBE_INTERVAL.0;
+        let mut probe_interval = PROBE_INTERVAL.0;
         loop {
-            self.wait(&mut snapshot, events, left, tick)?;
-            // Nothing to report: the wait was interrupted for a change, or a tick has passed, or the time is up.
+            self.wait(&mut snapshot, events, left, probe_interval)?;
+            // Without events, the wait was interrupted for a change, or the probe interval or the timeout has passed.
             left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if !events.is_empty() || (timeout.is_some() && left.unwrap_or(Duration::ZERO).is_zero()) {
                 return Ok(());
             }
-            tick = PROBE_INTERVAL.1.min(tick * 2);
+            probe_interval = PROBE_INTERVAL.1.min(probe_interval * 2);
         }
     }
 
     fn register(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<PollRegistration> {
-        let wanted = (mask(interest)?, interest.mode());
+        let armed_for = (mask(interest)?, interest.mode());
         check_fd(fd)?;
         let file_id = if kind == SourceKind::Builtin { None } else { fstat::pollable_file_id(fd)? };
-        self.state.change(|table| {
+        self.state.update(|table| {
             if let Some(&index) = table.by_fd.get(&fd) {
-                if table.entries[index].is_certain() {
+                if table.entries[index].is_definitely_same_file() {
                     return Err(already_exists());
                 }
                 table.remove(index);
             }
             let generation = table.next_generation();
-            let mut entry = Entry::new(fd, token, wanted, file_id, generation);
+            let mut entry = Entry::new(fd, token, armed_for, file_id, generation);
             if kind == SourceKind::RawFd {
-                entry.be_raw();
+                entry.mark_raw();
             }
             let index = table.insert(entry);
-            Ok((
-                PollRegistration(Box::new(RegistrationInner { state: Arc::clone(&self.state), index, generation })),
-                true,
-            ))
+            let inner = RegistrationInner { state: Arc::clone(&self.state), index, generation };
+            Ok((PollRegistration(Box::new(inner)), true))
         })
     }
 
     fn reregister(&self, fd: RawFd, token: Token, interest: Interest, _: SourceKind) -> io::Result<()> {
-        let wanted = (mask(interest)?, interest.mode());
+        let armed_for = (mask(interest)?, interest.mode());
         check_fd(fd)?;
-        self.state.change(|table| {
-            let index = table.index(fd)?;
-            let now = table.next_generation();
-            table.change(index, |entry| entry.arm(token, wanted, now));
+        self.state.update(|table| {
+            let index = table.index_of(fd)?;
+            let generation = table.next_generation();
+            table.update_entry(index, |entry| entry.arm(token, armed_for, generation));
             Ok(((), true))
         })
     }
 
     fn deregister(&self, fd: RawFd, _: SourceKind) -> io::Result<()> {
         check_fd(fd)?;
-        self.state.change(|table| {
-            let index = table.index(fd)?;
+        self.state.update(|table| {
+            let index = table.index_of(fd)?;
             table.remove(index);
             Ok(((), true))
         })
     }
 
     fn add_waker(&self, token: Token) -> io::Result<WakeHandle> {
-        Ok(lock(&self.state.table).add_waker(token))
+        Ok(lock_ignoring_poison(&self.state.table).add_waker(token))
     }
 
     fn wake(&self, waker: &WakeHandle) -> io::Result<()> {
-        self.state.change(|table| {
+        self.state.update(|table| {
             table.wake(*waker);
             Ok(((), true))
         })
     }
 
     fn remove_waker(&self, waker: &WakeHandle) {
-        lock(&self.state.table).wakes.retain(|pending| pending.id != waker.id);
+        lock_ignoring_poison(&self.state.table).wakes.retain(|pending| pending.id != waker.id);
     }
 }
 
-/// Eight bytes, so that sockets stay small.
+/// A registration behind a pointer of eight bytes, so that sockets stay small.
 pub(crate) struct PollRegistration(Box<RegistrationInner>);
 
 struct RegistrationInner {
@@ -231,12 +255,12 @@ struct RegistrationInner {
 }
 
 impl RegistrationInner {
-    /// Changes the table, if the entry is still the one that was registered. Does nothing in a forked child.
-    fn change(&self, change: impl FnOnce(&mut Table) -> bool) {
+    /// Changes the table, if the entry is still that of the registration. Does nothing in a forked child.
+    fn update(&self, change: impl FnOnce(&mut Table) -> bool) {
         if !fork::is_current(self.state.generation) {
             return;
         }
-        let _ = self.state.change(|table| {
+        let _ = self.state.update(|table| {
             let is_mine = table.entries.get(self.index).is_some_and(|entry| entry.generation == self.generation);
             Ok(((), self.generation != NO_GENERATION && is_mine && change(table)))
         });
@@ -245,37 +269,37 @@ impl RegistrationInner {
 
 impl crate::sys::selector::Registration for PollRegistration {
     fn rearm(&self, direction: IoDirection) {
-        self.0.change(|table| table.change(self.0.index, |entry| entry.rearm(direction)));
+        self.0.update(|table| table.update_entry(self.0.index, |entry| entry.rearm(direction)));
     }
 
     fn rearm_blocked(&self, direction: IoDirection) {
-        self.0.change(|table| table.change(self.0.index, |entry| entry.rearm_blocked(direction)));
+        self.0.update(|table| table.update_entry(self.0.index, |entry| entry.rearm_blocked(direction)));
     }
 
     fn rearm_ended(&self) {
-        self.0.change(|table| table.change(self.0.index, Entry::rearm_ended));
+        self.0.update(|table| table.update_entry(self.0.index, Entry::rearm_ended));
     }
 
     fn probe_instead(&self) {
-        self.0.change(|table| table.change(self.0.index, Entry::switch_to_probing));
+        self.0.update(|table| table.update_entry(self.0.index, Entry::switch_to_probing));
     }
 
     fn is_current(&self) -> bool {
         if !fork::is_current(self.0.state.generation) {
-            // A forked child: its calls are refused elsewhere, and the lock may never be released.
+            // A forked child: its calls fail elsewhere, and the lock may never be released.
             return true;
         }
-        let table = lock(&self.0.state.table);
+        let table = lock_ignoring_poison(&self.0.state.table);
         table.entries.get(self.0.index).is_some_and(|entry| entry.generation == self.0.generation)
     }
 
     fn detach(mut self) -> Option<(RawFd, Interest)> {
-        self.0.change(|table| table.change(self.0.index, Entry::detach));
+        self.0.update(|table| table.update_entry(self.0.index, Entry::detach));
         self.0.generation = NO_GENERATION;
         None
     }
 
-    /// It deregisters by itself.
+    /// Returns `None`, because dropping the registration ends it.
     fn fd_to_deregister(&self) -> Option<RawFd> {
         None
     }
@@ -283,7 +307,7 @@ impl crate::sys::selector::Registration for PollRegistration {
 
 impl Drop for RegistrationInner {
     fn drop(&mut self) {
-        self.change(|table| {
+        self.update(|table| {
             table.remove(self.index);
             true
         });
@@ -304,7 +328,7 @@ mod tests {
     use crate::sys::selector::Registration as _;
     use crate::sys::unix::poll::event::POLLRDHUP;
 
-    /// Looks interrupt a wait up to 16 times a second, and nothing can follow the end of both directions.
+    /// Probes interrupt a wait up to 16 times a second, and nothing can follow the end of both directions.
     #[test]
     fn pipe_without_its_other_end_is_not_probed() {
         for ours in [0, 1] {
@@ -321,7 +345,7 @@ mod tests {
                     events.len()
                 };
                 assert_eq!((select(), select()), (1, 0));
-                assert_eq!(lock(&set.state.table).probe_count, 0, "end {ours}, {kind:?}");
+                assert_eq!(lock_ignoring_poison(&set.state.table).probe_count, 0, "end {ours}, {kind:?}");
             }
         }
     }
@@ -329,7 +353,7 @@ mod tests {
     #[test]
     fn hung_up_socket_is_not_probed() {
         if POLLRDHUP == 0 {
-            // Nothing distinguishes it from a socket that is not connected yet.
+            // A socket that is not connected yet has the same bits.
             return;
         }
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -341,13 +365,13 @@ mod tests {
                     set.select(&mut events, Some(Duration::ZERO)).unwrap();
                     events.len()
                 };
-                let probe_count = || lock(&set.state.table).probe_count;
+                let probe_count = || lock_ignoring_poison(&set.state.table).probe_count;
                 let (a, b) = UnixStream::pair().unwrap();
                 let registration = set.register(a.as_raw_fd(), Token(1), interest, kind).unwrap();
                 drop(b);
                 assert_eq!(select(), 1);
                 assert_eq!((select(), probe_count()), (0, 0), "{interest:?}, {kind:?}");
-                // An operation could have made another connection: one look.
+                // An operation could have made another connection, so that one probe follows.
                 registration.rearm(IoDirection::Unknown);
                 assert_eq!((probe_count(), select(), probe_count()), (1, 0, 0), "{interest:?}, {kind:?}");
                 set.reregister(a.as_raw_fd(), Token(2), interest, kind).unwrap();

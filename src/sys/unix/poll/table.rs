@@ -1,4 +1,8 @@
-//! All registrations of one poll set, and what to make of the kernel's answers.
+//! The registrations of one poll(2) backend, and the delivery of events from the kernel's results.
+//!
+//! A registration has a stable index in two arrays: the `pollfd` of the next wait, and the [`Entry`] with its state. A wait
+//! uses a snapshot of the first array. The table counts a *generation* for each change of a registration. A result of the
+//! snapshot is ignored if the entry was modified after the snapshot's generation.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
@@ -12,7 +16,7 @@ use crate::sys::unix::poll::entry::Entry;
 use crate::sys::unix::poll::event::{poll, PollEvent};
 use crate::token::Token;
 
-/// Where in the table the descriptor stands that interrupts a wait.
+/// The index of the descriptor that interrupts a wait.
 pub(super) const NOTIFY_INDEX: usize = 0;
 
 #[derive(Copy, Clone, Debug)]
@@ -21,25 +25,54 @@ pub(crate) struct WakeHandle {
     token: Token,
 }
 
-/// Registrations at stable indices, each twice: as the kernel is to see it, and what else is known of it.
 #[derive(Default)]
 pub(super) struct Table {
+    /// The records of the next wait.
     pub(super) fds: Vec<pollfd>,
+    /// The registrations, at the same indices.
     pub(super) entries: Vec<Entry>,
     pub(super) by_fd: HashMap<RawFd, usize>,
     vacant: BTreeSet<usize>,
-    /// Counts changes; tells what is newer than what the kernel was shown.
+    /// The number of changes, by which results of older snapshots are recognized.
     pub(super) generation: u64,
-    /// How many entries have to be probe_buffer at.
+    /// The number of entries that need a probe.
     pub(super) probe_count: usize,
     probe_buffer: Vec<pollfd>,
+    /// The wakers with an event that is not delivered yet, each once.
     pub(super) wakes: VecDeque<WakeHandle>,
-    /// Where the next round of reports begins, so that no entry waits for ever for room among the events.
-    cursor: usize,
-    /// Somebody is inside poll(2), and whether it has been told to come out.
+    cursor: Cursor,
+    /// A thread is blocked in poll(2).
     pub(super) waiting: bool,
+    /// The notification of that thread is written and not drained.
     pub(super) notified: bool,
     pub(super) last_waker: u64,
+}
+
+/// The index with which the next delivery begins.
+///
+/// A delivery that finds no space for an event stores the index of the entry. So no entry waits forever for space.
+#[derive(Copy, Clone, Default)]
+struct Cursor(usize);
+
+impl Cursor {
+    /// The cursor after a delivery that had space for all events.
+    const FIRST: Cursor = Cursor(NOTIFY_INDEX);
+
+    /// Returns every index below `len` once, from the cursor on.
+    fn indices(self, len: usize) -> impl Iterator<Item = usize> {
+        let start = self.0.min(len);
+        (start..start + len).map(move |step| if step < len { step } else { step - len })
+    }
+
+    /// Returns the cursor after a delivery from `self` that had no space for all wakes. Wakes come first in the next
+    /// delivery, unless they came first in this one.
+    fn after_wakes(self) -> Cursor {
+        if self.0 == NOTIFY_INDEX {
+            Cursor(NOTIFY_INDEX + 1)
+        } else {
+            Cursor(NOTIFY_INDEX)
+        }
+    }
 }
 
 impl Table {
@@ -48,26 +81,27 @@ impl Table {
         self.generation
     }
 
+    /// Inserts an entry at the lowest vacant index, and returns the index.
     pub(super) fn insert(&mut self, entry: Entry) -> usize {
-        let shown = entry.pollfd_for_wait();
+        let record = entry.pollfd_for_wait();
         let index = self.vacant.pop_first().unwrap_or(self.entries.len());
         self.by_fd.insert(entry.fd, index);
         if index == self.entries.len() {
             self.entries.push(entry);
-            self.fds.push(shown);
+            self.fds.push(record);
         } else {
             self.entries[index] = entry;
-            self.fds[index] = shown;
+            self.fds[index] = record;
         }
         index
     }
 
     pub(super) fn remove(&mut self, index: usize) {
-        let now = self.next_generation();
+        let generation = self.next_generation();
         self.by_fd.remove(&self.entries[index].fd);
-        self.change(index, |entry| entry.vacate(now));
+        self.update_entry(index, |entry| entry.vacate(generation));
         self.vacant.insert(index);
-        // poll(2) refuses more than RLIMIT_NOFILE entries, vacant ones too.
+        // poll(2) rejects more records than RLIMIT_NOFILE, and vacant ones count too.
         while self.vacant.last() == self.entries.len().checked_sub(1).as_ref() {
             self.vacant.pop_last();
             self.entries.pop();
@@ -75,19 +109,22 @@ impl Table {
         }
     }
 
-    /// The one way to change an entry: keeps what depends on it. True if the waiter has to know.
-    pub(super) fn change(&mut self, index: usize, change: impl FnOnce(&mut Entry)) -> bool {
+    /// Updates an entry, its record and `probe_count`. Entries change nowhere else.
+    ///
+    /// Returns `true` if a blocked wait must be interrupted.
+    pub(super) fn update_entry(&mut self, index: usize, update: impl FnOnce(&mut Entry)) -> bool {
         let entry = &mut self.entries[index];
-        let (was_looked_at, was_shown) = (entry.needs_probe(), self.fds[index]);
-        change(entry);
-        self.probe_count = self.probe_count + usize::from(entry.needs_probe()) - usize::from(was_looked_at);
-        let shown = entry.pollfd_for_wait();
-        self.fds[index] = shown;
-        entry.needs_probe() != was_looked_at || (shown.fd, shown.events) != (was_shown.fd, was_shown.events)
+        let (needed_probe, old) = (entry.needs_probe(), self.fds[index]);
+        update(entry);
+        self.probe_count = self.probe_count + usize::from(entry.needs_probe()) - usize::from(needed_probe);
+        let new = entry.pollfd_for_wait();
+        self.fds[index] = new;
+        entry.needs_probe() != needed_probe || (new.fd, new.events) != (old.fd, old.events)
     }
 
-    /// Where `fd` is registered. A number that has become another's is not, and is forgotten.
-    pub(super) fn index(&mut self, fd: RawFd) -> io::Result<usize> {
+    /// Returns the index of the registration of `fd`. If the number stands for another file now, the registration is
+    /// removed, and the result is `NotFound`.
+    pub(super) fn index_of(&mut self, fd: RawFd) -> io::Result<usize> {
         let index = self.by_fd.get(&fd).copied().filter(|&index| index != NOTIFY_INDEX).ok_or_else(not_found)?;
         if self.entries[index].is_same_file() {
             return Ok(index);
@@ -96,7 +133,7 @@ impl Table {
         Err(not_found())
     }
 
-    /// Looks at what cannot be waited for: reports what is new in it, and arms what is no longer true.
+    /// Probes the entries that need a probe. New bits are delivered, and bits that are gone are armed.
     pub(super) fn probe(&mut self, events: &mut Vec<PollEvent>) -> io::Result<()> {
         if self.probe_count == 0 {
             return Ok(());
@@ -106,12 +143,12 @@ impl Table {
         probe_buffer.extend(self.entries.iter().filter(|entry| entry.needs_probe()).map(Entry::pollfd_for_probe));
         let result = poll(&mut probe_buffer, Some(Duration::ZERO));
         if result.is_ok() {
-            for seen in &probe_buffer {
-                let index = self.by_fd[&seen.fd];
-                self.change(index, |entry| entry.apply_probe(seen.revents));
-                let revents = self.entries[index].of_interest(seen.revents);
+            for probed in &probe_buffer {
+                let index = self.by_fd[&probed.fd];
+                self.update_entry(index, |entry| entry.apply_probe(probed.revents));
+                let revents = self.entries[index].bits_of_interest(probed.revents);
                 if revents & POLLNVAL != 0 || self.entries[index].has_unreported(revents) {
-                    self.report(index, revents, events);
+                    self.deliver_event(index, revents, events);
                 }
             }
         }
@@ -119,42 +156,48 @@ impl Table {
         result.map(drop)
     }
 
-    /// Reports what the kernel says of an entry, if there is room for it.
-    fn report(&mut self, index: usize, revents: c_short, events: &mut Vec<PollEvent>) {
+    /// Delivers the event of an entry, if `events` has space. The registration of a closed descriptor is removed.
+    fn deliver_event(&mut self, index: usize, revents: c_short, events: &mut Vec<PollEvent>) {
         let entry = &self.entries[index];
         if revents & POLLNVAL != 0 || !entry.is_same_file() {
             self.remove(index);
         } else if events.len() < events.capacity() {
-            let revents = entry.complete(revents);
+            let revents = entry.add_masked_writable(revents);
             events.push(PollEvent { token: entry.token, revents });
-            self.change(index, |entry| entry.mark_reported(revents));
+            self.update_entry(index, |entry| entry.mark_reported(revents));
         }
     }
 
-    /// Reports what the kernel said of what it was shown as of `generation`, `ready` entries, and the wakes in their turn.
-    pub(super) fn deliver(&mut self, shown: &[pollfd], mut ready: usize, generation: u64, events: &mut Vec<PollEvent>) {
-        let start = self.cursor.min(shown.len());
-        self.cursor = NOTIFY_INDEX;
-        for step in start..start + shown.len() {
-            let index = if step < shown.len() { step } else { step - shown.len() };
+    /// Delivers the results of a wait, and the wakes in their turn, until `events` is full.
+    ///
+    /// `snapshot` is the copy of the records as of `generation`, and `ready` the number of its records with a result,
+    /// without that of the notification.
+    pub(super) fn deliver(
+        &mut self,
+        snapshot: &[pollfd],
+        mut ready: usize,
+        generation: u64,
+        events: &mut Vec<PollEvent>,
+    ) {
+        let start = std::mem::replace(&mut self.cursor, Cursor::FIRST);
+        for index in start.indices(snapshot.len()) {
             if ready == 0 && self.wakes.is_empty() {
                 return;
             }
             if index == NOTIFY_INDEX {
                 self.deliver_wakes(events);
                 if !self.wakes.is_empty() {
-                    // They are first next time, unless they were now.
-                    self.cursor = if start == NOTIFY_INDEX { NOTIFY_INDEX + 1 } else { NOTIFY_INDEX };
+                    self.cursor = start.after_wakes();
                     return;
                 }
-            } else if shown[index].revents != 0 {
+            } else if snapshot[index].revents != 0 {
                 if events.len() == events.capacity() {
-                    self.cursor = index;
+                    self.cursor = Cursor(index);
                     return;
                 }
                 ready -= 1;
                 if self.entries.get(index).is_some_and(|entry| entry.modified <= generation) {
-                    self.report(index, shown[index].revents, events);
+                    self.deliver_event(index, snapshot[index].revents, events);
                 }
             }
         }
@@ -169,6 +212,7 @@ impl Table {
         }
     }
 
+    /// Queues an event of a waker, unless one is queued already.
     pub(super) fn wake(&mut self, waker: WakeHandle) {
         if !self.wakes.iter().any(|pending| pending.id == waker.id) {
             self.wakes.push_back(waker);
@@ -186,12 +230,11 @@ mod tests {
     use super::*;
     use crate::interest::TriggerMode;
 
-    /// What the kernel said of an entry that has become something else while it was asked is not believed.
     #[test]
-    fn an_answer_to_an_old_question() {
+    fn results_for_changed_entries_are_ignored() {
         let mut table = Table::default();
         let mut events = Vec::with_capacity(8);
-        // The first stands where the notification would; the numbers need not be open.
+        // The first entry takes the index of the notification. The numbers need not be open.
         let entry = |table: &mut Table, fd, token| {
             Entry::new(fd, Token(token), (POLLIN, TriggerMode::Edge), None, table.next_generation())
         };
@@ -199,28 +242,37 @@ mod tests {
             let entry = entry(&mut table, fd, token);
             table.insert(entry);
         }
-        let (mut shown, generation) = (table.fds.clone(), table.generation);
-        for shown in &mut shown[1..] {
-            shown.revents = POLLIN;
+        let (mut snapshot, generation) = (table.fds.clone(), table.generation);
+        for record in &mut snapshot[1..] {
+            record.revents = POLLIN;
         }
 
-        // Meanwhile the second goes and another takes its place, the third becomes another, the fourth goes.
+        // During the wait the second entry is replaced, the third is reregistered, and the fourth is removed.
         table.remove(1);
         let new = entry(&mut table, 1004, 4);
         assert_eq!(table.insert(new), 1);
         let now = table.next_generation();
-        table.change(2, |entry| entry.arm(Token(5), (POLLIN, TriggerMode::Edge), now));
+        table.update_entry(2, |entry| entry.arm(Token(5), (POLLIN, TriggerMode::Edge), now));
         table.remove(3);
-        table.deliver(&shown, 3, generation, &mut events);
+        table.deliver(&snapshot, 3, generation, &mut events);
         assert!(events.is_empty(), "{events:?}");
 
-        // An answer to the new question is.
-        let (mut shown, generation) = (table.fds.clone(), table.generation);
-        for shown in &mut shown[1..] {
-            shown.revents = POLLIN;
+        // Results of a new snapshot are delivered.
+        let (mut snapshot, generation) = (table.fds.clone(), table.generation);
+        for record in &mut snapshot[1..] {
+            record.revents = POLLIN;
         }
-        table.deliver(&shown, 2, generation, &mut events);
+        table.deliver(&snapshot, 2, generation, &mut events);
         let tokens: Vec<_> = events.iter().map(|event| event.token.0).collect();
         assert_eq!(tokens, [4, 5]);
+    }
+
+    #[test]
+    fn cursor_returns_every_index_once() {
+        let indices = |start, len| Cursor(start).indices(len).collect::<Vec<_>>();
+        assert_eq!(indices(0, 3), [0, 1, 2]);
+        assert_eq!(indices(2, 3), [2, 0, 1]);
+        // The table has shrunk since.
+        assert_eq!(indices(9, 3), [0, 1, 2]);
     }
 }

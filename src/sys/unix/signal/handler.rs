@@ -30,10 +30,10 @@ use std::{io, mem, process, ptr, thread};
 
 use libc::{c_int, c_void, siginfo_t};
 
+use crate::sys::unix::errno;
 use crate::sys::unix::fork;
 use crate::sys::unix::signal::action::{is_ignored_by_default, sigaction, without_handler};
 use crate::sys::unix::signal::counts::SignalCounts;
-use crate::sys::unix::syscall;
 
 /// The size of the table, larger than the highest signal of any system.
 const MAX_SIGNAL: usize = 256;
@@ -154,7 +154,7 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
 #[inline(never)]
 fn deliver(signal: c_int) -> NextAction {
     // SAFETY: the pointer belongs to this thread, and is valid as long as the thread lives.
-    let errno = unsafe { syscall::errno() };
+    let errno = unsafe { errno::location() };
     // SAFETY: as above.
     let before = unsafe { *errno };
     let here = Owner::here();

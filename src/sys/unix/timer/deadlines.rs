@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use crate::sys::unix::syscall::lock;
+use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::sys::unix::wake_fd::WakeFd;
 
 /// A descriptor that is readable from an expiration until [`take_expirations`](TimerFd::take_expirations).
@@ -57,7 +57,7 @@ impl TimerFd {
 
     /// Sets the timer, or disarms it if `wait` is `None`. Expirations that were not taken are discarded.
     pub(crate) fn set(&self, wait: Option<Duration>, period: Option<Duration>) -> io::Result<()> {
-        let mut state = lock(&self.state);
+        let mut state = lock_ignoring_poison(&self.state);
         let next = wait.and_then(|wait| Instant::now().checked_add(wait));
         *state = TimerState { next, period, expired: 0 };
         self.wake_fd.drain();
@@ -66,7 +66,7 @@ impl TimerFd {
 
     /// Returns the number of expirations since the last call, or since the timer was set. `WouldBlock` if there is none.
     pub(crate) fn take_expirations(&self) -> io::Result<u64> {
-        let mut state = lock(&self.state);
+        let mut state = lock_ignoring_poison(&self.state);
         state.count_expirations(Instant::now());
         self.wake_fd.drain();
         match std::mem::take(&mut state.expired) {
@@ -78,7 +78,7 @@ impl TimerFd {
     /// Makes the descriptor readable if the timer has expired. Returns the next deadline, and `None` while an expiration was not
     /// taken.
     fn notify_if_expired(&self, now: Instant) -> Option<Instant> {
-        let mut state = lock(&self.state);
+        let mut state = lock_ignoring_poison(&self.state);
         if state.count_expirations(now) {
             // Fails only if the program has closed the descriptor.
             let _ = self.wake_fd.notify();
@@ -118,7 +118,7 @@ impl TimerQueue {
         if !self.ever_used.load(Ordering::SeqCst) {
             return step;
         }
-        let mut table = lock(&self.table);
+        let mut table = lock_ignoring_poison(&self.table);
         let now = Instant::now();
         let mut next: Option<Instant> = None;
         table.clocks.retain(|clock| match clock.upgrade() {
@@ -138,17 +138,17 @@ impl TimerQueue {
 
     pub(crate) fn insert(&self, clock: &Arc<TimerFd>) {
         self.ever_used.store(true, Ordering::SeqCst);
-        lock(&self.table).clocks.push(Arc::downgrade(clock));
+        lock_ignoring_poison(&self.table).clocks.push(Arc::downgrade(clock));
         self.reschedule(clock);
     }
 
     pub(crate) fn remove(&self, clock: &Arc<TimerFd>) {
-        lock(&self.table).clocks.retain(|other| other.as_ptr() != Arc::as_ptr(clock));
+        lock_ignoring_poison(&self.table).clocks.retain(|other| other.as_ptr() != Arc::as_ptr(clock));
     }
 
     /// Ends a blocked wait, so that the next wait gets a new limit. Called after a timer was set.
     pub(crate) fn reschedule(&self, clock: &TimerFd) {
-        if self.is_waiting.load(Ordering::SeqCst) && lock(&clock.state).next.is_some() {
+        if self.is_waiting.load(Ordering::SeqCst) && lock_ignoring_poison(&clock.state).next.is_some() {
             // Fails only if the program has closed the descriptor.
             let _ = clock.wake_fd.notify();
         }

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sys::unix::syscall::{cvt, timespec, unless_refused};
+use crate::sys::unix::syscall::{cvt, unless_refused};
+use crate::sys::unix::timeout::timespec;
 
 /// A descriptor that is readable from an expiration until [`take_expirations`](TimerFd::take_expirations).
 #[derive(Debug)]

@@ -1,15 +1,14 @@
-//! A wake-up for one descriptor: eventfd(2).
-#![allow(dead_code)] // kqueue has something better.
+//! eventfd(2): the wake-up descriptor of systems that have the call.
+#![allow(dead_code)] // Unused with the kqueue backend.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, RawFd};
 
-use crate::sys::unix::syscall;
 use crate::sys::unix::syscall::{cvt, Refusal};
-use crate::sys::unix::wake_fd::self_pipe::SelfPipe;
+use crate::sys::unix::wake_fd::self_pipe::{write_wakeup, SelfPipe};
 
-/// A counter that is readable while it is not 0; a pipe where a sandbox refuses eventfd2(2).
+/// A counter whose descriptor is readable while the count is not 0, or a pipe if a sandbox refuses eventfd2(2).
 #[derive(Debug)]
 pub(crate) enum EventFd {
     Counter(File),
@@ -23,21 +22,23 @@ impl EventFd {
     }
 
     fn counter() -> io::Result<EventFd> {
-        // SAFETY: no pointers.
+        // SAFETY: the call has no pointers.
         let fd = cvt(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
-        // SAFETY: the kernel has just made this descriptor, and it has no other owner.
+        // SAFETY: the kernel has just made this descriptor, which has no other owner.
         Ok(EventFd::Counter(unsafe { File::from_raw_fd(fd) }))
     }
 
-    /// Makes it readable; for an edge-triggered waiter each call is a new edge.
+    /// Makes the descriptor readable. An edge-triggered registration reports each call.
     pub(crate) fn notify(&self) -> io::Result<()> {
         match self {
-            EventFd::Counter(counter) => syscall::write_wakeup(counter, &1_u64.to_ne_bytes(), || self.drain()),
+            EventFd::Counter(counter) => write_wakeup(counter, &1_u64.to_ne_bytes(), || self.drain()),
             EventFd::Pipe(pipe) => pipe.notify(),
         }
     }
 
-    /// Makes it readable if it is not. Safe in a signal handler; it does not touch `errno`, for there is room.
+    /// Makes the descriptor readable, for a caller that notifies once until the next [`drain`](EventFd::drain).
+    ///
+    /// Async-signal-safe. `errno` stays unchanged, because the counter has space and so the write succeeds.
     pub(crate) fn notify_from_handler(&self) {
         match self {
             EventFd::Counter(counter) => drop({ counter }.write(&1_u64.to_ne_bytes())),
@@ -45,10 +46,10 @@ impl EventFd {
         }
     }
 
-    /// Makes it unreadable.
+    /// Makes the descriptor unreadable.
     pub(crate) fn drain(&self) {
         match self {
-            // It fails only if there is nothing to drain.
+            // The read fails only if the count is 0 already.
             EventFd::Counter(counter) => drop({ counter }.read(&mut [0; 8])),
             EventFd::Pipe(pipe) => pipe.drain(),
         }
@@ -76,10 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_at_its_end_is_signalled_again() {
+    fn full_counter_is_drained_and_notified() {
         let event = EventFd::new().unwrap();
         let EventFd::Counter(file) = &event else {
-            panic!("{event:?}");
+            panic!("a counter was expected, not {event:?}");
         };
         let mut counter = file;
         counter.write_all(&(u64::MAX - 1).to_ne_bytes()).unwrap();

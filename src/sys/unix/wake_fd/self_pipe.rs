@@ -1,14 +1,13 @@
-//! A wake-up for one descriptor where there is no eventfd: a pipe to oneself.
-#![allow(dead_code)] // Most systems have something better.
+//! A pipe of which this process holds both ends: the wake-up descriptor of systems without eventfd(2).
+#![allow(dead_code)] // Unused with the kqueue backend, except that libkqueue needs the pipe for its wakers.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use crate::sys::unix::pipe::pipe;
-use crate::sys::unix::syscall;
 
-/// Readable while there is a byte in it.
+/// A descriptor that is readable while the pipe contains a byte.
 #[derive(Debug)]
 pub(crate) struct SelfPipe {
     reader: File,
@@ -21,17 +20,19 @@ impl SelfPipe {
         Ok(SelfPipe { reader, writer })
     }
 
-    /// Makes it readable; for an edge-triggered waiter each call is a new edge.
+    /// Makes the descriptor readable. An edge-triggered registration reports each call.
     pub(crate) fn notify(&self) -> io::Result<()> {
-        syscall::write_wakeup(&self.writer, &[1], || self.drain())
+        write_wakeup(&self.writer, &[1], || self.drain())
     }
 
-    /// Makes it readable if it is not. Safe in a signal handler; it does not touch `errno`, for there is room.
+    /// Makes the descriptor readable, for a caller that notifies once until the next [`drain`](SelfPipe::drain).
+    ///
+    /// Async-signal-safe. `errno` stays unchanged, because the pipe has space and so the write succeeds.
     pub(crate) fn notify_from_handler(&self) {
         let _ = (&self.writer).write(&[1]);
     }
 
-    /// Makes it unreadable.
+    /// Makes the descriptor unreadable.
     pub(crate) fn drain(&self) {
         let mut scrap = [0; 512];
         while matches!((&self.reader).read(&mut scrap), Ok(n) if n > 0) {}
@@ -50,12 +51,27 @@ impl AsRawFd for SelfPipe {
     }
 }
 
+/// Writes `wakeup` to a wake-up descriptor. If the descriptor is full of wake-ups that were not drained, drains first.
+pub(super) fn write_wakeup(mut to: impl io::Write, wakeup: &[u8], drain: impl Fn()) -> io::Result<()> {
+    // illumos reports an edge only if the buffer was empty before the write (illumos.org/issues/13436 and 16700).
+    if cfg!(edge_needs_empty_buffer) {
+        drain();
+    }
+    loop {
+        match to.write(wakeup) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => drain(),
+            result => return result.map(drop),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_full_pipe_is_signalled_again() {
+    fn full_pipe_is_drained_and_notified() {
         let pipe = SelfPipe::new().unwrap();
         while (&pipe.writer).write(&[0; 4096]).is_ok() {}
         pipe.notify().unwrap();

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::sync::Mutex;
 
 use crate::source::file_changes::FileChanges;
-use crate::sys::unix::syscall::{cvt, lock, unless_refused};
+use crate::sys::unix::syscall::{cvt, lock_ignoring_poison, unless_refused};
 use crate::sys::unix::watch::state::{watched_state, WatchedState};
 
 /// An entry of a directory was made, removed or renamed.
@@ -54,7 +54,7 @@ impl Inotify {
     /// Discards the changes before the registration.
     pub(crate) fn discard_earlier_events(&self, file: BorrowedFd<'_>) -> io::Result<()> {
         self.read_events()?;
-        *lock(&self.last_state) = watched_state(file)?;
+        *lock_ignoring_poison(&self.last_state) = watched_state(file)?;
         Ok(())
     }
 
@@ -78,7 +78,7 @@ impl Inotify {
     /// Returns the changes of the file that these bits stand for.
     pub(crate) fn changes(&self, happened: u32, file: BorrowedFd<'_>) -> io::Result<FileChanges> {
         let has_overflowed = happened & libc::IN_Q_OVERFLOW != 0;
-        let mut state = lock(&self.last_state);
+        let mut state = lock_ignoring_poison(&self.last_state);
         let before = *state;
         if has_overflowed || happened & masks_needing_fstat(self.interest) != 0 {
             *state = watched_state(file)?;

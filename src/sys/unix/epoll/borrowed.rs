@@ -1,0 +1,53 @@
+//! The descriptors whose registrations belong to sources that borrow them.
+//!
+//! A source that owns its descriptor closes it, which ends its registration. A source that borrows may find its number
+//! closed, reused and registered by another source. The set of borrowed numbers prevents that such a source changes or
+//! removes the registration of the other.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+
+use crate::sys::error::not_found;
+use crate::sys::selector::SourceKind;
+use crate::sys::unix::syscall::lock_ignoring_poison;
+
+#[derive(Debug, Default)]
+pub(super) struct Borrowed {
+    /// A borrowed descriptor was registered at some time. Until then the set is not locked.
+    ever_used: AtomicBool,
+    fds: Mutex<HashSet<RawFd>>,
+}
+
+impl Borrowed {
+    /// Records if the registration of the descriptor belongs to a source that borrows. Called after a registration was
+    /// added, ended or detached.
+    #[inline]
+    pub(super) fn set(&self, fd: RawFd, is_borrowed: bool) {
+        if is_borrowed || self.ever_used.load(Ordering::SeqCst) {
+            self.set_slowly(fd, is_borrowed);
+        }
+    }
+
+    #[cold]
+    fn set_slowly(&self, fd: RawFd, is_borrowed: bool) {
+        self.ever_used.store(true, Ordering::SeqCst);
+        let mut fds = lock_ignoring_poison(&self.fds);
+        match is_borrowed {
+            true => fds.insert(fd),
+            false => fds.remove(&fd),
+        };
+    }
+
+    /// Fails with `NotFound` if the source borrows, and the registration of the number belongs to a source that does not.
+    #[inline]
+    pub(super) fn check_owner(&self, fd: RawFd, kind: SourceKind) -> io::Result<()> {
+        let is_borrowed = matches!(kind, SourceKind::Borrowed | SourceKind::Registered { is_borrowed: true, .. });
+        if is_borrowed && !lock_ignoring_poison(&self.fds).contains(&fd) {
+            return Err(not_found());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! Disabled registrations (`Interest::NONE`), which report nothing and keep the descriptor registered.
+//!
+//! `EPOLLHUP` and `EPOLLERR` cannot be masked, so that a registration with an empty interest would still report them.
+//! Therefore disabled registrations are in a second epoll instance, which is never waited on. The kernel removes closed
+//! descriptors from both instances. The second instance is made for the first disabled registration.
+//!
+//! `EPOLL_CTL_ADD` rejects a descriptor that is registered in the same instance only. Therefore an addition to one instance
+//! must check the other. While both instances exist, a lock excludes threads that add to, or move between, them.
+//!
+//! # Trial registrations
+//!
+//! To find out if the main instance would accept a descriptor, the descriptor is added and deleted again. Between the two
+//! calls a wait may return an event of the *trial registration*. Its token is unique, and its events are dropped.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::interest::Interest;
+use crate::sys::error::{already_exists, not_found};
+use crate::sys::unix::epoll::control::{epoll_create, epoll_ctl};
+use crate::sys::unix::epoll::event::EpollEvent;
+use crate::sys::unix::epoll::wait::wait;
+use crate::sys::unix::epoll::{mask, EpollSelector, EXCLUSIVE};
+use crate::sys::unix::poll_bits;
+use crate::sys::unix::poll_bits::PollBits;
+use crate::sys::unix::syscall::lock_ignoring_poison;
+use crate::token::Token;
+
+/// The second epoll instance, with the lock for changes of both.
+#[derive(Debug)]
+pub(super) struct DisabledInstance {
+    epoll: OwnedFd,
+    lock: Mutex<()>,
+}
+
+impl EpollSelector {
+    /// Changes the disabled instance. Without the instance there is no disabled registration.
+    fn ctl_disabled(&self, operation: libc::c_int, fd: RawFd) -> io::Result<()> {
+        let disabled = self.disabled.get().ok_or_else(not_found)?;
+        epoll_ctl(&disabled.epoll, operation, fd, 0, 0)
+    }
+
+    /// Excludes threads that add to, or move between, the two instances. Returns `None` while there is one instance.
+    fn lock_instances(&self) -> Option<MutexGuard<'_, ()>> {
+        self.disabled.get().map(|disabled| lock_ignoring_poison(&disabled.lock))
+    }
+
+    #[cold]
+    fn create_disabled(&self) -> io::Result<()> {
+        if self.disabled.get().is_none() {
+            // If two threads race, `set` keeps one instance and the other is closed.
+            let _ = self.disabled.set(DisabledInstance { epoll: epoll_create()?, lock: Mutex::new(()) });
+        }
+        Ok(())
+    }
+
+    fn add_disabled(&self, fd: RawFd) -> io::Result<()> {
+        if fd == self.epoll.as_raw_fd() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        self.ctl_disabled(libc::EPOLL_CTL_ADD, fd)
+    }
+
+    /// Registers a disabled descriptor, if neither instance contains it.
+    #[cold]
+    pub(super) fn register_disabled(&self, fd: RawFd) -> io::Result<()> {
+        self.create_disabled()?;
+        let _guard = self.lock_instances();
+        self.add_disabled(fd)?;
+        self.try_registration(fd, libc::EPOLLONESHOT).map_err(|error| {
+            let _ = self.ctl_disabled(libc::EPOLL_CTL_DEL, fd);
+            error
+        })
+    }
+
+    /// Makes a trial registration in the main instance, and fails with the error of the addition.
+    fn try_registration(&self, fd: RawFd, flags: libc::c_int) -> io::Result<()> {
+        self.has_trials.store(true, Ordering::SeqCst);
+        epoll_ctl(&self.epoll, libc::EPOLL_CTL_ADD, fd, flags as u32, trial_data())?;
+        self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0))
+    }
+
+    /// Adds a descriptor to the main instance, if the disabled instance does not contain it.
+    #[cold]
+    pub(super) fn register_beside_disabled(&self, fd: RawFd, mask: u32, token: Token) -> io::Result<()> {
+        let _guard = self.lock_instances();
+        if self.ctl_disabled(libc::EPOLL_CTL_MOD, fd).is_ok() {
+            return Err(already_exists());
+        }
+        self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, mask, token)
+    }
+
+    /// Checks a descriptor after its addition to the main instance. Another thread may have made the disabled instance
+    /// meanwhile, and added the same descriptor.
+    #[cold]
+    pub(super) fn check_not_disabled(&self, fd: RawFd) -> io::Result<()> {
+        let _guard = self.lock_instances();
+        if self.ctl_disabled(libc::EPOLL_CTL_MOD, fd).is_err() {
+            return Ok(());
+        }
+        self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0))?;
+        Err(already_exists())
+    }
+
+    /// Deletes a registration that the main instance does not contain. `error` is the error of the main instance.
+    #[cold]
+    pub(super) fn delete_disabled(&self, fd: RawFd, error: io::Error) -> io::Result<()> {
+        match error.kind() {
+            io::ErrorKind::NotFound => self.ctl_disabled(libc::EPOLL_CTL_DEL, fd),
+            _ => Err(error),
+        }
+    }
+
+    /// Changes a registration by deleting and adding it: to disable it, to enable it, or to make it exclusive or not.
+    ///
+    /// A registration that moves between the instances is added before it is deleted. If the addition fails (`EMFILE`,
+    /// `ENOMEM`, `ENOSPC`), the registration is unchanged.
+    #[cold]
+    pub(super) fn delete_and_add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        let mask = mask(interest)?;
+        if interest.is_none() {
+            self.create_disabled()?;
+        }
+        let _guard = self.lock_instances();
+        let was_disabled = self.ctl_disabled(libc::EPOLL_CTL_MOD, fd).is_ok();
+        match (was_disabled, interest.is_none()) {
+            (true, true) => Ok(()),
+            (true, false) => {
+                self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, mask, token)?;
+                self.ctl_disabled(libc::EPOLL_CTL_DEL, fd)
+            }
+            (false, true) => {
+                self.add_disabled(fd)?;
+                self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0)).map_err(|error| {
+                    let _ = self.ctl_disabled(libc::EPOLL_CTL_DEL, fd);
+                    error
+                })
+            }
+            (false, false) => {
+                if let (true, Some(exclusive)) = (interest.is_exclusive(), EXCLUSIVE) {
+                    // The kernel rejects `EPOLLEXCLUSIVE` for an epoll descriptor before it finds the registration.
+                    match self.try_registration(fd, exclusive) {
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                        result => return result.and_then(|()| Err(not_found())),
+                    }
+                }
+                self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0))?;
+                self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, mask, token)
+            }
+        }
+    }
+
+    /// Waits like `select`, after trial registrations were made. If a wait returns only events of trials, the wait continues.
+    #[cold]
+    pub(super) fn select_without_trials(
+        &self,
+        events: &mut Vec<EpollEvent>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
+        let mut left = timeout;
+        loop {
+            wait(&self.epoll, events, left)?;
+            if !drop_trial_events(events) {
+                return Ok(());
+            }
+            left = timeout.map(|_| {
+                deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()))
+            });
+        }
+    }
+}
+
+/// Returns the data of a trial registration, which no [`Token`] has.
+///
+/// The data is the address of a static, which a program cannot use as a token. On systems with addresses of 32 bits, bit 63
+/// is set too, which exceeds every token.
+fn trial_data() -> u64 {
+    static MARK: u8 = 0;
+    std::ptr::addr_of!(MARK) as u64 | u64::from(usize::BITS < u64::BITS) << 63
+}
+
+/// Drops the events of trial registrations. Returns `true` if there were events, and none is left.
+pub(super) fn drop_trial_events(events: &mut Vec<EpollEvent>) -> bool {
+    let (count, unmaskable) = (events.len(), poll_bits::ERR | poll_bits::HUP);
+    events.retain(|event| event.data() != trial_data() || event.bits() & !unmaskable != 0);
+    count > 0 && events.is_empty()
+}
