@@ -12,6 +12,10 @@ use kevio::net::UnixStream;
 use kevio::unix::SourceFd;
 use kevio::{Events, Interest, Poll, Timer, Token, Waker};
 
+mod support;
+
+use crate::support::poll::{BOTH, TIMEOUT};
+
 struct Counting;
 
 thread_local! {
@@ -53,11 +57,6 @@ fn allocates_nothing(mut turn: impl FnMut()) {
     }
 }
 
-const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
-/// Far more than any wait here needs.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 struct Rig {
     poll: Poll,
     events: Events,
@@ -79,7 +78,7 @@ impl Rig {
     fn turns(&mut self, wanted: usize) {
         let mut had = 0;
         while had < wanted {
-            let n = self.turn(PATIENCE);
+            let n = self.turn(TIMEOUT);
             assert!(n > 0, "only {had} of {wanted}");
             had += n;
         }
@@ -117,7 +116,7 @@ fn wakes() {
         for waker in wakers.iter().chain(&wakers) {
             waker.wake().unwrap();
         }
-        assert_eq!(rig.turn(PATIENCE), 3);
+        assert_eq!(rig.turn(TIMEOUT), 3);
         assert_eq!(rig.turn(Duration::ZERO), 0);
     });
 }
@@ -164,7 +163,7 @@ fn changes() {
         for interest in [Interest::READABLE, Interest::WRITABLE, BOTH] {
             rig.poll.registry().reregister(&mut a, Token(2), interest).unwrap();
         }
-        assert!(rig.turn(PATIENCE) > 0);
+        assert!(rig.turn(TIMEOUT) > 0);
     });
 }
 
@@ -175,7 +174,7 @@ fn a_bare_descriptor_left_ready() {
     let (bare, mut peer) = UnixStream::pair().unwrap();
     rig.poll.registry().register(&mut SourceFd(&bare.as_raw_fd()), Token(1), BOTH).unwrap();
     peer.write_all(b"unread").unwrap();
-    assert!(rig.turn(PATIENCE) > 0);
+    assert!(rig.turn(TIMEOUT) > 0);
     allocates_nothing(|| {
         rig.turn(Duration::from_millis(10));
     });
@@ -184,7 +183,7 @@ fn a_bare_descriptor_left_ready() {
         read_all(&bare);
         rig.turn(Duration::ZERO);
         peer.write_all(b"more").unwrap();
-        assert!(rig.turn(PATIENCE) > 0);
+        assert!(rig.turn(TIMEOUT) > 0);
     });
 }
 
@@ -195,7 +194,7 @@ fn a_closed_peer() {
     let (mut a, b) = UnixStream::pair().unwrap();
     rig.poll.registry().register(&mut a, Token(1), BOTH).unwrap();
     drop(b);
-    assert!(rig.turn(PATIENCE) > 0);
+    assert!(rig.turn(TIMEOUT) > 0);
     allocates_nothing(|| {
         read_all(&a);
         rig.turn(Duration::from_millis(1));
@@ -222,10 +221,10 @@ fn a_change_under_a_wait() {
         }
     });
     // The registration itself.
-    assert!(rig.turn(PATIENCE) > 0);
+    assert!(rig.turn(TIMEOUT) > 0);
     allocates_nothing(|| {
         go.send(()).unwrap();
-        assert!(rig.turn(PATIENCE) > 0);
+        assert!(rig.turn(TIMEOUT) > 0);
     });
     drop(go);
     changer.join().unwrap();
@@ -240,7 +239,7 @@ fn the_bare_poll() {
     allocates_nothing(|| {
         set.set(3, a.as_raw_fd(), PollFlags::OUT).unwrap();
         set.set(60, b.as_raw_fd(), PollFlags::IN).unwrap();
-        assert_eq!(set.poll(64, Some(PATIENCE)).unwrap(), 1);
+        assert_eq!(set.poll(64, Some(TIMEOUT)).unwrap(), 1);
         assert_eq!(set.ready().map(|slot| slot.index()).sum::<usize>(), 3);
         assert_eq!(set.get(3).map(|slot| slot.fd()), Some(a.as_raw_fd()));
         set.unset(3).unwrap();
@@ -264,7 +263,7 @@ fn a_busy_turn() {
         for (_, b) in &mut pairs {
             b.write_all(b"x").unwrap();
         }
-        assert!(rig.turn(PATIENCE) > 0);
+        assert!(rig.turn(TIMEOUT) > 0);
         pairs.iter().for_each(|(a, _)| read_all(a));
         read_all(&bare);
         let (a, _) = &mut pairs[0];
@@ -283,7 +282,7 @@ fn timers() {
         once.set_after(Duration::from_micros(50)).unwrap();
         let (mut first, mut second) = (0, 0);
         while first == 0 || second == 0 {
-            assert!(rig.turn(PATIENCE) > 0);
+            assert!(rig.turn(TIMEOUT) > 0);
             for event in &rig.events {
                 match event.token() {
                     Token(1) => first += once.expirations(event).unwrap(),

@@ -2,7 +2,6 @@
 //! its own, which looks at all it has.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
@@ -12,7 +11,10 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Interest, Poll, Process, Signals, Timer, Token, Waker, Watch};
 
-mod open;
+mod support;
+
+use crate::support::net::loopback;
+use crate::support::open_fds;
 
 /// One test looks at a time. The poll is there so that libkqueue keeps the descriptors that serve all queues.
 static ONE: Mutex<Option<Poll>> = Mutex::new(None);
@@ -31,15 +33,11 @@ fn leaves_nothing(what: &str, f: impl Fn()) {
     let mut one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     one.get_or_insert_with(|| Poll::new().unwrap());
     child();
-    let before = open::files();
+    let before = open_fds::open_files();
     for _ in 0..3 {
         f();
-        open::assert_same(&before, what);
+        open_fds::assert_same(&before, what);
     }
-}
-
-fn loopback() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
 }
 
 /// A name for a socket, which nothing has yet.
@@ -230,17 +228,17 @@ fn what_is_given_away_stays_open() {
     leaves_nothing("streams given away", || {
         let poll = Poll::new().unwrap();
         let (mut a, mut b) = UnixStream::pair().unwrap();
-        let files = open::files();
+        let files = open_fds::open_files();
         poll.registry().register(&mut a, Token(1), Interest::READABLE).unwrap();
         poll.registry().register(&mut b, Token(2), Interest::READABLE).unwrap();
-        assert_eq!(open::files(), files, "registering opened or closed something");
+        assert_eq!(open_fds::open_files(), files, "registering opened or closed something");
         let numbers = [a.into_raw_fd(), b.into_raw_fd()];
-        assert_eq!(open::files(), files, "giving away opened or closed something");
+        assert_eq!(open_fds::open_files(), files, "giving away opened or closed something");
         for number in numbers {
             SourceFd(&number).reregister(poll.registry(), Token(3), Interest::WRITABLE).unwrap();
             SourceFd(&number).deregister(poll.registry()).unwrap();
         }
-        assert_eq!(open::files(), files, "a bare number was closed");
+        assert_eq!(open_fds::open_files(), files, "a bare number was closed");
         // SAFETY: they were given away by their owners just above, and nobody else has them.
         drop(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
     });
@@ -260,7 +258,7 @@ fn failed_registrations() {
             let polls = [Poll::new().unwrap(), Poll::new().unwrap()];
             let registries = [polls[0].registry(), polls[1].registry()];
             let mut sources = make();
-            let files = open::files();
+            let files = open_fds::open_files();
             for source in &mut sources {
                 let read = Interest::READABLE;
                 fails(what, ErrorKind::Unsupported, registries[0].register(source, Token(1), Interest::AIO));
@@ -272,7 +270,7 @@ fn failed_registrations() {
             }
             // A filter of libkqueue is a descriptor.
             if !(kevio::BACKEND == kevio::Backend::Kqueue && cfg!(target_os = "linux") && FILTERS.contains(&what)) {
-                assert_eq!(open::files(), files, "{what}");
+                assert_eq!(open_fds::open_files(), files, "{what}");
             }
         });
     }

@@ -9,7 +9,11 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, SourceFd};
 use kevio::{Backend, Events, Interest, Poll, Token, Waker};
 
-mod open;
+mod support;
+
+use crate::support::open_fds;
+use crate::support::poll::expect_event;
+use crate::support::readiness::NONE;
 
 /// Opens descriptors until there are no more.
 fn exhaust() -> Vec<OwnedFd> {
@@ -25,11 +29,6 @@ fn assert_exhausted<T>(what: &str, result: io::Result<T>) {
         Ok(_) => panic!("{what} had a descriptor"),
         Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{what}: {error}"),
     }
-}
-
-fn expect(poll: &mut Poll, events: &mut Events, token: Token) {
-    poll.poll(events, Some(Duration::from_secs(10))).unwrap();
-    assert!(events.iter().any(|event| event.token() == token), "wanted {token:?}, had {events:?}");
 }
 
 fn set_limit(soft: libc::rlim_t) {
@@ -76,11 +75,11 @@ fn no_descriptors_left() {
     poll.registry().register(&mut listener, Token(1), Interest::READABLE).unwrap();
     poll.registry().register(&mut unix_listener, Token(2), Interest::READABLE).unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    expect(&mut poll, &mut events, Token(1));
+    expect_event(&mut poll, &mut events, Token(1));
     let _unix_client = UnixStream::connect(path("listener")).unwrap();
-    expect(&mut poll, &mut events, Token(2));
+    expect_event(&mut poll, &mut events, Token(2));
     let mut unregistered = UdpSocket::bind(loopback).unwrap();
-    let before = open::files();
+    let before = open_fds::open_files();
     let mut hoard = exhaust();
     for _ in 0..2 {
         assert_exhausted("TcpListener::accept", listener.accept());
@@ -111,19 +110,19 @@ fn no_descriptors_left() {
         (_, waker) => {
             let waker = waker.unwrap();
             waker.wake().unwrap();
-            expect(&mut poll, &mut events, Token(3));
+            expect_event(&mut poll, &mut events, Token(3));
         }
     }
 
     // Registering needs none, nor does polling, nor another handle.
     poll.registry().try_clone().unwrap().reregister(&mut listener, Token(4), Interest::READABLE).unwrap();
-    expect(&mut poll, &mut events, Token(4));
+    expect_event(&mut poll, &mut events, Token(4));
     poll.registry().register(&mut unregistered, Token(5), Interest::WRITABLE).unwrap();
-    expect(&mut poll, &mut events, Token(5));
+    expect_event(&mut poll, &mut events, Token(5));
     poll.registry().deregister(&mut unregistered).unwrap();
     let number = unregistered.as_raw_fd();
     poll.registry().register(&mut SourceFd(&number), Token(6), Interest::WRITABLE).unwrap();
-    expect(&mut poll, &mut events, Token(6));
+    expect_event(&mut poll, &mut events, Token(6));
     poll.registry().deregister(&mut SourceFd(&number)).unwrap();
 
     // A change that fails leaves the registration: epoll parks in a second instance, which takes a descriptor.
@@ -133,23 +132,23 @@ fn no_descriptors_left() {
         assert_exhausted("NONE", parked);
     }
     poll.registry().reregister(&mut unregistered, Token(9), Interest::WRITABLE).unwrap();
-    expect(&mut poll, &mut events, Token(9));
+    expect_event(&mut poll, &mut events, Token(9));
     poll.registry().deregister(&mut unregistered).unwrap();
 
     // With one left, what needs two gives it back.
     hoard.pop();
-    let one_left = open::files();
+    let one_left = open_fds::open_files();
     for _ in 0..3 {
         assert_exhausted("UnixStream::pair", UnixStream::pair());
         assert_exhausted("UnixDatagram::pair", UnixDatagram::pair());
         assert_exhausted("pipe", pipe::new());
         // Made of one, or of more.
         let _ = (Poll::new().map(drop), Waker::new(poll.registry(), Token(7)).map(drop));
-        open::assert_same(&one_left, "one descriptor was left");
+        open_fds::assert_same(&one_left, "one descriptor was left");
     }
 
     drop(hoard);
-    open::assert_same(&before, "what failed left something open");
+    open_fds::assert_same(&before, "what failed left something open");
     limit_below_the_registrations();
     let (stream, address) = listener.accept().unwrap();
     assert_eq!(address, client.local_addr().unwrap());

@@ -13,50 +13,21 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, IoSource};
 use kevio::{Events, Interest, Poll, Timer, Token, Waker, Watch};
 
+mod support;
+
+use crate::support::blocked_thread::BlockedThread;
+use crate::support::known_failures::{is_known_failure, Check};
+use crate::support::open_fds;
+use crate::support::poll::expect_event;
+use crate::support::process::in_a_child;
+
 mod forks;
-mod open;
-
-#[path = "suite/asleep.rs"]
-mod asleep;
-#[path = "suite/libkqueue.rs"]
-#[allow(dead_code)]
-mod libkqueue;
-
-use self::asleep::Waiter;
-
-/// Runs `child` in a forked child, and waits for its end.
-fn in_a_child(child: impl FnOnce()) {
-    // SAFETY: the child only drops what it has, and leaves without running anything else of this process.
-    unsafe {
-        let pid = libc::fork();
-        assert!(pid >= 0);
-        if pid == 0 {
-            // It ends in any case.
-            libc::alarm(60);
-            // What the test harness would do with the message stays in the parent.
-            std::panic::set_hook(Box::new(|panic| {
-                let text = format!("in the child: {panic}\n");
-                libc::write(2, text.as_ptr().cast(), text.len());
-            }));
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-            libc::_exit(i32::from(result.is_err()));
-        }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(pid, &mut status, 0), pid);
-        assert_eq!(status, 0, "the child failed");
-    }
-}
-
-fn expect(poll: &mut Poll, events: &mut Events, token: Token) {
-    poll.poll(events, Some(Duration::from_secs(10))).unwrap();
-    assert!(events.iter().any(|event| event.token() == token), "wanted {token:?}, had {events:?}");
-}
 
 /// Other tests of this process would be in the way: a fork takes along what they have open, and the locks they hold.
 #[test]
 fn forks_and_programs() {
     if let Some(list) = env::var_os(LIST) {
-        return std::fs::write(list, format!("{:?}", open::files().range(3..))).unwrap();
+        return std::fs::write(list, format!("{:?}", open_fds::open_files().range(3..))).unwrap();
     }
     a_child_leaves_its_parents_poll_alone();
     a_child_of_a_process_that_waits();
@@ -79,10 +50,10 @@ fn drop_among_strangers(ours: impl FnOnce()) {
     // kqueue is not inherited, so its number is free now, and goes to one of these.
     let strangers: Vec<std::fs::File> = (0..20).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
     let numbers: BTreeMap<RawFd, _> =
-        strangers.iter().map(|file| (file.as_raw_fd(), open::identity(file.as_raw_fd()).unwrap())).collect();
-    let before = open::files();
+        strangers.iter().map(|file| (file.as_raw_fd(), open_fds::file_id(file.as_raw_fd()).unwrap())).collect();
+    let before = open_fds::open_files();
     ours();
-    let after = open::files();
+    let after = open_fds::open_files();
     for (number, identity) in numbers {
         assert_eq!(after.get(&number), Some(&identity), "{number} was a stranger's and was closed");
     }
@@ -110,7 +81,7 @@ fn a_child_leaves_its_parents_poll_alone() {
     poll.registry().register(&mut timer, Token(6), Interest::READABLE).unwrap();
 
     // Each is dropped by a child; the copies in the parent go on.
-    let before = open::files();
+    let before = open_fds::open_files();
     let (mut poll_, mut waker_, mut a_) = (Some(poll), Some(waker), Some(a));
     let (mut clone_, mut deregistered_) = (Some(clone), Some(deregistered));
     in_a_child(|| drop_among_strangers(|| drop(waker_.take())));
@@ -129,30 +100,30 @@ fn a_child_leaves_its_parents_poll_alone() {
     in_a_child(|| drop_among_strangers(|| drop((clone_.take(), poll_.take(), waker_.take()))));
     in_a_child(|| drop_among_strangers(|| drop((poll_.take(), waker_.take(), clone_.take(), a_.take()))));
     in_a_child(|| drop_among_strangers(|| drop((a_.take(), clone_.take(), waker_.take(), poll_.take()))));
-    open::assert_same(&before, "the parent's");
+    open_fds::assert_same(&before, "the parent's");
     let (mut poll, waker, mut a) = (poll_.unwrap(), waker_.unwrap(), a_.unwrap());
 
     let mut timer = timer_.unwrap();
     for _ in 0..3 {
         timer.set_after(Duration::from_millis(1)).unwrap();
-        expect(&mut poll, &mut events, Token(6));
+        expect_event(&mut poll, &mut events, Token(6));
         assert_eq!(timer.expirations(events.iter().next().unwrap()).unwrap(), 1);
         waker.wake().unwrap();
-        expect(&mut poll, &mut events, Token(1));
+        expect_event(&mut poll, &mut events, Token(1));
         b.write_all(b"x").unwrap();
-        expect(&mut poll, &mut events, Token(2));
+        expect_event(&mut poll, &mut events, Token(2));
         assert_eq!(a.read(&mut [0; 4]).unwrap(), 1);
         let _ = a.read(&mut [0; 4]);
     }
     lent_peer.write_all(b"x").unwrap();
-    expect(&mut poll, &mut events, Token(5));
+    expect_event(&mut poll, &mut events, Token(5));
     poll.registry().reregister(&mut a, Token(3), Interest::WRITABLE).unwrap();
-    expect(&mut poll, &mut events, Token(3));
+    expect_event(&mut poll, &mut events, Token(3));
 }
 
 /// A child whose parent had its hands full: what it drops waits for nobody.
 fn a_child_of_a_process_that_makes_polls() {
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
     let poll = Poll::new().unwrap();
@@ -193,17 +164,17 @@ fn a_child_of_a_process_that_waits() {
     let waker = Waker::new(&registry, Token(1)).unwrap();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     registry.register(&mut a, Token(2), Interest::READABLE).unwrap();
-    let (say, said) = std::sync::mpsc::channel();
-    let waiter = thread::spawn(move || {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let blocked_thread = thread::spawn(move || {
         let mut events = Events::with_capacity(8);
         for token in [Token(1), Token(2)] {
-            say.send((token, Waiter::here())).unwrap();
-            expect(&mut poll, &mut events, token);
+            sender.send((token, BlockedThread::current())).unwrap();
+            expect_event(&mut poll, &mut events, token);
         }
         poll
     });
     // If it did not wait yet it could hold a lock, which nobody in the child would release.
-    said.recv().unwrap().1.falls_asleep();
+    receiver.recv().unwrap().1.wait_until_blocked();
     let (mut a_, mut waker_, mut registry_) = (Some(a), Some(waker), Some(registry));
     in_a_child(|| drop_among_strangers(|| drop((a_.take(), waker_.take(), registry_.take()))));
     // The thread waits as before, and does not look again and again at what the child may have done.
@@ -213,15 +184,15 @@ fn a_child_of_a_process_that_waits() {
     let spent = processor_time() - before;
     assert!(spent < Duration::from_millis(20), "{spent:?} spent on waiting");
     waker_.as_ref().unwrap().wake().unwrap();
-    assert_eq!(said.recv().unwrap().0, Token(2));
+    assert_eq!(receiver.recv().unwrap().0, Token(2));
     b.write_all(b"x").unwrap();
-    drop(waiter.join().unwrap());
+    drop(blocked_thread.join().unwrap());
 }
 
 /// Where this test, run again as a program, is to write down what it has open.
 const LIST: &str = "KEVIO_TEST_LIST_OPEN_FILES";
 
-/// What a program has open that this process runs, apart from the standard streams: the list of `open::files`. The child
+/// What a program has open that this process runs, apart from the standard streams: the list of `open_fds::files`. The child
 /// that becomes it may make a poll and a waker before: a kqueue is not inherited, and leaks from there if at all.
 fn open_in_a_program(makes_more: bool) -> String {
     let list = tempfile::NamedTempFile::new().unwrap();
@@ -252,11 +223,11 @@ fn nothing_is_left_open_in_a_program_that_is_run() {
     let waker = Waker::new(poll.registry(), Token(1)).unwrap();
     // Some engines make what they need when it is needed.
     waker.wake().unwrap();
-    expect(&mut poll, &mut Events::with_capacity(8), Token(1));
+    expect_event(&mut poll, &mut Events::with_capacity(8), Token(1));
     let mut listener = TcpListener::bind(loopback()).unwrap();
     poll.registry().register(&mut listener, Token(2), Interest::READABLE).unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    expect(&mut poll, &mut Events::with_capacity(8), Token(2));
+    expect_event(&mut poll, &mut Events::with_capacity(8), Token(2));
     let accepted = listener.accept().unwrap();
     let unix_listener = UnixListener::bind(&path).unwrap();
     let unix_stream = UnixStream::connect(&path).unwrap();

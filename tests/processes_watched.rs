@@ -6,26 +6,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kevio::net::UnixStream;
 use kevio::{Backend, Batch, Interest, Poll, Process, Token, BACKEND};
 
-#[path = "suite/harness.rs"]
-#[allow(dead_code, unused_imports)]
-mod harness;
-#[path = "suite/said.rs"]
-#[allow(dead_code, unused_imports)]
-mod said;
+mod support;
 
-use self::harness::*;
-
-static ONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::support::limits::raise_fd_limit;
+use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
+use crate::support::process::run_alone;
+use crate::support::readiness::R;
 
 /// A child that exits when its standard input ends, with this status. Its program runs: NetBSD's exec discards a signal that
 /// was sent before (kern_sig.c: `ksiginfo_exechook`).
@@ -49,10 +40,10 @@ fn is_certain() -> bool {
 
 /// Polls until the event of `token` says that the process has exited. Other tokens fail.
 #[track_caller]
-fn exited(l: &mut Loop, token: usize, process: &mut Process) {
+fn exited(poll: &mut TestPoll, token: usize, process: &mut Process) {
     loop {
-        l.expect(token, R);
-        if l.events.iter().any(|event| process.has_exited(event).unwrap()) {
+        poll.expect(token, R);
+        if poll.events.iter().any(|event| process.has_exited(event).unwrap()) {
             return;
         }
         assert!(!is_certain(), "an event that says nothing");
@@ -61,37 +52,37 @@ fn exited(l: &mut Loop, token: usize, process: &mut Process) {
 
 /// Nothing comes of it: no event, or one that says no.
 #[track_caller]
-fn runs(l: &mut Loop, process: &mut Process) {
+fn runs(poll: &mut TestPoll, process: &mut Process) {
     if is_certain() {
-        return l.expect_silence();
+        return poll.expect_no_events();
     }
-    l.turn(Some(Duration::from_millis(5)));
-    for event in &l.events {
+    poll.poll_once(Some(Duration::from_millis(5)));
+    for event in &poll.events {
         assert!(!process.has_exited(event).unwrap());
     }
 }
 
 #[test]
 fn a_child_exits_and_can_be_waited_for() {
-    let _alone = alone();
-    let mut l = Loop::new();
+    let _alone = run_alone();
+    let mut poll = TestPoll::new();
     for (token, status) in [(1, 0), (2, 7)] {
         let mut child = child(status);
         let mut process = Process::new(&child).unwrap();
         assert_eq!(process.pid(), child.id() as i32);
-        l.register(&mut process, token, READ);
-        runs(&mut l, &mut process);
+        poll.register(&mut process, token, READ);
+        runs(&mut poll, &mut process);
         end(&mut child);
-        exited(&mut l, token, &mut process);
+        exited(&mut poll, token, &mut process);
         assert_eq!(child.wait().unwrap().code(), Some(status));
         // That it has been waited for is no event.
-        l.expect_silence();
+        poll.expect_no_events();
     }
     let mut killed = child(0);
     let mut process = Process::new(&killed).unwrap();
-    l.register(&mut process, 3, READ);
+    poll.register(&mut process, 3, READ);
     killed.kill().unwrap();
-    exited(&mut l, 3, &mut process);
+    exited(&mut poll, 3, &mut process);
     assert_eq!(killed.wait().unwrap().signal(), Some(libc::SIGKILL));
 }
 
@@ -109,20 +100,20 @@ fn zombie(status: i32) -> Child {
 
 #[test]
 fn a_zombie_is_told_at_once() {
-    let _alone = alone();
-    let mut l = Loop::new();
+    let _alone = run_alone();
+    let mut poll = TestPoll::new();
     let mut child = zombie(3);
     let mut process = Process::new(&child).unwrap();
-    l.register(&mut process, 1, READ);
-    exited(&mut l, 1, &mut process);
-    l.deregister(&mut process);
-    l.expect_silence();
+    poll.register(&mut process, 1, READ);
+    exited(&mut poll, 1, &mut process);
+    poll.deregister(&mut process);
+    poll.expect_no_events();
     assert_eq!(child.wait().unwrap().code(), Some(3));
 }
 
 #[test]
 fn what_is_no_process() {
-    let _alone = alone();
+    let _alone = run_alone();
     for number in [0, -1, i32::MIN, i32::MIN + 1] {
         assert_eq!(Process::from_pid(number).unwrap_err().kind(), ErrorKind::InvalidInput, "{number}");
     }
@@ -135,13 +126,13 @@ fn what_is_no_process() {
 
 #[test]
 fn what_is_not_a_child() {
-    let _alone = alone();
+    let _alone = run_alone();
     match Process::from_pid(std::os::unix::process::parent_id() as i32) {
         Ok(mut parent) => {
             assert!(is_certain());
-            let mut l = Loop::new();
-            l.register(&mut parent, 1, READ);
-            l.expect_silence();
+            let mut poll = TestPoll::new();
+            poll.register(&mut parent, 1, READ);
+            poll.expect_no_events();
         }
         Err(error) => assert!(error.kind() == ErrorKind::Unsupported && !is_certain(), "{error}"),
     }
@@ -150,13 +141,13 @@ fn what_is_not_a_child() {
 /// Process 1 is root's. Root may watch every process, so it runs this test once more as another user.
 #[test]
 fn process_of_another_user_is_refused_by_netbsd_only() {
-    let _alone = alone();
+    let _alone = run_alone();
     // SAFETY: no arguments.
     let is_root = unsafe { libc::getuid() } == 0;
     let result = Process::from_pid(1).and_then(|mut process| {
-        let mut l = Loop::new();
-        l.poll.registry().register(&mut process, Token(1), READ)?;
-        l.expect_silence();
+        let mut poll = TestPoll::new();
+        poll.registry().register(&mut process, Token(1), READ)?;
+        poll.expect_no_events();
         Ok(())
     });
     match result {
@@ -185,19 +176,19 @@ fn passes_as_another_user(test: &str) {
 
 #[test]
 fn the_end_is_told_once_and_again_when_reregistered() {
-    let _alone = alone();
+    let _alone = run_alone();
     for interest in [READ, READ.level(), BOTH, READ.oneshot()] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut child = zombie(0);
         let mut process = Process::new(&child).unwrap();
-        l.register(&mut process, 1, interest);
-        exited(&mut l, 1, &mut process);
-        l.expect_silence();
-        l.reregister(&mut process, 2, interest);
-        exited(&mut l, 2, &mut process);
-        l.expect_silence();
-        l.reregister(&mut process, 3, Interest::NONE);
-        l.expect_silence();
+        poll.register(&mut process, 1, interest);
+        exited(&mut poll, 1, &mut process);
+        poll.expect_no_events();
+        poll.reregister(&mut process, 2, interest);
+        exited(&mut poll, 2, &mut process);
+        poll.expect_no_events();
+        poll.reregister(&mut process, 3, Interest::NONE);
+        poll.expect_no_events();
         child.wait().unwrap();
     }
 }
@@ -205,112 +196,112 @@ fn the_end_is_told_once_and_again_when_reregistered() {
 /// An event that nobody asked about is not told for ever.
 #[test]
 fn a_process_that_is_not_asked() {
-    let _alone = alone();
-    let mut l = Loop::new();
+    let _alone = run_alone();
+    let mut poll = TestPoll::new();
     let mut child = zombie(0);
     let mut process = Process::new(&child).unwrap();
-    l.register(&mut process, 1, READ.level());
-    l.expect(1, R);
-    l.expect_silence();
+    poll.register(&mut process, 1, READ.level());
+    poll.expect(1, R);
+    poll.expect_no_events();
     child.wait().unwrap();
 }
 
 #[test]
 fn parked_and_registered_again() {
-    let _alone = alone();
-    let (mut l, mut other) = (Loop::new(), Loop::new());
+    let _alone = run_alone();
+    let (mut poll, mut other) = (TestPoll::new(), TestPoll::new());
     for _ in 0..2 {
         let mut child = child(0);
         let mut process = Process::new(&child).unwrap();
-        let registry = l.poll.registry();
+        let registry = poll.registry();
         assert_eq!(registry.reregister(&mut process, Token(1), READ).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(registry.deregister(&mut process).unwrap_err().kind(), ErrorKind::NotFound);
-        l.register(&mut process, 1, Interest::NONE);
-        for registry in [l.poll.registry(), other.poll.registry()] {
+        poll.register(&mut process, 1, Interest::NONE);
+        for registry in [poll.registry(), other.registry()] {
             let error = registry.register(&mut process, Token(2), READ).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         }
         end(&mut child);
-        l.expect_silence();
-        l.reregister(&mut process, 2, READ);
-        exited(&mut l, 2, &mut process);
-        l.deregister(&mut process);
+        poll.expect_no_events();
+        poll.reregister(&mut process, 2, READ);
+        exited(&mut poll, 2, &mut process);
+        poll.deregister(&mut process);
         other.register(&mut process, 3, READ);
         exited(&mut other, 3, &mut process);
         child.wait().unwrap();
     }
     let mut process = Process::from_pid(child(0).id() as i32).unwrap();
     for foreign in [WRITE, WRITE.level(), Interest::AIO, Interest::PRIORITY, READ.exclusive()] {
-        let error = l.poll.registry().register(&mut process, Token(1), foreign).unwrap_err();
+        let error = poll.registry().register(&mut process, Token(1), foreign).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
 }
 
 #[test]
 fn a_process_watched_twice() {
-    let _alone = alone();
-    let mut l = Loop::new();
-    let mut other = Loop::new();
+    let _alone = run_alone();
+    let mut poll = TestPoll::new();
+    let mut other = TestPoll::new();
     let mut child = child(0);
     let [mut first, mut second, mut third] = [(); 3].map(|()| Process::new(&child).unwrap());
-    l.register(&mut first, 1, READ);
+    poll.register(&mut first, 1, READ);
     other.register(&mut third, 3, READ);
-    match l.poll.registry().register(&mut second, Token(2), READ) {
+    match poll.registry().register(&mut second, Token(2), READ) {
         Ok(()) => assert_ne!(BACKEND, Backend::Kqueue),
         Err(error) => assert!(error.kind() == ErrorKind::AlreadyExists && BACKEND == Backend::Kqueue, "{error}"),
     }
     end(&mut child);
     exited(&mut other, 3, &mut third);
     if BACKEND == Backend::Kqueue {
-        exited(&mut l, 1, &mut first);
+        exited(&mut poll, 1, &mut first);
         // When the one goes the other can come.
         drop(first);
-        l.register(&mut second, 2, READ);
-        exited(&mut l, 2, &mut second);
+        poll.register(&mut second, 2, READ);
+        exited(&mut poll, 2, &mut second);
     } else {
-        l.expect_all(&[(1, R), (2, R)]);
+        poll.expect_all(&[(1, R), (2, R)]);
     }
     child.wait().unwrap();
 }
 
 #[test]
 fn an_event_of_another_source() {
-    let _alone = alone();
-    let mut l = Loop::new();
+    let _alone = run_alone();
+    let mut poll = TestPoll::new();
     let mut child = zombie(0);
     let mut process = Process::new(&child).unwrap();
-    l.register(&mut process, 1, READ);
+    poll.register(&mut process, 1, READ);
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 2, READ);
-    exited(&mut l, 1, &mut process);
+    poll.register(&mut a, 2, READ);
+    exited(&mut poll, 1, &mut process);
     b.write_all(b"x").unwrap();
-    l.expect(2, R);
+    poll.expect(2, R);
     assert_eq!(a.read(&mut [0; 4]).unwrap(), 1);
-    let event = l.events.iter().next().unwrap();
+    let event = poll.events.iter().next().unwrap();
     assert_eq!(process.has_exited(event).unwrap_err().kind(), ErrorKind::InvalidInput);
     child.wait().unwrap();
 }
 
 #[test]
 fn a_dropped_process_is_silent() {
-    let _alone = alone();
-    let mut l = Loop::new();
+    let _alone = run_alone();
+    let mut poll = TestPoll::new();
     let mut child = child(0);
     let mut process = Process::new(&child).unwrap();
-    l.register(&mut process, 1, READ);
+    poll.register(&mut process, 1, READ);
     drop(process);
     end(&mut child);
     child.wait().unwrap();
-    l.expect_silence();
+    poll.expect_no_events();
     // And one that outlives its poll.
     let mut child = self::child(0);
     let mut process = Process::new(&child).unwrap();
-    let poll = Poll::new().unwrap();
-    poll.registry().register(&mut process, Token(1), READ).unwrap();
-    drop(poll);
-    l.register(&mut process, 2, READ);
+    let dropped = Poll::new().unwrap();
+    dropped.registry().register(&mut process, Token(1), READ).unwrap();
+    drop(dropped);
+    poll.register(&mut process, 2, READ);
     end(&mut child);
-    exited(&mut l, 2, &mut process);
+    exited(&mut poll, 2, &mut process);
     child.wait().unwrap();
 }
 
@@ -339,7 +330,7 @@ fn reap(pid: libc::pid_t) {
 
 /// Watches up to so many children, as the system allows, which exit at once; how many it were.
 fn all_exit_at_once(most: usize) -> usize {
-    let mut l = Loop::with_capacity(64);
+    let mut poll = TestPoll::with_capacity(64);
     let (reader, writer) =
         std::os::unix::net::UnixStream::pair().map(|(a, b)| (OwnedFd::from(a), OwnedFd::from(b))).unwrap();
     let children: Vec<_> = (0..most).map_while(|_| forked(&reader, &writer).ok()).collect();
@@ -349,15 +340,15 @@ fn all_exit_at_once(most: usize) -> usize {
     for (token, process) in processes.iter_mut().enumerate() {
         batch.register(process, Token(token), READ);
     }
-    let mut waits: Vec<_> = l.poll.registry().submit(batch).iter().map(Result::is_ok).collect();
+    let mut waits: Vec<_> = poll.registry().submit(batch).iter().map(Result::is_ok).collect();
     let watched = waits.iter().filter(|waits| **waits).count();
     drop(writer);
-    let deadline = Instant::now() + 3 * DEADLINE;
+    let deadline = Instant::now() + 3 * TIMEOUT;
     let mut left = watched;
     while left > 0 {
         assert!(Instant::now() < deadline, "{left} of {watched} are left");
-        l.turn(Some(DEADLINE));
-        for event in &l.events {
+        poll.poll_once(Some(TIMEOUT));
+        for event in &poll.events {
             let token = event.token().0;
             if processes[token].has_exited(event).unwrap() {
                 assert!(std::mem::replace(&mut waits[token], false), "{token} twice");
@@ -372,12 +363,12 @@ fn all_exit_at_once(most: usize) -> usize {
 /// All that exit at the same moment are told, each under its token; SIGCHLD would come once for many.
 #[test]
 fn ten_thousand_children_exit_at_once() {
-    let _alone = alone();
+    let _alone = run_alone();
     // `.ci/tsan` asks for fewer: each child has a copy of all that a sanitizer keeps.
     // Where each SIGCHLD makes every watched process look for its own child, the looks grow with the square.
     let many = if is_certain() || cfg!(target_os = "linux") { 10_000 } else { 1_000 };
-    let many = std::env::var("KEVIO_CHILDREN").map_or(many, |many| many.parse().unwrap());
-    allow_descriptors(2 * many);
+    let many = std::env::var("KEVIO_TEST_CHILDREN").map_or(many, |many| many.parse().unwrap());
+    raise_fd_limit(2 * many);
     let mut done = 0;
     while done < many {
         let now = all_exit_at_once(many - done);
@@ -389,25 +380,25 @@ fn ten_thousand_children_exit_at_once() {
 
 #[test]
 fn the_end_of_another_child() {
-    let _alone = alone();
+    let _alone = run_alone();
     for interest in [READ, READ.oneshot()] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (mut watched, mut other) = (child(0), child(0));
         let mut process = Process::new(&watched).unwrap();
-        l.register(&mut process, 1, interest);
-        l.expect_silence();
+        poll.register(&mut process, 1, interest);
+        poll.expect_no_events();
         end(&mut other);
         if is_certain() {
             other.wait().unwrap();
-            l.expect_silence();
+            poll.expect_no_events();
         } else {
             // FreeBSD discards the signal of a child that was waited for.
-            l.expect(1, R);
-            assert!(!process.has_exited(l.events.iter().next().unwrap()).unwrap());
+            poll.expect(1, R);
+            assert!(!process.has_exited(poll.events.iter().next().unwrap()).unwrap());
             other.wait().unwrap();
         }
         end(&mut watched);
-        exited(&mut l, 1, &mut process);
+        exited(&mut poll, 1, &mut process);
         watched.wait().unwrap();
     }
 }
@@ -420,7 +411,7 @@ fn somebody_elses_handler() {
         CALLS.fetch_add(1, Ordering::SeqCst);
     }
     let handler = count as extern "C" fn(libc::c_int) as usize;
-    let _alone = alone();
+    let _alone = run_alone();
     // SAFETY: the actions are integers, addresses and sets of bits; the handler only adds.
     let action = |new: Option<usize>| unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -435,24 +426,24 @@ fn somebody_elses_handler() {
     };
     let before = action(Some(handler));
     for _ in 0..3 {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut children = [child(0), child(0)];
         let mut processes = [0, 1].map(|n: usize| Process::new(&children[n]).unwrap());
-        l.register(&mut processes[0], 0, READ);
-        l.register(&mut processes[1], 1, READ);
+        poll.register(&mut processes[0], 0, READ);
+        poll.register(&mut processes[1], 1, READ);
         assert_eq!(action(None) == handler, is_certain());
         let calls = CALLS.load(Ordering::SeqCst);
         children.iter_mut().for_each(end);
         let mut over = [false; 2];
         while over.contains(&false) {
-            l.turn(Some(DEADLINE));
-            for event in &l.events {
+            poll.poll_once(Some(TIMEOUT));
+            for event in &poll.events {
                 over[event.token().0] |= processes[event.token().0].has_exited(event).unwrap();
             }
         }
         children.iter_mut().for_each(|child| assert!(child.wait().unwrap().success()));
         // Another thread may run the handler, later than the event.
-        let deadline = std::time::Instant::now() + DEADLINE;
+        let deadline = std::time::Instant::now() + TIMEOUT;
         while CALLS.load(Ordering::SeqCst) == calls {
             assert!(std::time::Instant::now() < deadline, "the handler was not called");
             std::thread::yield_now();

@@ -11,6 +11,8 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, pollset::PollSet};
 use kevio::{Events, Interest, Poll, Process, Signals, Timer, Token, Waker, Watch, BACKEND};
 
+mod support;
+
 /// Names the call and the errno that the child refuses; set by `each_refused_call_is_done_without`.
 const VARIABLE: &str = "KEVIO_SANDBOX";
 

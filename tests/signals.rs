@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 use std::{mem, ptr, thread};
 
@@ -12,20 +12,17 @@ use kevio::net::UnixStream;
 use kevio::{Backend, Batch, Events, Interest, Poll, Signals, Timer, Token, BACKEND};
 use libc::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 
-#[path = "suite/harness.rs"]
-#[allow(dead_code, unused_imports)]
-mod harness;
-#[path = "suite/libkqueue.rs"]
-mod libkqueue;
+mod support;
+
+use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
+use crate::support::poll::{TestPoll, READ, TIMEOUT, WRITE};
+use crate::support::process::{in_a_child, run_alone, status_of_child, wait_for_child};
+use crate::support::readiness::{R, W};
+
 #[path = "signals/pending.rs"]
 mod pending;
-#[path = "suite/said.rs"]
-#[allow(dead_code, unused_imports)]
-mod said;
 #[path = "signals/stack.rs"]
 mod stack;
-
-use self::harness::*;
 
 /// libkqueue tells only of signals that every thread blocks (its BUGS.md): the first thread does, before there are others,
 /// which inherit it.
@@ -51,12 +48,10 @@ fn mask(how: libc::c_int, signals: &[i32]) {
     }
 }
 
-static ONE: Mutex<()> = Mutex::new(());
-
 /// One test at a time, with the default actions: a shell ignores SIGINT and SIGQUIT for a program in the background, and
 /// nohup(1) SIGHUP.
 fn alone() -> MutexGuard<'static, ()> {
-    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let guard = run_alone();
     for signal in [SIGHUP, SIGINT, libc::SIGQUIT] {
         if action(signal).sa_sigaction == libc::SIG_IGN {
             // SAFETY: no pointers; no handler.
@@ -116,11 +111,11 @@ fn is_default(signal: i32) -> bool {
 
 /// Polls until every signal of `wanted` has come to `signals`; how often each. Other tokens fail.
 #[track_caller]
-fn received(l: &mut Loop, token: usize, signals: &Signals, wanted: &[i32]) -> Vec<(i32, u64)> {
+fn received(poll: &mut TestPoll, token: usize, signals: &Signals, wanted: &[i32]) -> Vec<(i32, u64)> {
     let mut all: Vec<(i32, u64)> = Vec::new();
     while !wanted.iter().all(|wanted| all.iter().any(|(signal, _)| signal == wanted)) {
-        l.expect(token, R);
-        for event in &l.events {
+        poll.expect(token, R);
+        for event in &poll.events {
             for (signal, count) in signals.received(event).unwrap() {
                 assert!(wanted.contains(&signal) && count > 0, "{signal} came {count} times");
                 match all.iter_mut().find(|(other, _)| *other == signal) {
@@ -136,59 +131,59 @@ fn received(l: &mut Loop, token: usize, signals: &Signals, wanted: &[i32]) -> Ve
 #[test]
 fn three_raises_are_one_event() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
-    l.expect_silence();
+    poll.register(&mut signals, 1, READ);
+    poll.expect_no_events();
     for round in 0..3 {
         (0..3).for_each(|_| send(SIGUSR1));
-        let [(signal, count)] = received(&mut l, 1, &signals, &[SIGUSR1])[..] else { panic!() };
+        let [(signal, count)] = received(&mut poll, 1, &signals, &[SIGUSR1])[..] else { panic!() };
         assert!(signal == SIGUSR1 && (1..=3).contains(&count), "round {round}: {count}");
         if BACKEND != Backend::Kqueue {
             assert_eq!(count, 3);
         }
-        while count < 3 && !l.now().is_empty() {}
-        l.expect_silence();
+        while count < 3 && !poll.drain_events().is_empty() {}
+        poll.expect_no_events();
     }
 }
 
 #[test]
 fn which_of_several() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR2, SIGTERM, SIGUSR2, SIGHUP]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     send(SIGTERM);
-    received(&mut l, 1, &signals, &[SIGTERM]);
+    received(&mut poll, 1, &signals, &[SIGTERM]);
     send(SIGUSR2);
     send(SIGHUP);
-    received(&mut l, 1, &signals, &[SIGHUP, SIGUSR2]);
-    l.expect_silence();
+    received(&mut poll, 1, &signals, &[SIGHUP, SIGUSR2]);
+    poll.expect_no_events();
 }
 
 #[test]
 fn what_was_there_before_comes_back() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     assert!(is_default(SIGTERM) && is_default(SIGINT));
     let mut signals = Signals::new([SIGTERM, SIGINT]).unwrap();
     assert!(is_default(SIGTERM), "nothing is done before it is registered");
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     assert!(!is_default(SIGTERM) && !is_default(SIGINT));
     // This would end the process.
     send(SIGTERM);
-    received(&mut l, 1, &signals, &[SIGTERM]);
-    l.deregister(&mut signals);
+    received(&mut poll, 1, &signals, &[SIGTERM]);
+    poll.deregister(&mut signals);
     assert!(is_default(SIGTERM) && is_default(SIGINT));
-    l.register(&mut signals, 2, READ);
+    poll.register(&mut signals, 2, READ);
     assert!(!is_default(SIGTERM));
-    l.reregister(&mut signals, 3, READ);
+    poll.reregister(&mut signals, 3, READ);
     assert!(!is_default(SIGTERM));
     send(SIGINT);
-    received(&mut l, 3, &signals, &[SIGINT]);
+    received(&mut poll, 3, &signals, &[SIGINT]);
     drop(signals);
     assert!(is_default(SIGTERM) && is_default(SIGINT));
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
@@ -206,7 +201,7 @@ extern "C" fn informed(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut 
 /// Waits for handlers, which may run in another thread.
 #[track_caller]
 fn handled(count: usize) {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + TIMEOUT;
     while HANDLED.load(Ordering::SeqCst) < count && Instant::now() < deadline {
         thread::yield_now();
     }
@@ -216,7 +211,7 @@ fn handled(count: usize) {
 #[test]
 fn a_handler_that_was_there_is_called() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_handler_that_was_there_is_called") {
+    if is_known_failure(Check::PreviousHandler) {
         return;
     }
     let cases = [
@@ -226,16 +221,16 @@ fn a_handler_that_was_there_is_called() {
     for (handler, flags, adds) in cases {
         let before = set_action(SIGUSR1, handler, flags);
         HANDLED.store(0, Ordering::SeqCst);
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1]).unwrap();
-        l.register(&mut signals, 1, READ);
+        poll.register(&mut signals, 1, READ);
         let during = action(SIGUSR1);
         // What it interrupts is restarted, or is not, as before; and its mask stays.
         assert_eq!(during.sa_flags & libc::SA_RESTART, flags & libc::SA_RESTART);
         // SAFETY: a set of bits, which is read.
         assert_eq!(unsafe { libc::sigismember(&during.sa_mask, SIGWINCH) }, 1);
         send(SIGUSR1);
-        received(&mut l, 1, &signals, &[SIGUSR1]);
+        received(&mut poll, 1, &signals, &[SIGUSR1]);
         handled(adds);
         drop(signals);
         let after = action(SIGUSR1);
@@ -249,18 +244,18 @@ fn a_handler_that_was_there_is_called() {
 #[test]
 fn a_handler_that_came_later_stays() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGHUP]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     let ours = set_action(SIGHUP, plain as extern "C" fn(_) as libc::sighandler_t, 0);
     drop(signals);
     assert_eq!(action(SIGHUP).sa_sigaction, plain as extern "C" fn(_) as libc::sighandler_t);
     // Who came later may hand on what it gets.
     restore(SIGHUP, &ours);
     let mut signals = Signals::new([SIGHUP]).unwrap();
-    l.register(&mut signals, 2, READ);
+    poll.register(&mut signals, 2, READ);
     send(SIGHUP);
-    received(&mut l, 2, &signals, &[SIGHUP]);
+    received(&mut poll, 2, &signals, &[SIGHUP]);
     drop(signals);
     assert!(is_default(SIGHUP));
 }
@@ -281,27 +276,27 @@ extern "C" fn on_top(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
 #[test]
 fn a_handler_that_came_later_and_hands_on() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_handler_that_was_there_is_called") {
+    if is_known_failure(Check::PreviousHandler) {
         return;
     }
     HANDLED.store(0, Ordering::SeqCst);
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGHUP]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     BELOW.store(action(SIGHUP).sa_sigaction, Ordering::SeqCst);
     let handler = on_top as extern "C" fn(_, _, _) as libc::sighandler_t;
     let ours = set_action(SIGHUP, handler, libc::SA_SIGINFO);
     send(SIGHUP);
-    received(&mut l, 1, &signals, &[SIGHUP]);
+    received(&mut poll, 1, &signals, &[SIGHUP]);
     handled(1);
-    l.deregister(&mut signals);
+    poll.deregister(&mut signals);
     // This would end the process.
     send(SIGHUP);
     handled(1);
     assert_eq!(action(SIGHUP).sa_sigaction, handler);
-    l.register(&mut signals, 2, READ);
+    poll.register(&mut signals, 2, READ);
     send(SIGHUP);
-    received(&mut l, 2, &signals, &[SIGHUP]);
+    received(&mut poll, 2, &signals, &[SIGHUP]);
     handled(1);
     restore(SIGHUP, &ours);
     drop(signals);
@@ -311,25 +306,25 @@ fn a_handler_that_came_later_and_hands_on() {
 #[test]
 fn several_on_several_polls() {
     let _alone = alone();
-    let mut loops = [Loop::new(), Loop::new(), Loop::new()];
+    let mut loops = [TestPoll::new(), TestPoll::new(), TestPoll::new()];
     let mut sources = [
         Signals::new([SIGUSR1]).unwrap(),
         Signals::new([SIGUSR1, SIGUSR2]).unwrap(),
         Signals::new([SIGUSR2, SIGTERM]).unwrap(),
     ];
-    for (l, signals) in loops.iter().zip(&mut sources) {
-        l.register(signals, 1, READ);
+    for (poll, signals) in loops.iter().zip(&mut sources) {
+        poll.register(signals, 1, READ);
     }
     send(SIGUSR1);
     received(&mut loops[0], 1, &sources[0], &[SIGUSR1]);
     received(&mut loops[1], 1, &sources[1], &[SIGUSR1]);
-    loops[2].expect_silence();
+    loops[2].expect_no_events();
     loops[0].deregister(&mut sources[0]);
     send(SIGUSR1);
     send(SIGUSR2);
     received(&mut loops[1], 1, &sources[1], &[SIGUSR1, SIGUSR2]);
     received(&mut loops[2], 1, &sources[2], &[SIGUSR2]);
-    loops[0].expect_silence();
+    loops[0].expect_no_events();
     drop(sources);
     assert!([SIGUSR1, SIGUSR2, SIGTERM].into_iter().all(is_default));
 }
@@ -338,86 +333,86 @@ fn several_on_several_polls() {
 #[test]
 fn two_on_one_poll() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut first = Signals::new([SIGUSR1, SIGTERM]).unwrap();
     let mut second = Signals::new([SIGHUP, SIGTERM]).unwrap();
-    l.register(&mut first, 1, READ);
-    let result = l.poll.registry().register(&mut second, Token(2), READ);
+    poll.register(&mut first, 1, READ);
+    let result = poll.registry().register(&mut second, Token(2), READ);
     if BACKEND == Backend::Kqueue {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert!(is_default(SIGHUP), "half of it is registered");
         send(SIGTERM);
-        received(&mut l, 1, &first, &[SIGTERM]);
-        l.deregister(&mut first);
-        l.register(&mut second, 2, READ);
+        received(&mut poll, 1, &first, &[SIGTERM]);
+        poll.deregister(&mut first);
+        poll.register(&mut second, 2, READ);
         send(SIGHUP);
-        received(&mut l, 2, &second, &[SIGHUP]);
-        return l.expect_silence();
+        received(&mut poll, 2, &second, &[SIGHUP]);
+        return poll.expect_no_events();
     }
     result.unwrap();
     send(SIGTERM);
-    l.expect_all(&[(1, R), (2, R)]);
+    poll.expect_all(&[(1, R), (2, R)]);
 }
 
 /// The table of differences.
 #[test]
 fn events_of_several_signals() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let all = [SIGUSR1, SIGUSR2, SIGHUP];
     let mut signals = Signals::new(all).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     all.into_iter().for_each(send);
-    if libkqueue::is_here() {
-        received(&mut l, 1, &signals, &all);
+    if is_libkqueue() {
+        received(&mut poll, 1, &signals, &all);
         return;
     }
-    l.expect(1, R);
+    poll.expect(1, R);
     let expected = if BACKEND == Backend::Kqueue { 3 } else { 1 };
-    assert_eq!(l.events.iter().count(), expected);
+    assert_eq!(poll.events.iter().count(), expected);
 }
 
 /// The table of differences: where a handler tells, it has to run.
 #[test]
 fn a_signal_that_is_blocked() {
     let _alone = alone();
-    if libkqueue::is_here() || cfg!(any(target_vendor = "apple", target_os = "dragonfly")) {
+    if is_libkqueue() || cfg!(any(target_vendor = "apple", target_os = "dragonfly")) {
         return;
     }
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     mask(libc::SIG_BLOCK, &[SIGUSR1]);
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::raise(SIGUSR1) }, 0);
     if BACKEND == Backend::Kqueue {
-        received(&mut l, 1, &signals, &[SIGUSR1]);
+        received(&mut poll, 1, &signals, &[SIGUSR1]);
     } else {
-        l.expect_silence();
+        poll.expect_no_events();
     }
     mask(libc::SIG_UNBLOCK, &[SIGUSR1]);
     if BACKEND != Backend::Kqueue {
-        received(&mut l, 1, &signals, &[SIGUSR1]);
+        received(&mut poll, 1, &signals, &[SIGUSR1]);
     }
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 /// The table of differences: Apple and libkqueue report nothing.
 #[test]
 fn a_signal_for_one_thread() {
     let _alone = alone();
-    if libkqueue::is_here() {
+    if is_libkqueue() {
         return;
     }
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     // SAFETY: no pointers but the thread's own.
     assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), SIGUSR1) }, 0);
     if cfg!(target_vendor = "apple") {
-        l.expect_silence();
+        poll.expect_no_events();
     } else {
-        received(&mut l, 1, &signals, &[SIGUSR1]);
+        received(&mut poll, 1, &signals, &[SIGUSR1]);
     }
 }
 
@@ -439,7 +434,7 @@ fn a_signal_during_a_wait() {
                 assert_eq!(unsafe { libc::kill(libc::getpid(), SIGUSR1) }, 0);
             });
             waiting.store(true, Ordering::SeqCst);
-            poll.poll_until(&mut events, Some(Instant::now() + DEADLINE)).unwrap();
+            poll.poll_until(&mut events, Some(Instant::now() + TIMEOUT)).unwrap();
         });
         let told: Vec<_> = events.iter().flat_map(|event| signals.received(event).unwrap()).collect();
         assert_eq!(told, [(SIGUSR1, 1)]);
@@ -460,8 +455,8 @@ fn what_cannot_be_waited_for() {
 #[test]
 fn how_it_can_be_registered() {
     let _alone = alone();
-    let mut l = Loop::new();
-    let registry = l.poll.registry().try_clone().unwrap();
+    let mut poll = TestPoll::new();
+    let registry = poll.registry().try_clone().unwrap();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     let kind = |result: io::Result<()>| result.unwrap_err().kind();
     for interest in [READ.oneshot(), WRITE, Interest::PRIORITY, Interest::AIO, READ.exclusive()] {
@@ -477,7 +472,7 @@ fn how_it_can_be_registered() {
     assert_eq!(kind(other.registry().deregister(&mut signals)), ErrorKind::NotFound);
     assert!(!is_default(SIGUSR1), "a failed attempt stopped it");
     send(SIGUSR1);
-    received(&mut l, 1, &signals, &[SIGUSR1]);
+    received(&mut poll, 1, &signals, &[SIGUSR1]);
     registry.deregister(&mut signals).unwrap();
     other.registry().register(&mut signals, Token(1), READ).unwrap();
 }
@@ -498,128 +493,112 @@ fn failed_deregistration_gives_the_signals_back() {
     use std::os::fd::AsRawFd;
 
     let _alone = alone();
-    if libkqueue::is_here() {
+    if is_libkqueue() {
         return;
     }
     in_a_child(|| {
-        let l = Loop::new();
+        let poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1, SIGTERM]).unwrap();
-        l.register(&mut signals, 1, READ);
+        poll.register(&mut signals, 1, READ);
         // SAFETY: what uses it after this fails, and is not dropped.
-        assert_eq!(unsafe { libc::close(l.poll.as_raw_fd()) }, 0);
-        let deregister = |signals: &mut Signals| l.poll.registry().deregister(signals).unwrap_err();
+        assert_eq!(unsafe { libc::close(poll.inner.as_raw_fd()) }, 0);
+        let deregister = |signals: &mut Signals| poll.registry().deregister(signals).unwrap_err();
         assert_eq!(deregister(&mut signals).raw_os_error(), Some(libc::EBADF));
         assert!(is_default(SIGUSR1) && is_default(SIGTERM));
         assert_eq!(deregister(&mut signals).kind(), ErrorKind::NotFound);
-        mem::forget(l);
+        mem::forget(poll);
     });
 }
 
 #[test]
 fn parked_it_is_silent_and_keeps_the_default_away() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGTERM]).unwrap();
     for _ in 0..2 {
-        l.register(&mut signals, 1, Interest::NONE);
+        poll.register(&mut signals, 1, Interest::NONE);
         assert!(!is_default(SIGTERM));
-        if !libkqueue::is_here() {
+        if !is_libkqueue() {
             // There it stays pending, for nobody takes it.
             send(SIGTERM);
         }
-        l.expect_silence();
-        l.reregister(&mut signals, 2, READ);
-        l.expect_silence();
+        poll.expect_no_events();
+        poll.reregister(&mut signals, 2, READ);
+        poll.expect_no_events();
         send(SIGTERM);
-        received(&mut l, 2, &signals, &[SIGTERM]);
-        l.reregister(&mut signals, 2, Interest::NONE);
-        l.deregister(&mut signals);
+        received(&mut poll, 2, &signals, &[SIGTERM]);
+        poll.reregister(&mut signals, 2, Interest::NONE);
+        poll.deregister(&mut signals);
     }
 }
 
 #[test]
 fn reregistering_forgets_nothing_and_deregistering_does() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     send(SIGUSR1);
-    l.reregister(&mut signals, 2, READ);
-    received(&mut l, 2, &signals, &[SIGUSR1]);
+    poll.reregister(&mut signals, 2, READ);
+    received(&mut poll, 2, &signals, &[SIGUSR1]);
     send(SIGUSR2);
-    l.expect(2, R);
-    l.deregister(&mut signals);
-    l.register(&mut signals, 3, READ);
-    l.expect_silence();
+    poll.expect(2, R);
+    poll.deregister(&mut signals);
+    poll.register(&mut signals, 3, READ);
+    poll.expect_no_events();
     send(SIGUSR1);
-    received(&mut l, 3, &signals, &[SIGUSR1]);
+    received(&mut poll, 3, &signals, &[SIGUSR1]);
 }
 
 #[test]
 fn not_asked_it_does_not_fire_for_ever() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     for interest in [READ, READ.level()] {
-        l.register(&mut signals, 1, interest);
+        poll.register(&mut signals, 1, interest);
         send(SIGUSR1);
-        l.expect(1, R);
-        l.expect_silence();
+        poll.expect(1, R);
+        poll.expect_no_events();
         // The table of differences: a descriptor that was not read makes no more events.
         send(SIGUSR1);
         if BACKEND == Backend::Kqueue {
-            l.expect(1, R);
+            poll.expect(1, R);
         }
-        l.expect_silence();
-        l.deregister(&mut signals);
+        poll.expect_no_events();
+        poll.deregister(&mut signals);
     }
 }
 
 #[test]
 fn an_event_of_another_source() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     let mut timer = Timer::after(Duration::ZERO).unwrap();
-    l.register(&mut signals, 1, READ);
-    l.register(&mut timer, 2, READ);
-    l.expect(2, R);
-    let event = l.events.iter().next().unwrap();
+    poll.register(&mut signals, 1, READ);
+    poll.register(&mut timer, 2, READ);
+    poll.expect(2, R);
+    let event = poll.events.iter().next().unwrap();
     assert_eq!(signals.received(event).unwrap_err().kind(), ErrorKind::InvalidInput);
     let event = event.clone();
     timer.cancel().unwrap();
     send(SIGUSR1);
-    l.expect(1, R);
-    assert_eq!(timer.expirations(l.events.iter().next().unwrap()).unwrap_err().kind(), ErrorKind::InvalidInput);
+    poll.expect(1, R);
+    assert_eq!(timer.expirations(poll.events.iter().next().unwrap()).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert!(timer.expirations(&event).is_ok());
-}
-
-/// How a child ended; it is ended if it does not.
-#[track_caller]
-fn status_of(pid: libc::pid_t) -> libc::c_int {
-    let deadline = Instant::now() + DEADLINE;
-    let mut status = 0;
-    // SAFETY: no pointers but to the status.
-    while unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } != pid {
-        if Instant::now() > deadline {
-            // SAFETY: no pointers.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-        }
-        thread::yield_now();
-    }
-    status
 }
 
 /// A forked child of a process with threads may do little; this one waits to be ended by a signal.
 #[test]
 fn a_child_is_ended_as_before() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGTERM]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     // SAFETY: the child calls nothing but what may be called after fork(2) and in a handler.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
@@ -630,9 +609,9 @@ fn a_child_is_ended_as_before() {
     }
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::kill(pid, SIGTERM) }, 0);
-    let status = status_of(pid);
+    let status = wait_for_child(pid);
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == SIGTERM, "{status:x}");
-    l.expect_silence();
+    poll.expect_no_events();
     let mut program = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     // It runs once it answers. Before that, exec of NetBSD would discard the signal (ksiginfo_exechook).
     program.stdin.as_mut().unwrap().write_all(b"x").unwrap();
@@ -640,33 +619,9 @@ fn a_child_is_ended_as_before() {
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::kill(program.id() as i32, SIGTERM) }, 0);
     assert_eq!(program.wait().unwrap().signal(), Some(SIGTERM), "a program that is run starts anew");
-    l.expect_silence();
+    poll.expect_no_events();
     send(SIGTERM);
-    received(&mut l, 1, &signals, &[SIGTERM]);
-}
-
-/// Forks a child, which ends when it has done this, and sees it end.
-#[track_caller]
-fn in_a_child(what: impl FnOnce()) {
-    assert_eq!(end_of(what), 0);
-}
-
-/// How a forked child ends that does this.
-#[track_caller]
-fn end_of(what: impl FnOnce()) -> libc::c_int {
-    // SAFETY: no other thread of these tests holds a lock that the child needs, or that is what is tested.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        std::panic::set_hook(Box::new(|panic| {
-            let text = format!("in the child: {panic}\n");
-            // SAFETY: the text lives until the call returns.
-            unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
-        }));
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
-        // SAFETY: it leaves without running anything else of this process.
-        unsafe { libc::_exit(i32::from(result.is_err())) };
-    }
-    status_of(pid)
+    received(&mut poll, 1, &signals, &[SIGTERM]);
 }
 
 /// Does `f` while another thread does `again` and again, and ends that thread whatever becomes of it.
@@ -688,14 +643,14 @@ fn while_another(mut again: impl FnMut() + Send, f: impl FnOnce()) {
 #[test]
 fn a_child_of_a_process_that_watches_more() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     let mut signals = Some(signals);
-    let other = Loop::new();
+    let other = TestPoll::new();
     let mut more = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
     let again = || {
         other.register(&mut more, 1, READ);
@@ -711,20 +666,20 @@ fn a_child_of_a_process_that_watches_more() {
 #[test]
 fn a_child_watches_what_it_did_not_watch() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut signals = Signals::new([SIGWINCH]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     in_a_child(|| {
         // By default it is ignored.
         send(SIGWINCH);
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut own = Signals::new([SIGWINCH]).unwrap();
-        l.register(&mut own, 2, READ);
+        poll.register(&mut own, 2, READ);
         send(SIGWINCH);
-        received(&mut l, 2, &own, &[SIGWINCH]);
+        received(&mut poll, 2, &own, &[SIGWINCH]);
         drop(own);
         assert!(is_default(SIGWINCH));
     });
@@ -734,21 +689,21 @@ fn a_child_watches_what_it_did_not_watch() {
 #[test]
 fn a_child_of_a_process_that_signals_come_to() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     // SAFETY: no pointers.
     let again = || assert_eq!(unsafe { libc::raise(SIGUSR1) }, 0);
     while_another(again, || {
         for _ in 0..300 {
             in_a_child(|| {
-                let l = Loop::new();
+                let poll = TestPoll::new();
                 let mut own = Signals::new([SIGUSR1]).unwrap();
-                l.register(&mut own, 1, READ);
-                l.deregister(&mut own);
+                poll.register(&mut own, 1, READ);
+                poll.deregister(&mut own);
             });
         }
     });
@@ -758,46 +713,46 @@ fn a_child_of_a_process_that_signals_come_to() {
 #[test]
 fn ignored_children_are_reaped_as_before() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_handler_that_was_there_is_called") {
+    if is_known_failure(Check::PreviousHandler) {
         return;
     }
     let before = set_action(SIGCHLD, libc::SIG_IGN, 0);
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGCHLD]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     let mut child = Command::new("true").spawn().unwrap();
     assert_eq!(child.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
     drop(signals);
     restore(SIGCHLD, &before);
     let mut signals = Signals::new([SIGCHLD]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     let mut child = Command::new("true").spawn().unwrap();
-    received(&mut l, 1, &signals, &[SIGCHLD]);
+    received(&mut poll, 1, &signals, &[SIGCHLD]);
     assert!(child.wait().unwrap().success());
 }
 
 #[test]
 fn in_a_batch() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut ours, _theirs) = UnixStream::pair().unwrap();
     let mut signals = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
     let mut batch = Batch::new();
     batch.register(&mut ours, Token(1), Interest::WRITABLE).register(&mut signals, Token(2), READ);
-    let results = l.poll.registry().submit(batch);
+    let results = poll.registry().submit(batch);
     assert!(results.iter().all(Result::is_ok), "{results:?}");
-    l.expect(1, W);
+    poll.expect(1, W);
     send(SIGUSR2);
-    received(&mut l, 2, &signals, &[SIGUSR2]);
+    received(&mut poll, 2, &signals, &[SIGUSR2]);
 }
 
 #[test]
 fn it_outlives_its_poll() {
     let _alone = alone();
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
-    drop(l);
+    poll.register(&mut signals, 1, READ);
+    drop(poll);
     drop(signals);
     assert!(is_default(SIGUSR1));
 }
@@ -808,10 +763,10 @@ fn from_poll_to_poll() {
     let _alone = alone();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     for token in 1..4 {
-        let mut l = Loop::new();
-        l.register(&mut signals, token, READ);
+        let mut poll = TestPoll::new();
+        poll.register(&mut signals, token, READ);
         send(SIGUSR1);
-        assert_eq!(received(&mut l, token, &signals, &[SIGUSR1]), [(SIGUSR1, 1)]);
+        assert_eq!(received(&mut poll, token, &signals, &[SIGUSR1]), [(SIGUSR1, 1)]);
     }
     drop(signals);
     assert!(is_default(SIGUSR1));
@@ -822,9 +777,9 @@ fn from_poll_to_poll() {
 fn a_storm() {
     let _alone = alone();
     const ROUNDS: usize = 300;
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -837,20 +792,20 @@ fn a_storm() {
         let changers: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(|| {
-                    let l = Loop::new();
+                    let poll = TestPoll::new();
                     for _ in 0..ROUNDS {
                         let mut signals = Signals::new([SIGUSR1]).unwrap();
-                        l.register(&mut signals, 1, READ);
+                        poll.register(&mut signals, 1, READ);
                     }
                 })
             })
             .collect();
-        let end = Instant::now() + 3 * DEADLINE;
+        let end = Instant::now() + 3 * TIMEOUT;
         let mut count = 0;
         while count < 100 || !changers.iter().all(|changer| changer.is_finished()) {
             assert!(Instant::now() < end, "{count} signals");
-            l.turn(Some(Duration::from_millis(100)));
-            for event in &l.events {
+            poll.poll_once(Some(Duration::from_millis(100)));
+            for event in &poll.events {
                 count += signals.received(event).unwrap().iter().map(|(_, count)| count).sum::<u64>();
             }
         }
@@ -859,8 +814,8 @@ fn a_storm() {
     let mut is_told = false;
     send(SIGUSR2);
     while !is_told {
-        l.expect(1, R);
-        for event in &l.events {
+        poll.expect(1, R);
+        for event in &poll.events {
             is_told |= signals.received(event).unwrap().iter().any(|(signal, _)| *signal == SIGUSR2);
         }
     }

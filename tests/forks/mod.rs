@@ -10,9 +10,9 @@ use kevio::net::UnixStream;
 use kevio::unix::SourceFd;
 use kevio::{Batch, Events, Interest, Poll, Process, Signals, Timer, Token, Waker, Watch};
 
-use super::{expect, in_a_child, libkqueue};
-
-const READ: Interest = Interest::READABLE;
+use crate::support::known_failures::{is_known_failure, Check};
+use crate::support::poll::{expect_event, READ};
+use crate::support::process::in_a_child;
 
 #[track_caller]
 fn is_refused<T: std::fmt::Debug>(result: std::io::Result<T>) {
@@ -100,13 +100,13 @@ impl Parent {
         assert!(self.events.is_empty(), "{:?}", self.events);
         assert!(self.timer.remaining().unwrap() > Duration::from_secs(900_000));
         self.waker.wake().unwrap();
-        expect(&mut self.poll, &mut self.events, Token(1));
+        expect_event(&mut self.poll, &mut self.events, Token(1));
         self.peer.write_all(b"x").unwrap();
-        expect(&mut self.poll, &mut self.events, Token(2));
+        expect_event(&mut self.poll, &mut self.events, Token(2));
         assert_eq!(self.stream.read(&mut [0; 4]).unwrap(), 1);
         assert_eq!(self.stream.read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
         self.timer.set_after(Duration::ZERO).unwrap();
-        expect(&mut self.poll, &mut self.events, Token(3));
+        expect_event(&mut self.poll, &mut self.events, Token(3));
         assert_eq!(self.timer.expirations(self.events.iter().next().unwrap()).unwrap(), 1);
         self.timer.set_every(Duration::from_secs(1_000_000)).unwrap();
         self.poll.registry().reregister(&mut self.stream, Token(2), READ).unwrap();
@@ -157,7 +157,7 @@ fn while_others(again: impl Fn() + Sync, f: impl FnOnce()) {
 
 /// Forked while other threads hold the locks of the poll.
 pub fn an_inherited_source_can_be_used_and_dropped() {
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
     let mut parent = Some(Parent::new());
@@ -195,7 +195,7 @@ pub fn an_inherited_source_can_be_used_and_dropped() {
 
 /// Forked while other threads make polls and watch signals: the child waits for none of their locks.
 pub fn a_child_can_make_its_own() {
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
     let poll = Poll::new().unwrap();
@@ -217,7 +217,7 @@ pub fn a_child_can_make_its_own() {
                 let mut events = Events::with_capacity(8);
                 own.registry().register(&mut inherited, Token(2), READ).unwrap();
                 peer.write_all(b"x").unwrap();
-                expect(&mut own, &mut events, Token(2));
+                expect_event(&mut own, &mut events, Token(2));
                 assert_eq!(inherited.read(&mut [0; 4]).unwrap(), 1);
                 let mut signals = Signals::new([libc::SIGWINCH]).unwrap();
                 own.registry().register(&mut signals, Token(3), READ).unwrap();
@@ -238,7 +238,7 @@ pub fn a_child_can_make_its_own() {
 /// Parent and child have the same process identifier, each in its namespace.
 #[cfg(target_os = "linux")]
 pub fn two_processes_with_the_same_number() {
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
     // SAFETY: no pointers. It moves the children to come, not this process.

@@ -9,13 +9,13 @@ const REPORTS_BLOCKED: bool =
 const ENDING: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, libc::SIGALRM];
 
 fn is_left_out() -> bool {
-    libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls")
+    is_known_failure(Check::ForkedChild)
 }
 
 /// Whether the source is dropped or deregistered, the signals go back.
-fn ends(l: &Loop, mut signals: Signals, is_dropped: bool) {
+fn ends(poll: &TestPoll, mut signals: Signals, is_dropped: bool) {
     if !is_dropped {
-        l.deregister(&mut signals);
+        poll.deregister(&mut signals);
     }
     drop(signals);
 }
@@ -28,16 +28,16 @@ fn pending_signal_of_an_ended_set_is_discarded() {
     }
     for (signal, is_dropped) in ENDING.into_iter().flat_map(|signal| [(signal, true), (signal, false)]) {
         in_a_child(|| {
-            let mut l = Loop::new();
+            let mut poll = TestPoll::new();
             let mut signals = Signals::new([signal]).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
             mask(libc::SIG_BLOCK, &[signal]);
             // SAFETY: no pointers.
             assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
             if REPORTS_BLOCKED {
-                received(&mut l, 1, &signals, &[signal]);
+                received(&mut poll, 1, &signals, &[signal]);
             }
-            ends(&l, signals, is_dropped);
+            ends(&poll, signals, is_dropped);
             assert!(is_default(signal));
             // This would end the child.
             mask(libc::SIG_UNBLOCK, &[signal]);
@@ -53,9 +53,9 @@ fn signal_pending_in_another_thread_is_discarded() {
     }
     for is_dropped in [true, false] {
         in_a_child(|| {
-            let l = Loop::new();
+            let poll = TestPoll::new();
             let mut signals = Signals::new([SIGTERM]).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
             let (is_pending, pending) = std::sync::mpsc::channel();
             let (is_over, over) = std::sync::mpsc::channel();
             let other = thread::spawn(move || {
@@ -68,7 +68,7 @@ fn signal_pending_in_another_thread_is_discarded() {
                 mask(libc::SIG_UNBLOCK, &[SIGTERM]);
             });
             pending.recv().unwrap();
-            ends(&l, signals, is_dropped);
+            ends(&poll, signals, is_dropped);
             is_over.send(()).unwrap();
             other.join().unwrap();
         });
@@ -82,13 +82,13 @@ fn signal_after_the_end_of_a_set_takes_its_default() {
         return;
     }
     for (signal, is_dropped) in ENDING.into_iter().flat_map(|signal| [(signal, true), (signal, false)]) {
-        let status = end_of(|| {
-            let mut l = Loop::new();
+        let status = status_of_child(|| {
+            let mut poll = TestPoll::new();
             let mut signals = Signals::new([signal]).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
             send(signal);
-            received(&mut l, 1, &signals, &[signal]);
-            ends(&l, signals, is_dropped);
+            received(&mut poll, 1, &signals, &[signal]);
+            ends(&poll, signals, is_dropped);
             send(signal);
         });
         assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == signal, "{status:x}");
@@ -105,13 +105,13 @@ fn pending_signal_of_an_ended_set_goes_to_the_previous_handler() {
         in_a_child(|| {
             set_action(SIGUSR1, plain as extern "C" fn(_) as libc::sighandler_t, libc::SA_RESTART);
             HANDLED.store(0, Ordering::SeqCst);
-            let l = Loop::new();
+            let poll = TestPoll::new();
             let mut signals = Signals::new([SIGUSR1]).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
             mask(libc::SIG_BLOCK, &[SIGUSR1]);
             // SAFETY: no pointers.
             assert_eq!(unsafe { libc::kill(libc::getpid(), SIGUSR1) }, 0);
-            ends(&l, signals, is_dropped);
+            ends(&poll, signals, is_dropped);
             mask(libc::SIG_UNBLOCK, &[SIGUSR1]);
             handled(1);
         });
@@ -122,14 +122,14 @@ fn pending_signal_of_an_ended_set_goes_to_the_previous_handler() {
 #[test]
 fn set_that_ends_right_after_its_event_survives() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     for round in 0..300 {
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGUSR1]).unwrap();
-        l.register(&mut signals, 1, READ);
+        poll.register(&mut signals, 1, READ);
         let signal = [SIGHUP, SIGTERM, SIGUSR1][round % 3];
         send(signal);
-        received(&mut l, 1, &signals, &[signal]);
-        ends(&l, signals, round % 2 == 0);
+        received(&mut poll, 1, &signals, &[signal]);
+        ends(&poll, signals, round % 2 == 0);
     }
 }
 
@@ -137,7 +137,7 @@ fn set_that_ends_right_after_its_event_survives() {
 #[test]
 fn end_of_a_set_reaps_no_child() {
     let _alone = alone();
-    let l = Loop::new();
+    let poll = TestPoll::new();
     for _ in 0..100 {
         // SAFETY: the child leaves without running anything else of this process.
         let pid = unsafe { libc::fork() };
@@ -147,7 +147,7 @@ fn end_of_a_set_reaps_no_child() {
         }
         for _ in 0..10 {
             let mut signals = Signals::new([SIGCHLD]).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
         }
         let mut status = 0;
         // SAFETY: no pointers but to the status.

@@ -8,7 +8,7 @@ const MANY: [i32; 8] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, libc::SIGALRM
 const MOST_USED: usize = if cfg!(debug_assertions) { 2048 } else { 1024 };
 
 fn is_left_out() -> bool {
-    libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls")
+    is_known_failure(Check::ForkedChild)
 }
 
 /// An alternate stack of this thread, below which nothing can be written.
@@ -85,13 +85,13 @@ fn many_pending_signals_fit_on_a_small_stack() {
                     set_action(signal, handler, libc::SA_ONSTACK);
                 }
             }
-            let mut l = Loop::new();
+            let mut poll = TestPoll::new();
             let mut signals = Signals::new(MANY).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
             let _stack = Stack::small();
             for _ in 0..3 {
                 all_at_once(&MANY);
-                received(&mut l, 1, &signals, &MANY);
+                received(&mut poll, 1, &signals, &MANY);
                 handled(if has_handlers { MANY.len() } else { 0 });
             }
         });
@@ -106,9 +106,9 @@ fn handler_uses_little_of_the_stack() {
     }
     in_a_child(|| {
         set_action(SIGUSR2, plain as extern "C" fn(_) as libc::sighandler_t, libc::SA_ONSTACK);
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1]).unwrap();
-        l.register(&mut signals, 1, READ);
+        poll.register(&mut signals, 1, READ);
         let stack = Stack::of(1 << 16);
         // The first call of a function may resolve its name.
         stack.used_by(SIGUSR1);
@@ -116,7 +116,7 @@ fn handler_uses_little_of_the_stack() {
         let (ours, frame) = (stack.used_by(SIGUSR1), stack.used_by(SIGUSR2));
         println!("a handler that only adds uses {frame} bytes, the crate's {ours}");
         assert!(ours < frame + MOST_USED, "{ours} bytes, of which {frame} are the frame");
-        received(&mut l, 1, &signals, &[SIGUSR1]);
+        received(&mut poll, 1, &signals, &[SIGUSR1]);
     });
 }
 
@@ -125,9 +125,9 @@ fn signals_but_faults_are_blocked_during_a_handler() {
     let _alone = alone();
     for previous in [None, Some(plain as extern "C" fn(_) as libc::sighandler_t)] {
         let before = previous.map(|handler| set_action(SIGUSR1, handler, libc::SA_NODEFER));
-        let l = Loop::new();
+        let poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1]).unwrap();
-        l.register(&mut signals, 1, READ);
+        poll.register(&mut signals, 1, READ);
         let during = action(SIGUSR1);
         assert_eq!(during.sa_flags & libc::SA_NODEFER, 0);
         // SAFETY: a set of bits, which is read.
@@ -149,9 +149,9 @@ fn handler_keeps_errno() {
         return;
     }
     in_a_child(|| {
-        let l = Loop::new();
+        let poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1]).unwrap();
-        l.register(&mut signals, 1, READ);
+        poll.register(&mut signals, 1, READ);
         // SAFETY: no pointers but to a constant; what is closed is not used after.
         unsafe {
             for fd in 3..256 {
@@ -161,6 +161,6 @@ fn handler_keeps_errno() {
             assert_eq!(libc::raise(SIGUSR1), 0);
         }
         assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOENT));
-        mem::forget((l, signals));
+        mem::forget((poll, signals));
     });
 }

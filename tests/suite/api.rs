@@ -10,7 +10,9 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Events, Interest, Poll, Registry, Token, Waker};
 
-use super::harness::*;
+use crate::support::net::{listener, loopback};
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{R, W};
 
 #[test]
 fn traits_are_there() {
@@ -81,17 +83,17 @@ fn printed_forms() {
     assert_eq!(format!("{:?}", Token(1)), "Token(1)");
     assert_eq!(format!("{BOTH:?}"), "READABLE | WRITABLE");
     assert_eq!(format!("{:?}", Interest::PRIORITY | Interest::LIO | Interest::AIO), "PRIORITY | AIO | LIO");
-    let mut l = Loop::new();
-    assert_eq!(format!("{:?} {:?}", l.poll, l.poll.registry()), "Poll Registry");
+    let mut poll = TestPoll::new();
+    assert_eq!(format!("{:?} {:?}", poll.inner, poll.registry()), "Poll Registry");
     let (a, _b) = UnixStream::pair().unwrap();
     let mut a = a;
-    l.register(&mut a, 5, WRITE);
-    l.expect(5, W);
-    let event = l.events.iter().next().unwrap();
+    poll.register(&mut a, 5, WRITE);
+    poll.expect(5, W);
+    let event = poll.events.iter().next().unwrap();
     let plain = format!("{event:?}");
     assert!(plain.starts_with("Event { token: Token(5), readable: false, writable: true, error: false"), "{plain}");
     assert!(!plain.contains("details") && format!("{event:#?}").contains("details: "));
-    assert!(format!("{:?}", l.events).starts_with("[Event { token: Token(5)"));
+    assert!(format!("{:?}", poll.events).starts_with("[Event { token: Token(5)"));
     let std = std_unix::UnixStream::from(a);
     assert_eq!(format!("{:?}", IoSource::new(std.as_raw_fd())), format!("{:?}", std.as_raw_fd()));
 }
@@ -123,45 +125,45 @@ fn interests_add_and_remove() {
 
 #[test]
 fn iteration_counts_what_is_left() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
     for (token, (a, _)) in pairs.iter_mut().enumerate() {
-        l.register(a, token, WRITE);
+        poll.register(a, token, WRITE);
     }
-    l.until(|said| said.len() == 3, || "three".to_owned());
+    poll.until(|reported| reported.len() == 3, || "three".to_owned());
     // All were ready before the first poll, and there was room for all of them.
-    assert_eq!((l.events.len(), l.events.is_empty()), (3, false));
-    let mut iter = l.events.iter();
+    assert_eq!((poll.events.len(), poll.events.is_empty()), (3, false));
+    let mut iter = poll.events.iter();
     assert_eq!((iter.size_hint(), iter.len()), ((3, Some(3)), 3));
     iter.next();
     assert_eq!((iter.size_hint(), iter.len(), iter.clone().count()), ((2, Some(2)), 2, 2));
     assert_eq!(iter.by_ref().count(), 2);
     assert!(iter.next().is_none() && iter.next().is_none());
-    l.events.clear();
-    assert!(l.events.is_empty());
+    poll.events.clear();
+    assert!(poll.events.is_empty());
 }
 
 #[test]
 fn every_token_comes_back() {
     for token in [0, 1, usize::MAX - 1, usize::MAX] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (mut a, _b) = UnixStream::pair().unwrap();
-        l.register(&mut a, token, WRITE);
-        l.expect(token, W);
+        poll.register(&mut a, token, WRITE);
+        poll.expect(token, W);
     }
 }
 
 #[test]
 fn a_box_of_a_source_is_a_source() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (a, _b) = UnixStream::pair().unwrap();
     let mut boxed: Box<dyn Source> = Box::new(a);
-    l.register(&mut boxed, 1, WRITE);
-    l.expect(1, W);
-    l.reregister(&mut boxed, 2, WRITE);
-    l.expect(2, W);
-    l.deregister(&mut boxed);
-    l.expect_silence();
+    poll.register(&mut boxed, 1, WRITE);
+    poll.expect(1, W);
+    poll.reregister(&mut boxed, 2, WRITE);
+    poll.expect(2, W);
+    poll.deregister(&mut boxed);
+    poll.expect_no_events();
 }
 
 #[test]
@@ -200,10 +202,10 @@ fn what_is_made_does_not_block_and_does_not_leak_into_children() {
     check("Sender", &sender);
     check("Receiver", &receiver);
 
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut tcp_listener = tcp_listener;
-    l.register(&mut tcp_listener, 1, READ);
-    l.expect(1, R);
+    poll.register(&mut tcp_listener, 1, READ);
+    poll.expect(1, R);
     check("accepted TcpStream", &tcp_listener.accept().unwrap().0);
     sender.set_nonblocking(false).unwrap();
     // SAFETY: as above.

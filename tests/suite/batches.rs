@@ -9,7 +9,10 @@ use kevio::net::UnixStream;
 use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Backend, Batch, Interest, Registry, Token, BACKEND};
 
-use super::harness::*;
+use crate::support::limits::{closed_descriptor, raise_fd_limit_to_default};
+use crate::support::net::loopback;
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{R, W};
 
 /// A source of another crate, made of two, which counts what it is.
 struct Two(UnixStream, UnixStream, bool);
@@ -40,15 +43,15 @@ fn kinds(results: Vec<io::Result<()>>) -> Vec<Option<ErrorKind>> {
 
 #[test]
 fn an_empty_batch_is_nothing() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     assert!(Batch::new().is_empty());
-    assert!(l.poll.registry().submit(Batch::with_capacity(4)).is_empty());
-    l.expect_silence();
+    assert!(poll.registry().submit(Batch::with_capacity(4)).is_empty());
+    poll.expect_no_events();
 }
 
 #[test]
 fn sources_of_every_kind() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let (mut sender, mut receiver) = pipe::new().unwrap();
     let (bare, mut bare_peer) = UnixStream::pair().unwrap();
@@ -67,34 +70,34 @@ fn sources_of_every_kind() {
         .register(&mut boxed, Token(5), Interest::NONE);
     assert_eq!(batch.len(), 5);
     assert_eq!(format!("{batch:?}"), "Batch { len: 5 }");
-    assert_eq!(kinds(l.poll.registry().submit(batch)), [None; 5]);
+    assert_eq!(kinds(poll.registry().submit(batch)), [None; 5]);
 
     for peer in [&mut b, &mut bare_peer, &mut first_peer, &mut boxed_peer] {
         peer.write_all(b"x").unwrap();
     }
     sender.write_all(b"x").unwrap();
-    let said = l.now();
-    assert_eq!(said.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4], "{said:?}");
-    assert!(said[&1].has(R | W));
+    let reported = poll.drain_events();
+    assert_eq!(reported.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4], "{reported:?}");
+    assert!(reported[&1].has(R | W));
 
     let mut batch = Batch::new();
     batch.reregister(&mut a, Token(11), WRITE).deregister(&mut receiver).reregister(&mut boxed, Token(15), READ);
     batch.deregister(&mut bare).reregister(&mut two, Token(14), READ);
-    assert_eq!(kinds(l.poll.registry().submit(batch)), [None; 5]);
+    assert_eq!(kinds(poll.registry().submit(batch)), [None; 5]);
     second_peer.write_all(b"x").unwrap();
-    let said = l.now();
-    assert_eq!(said.keys().copied().collect::<Vec<_>>(), [11, 14, 15], "{said:?}");
+    let reported = poll.drain_events();
+    assert_eq!(reported.keys().copied().collect::<Vec<_>>(), [11, 14, 15], "{reported:?}");
     // What was registered in a batch is registered, and can be registered again when it is not.
-    let registry = l.poll.registry();
+    let registry = poll.registry();
     assert_eq!(registry.register(&mut a, Token(1), READ).unwrap_err().kind(), ErrorKind::AlreadyExists);
     registry.deregister(&mut a).unwrap();
     registry.register(&mut receiver, Token(2), READ).unwrap();
-    l.expect(2, R);
+    poll.expect(2, R);
 }
 
 #[test]
 fn one_that_fails_stops_no_other() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let (mut c, mut d) = UnixStream::pair().unwrap();
     let (mut aio, _aio_peer) = UnixStream::pair().unwrap();
@@ -104,8 +107,8 @@ fn one_that_fails_stops_no_other() {
     let closed = closed_descriptor();
     let file = tempfile::tempfile().unwrap();
     let again = again.as_raw_fd();
-    l.register(&mut registered, 9, READ);
-    l.register(&mut SourceFd(&again), 10, READ);
+    poll.register(&mut registered, 9, READ);
+    poll.register(&mut SourceFd(&again), 10, READ);
     let (mut closed, mut negative) = (SourceFd(&closed), SourceFd(&-1));
     let file = file.as_raw_fd();
     let (mut file, mut unknown) = (SourceFd(&file), SourceFd(&again));
@@ -120,7 +123,7 @@ fn one_that_fails_stops_no_other() {
         .register(&mut registered, Token(2), READ)
         .deregister(&mut unknown)
         .register(&mut c, Token(3), READ);
-    let results = l.poll.registry().submit(batch);
+    let results = poll.registry().submit(batch);
     let errno = |index: usize| results[index].as_ref().unwrap_err().raw_os_error();
     assert!(results[0].is_ok() && results[7].is_ok() && results[8].is_ok(), "{results:?}");
     assert_eq!((errno(1), errno(2), errno(3)), (Some(libc::EBADF), Some(libc::EBADF), Some(libc::EPERM)));
@@ -128,78 +131,78 @@ fn one_that_fails_stops_no_other() {
     assert_eq!((kind(4), kind(5), kind(6)), (ErrorKind::Unsupported, ErrorKind::NotFound, ErrorKind::AlreadyExists));
     b.write_all(b"x").unwrap();
     d.write_all(b"x").unwrap();
-    assert_eq!(l.now().into_keys().collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(poll.drain_events().into_keys().collect::<Vec<_>>(), [1, 3]);
     // What failed is not registered, and what had been still is.
-    l.register(&mut aio, 4, WRITE);
-    l.expect(4, W);
-    l.reregister(&mut registered, 5, WRITE);
-    l.expect(5, W);
+    poll.register(&mut aio, 4, WRITE);
+    poll.expect(4, W);
+    poll.reregister(&mut registered, 5, WRITE);
+    poll.expect(5, W);
 }
 
 /// What the kernel refuses, and its source has been told that it was done.
 #[test]
 fn what_the_kernel_refuses_is_taken_back() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     // SAFETY: the number is nobody's; it is given back before the stream is dropped, which so closes nothing.
     let mut closed = unsafe { <UnixStream as std::os::fd::FromRawFd>::from_raw_fd(closed_descriptor()) };
     let (mut good, _peer) = UnixStream::pair().unwrap();
     let mut batch = Batch::new();
     batch.register(&mut closed, Token(1), BOTH).register(&mut good, Token(2), WRITE);
-    let results = l.poll.registry().submit(batch);
+    let results = poll.registry().submit(batch);
     assert!(results[1].is_ok());
-    l.expect(2, W);
+    poll.expect(2, W);
     if BACKEND != Backend::Poll {
         // poll(2) would see it at the next poll, and forgets it then.
         assert_eq!(results[0].as_ref().unwrap_err().raw_os_error(), Some(libc::EBADF));
-        let registry = l.poll.registry();
+        let registry = poll.registry();
         assert_eq!(registry.deregister(&mut closed).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(registry.register(&mut closed, Token(1), BOTH).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
-    l.expect_silence();
+    poll.expect_no_events();
     let _ = std::os::fd::IntoRawFd::into_raw_fd(closed);
 }
 
 /// The same bare descriptor twice, and one after the other.
 #[test]
 fn the_same_descriptor_twice() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let number = a.as_raw_fd();
     let [mut first, mut second, mut third, mut fourth] = [(); 4].map(|()| SourceFd(&number));
     let mut batch = Batch::new();
     batch.register(&mut first, Token(1), READ).register(&mut second, Token(2), READ);
-    let results = kinds(l.poll.registry().submit(batch));
+    let results = kinds(poll.registry().submit(batch));
     let replaces = BACKEND == Backend::Kqueue;
     assert_eq!(results, [None, (!replaces).then_some(ErrorKind::AlreadyExists)]);
     b.write_all(b"x").unwrap();
-    l.expect(if replaces { 2 } else { 1 }, R);
+    poll.expect(if replaces { 2 } else { 1 }, R);
 
     let mut batch = Batch::new();
     batch.deregister(&mut third).register(&mut fourth, Token(3), READ);
-    assert_eq!(kinds(l.poll.registry().submit(batch)), [None, None]);
-    l.expect(3, R);
+    assert_eq!(kinds(poll.registry().submit(batch)), [None, None]);
+    poll.expect(3, R);
 }
 
 #[test]
 fn a_thousand_at_once() {
-    let limit = raise_descriptor_limit();
+    let limit = raise_fd_limit_to_default();
     let many = 1000.min(limit.saturating_sub(500));
     assert!(many >= 300, "no more than {limit} descriptors can be opened here");
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let socket = std::net::UdpSocket::bind(loopback()).unwrap();
     let mut copies: Vec<_> = (0..many).map(|_| kevio::net::UdpSocket::from_std(socket.try_clone().unwrap())).collect();
     let mut batch = Batch::with_capacity(many);
     for (token, copy) in copies.iter_mut().enumerate() {
         batch.register(copy, Token(token), WRITE);
     }
-    assert_eq!(kinds(l.poll.registry().submit(batch)), vec![None; many]);
-    l.until(|said| said.len() == many, || format!("{many} tokens"));
+    assert_eq!(kinds(poll.registry().submit(batch)), vec![None; many]);
+    poll.until(|reported| reported.len() == many, || format!("{many} tokens"));
     let mut batch = Batch::with_capacity(many);
     for copy in &mut copies {
         batch.deregister(copy);
     }
-    assert_eq!(kinds(l.poll.registry().submit(batch)), vec![None; many]);
-    assert!(copies.iter_mut().all(|copy| l.poll.registry().deregister(copy).is_err()));
+    assert_eq!(kinds(poll.registry().submit(batch)), vec![None; many]);
+    assert!(copies.iter_mut().all(|copy| poll.registry().deregister(copy).is_err()));
 }
 
 /// A source that acts on what the registry answers, as each may.
@@ -230,7 +233,7 @@ impl Source for Insists {
 #[test]
 fn a_source_that_looks_at_the_answer() {
     for deregisters in [true, false] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (a, mut b) = UnixStream::pair().unwrap();
         let (mut c, mut d) = UnixStream::pair().unwrap();
         let number: &'static _ = Box::leak(Box::new(a.as_raw_fd()));
@@ -241,19 +244,19 @@ fn a_source_that_looks_at_the_answer() {
             if token == 1 {
                 batch.register(&mut c, Token(9), READ);
             }
-            assert!(l.poll.registry().submit(batch).iter().all(Result::is_ok));
+            assert!(poll.registry().submit(batch).iter().all(Result::is_ok));
             b.write_all(b"x").unwrap();
-            l.expect(token, R);
+            poll.expect(token, R);
         }
         d.write_all(b"x").unwrap();
-        l.expect(9, R);
+        poll.expect(9, R);
     }
 }
 
 /// A source of two of which one cannot be registered does not stay registered by half.
 #[test]
 fn half_of_a_source() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let file = tempfile::tempfile().unwrap();
     let file: &'static _ = Box::leak(Box::new(file.as_raw_fd()));
     let (a, mut b) = UnixStream::pair().unwrap();
@@ -264,13 +267,13 @@ fn half_of_a_source() {
         let (mut other, _peer) = UnixStream::pair().unwrap();
         let mut batch = Batch::new();
         batch.register(&mut pair, Token(1), READ).register(&mut other, Token(2), WRITE);
-        let results = l.poll.registry().submit(batch);
+        let results = poll.registry().submit(batch);
         assert!(results[0].is_err() && results[1].is_ok(), "{results:?}");
         b.write_all(b"x").unwrap();
-        assert_eq!(l.now().into_keys().collect::<Vec<_>>(), [2]);
-        let error = l.poll.registry().deregister(&mut SourceFd(number)).unwrap_err();
+        assert_eq!(poll.drain_events().into_keys().collect::<Vec<_>>(), [2]);
+        let error = poll.registry().deregister(&mut SourceFd(number)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        l.deregister(&mut other);
+        poll.deregister(&mut other);
     }
 }
 
@@ -313,20 +316,20 @@ impl Source for Panics {
 /// What came before it is done, as the sources have been told.
 #[test]
 fn a_source_that_panics() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let (mut c, mut d) = UnixStream::pair().unwrap();
-    l.register(&mut c, 2, READ);
+    poll.register(&mut c, 2, READ);
     let mut batch = Batch::new();
     let mut panics = Panics;
     batch.register(&mut a, Token(1), READ).deregister(&mut c).register(&mut panics, Token(3), READ);
-    let registry = l.poll.registry();
+    let registry = poll.registry();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| registry.submit(batch)));
     assert!(panicked.is_err());
     d.write_all(b"x").unwrap();
     b.write_all(b"x").unwrap();
-    assert_eq!(l.now().into_keys().collect::<Vec<_>>(), [1]);
-    l.deregister(&mut a);
+    assert_eq!(poll.drain_events().into_keys().collect::<Vec<_>>(), [1]);
+    poll.deregister(&mut a);
 }
 
 /// A source of the property test: a raw descriptor, or one of two sources that borrow it.
@@ -347,7 +350,7 @@ const DESCRIPTORS: usize = 3;
 
 /// Streams whose other ends can be written to, the last of them closed; a poll; and sources that borrow the streams.
 struct World<'a> {
-    l: Loop,
+    poll: TestPoll,
     fds: &'a [std::os::fd::RawFd; DESCRIPTORS],
     borrowed: Vec<Option<IoSource<std::os::fd::BorrowedFd<'a>>>>,
 }
@@ -361,7 +364,7 @@ enum Taken<'a> {
 impl<'a> World<'a> {
     fn new(fds: &'a [std::os::fd::RawFd; DESCRIPTORS], streams: &'a [std::os::unix::net::UnixStream]) -> World<'a> {
         let borrowed = streams.iter().flat_map(|stream| [stream.as_fd(); 2]).map(|fd| Some(IoSource::new(fd)));
-        World { l: Loop::new(), fds, borrowed: borrowed.collect() }
+        World { poll: TestPoll::new(), fds, borrowed: borrowed.collect() }
     }
 
     /// Takes the source of a step; `None` if this batch has it already.
@@ -390,7 +393,7 @@ impl<'a> World<'a> {
                 Step::Deregister(_) => batch.deregister(source),
             };
         }
-        let results = kinds(self.l.poll.registry().submit(batch));
+        let results = kinds(self.poll.registry().submit(batch));
         for taken in taken {
             if let Taken::Borrowed(index, source) = taken {
                 self.borrowed[index] = Some(source);
@@ -428,10 +431,10 @@ fn observe(steps: &[Step], size: usize) -> (Vec<Option<ErrorKind>>, Vec<String>)
     let results = world.run(steps, size);
     let mut events = Vec::new();
     for peer in &mut peers {
-        events.push(format!("{:?}", world.l.turn(Some(Duration::ZERO))));
+        events.push(format!("{:?}", world.poll.poll_once(Some(Duration::ZERO))));
         peer.write_all(b"x").unwrap();
     }
-    events.push(format!("{:?}", world.l.turn(Some(Duration::ZERO))));
+    events.push(format!("{:?}", world.poll.poll_once(Some(Duration::ZERO))));
     (results, events)
 }
 
@@ -500,13 +503,13 @@ impl Source for PanicsAgain {
 
 #[test]
 fn panic_in_a_second_call_loses_no_other_change() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (a, _peer) = UnixStream::pair().unwrap();
     let (mut b, _other_peer) = UnixStream::pair().unwrap();
     let number = a.as_raw_fd();
     // Not registered, so that the kernel refuses the change, and the source is called again where changes are queued.
     let mut panics = PanicsAgain(number, 0);
-    let registry = l.poll.registry();
+    let registry = poll.registry();
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut batch = Batch::new();
         let mut first = SourceFd(&number);
@@ -518,14 +521,14 @@ fn panic_in_a_second_call_loses_no_other_change() {
         drop(registry.submit(batch));
     }));
     assert_eq!(result.is_err(), BACKEND == Backend::Kqueue);
-    l.expect_all(&[(2, W), (3, W)]);
+    poll.expect_all(&[(2, W), (3, W)]);
 }
 
 #[test]
 fn large_number_that_is_no_descriptor_is_refused() {
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut batch = Batch::new();
     let (mut first, mut second) = (SourceFd(&i32::MAX), SourceFd(&i32::MAX));
     batch.deregister(&mut first).reregister(&mut second, Token(1), READ);
-    assert!(l.poll.registry().submit(batch).iter().all(Result::is_err));
+    assert!(poll.registry().submit(batch).iter().all(Result::is_err));
 }

@@ -15,8 +15,12 @@ use kevio::unix::kqueue::{
 
 use kevio::{Backend, Timer, BACKEND};
 
-use super::harness::*;
-use super::libkqueue;
+use crate::support::handler;
+use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
+use crate::support::limits::closed_descriptor;
+use crate::support::net::tcp_pair;
+use crate::support::poll::{readiness_of, TestPoll, READ, TIMEOUT};
+use crate::support::readiness::R;
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
@@ -42,7 +46,7 @@ fn refused(kq: &Kqueue, change: Kevent) -> std::io::Error {
 /// Waits for one event.
 #[track_caller]
 fn one(kq: &Kqueue, events: &mut Vec<Kevent>) -> Kevent {
-    assert_eq!(kq.wait(events, Some(DEADLINE)).unwrap(), 1, "{events:?}");
+    assert_eq!(kq.wait(events, Some(TIMEOUT)).unwrap(), 1, "{events:?}");
     events[0]
 }
 
@@ -82,7 +86,7 @@ fn both_sides_of_a_descriptor() {
     register(&kq, &[Kevent::read(fd, Flags::DELETE), Kevent::write(fd, Flags::ADD | Flags::ONESHOT).with_udata(2)]);
     let event = one(&kq, &mut events);
     assert_eq!((event.filter(), event.udata()), (Filter::WRITE, 2));
-    assert!(event.data() > 0 || libkqueue::is_here());
+    assert!(event.data() > 0 || is_libkqueue());
     assert_eq!(kq.wait(&mut events, NOW).unwrap(), 0);
     assert_eq!(refused(&kq, Kevent::write(fd, Flags::DELETE)).kind(), ErrorKind::NotFound, "it was one-shot");
 
@@ -116,7 +120,7 @@ fn one_call_registers_and_waits() {
     let read = |(n, (a, _)): (usize, &(UnixStream, UnixStream))| Kevent::read(a.as_raw_fd(), Flags::ADD).with_udata(n);
     let changes: Vec<_> = pairs.iter().enumerate().map(read).collect();
     (&pairs[2].1).write_all(b"x").unwrap();
-    assert_eq!(kq.kevent(&changes, &mut events, Some(DEADLINE)).unwrap(), 1);
+    assert_eq!(kq.kevent(&changes, &mut events, Some(TIMEOUT)).unwrap(), 1);
     assert_eq!(events.iter().map(Kevent::udata).collect::<Vec<_>>(), [2]);
     // All of them were added, and a buffer that is too short takes turns.
     pairs.iter().for_each(|(_, b)| (&*b).write_all(b"x").unwrap());
@@ -124,8 +128,8 @@ fn one_call_registers_and_waits() {
     let mut seen = [false; 5];
     let start = Instant::now();
     while seen != [true; 5] {
-        assert!(start.elapsed() < DEADLINE, "{seen:?}");
-        assert_eq!(kq.wait(&mut short, Some(DEADLINE)).unwrap(), 1);
+        assert!(start.elapsed() < TIMEOUT, "{seen:?}");
+        assert_eq!(kq.wait(&mut short, Some(TIMEOUT)).unwrap(), 1);
         assert_eq!((short.len(), short.capacity()), (1, 1));
         seen[short[0].udata()] = true;
         pairs[short[0].udata()].0.set_nonblocking(true).unwrap();
@@ -167,7 +171,7 @@ fn more_changes_than_libkqueue_has_receipts_for() {
 
 #[test]
 fn a_change_that_fails_is_told_at_once() {
-    if libkqueue::gets_wrong("a_change_that_fails_is_told_at_once") {
+    if is_known_failure(Check::ReceiptOfFailedChange) {
         return;
     }
     let (kq, mut events) = queue();
@@ -185,10 +189,10 @@ fn a_change_that_fails_is_told_among_the_events() {
     let (a, _b) = UnixStream::pair().unwrap();
     let fd = a.as_raw_fd();
     let changes = [Kevent::read(fd, Flags::DELETE).with_udata(1), Kevent::write(fd, Flags::ADD).with_udata(2)];
-    let n = kq.kevent(&changes, &mut events, Some(DEADLINE)).unwrap();
+    let n = kq.kevent(&changes, &mut events, Some(TIMEOUT)).unwrap();
     assert_eq!((events[0].udata(), events[0].result().unwrap_err().kind()), (1, ErrorKind::NotFound));
     if n == 1 {
-        kq.wait(&mut events, Some(DEADLINE)).unwrap();
+        kq.wait(&mut events, Some(TIMEOUT)).unwrap();
     }
     assert_eq!(events.last().unwrap().udata(), 2);
 }
@@ -271,7 +275,7 @@ fn timers() {
         let event = one(&kq, &mut events);
         assert_eq!((event.filter(), event.ident(), event.data(), event.udata()), (Filter::TIMER, ident, 1, 9));
         let (least, passed) = (if ident == 3 { 1000 } else { 20 }, start.elapsed());
-        assert!(passed >= Duration::from_millis(least) && passed < DEADLINE, "{unit:?}: {passed:?}");
+        assert!(passed >= Duration::from_millis(least) && passed < TIMEOUT, "{unit:?}: {passed:?}");
         assert_eq!(kq.wait(&mut events, NOW).unwrap(), 0);
     }
     // One that goes on, and is told how often it has been missed.
@@ -334,14 +338,14 @@ fn files() {
     assert_eq!(kq.wait(&mut events, NOW).unwrap(), 0);
     file.write_all(b"more").unwrap();
     file.seek(SeekFrom::Start(0)).unwrap();
-    let said = |event: Kevent| VnodeNotes::from_bits(event.fflags());
+    let reported = |event: Kevent| VnodeNotes::from_bits(event.fflags());
     let event = one(&kq, &mut events);
     assert_eq!((event.filter(), event.udata()), (Filter::VNODE, 1));
-    assert!(said(event).intersects(VnodeNotes::WRITE | VnodeNotes::EXTEND), "{event:?}");
+    assert!(readiness_of(event).intersects(VnodeNotes::WRITE | VnodeNotes::EXTEND), "{event:?}");
     std::fs::rename(&path, directory.path().join("other")).unwrap();
     let start = Instant::now();
-    while !said(one(&kq, &mut events)).contains(VnodeNotes::RENAME) {
-        assert!(start.elapsed() < DEADLINE);
+    while !readiness_of(one(&kq, &mut events)).contains(VnodeNotes::RENAME) {
+        assert!(start.elapsed() < TIMEOUT);
     }
 }
 
@@ -365,7 +369,7 @@ fn a_wait_of_any_length() {
     for nanos in [0, 1, 300_000, 20_000_000] {
         let (wait, start) = (Duration::from_nanos(nanos), Instant::now());
         assert_eq!(kq.wait(&mut events, Some(wait)).unwrap(), 0);
-        assert!(start.elapsed() >= wait && start.elapsed() < DEADLINE, "{wait:?}");
+        assert!(start.elapsed() >= wait && start.elapsed() < TIMEOUT, "{wait:?}");
     }
     let (a, _b) = UnixStream::pair().unwrap();
     register(&kq, &[Kevent::write(a.as_raw_fd(), Flags::ADD)]);
@@ -377,24 +381,24 @@ fn a_wait_of_any_length() {
 /// What was to be changed is changed once, before the wait that a signal ends.
 #[test]
 fn a_signal_ends_a_wait_and_the_changes_stay() {
-    handle(libc::SIGURG, interrupt, libc::SA_RESTART);
+    handler::install(libc::SIGURG, handler::do_nothing, libc::SA_RESTART);
     let (kq, mut events) = queue();
     let (a, mut b) = UnixStream::pair().unwrap();
     let change = Kevent::read(a.as_raw_fd(), Flags::ADD | Flags::CLEAR).with_udata(6);
     let (send, receive) = mpsc::channel();
-    let waiter = thread::spawn(move || {
+    let blocked_thread = thread::spawn(move || {
         // SAFETY: no arguments.
         send.send(unsafe { libc::pthread_self() } as usize).unwrap();
-        let error = kq.kevent(&[change], &mut events, Some(DEADLINE)).unwrap_err();
+        let error = kq.kevent(&[change], &mut events, Some(TIMEOUT)).unwrap_err();
         (kq, events, error)
     });
     let waiting = receive.recv().unwrap();
-    while !waiter.is_finished() {
+    while !blocked_thread.is_finished() {
         // SAFETY: the thread has not been joined, so it exists.
         unsafe { libc::pthread_kill(waiting as libc::pthread_t, libc::SIGURG) };
         thread::sleep(Duration::from_millis(1));
     }
-    let (kq, mut events, error) = waiter.join().unwrap();
+    let (kq, mut events, error) = blocked_thread.join().unwrap();
     assert_eq!((error.kind(), events.len()), (ErrorKind::Interrupted, 0));
     b.write_all(b"x").unwrap();
     assert_eq!(one(&kq, &mut events).udata(), 6);
@@ -402,13 +406,13 @@ fn a_signal_ends_a_wait_and_the_changes_stay() {
 
 #[test]
 fn the_record_of_a_polls_event() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut ours, mut theirs) = tcp_pair();
     let mut timer = Timer::every(Duration::from_millis(1)).unwrap();
-    l.register(&mut ours, 1, READ);
+    poll.register(&mut ours, 1, READ);
     theirs.write_all(b"seven").unwrap();
-    l.expect(1, R);
-    let record = l.events.iter().next().unwrap().kevent();
+    poll.expect(1, R);
+    let record = poll.events.iter().next().unwrap().kevent();
     if BACKEND != Backend::Kqueue {
         return assert!(record.is_none());
     }
@@ -416,9 +420,9 @@ fn the_record_of_a_polls_event() {
     assert_eq!((record.ident(), record.filter(), record.udata()), (ours.as_raw_fd() as usize, Filter::READ, 1));
     assert!(record.flags().contains(Flags::CLEAR) && record.data() > 0, "{record:?}");
     drop(ours);
-    l.register(&mut timer, 2, READ);
-    l.expect(2, R);
-    let event = l.events.iter().next().unwrap();
+    poll.register(&mut timer, 2, READ);
+    poll.expect(2, R);
+    let event = poll.events.iter().next().unwrap();
     let record = event.kevent().unwrap();
     assert_eq!((record.filter(), record.udata()), (Filter::TIMER, 2));
     assert_eq!(record.data() as u64, timer.expirations(event).unwrap());

@@ -2,11 +2,8 @@
 //!
 //! Run it for each: plainly, with `RUSTFLAGS='--cfg kevio_backend="poll"'`, and with `"kqueue"` where there is one.
 
-mod asleep;
-mod harness;
-mod libkqueue;
-mod said;
-mod system;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod api;
 mod bad_input;

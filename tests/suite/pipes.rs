@@ -9,121 +9,123 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use kevio::unix::{pipe, IoSource, SourceFd};
 
-use super::harness::*;
+use crate::support::net::{drain, fill};
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{R, RC, W};
 
 #[test]
 fn data_and_then_the_end_of_file() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut sender, mut receiver) = pipe::new().unwrap();
-    l.register(&mut receiver, 1, READ);
-    l.expect_silence();
+    poll.register(&mut receiver, 1, READ);
+    poll.expect_no_events();
     sender.write_all(b"last words").unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     drop(sender);
-    l.expect(1, R | RC);
+    poll.expect(1, R | RC);
     assert_eq!(drain(&mut receiver), (10, true));
 }
 
 #[test]
 fn the_end_of_file_of_an_empty_pipe_is_readable() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (sender, mut receiver) = pipe::new().unwrap();
-    l.register(&mut receiver, 1, READ);
+    poll.register(&mut receiver, 1, READ);
     drop(sender);
-    l.expect(1, R | RC);
+    poll.expect(1, R | RC);
     assert_eq!(drain(&mut receiver), (0, true));
     if kevio::BACKEND == kevio::Backend::Kqueue && cfg!(any(target_os = "netbsd", target_os = "openbsd")) {
         // A row of the table of differences: the first read at the end runs the filter again.
-        l.expect(1, R | RC);
+        poll.expect(1, R | RC);
     }
     // It is reported once, whatever is done about it.
-    l.expect_silence();
+    poll.expect_no_events();
     assert_eq!(drain(&mut receiver), (0, true));
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 /// A writer that has been told that its reader has gone.
-fn widowed() -> (Loop, pipe::Sender) {
-    let mut l = Loop::new();
+fn widowed() -> (TestPoll, pipe::Sender) {
+    let mut poll = TestPoll::new();
     let (mut sender, receiver) = pipe::new().unwrap();
-    l.register(&mut sender, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut sender, 1, WRITE);
+    poll.expect(1, W);
     drop(receiver);
-    l.expect(1, W);
-    (l, sender)
+    poll.expect(1, W);
+    (poll, sender)
 }
 
 #[test]
 fn a_reader_that_goes_is_writable() {
-    let (mut l, mut sender) = widowed();
+    let (mut poll, mut sender) = widowed();
     assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-    l.expect_silence();
+    poll.expect_no_events();
     assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 #[test]
 fn a_writer_is_still_registered_after_its_reader_has_gone() {
-    let (mut l, mut sender) = widowed();
-    l.reregister(&mut sender, 2, WRITE);
-    l.expect(2, W);
-    l.deregister(&mut sender);
-    l.expect_silence();
+    let (mut poll, mut sender) = widowed();
+    poll.reregister(&mut sender, 2, WRITE);
+    poll.expect(2, W);
+    poll.deregister(&mut sender);
+    poll.expect_no_events();
 }
 
 #[test]
 fn a_reader_that_has_gone_before_registration_is_writable() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     for interest in [WRITE, BOTH] {
         let (mut sender, receiver) = pipe::new().unwrap();
         drop(receiver);
-        l.register(&mut sender, 1, interest);
-        l.expect(1, W);
-        l.reregister(&mut sender, 2, interest);
-        l.expect(2, W);
-        l.deregister(&mut sender);
-        l.expect_silence();
+        poll.register(&mut sender, 1, interest);
+        poll.expect(1, W);
+        poll.reregister(&mut sender, 2, interest);
+        poll.expect(2, W);
+        poll.deregister(&mut sender);
+        poll.expect_no_events();
     }
 }
 
 #[test]
 fn a_full_pipe_is_writable_when_it_has_been_read() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut sender, mut receiver) = pipe::new().unwrap();
-    l.register(&mut sender, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut sender, 1, WRITE);
+    poll.expect(1, W);
     let size = fill(&mut sender);
-    l.expect_silence();
+    poll.expect_no_events();
     assert_eq!(drain(&mut receiver), (size, false));
-    l.expect(1, W);
+    poll.expect(1, W);
 }
 
 #[test]
 fn a_full_pipe_whose_reader_goes_is_writable() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut sender, receiver) = pipe::new().unwrap();
-    l.register(&mut sender, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut sender, 1, WRITE);
+    poll.expect(1, W);
     fill(&mut sender);
-    l.expect_silence();
+    poll.expect_no_events();
     drop(receiver);
-    l.expect(1, W);
+    poll.expect(1, W);
     assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 }
 
 #[test]
 fn a_closed_pipe_does_not_spin() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (sender, mut receiver) = pipe::new().unwrap();
     let (mut other, gone) = pipe::new().unwrap();
-    l.register(&mut receiver, 1, READ);
-    l.register(&mut other, 2, WRITE);
+    poll.register(&mut receiver, 1, READ);
+    poll.register(&mut other, 2, WRITE);
     drop((sender, gone));
-    l.expect_all(&[(1, R), (2, W)]);
+    poll.expect_all(&[(1, R), (2, W)]);
     let start = std::time::Instant::now();
     let mut turns = 0;
     while start.elapsed() < std::time::Duration::from_millis(50) {
-        turns += l.turn(Some(std::time::Duration::from_millis(50))).len();
+        turns += poll.poll_once(Some(std::time::Duration::from_millis(50))).len();
     }
     assert!(turns <= 1, "{turns} events of closed pipes in 50 ms");
 }
@@ -143,46 +145,46 @@ fn a_fifo_has_one_writer_after_another() {
     let open_reader = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
     let writer = || OpenOptions::new().write(true).open(&path).unwrap();
 
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut reader = pipe::Receiver::from(OwnedFd::from(open_reader()));
-    l.register(&mut reader, 1, READ);
+    poll.register(&mut reader, 1, READ);
     for _ in 0..3 {
         let mut writer = writer();
         writer.write_all(b"line\n").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(drain(&mut reader), (5, false));
         drop(writer);
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(drain(&mut reader), (0, true));
     }
 
     // The same through a bare descriptor.
-    l.deregister(&mut reader);
+    poll.deregister(&mut reader);
     let mut reader = File::from(OwnedFd::from(reader));
-    l.register(&mut SourceFd(&reader.as_raw_fd()), 2, READ);
+    poll.register(&mut SourceFd(&reader.as_raw_fd()), 2, READ);
     for _ in 0..3 {
         let mut writer = writer();
         writer.write_all(b"line\n").unwrap();
-        l.expect(2, R);
+        poll.expect(2, R);
         assert_eq!(drain(&mut reader), (5, false));
         drop(writer);
-        l.expect(2, R);
+        poll.expect(2, R);
         assert_eq!(drain(&mut reader), (0, true));
     }
 }
 
 #[test]
 fn both_ends_of_one_pipe_in_one_poll() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut sender, mut receiver) = pipe::new().unwrap();
-    l.register(&mut sender, 1, WRITE);
-    l.register(&mut receiver, 2, READ);
-    l.expect(1, W);
+    poll.register(&mut sender, 1, WRITE);
+    poll.register(&mut receiver, 2, READ);
+    poll.expect(1, W);
     for _ in 0..3 {
         let size = fill(&mut sender);
-        l.expect(2, R);
+        poll.expect(2, R);
         assert_eq!(drain(&mut receiver), (size, false));
-        l.expect(1, W);
+        poll.expect(1, W);
     }
 }
 
@@ -202,16 +204,16 @@ fn vectored_and_by_reference() {
 #[test]
 fn terminal_goes_on_after_a_line_of_no_bytes() {
     let (mut master, slave) = terminal();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut line = pipe::Receiver::from(OwnedFd::from(slave));
     line.set_nonblocking(true).unwrap();
-    l.register(&mut line, 1, READ);
+    poll.register(&mut line, 1, READ);
     for _ in 0..2 {
         master.write_all(&[4]).unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(drain(&mut line), (0, true));
         master.write_all(b"line\n").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(drain(&mut line), (5, false));
     }
 }
@@ -231,15 +233,18 @@ fn terminal() -> (File, File) {
 #[test]
 fn a_terminal() {
     let (master, slave) = terminal();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut master = IoSource::new(master);
     let mut slave = IoSource::new(slave);
-    l.register(&mut master, 1, READ);
-    l.register(&mut slave, 2, READ);
+    poll.register(&mut master, 1, READ);
+    poll.register(&mut slave, 2, READ);
     master.do_io(|mut master| master.write_all(b"line\n")).unwrap();
-    l.until(|said| said.get(&2).is_some_and(|said| said.has(R)), || "the line".to_owned());
+    poll.until(|reported| reported.get(&2).is_some_and(|reported| reported.has(R)), || "the line".to_owned());
     let mut buffer = [0; 16];
     assert_eq!(slave.do_io(|mut slave| slave.read(&mut buffer)).unwrap(), 5);
     drop(slave);
-    l.until(|said| said.get(&1).is_some_and(|said| said.has_any(R | RC)), || "the hang-up".to_owned());
+    poll.until(
+        |reported| reported.get(&1).is_some_and(|reported| reported.has_any(R | RC)),
+        || "the hang-up".to_owned(),
+    );
 }

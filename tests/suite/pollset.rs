@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use kevio::unix::pollset::{PollFlags, PollSet, Slot};
 
-use super::harness::{closed_descriptor, handle, raise_descriptor_limit, DEADLINE};
+use crate::support::handler;
+use crate::support::limits::{closed_descriptor, raise_fd_limit_to_default};
+use crate::support::net::tcp_pair;
+use crate::support::poll::TIMEOUT;
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const IN: PollFlags = PollFlags::IN;
@@ -115,7 +118,7 @@ fn what_cannot_be_asked_for_is_refused_and_changes_nothing() {
 #[test]
 fn more_slots_than_the_system_takes() {
     let (a, _b) = UnixStream::pair().unwrap();
-    let limit = raise_descriptor_limit();
+    let limit = raise_fd_limit_to_default();
     let mut set = set_of(limit);
     set.set(0, a.as_raw_fd(), OUT).unwrap();
     assert_eq!(set.poll(limit, None).unwrap(), 1);
@@ -165,16 +168,16 @@ fn what_cannot_be_masked() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_half_close_and_urgent_data() {
-    let (ours, theirs) = super::harness::tcp_pair();
+    let (ours, theirs) = tcp_pair();
     let mut set = set_of(1);
     set.set(0, ours.as_raw_fd(), PollFlags::PRI | PollFlags::RDHUP).unwrap();
     assert_eq!(set.poll(1, NOW).unwrap(), 0);
     socket2::SockRef::from(&theirs).send_out_of_band(b"!").unwrap();
-    assert_eq!(set.poll(1, Some(DEADLINE)).unwrap(), 1);
+    assert_eq!(set.poll(1, Some(TIMEOUT)).unwrap(), 1);
     assert_eq!(set.get(0).unwrap().revents(), PollFlags::PRI);
     theirs.shutdown(std::net::Shutdown::Write).unwrap();
     set.set(0, ours.as_raw_fd(), PollFlags::RDHUP).unwrap();
-    assert_eq!(set.poll(1, Some(DEADLINE)).unwrap(), 1);
+    assert_eq!(set.poll(1, Some(TIMEOUT)).unwrap(), 1);
     assert_eq!(set.get(0).unwrap().revents(), PollFlags::RDHUP);
 }
 
@@ -190,7 +193,7 @@ fn times() {
         assert!(start.elapsed() >= wait, "{wait:?}");
         assert_eq!(set.ppoll(1, Some(wait), None).unwrap(), 0);
         assert!(start.elapsed() >= wait * 2, "{wait:?}");
-        assert!(start.elapsed() < DEADLINE);
+        assert!(start.elapsed() < TIMEOUT);
     }
     // No time is too long.
     b.write_all(b"x").unwrap();
@@ -213,7 +216,7 @@ fn signals() {
     let mut set = set_of(1);
     set.set(0, a.as_raw_fd(), IN).unwrap();
     std::thread::spawn(move || {
-        handle(libc::SIGPROF, handler, libc::SA_RESTART);
+        handler::install(libc::SIGPROF, handler, libc::SA_RESTART);
         // SAFETY: the sets are as the calls want them, and the signal is for this thread, which alone has it blocked.
         let (none, all) = unsafe {
             let (mut none, mut one) = (std::mem::zeroed(), std::mem::zeroed());
@@ -234,7 +237,7 @@ fn signals() {
             result => assert_eq!(result.unwrap(), 0),
         }
         assert!(!STRUCK.load(Ordering::SeqCst));
-        let error = set.ppoll(1, Some(DEADLINE), Some(&none)).unwrap_err();
+        let error = set.ppoll(1, Some(TIMEOUT), Some(&none)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interrupted);
         assert!(STRUCK.load(Ordering::SeqCst));
         assert_eq!((ready(&set), set.poll(1, NOW).unwrap()), (vec![], 0));

@@ -9,35 +9,37 @@ use std::path::{Path, PathBuf};
 
 use kevio::net::{UnixDatagram, UnixListener, UnixStream};
 
-use super::harness::*;
+use crate::support::net::{drain, fill, loopback};
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{E, R, RC, W};
 
 #[test]
 fn a_listener_and_its_client() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut listener = UnixListener::bind(&path).unwrap();
-    l.register(&mut listener, 1, READ);
-    l.expect_silence();
+    poll.register(&mut listener, 1, READ);
+    poll.expect_no_events();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 
     let mut client = UnixStream::connect(&path).unwrap();
-    l.register(&mut client, 2, WRITE);
-    l.expect_all(&[(1, R), (2, W)]);
-    l.deregister(&mut client);
+    poll.register(&mut client, 2, WRITE);
+    poll.expect_all(&[(1, R), (2, W)]);
+    poll.deregister(&mut client);
     let (mut server, address) = listener.accept().unwrap();
     assert!(address.is_unnamed());
     assert_eq!(client.peer_addr().unwrap().as_pathname(), Some(path.as_path()));
     assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(path.as_path()));
     assert!(listener.take_error().unwrap().is_none());
 
-    l.register(&mut server, 3, READ);
+    poll.register(&mut server, 3, READ);
     client.write_all(b"hello").unwrap();
-    l.expect(3, R);
+    poll.expect(3, R);
     assert_eq!(drain(&mut server), (5, false));
     // A second client after the first was accepted.
     let _second = UnixStream::connect(&path).unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     assert!(UnixListener::bind(&path).is_err());
 }
 
@@ -52,59 +54,59 @@ fn nobody_listens() {
 
 #[test]
 fn a_peer_that_closes() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, BOTH);
-    l.expect(1, W);
+    poll.register(&mut a, 1, BOTH);
+    poll.expect(1, W);
     drop(b);
-    l.expect(1, R | RC);
+    poll.expect(1, R | RC);
     assert_eq!(drain(&mut a), (0, true));
     assert_eq!(a.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
 #[test]
 fn a_peer_that_shuts_down_writing() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, READ);
+    poll.register(&mut a, 1, READ);
     b.write_all(b"last").unwrap();
     b.shutdown(Shutdown::Write).unwrap();
-    l.expect(1, R | RC);
+    poll.expect(1, R | RC);
     assert_eq!(drain(&mut a), (4, true));
     a.write_all(b"still here").unwrap();
     assert_eq!(drain(&mut b).0, 10);
-    l.expect_not(1, E);
+    poll.expect_without(1, E);
 }
 
 #[test]
 fn a_full_stream_is_writable_when_it_has_been_read() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut a, 1, WRITE);
+    poll.expect(1, W);
     let size = fill(&mut a);
-    l.expect_silence();
+    poll.expect_no_events();
     assert_eq!(drain(&mut b), (size, false));
-    l.expect(1, W);
+    poll.expect(1, W);
 }
 
 #[test]
 fn datagrams() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut server = UnixDatagram::bind(&path).unwrap();
     let client = UnixDatagram::unbound().unwrap();
-    l.register(&mut server, 1, READ);
+    poll.register(&mut server, 1, READ);
     client.send_to(b"first", &path).unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     let mut buffer = [0; 16];
     let (n, address) = server.recv_from(&mut buffer).unwrap();
     assert!((&buffer[..n], address.is_unnamed()) == (b"first", true));
 
     client.connect(&path).unwrap();
     client.send(b"second").unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     assert_eq!(server.recv(&mut buffer).unwrap(), 6);
     assert_eq!(server.recv(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(server.local_addr().unwrap().as_pathname(), Some(path.as_path()));
@@ -113,10 +115,10 @@ fn datagrams() {
 
 #[test]
 fn a_full_queue_of_datagrams() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, b) = UnixDatagram::pair().unwrap();
-    l.register(&mut a, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut a, 1, WRITE);
+    poll.expect(1, W);
     let mut sent = 0;
     let error = loop {
         match a.send(&[0; 512]) {
@@ -127,24 +129,24 @@ fn a_full_queue_of_datagrams() {
     // The BSDs say that there is no buffer, and the socket stays writable.
     assert!(error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS), "{error}");
     if error.kind() == ErrorKind::WouldBlock {
-        l.expect_silence();
+        poll.expect_no_events();
     }
     for _ in 0..sent {
         b.recv(&mut [0; 512]).unwrap();
     }
     if error.kind() == ErrorKind::WouldBlock {
-        l.expect(1, W);
+        poll.expect(1, W);
     }
     assert_eq!(a.send(&[0; 512]).unwrap(), 512);
 }
 
 #[test]
 fn shutting_down_reading_here() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, _b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, READ);
+    poll.register(&mut a, 1, READ);
     a.shutdown(Shutdown::Read).unwrap();
-    l.expect(1, R | RC);
+    poll.expect(1, R | RC);
     assert_eq!(a.read(&mut [0; 4]).unwrap(), 0);
 }
 
@@ -229,13 +231,13 @@ fn peer_of_any_name_is_accepted() {
     let mut names = 0;
     each_name(|path, bind| {
         let directory = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(directory.path().join("l")).unwrap();
+        let listener = UnixListener::bind(directory.path().join("poll")).unwrap();
         let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
         if bind(&client).is_none() {
             return;
         }
         names += 1;
-        client.connect(&socket2::SockAddr::unix(directory.path().join("l")).unwrap()).unwrap();
+        client.connect(&socket2::SockAddr::unix(directory.path().join("poll")).unwrap()).unwrap();
         let (mut stream, address) = listener.accept().unwrap();
         assert!(has_name(&address, path), "{address:?} of {path:?}");
         let peer = stream.peer_addr().unwrap();
@@ -277,9 +279,9 @@ fn address_of_any_name_is_returned() {
         let (n, address) = receiver.recv_from(&mut [0; 4]).unwrap();
         assert!(n == 0 && has_name(&address, path), "{address:?} of {path:?}");
         assert_eq!(receiver.recv_from(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        let mut l = Loop::new();
-        l.register(&mut receiver, 1, READ);
-        l.expect_silence();
+        let mut poll = TestPoll::new();
+        poll.register(&mut receiver, 1, READ);
+        poll.expect_no_events();
     });
     assert!(names >= 6, "{names}");
 }

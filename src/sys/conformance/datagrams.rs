@@ -17,78 +17,78 @@ fn lonely() -> UdpSocket {
 }
 
 pub(crate) fn writable_and_then_readable<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = (socket(), socket());
-    let _registration = rig.own(&a, 1, BOTH);
-    rig.expect(1, W);
+    let _registration = selector.register_builtin(&a, 1, BOTH);
+    selector.expect(1, W);
     b.send_to(b"x", a.local_addr().unwrap()).unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
 }
 
 pub(crate) fn an_empty_datagram<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = (socket(), socket());
-    let _registration = rig.own(&a, 1, READ);
+    let _registration = selector.register_builtin(&a, 1, READ);
     b.send_to(b"", a.local_addr().unwrap()).unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
     assert_eq!(a.recv(&mut [0; 4]).unwrap(), 0);
 }
 
 pub(crate) fn datagram_errors_come_and_go<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let socket = lonely();
-    let registration = rig.own(&socket, 1, READ);
+    let registration = selector.register_builtin(&socket, 1, READ);
     for _ in 0..2 {
         socket.send(b"anybody?").unwrap();
         registration.rearm(IoDirection::Write);
-        rig.expect(1, R);
+        selector.expect(1, R);
         // libkqueue has taken the error, everybody else reports it here.
         let result = socket.recv(&mut [0; 4]);
         assert!(is_libkqueue::<T>() || kind(result) == ErrorKind::ConnectionRefused);
         registration.rearm(IoDirection::Read);
-        rig.now();
+        selector.now();
     }
     let peer = UdpSocket::bind(loopback()).unwrap();
     socket.connect(peer.local_addr().unwrap()).unwrap();
     peer.send_to(b"me", socket.local_addr().unwrap()).unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
     assert_eq!(socket.recv(&mut [0; 4]).unwrap(), 2);
 }
 
 pub(crate) fn a_second_datagram_error_between_two_looks<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let socket = lonely();
-    let registration = rig.own(&socket, 1, READ);
+    let registration = selector.register_builtin(&socket, 1, READ);
     for _ in 0..3 {
         socket.send(b"anybody?").unwrap();
         registration.rearm(IoDirection::Write);
-        rig.expect(1, R);
+        selector.expect(1, R);
         let _ = socket.recv(&mut [0; 4]);
         registration.rearm(IoDirection::Read);
     }
 }
 
 pub(crate) fn an_unread_datagram_hides_no_other<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = UnixDatagram::pair().unwrap();
     a.set_nonblocking(true).unwrap();
-    let registration = rig.own(&a, 1, READ);
+    let registration = selector.register_builtin(&a, 1, READ);
     b.send(b"1").unwrap();
     b.send(b"2").unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
     a.recv(&mut [0; 4]).unwrap();
     registration.rearm(IoDirection::Read);
     b.send(b"3").unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
 }
 
 pub(crate) fn a_full_queue<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = UnixDatagram::pair().unwrap();
     a.set_nonblocking(true).unwrap();
     b.set_nonblocking(true).unwrap();
-    let registration = rig.own(&a, 1, WRITE);
-    rig.expect(1, W);
+    let registration = selector.register_builtin(&a, 1, WRITE);
+    selector.expect(1, W);
     let error = loop {
         let result = a.send(&[0; 1024]);
         registration.rearm(IoDirection::Write);
@@ -99,10 +99,10 @@ pub(crate) fn a_full_queue<T: Selector>() {
     };
     let full = [Some(libc::EAGAIN), Some(libc::ENOBUFS)];
     assert!(full.contains(&error.raw_os_error()), "{error}");
-    rig.now();
+    selector.now();
     while b.recv(&mut [0; 1024]).is_ok() {}
     if error.raw_os_error() == Some(libc::EAGAIN) {
-        rig.expect(1, W);
+        selector.expect(1, W);
     }
     // Where the queue of the peer is full and the socket is writable all the time (the BSDs), there is no event.
     a.send(b"again").unwrap();
@@ -118,24 +118,25 @@ pub(crate) fn datagram_error_is_not_readable_when_writable<T: Selector>() {
     }
     for interest in [BOTH, BOTH.level(), BOTH.oneshot()] {
         for is_observed in [true, false] {
-            let mut rig = Rig::<T>::new();
+            let mut selector = TestSelector::<T>::new();
             let socket = lonely();
-            let registration = rig.own(&socket, 1, if interest.is_oneshot() { READ } else { interest });
-            rig.now();
+            let registration =
+                selector.register_builtin(&socket, 1, if interest.is_oneshot() { READ } else { interest });
+            selector.now();
             socket.send(b"anybody?").unwrap();
             if is_observed {
                 registration.rearm(IoDirection::Write);
             }
             if interest.is_oneshot() {
-                rig.reregister(&socket, 1, interest).unwrap();
+                selector.reregister(&socket, 1, interest).unwrap();
             }
-            let said = rig.expect(1, E);
-            assert_eq!(said, W | WC | E, "{interest:?}, observed: {is_observed}");
+            let reported = selector.expect(1, E);
+            assert_eq!(reported, W | WC | E, "{interest:?}, observed: {is_observed}");
             // And each direction by itself.
-            rig.reregister(&socket, 2, READ).unwrap();
-            rig.expect(2, R | E);
-            rig.reregister(&socket, 3, WRITE).unwrap();
-            assert_eq!(rig.expect(3, W | E), W | WC | E);
+            selector.reregister(&socket, 2, READ).unwrap();
+            selector.expect(2, R | E);
+            selector.reregister(&socket, 3, WRITE).unwrap();
+            assert_eq!(selector.expect(3, W | E), W | WC | E);
         }
     }
 }
@@ -156,14 +157,14 @@ fn with_error_queue() -> UdpSocket {
 pub(crate) fn unread_error_queue_does_not_spin<T: Selector>() {
     #[cfg(target_os = "linux")]
     for interest in [READ, BOTH] {
-        let mut rig = Rig::<T>::new();
+        let mut selector = TestSelector::<T>::new();
         let socket = with_error_queue();
-        let registration = rig.own(&socket, 1, interest);
-        rig.now();
+        let registration = selector.register_builtin(&socket, 1, interest);
+        selector.now();
         socket.send(b"anybody?").unwrap();
         registration.rearm(IoDirection::Write);
         // The error is reported in a direction of the registration.
-        rig.expect(1, if interest == READ { R } else { W });
+        selector.expect(1, if interest == READ { R } else { W });
         let start = Instant::now();
         let mut events = 0;
         while start.elapsed() < Duration::from_millis(60) {
@@ -172,7 +173,7 @@ pub(crate) fn unread_error_queue_does_not_spin<T: Selector>() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => registration.rearm_blocked(IoDirection::Read),
                 _ => registration.rearm(IoDirection::Read),
             }
-            events += rig.select(Duration::from_millis(60)).len();
+            events += selector.select(Duration::from_millis(60)).len();
         }
         // The first read fetches the error of the socket, and leaves that of the queue.
         assert!(events <= 2, "{events} events of one error");
@@ -181,12 +182,12 @@ pub(crate) fn unread_error_queue_does_not_spin<T: Selector>() {
         socket.connect(peer.local_addr().unwrap()).unwrap();
         for _ in 0..2 {
             peer.send_to(b"me", socket.local_addr().unwrap()).unwrap();
-            rig.expect(1, R);
+            selector.expect(1, R);
             while socket.recv(&mut [0; 4]).map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true) {
                 registration.rearm(IoDirection::Read);
             }
             registration.rearm_blocked(IoDirection::Read);
-            rig.now();
+            selector.now();
         }
     }
 }
@@ -194,12 +195,12 @@ pub(crate) fn unread_error_queue_does_not_spin<T: Selector>() {
 pub(crate) fn level_triggered_error_repeats<T: Selector>() {
     #[cfg(target_os = "linux")]
     if T::BACKEND != Backend::Kqueue {
-        let mut rig = Rig::<T>::new();
+        let mut selector = TestSelector::<T>::new();
         let socket = with_error_queue();
-        let _registration = rig.own(&socket, 1, READ.level());
+        let _registration = selector.register_builtin(&socket, 1, READ.level());
         socket.send(b"anybody?").unwrap();
         for _ in 0..3 {
-            assert_eq!(rig.now(), BTreeMap::from([(1, R | W | WC | E)]));
+            assert_eq!(selector.now(), BTreeMap::from([(1, R | W | WC | E)]));
         }
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! A run prints its seed. `KEVIO_TEST_SEED` sets it, `KEVIO_TEST_STEPS` the number of operations.
 
+mod fixture;
 mod model;
-mod twin;
 
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
@@ -20,10 +20,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-use self::model::{answers, names, raw, Answers, Excuses, Watch, R};
-use self::twin::Source;
+use self::fixture::TestSource;
+use self::model::{answers, names, raw, Answers, ExpectedState, KnownDifferences, R};
 use crate::interest::Interest;
-use crate::sys::conformance::{BOTH, READ, WRITE};
+use crate::sys::conformance::support::poll::{BOTH, READ, WRITE};
 use crate::sys::selector::{EventRecord, Selector, SourceKind};
 use crate::token::Token;
 
@@ -118,11 +118,11 @@ fn operation() -> impl Strategy<Value = Op> {
     ]
 }
 
-struct Wakes<T: Selector> {
+struct WakerState<T: Selector> {
     waker: T::WakeHandle,
     token: usize,
     woken: usize,
-    heard: usize,
+    observed: usize,
 }
 
 /// What was said of a registration that is new, with the interest and what was true.
@@ -130,18 +130,18 @@ type First = Option<(Answers, Interest, libc::c_short)>;
 
 /// One engine and its twins.
 struct Side<T: Selector> {
-    engine: T,
+    selector: T,
     events: Vec<T::Event>,
-    slots: Vec<Option<Source<T>>>,
-    wakers: Vec<Wakes<T>>,
+    slots: Vec<Option<TestSource<T>>>,
+    wakers: Vec<WakerState<T>>,
     tokens: usize,
 }
 
 impl<T: Selector> Side<T> {
-    fn new(room: usize) -> Side<T> {
-        let slots = KINDS.map(|kind| Some(Source::new(kind))).into();
-        let events = Vec::with_capacity(Excuses::<T>::room(room));
-        let mut side = Side { engine: T::new().unwrap(), events, slots, wakers: Vec::new(), tokens: 0 };
+    fn new(capacity: usize) -> Side<T> {
+        let slots = KINDS.map(|kind| Some(TestSource::new(kind))).into();
+        let events = Vec::with_capacity(KnownDifferences::<T>::capacity(capacity));
+        let mut side = Side { selector: T::new().unwrap(), events, slots, wakers: Vec::new(), tokens: 0 };
         side.wakers = (0..WAKERS).map(|_| side.add_waker()).collect();
         side
     }
@@ -152,9 +152,9 @@ impl<T: Selector> Side<T> {
         self.tokens
     }
 
-    fn add_waker(&mut self) -> Wakes<T> {
+    fn add_waker(&mut self) -> WakerState<T> {
         let token = self.token();
-        Wakes { waker: self.engine.add_waker(Token(token)).unwrap(), token, woken: 0, heard: 0 }
+        WakerState { waker: self.selector.add_waker(Token(token)).unwrap(), token, woken: 0, observed: 0 }
     }
 
     fn apply(&mut self, op: Op) -> Result<(), String> {
@@ -163,10 +163,10 @@ impl<T: Selector> Side<T> {
             Op::Slot(slot, act) => self.act(slot, token, act)?,
             Op::Wake(waker) => {
                 self.wakers[waker].woken = 1;
-                self.engine.wake(&self.wakers[waker].waker).map_err(|error| format!("wake: {error}"))?;
+                self.selector.wake(&self.wakers[waker].waker).map_err(|error| format!("wake: {error}"))?;
             }
             Op::ReplaceWaker(waker) => {
-                self.engine.remove_waker(&self.wakers[waker].waker);
+                self.selector.remove_waker(&self.wakers[waker].waker);
                 self.wakers[waker] = self.add_waker();
             }
             Op::Poll | Op::PollPatiently => {}
@@ -177,13 +177,13 @@ impl<T: Selector> Side<T> {
     fn act(&mut self, slot: usize, token: usize, act: Act) -> Result<(), String> {
         if let Act::Close | Act::Reopen(_) = act {
             if let Some(source) = self.slots[slot].take() {
-                source.close(&self.engine);
+                source.close(&self.selector);
             }
             if let Act::Reopen(kind) = act {
-                self.slots[slot] = Some(Source::new(kind));
+                self.slots[slot] = Some(TestSource::new(kind));
             }
         } else if let Some(source) = &mut self.slots[slot] {
-            source.act(&self.engine, token, act)?;
+            source.act(&self.selector, token, act)?;
         }
         Ok(())
     }
@@ -192,25 +192,25 @@ impl<T: Selector> Side<T> {
     fn wait(&mut self, patiently: bool) -> Result<Vec<First>, String> {
         for source in self.slots.iter_mut().flatten() {
             let (fd, is_slow) = (source.fd(), source.kind == Kind::Tcp);
-            source.watch.iter_mut().for_each(|watch| watch.begin_wait(fd, patiently, is_slow));
+            source.state.iter_mut().for_each(|state| state.begin_wait(fd, patiently, is_slow));
         }
         self.collect(patiently)?;
-        for wakes in &mut self.wakers {
-            let (woken, heard) = (std::mem::take(&mut wakes.woken), std::mem::take(&mut wakes.heard));
-            if woken != heard {
-                return Err(format!("{heard} events of a waker that was woken {woken} times"));
+        for waker_state in &mut self.wakers {
+            let (woken, observed) = (std::mem::take(&mut waker_state.woken), std::mem::take(&mut waker_state.observed));
+            if woken != observed {
+                return Err(format!("{observed} events of a waker that was woken {woken} times"));
             }
         }
-        self.slots.iter_mut().enumerate().map(|(slot, source)| Self::judge(slot, source.as_mut())).collect()
+        self.slots.iter_mut().enumerate().map(|(slot, source)| Self::verify(slot, source.as_mut())).collect()
     }
 
-    fn judge(slot: usize, source: Option<&mut Source<T>>) -> Result<First, String> {
+    fn verify(slot: usize, source: Option<&mut TestSource<T>>) -> Result<First, String> {
         let Some(source) = source else { return Ok(None) };
         let (fd, is_exact) = (source.fd(), source.is_exact());
-        let Some(watch) = &mut source.watch else { return Ok(None) };
+        let Some(state) = &mut source.state else { return Ok(None) };
         // What became true during the wait is compared with nothing.
-        let first = (watch.fresh && raw(fd) == watch.raw).then_some((watch.said, watch.interest, watch.raw));
-        let result = watch.end_wait::<T>(fd, is_exact);
+        let first = (state.is_new && raw(fd) == state.raw).then_some((state.reported, state.interest, state.raw));
+        let result = state.end_wait::<T>(fd, is_exact);
         result.map(|()| first).map_err(|fault| format!("slot {slot}, {:?}: {fault}", source.kind))
     }
 
@@ -218,31 +218,37 @@ impl<T: Selector> Side<T> {
         let start = Instant::now();
         for _ in 0..1000 {
             let is_within = |most| start.elapsed() < Duration::from_millis(most);
-            let is_late = (patiently && self.slots.iter().flatten().any(Source::is_late) && is_within(2000))
-                || (self.slots.iter().flatten().any(Source::is_slow) && is_within(200));
-            let timeout = Duration::from_millis(if is_late { 20 } else { 0 });
-            self.engine.select(&mut self.events, Some(timeout)).map_err(|error| format!("select: {error}"))?;
-            if self.events.is_empty() && !is_late {
+            let is_delayed = (patiently && self.slots.iter().flatten().any(TestSource::is_delayed) && is_within(2000))
+                || (self.slots.iter().flatten().any(TestSource::is_slow) && is_within(200));
+            let timeout = Duration::from_millis(if is_delayed { 20 } else { 0 });
+            self.selector.select(&mut self.events, Some(timeout)).map_err(|error| format!("select: {error}"))?;
+            if self.events.is_empty() && !is_delayed {
                 return Ok(());
             }
             for record in &self.events {
                 let token = record.token().0;
-                if let Some(wakes) = self.wakers.iter_mut().find(|wakes| wakes.token == token && answers(record) == R) {
-                    wakes.heard += 1;
+                if let Some(waker_state) =
+                    self.wakers.iter_mut().find(|waker_state| waker_state.token == token && answers(record) == R)
+                {
+                    waker_state.observed += 1;
                 } else if let Some(source) = self.slots.iter_mut().flatten().find(|source| source.has(token)) {
-                    source.hear(record)?;
+                    source.observe(record)?;
                 } else {
                     return Err(format!("token {token} is nobody's: {record:?}"));
                 }
             }
-            self.slots.iter_mut().flatten().filter_map(|source| source.watch.as_mut()).for_each(Watch::heard);
+            self.slots
+                .iter_mut()
+                .flatten()
+                .filter_map(|source| source.state.as_mut())
+                .for_each(ExpectedState::observed);
         }
         Err("events without end".to_owned())
     }
 }
 
 /// Packets take their time: lets the twins become equal, if they do so soon.
-fn settle<A: Selector, B: Selector>(a: Option<&Source<A>>, b: Option<&Source<B>>) {
+fn settle<A: Selector, B: Selector>(a: Option<&TestSource<A>>, b: Option<&TestSource<B>>) {
     let (Some(a), Some(b)) = (a, b) else { return };
     let deadline = Instant::now() + Duration::from_millis(5);
     while a.kind == Kind::Tcp && raw(a.fd()) != raw(b.fd()) && Instant::now() < deadline {
@@ -253,16 +259,19 @@ fn settle<A: Selector, B: Selector>(a: Option<&Source<A>>, b: Option<&Source<B>>
 /// What both say first of a registration is the same, if their twins are.
 fn compare<A: Selector, B: Selector>(a: &[First], b: &[First]) -> Result<(), String> {
     for (slot, (a, b)) in a.iter().zip(b).enumerate() {
-        let (Some((said, interest, raw)), Some((other, _, other_raw))) = (*a, *b) else { continue };
-        if raw == other_raw && interest.is_edge() && (said ^ other) & Excuses::<A>::common::<B>(interest) != 0 {
-            return Err(format!("slot {slot}: {} and {}; poll(2) says {raw:#x}", names(said), names(other)));
+        let (Some((reported, interest, raw)), Some((other, _, other_raw))) = (*a, *b) else { continue };
+        if raw == other_raw
+            && interest.is_edge()
+            && (reported ^ other) & KnownDifferences::<A>::common::<B>(interest) != 0
+        {
+            return Err(format!("slot {slot}: {} and {}; poll(2) says {raw:#x}", names(reported), names(other)));
         }
     }
     Ok(())
 }
 
-fn play<A: Selector, B: Selector>(room: usize, ops: &[Op]) -> Result<(), String> {
-    let (mut a, mut b) = (Side::<A>::new(room), Side::<B>::new(room));
+fn play<A: Selector, B: Selector>(capacity: usize, ops: &[Op]) -> Result<(), String> {
+    let (mut a, mut b) = (Side::<A>::new(capacity), Side::<B>::new(capacity));
     for (step, &op) in ops.iter().enumerate() {
         let at = |name: &'static str| move |fault: String| format!("step {step}, {name}: {fault}");
         a.apply(op).map_err(at(A::BACKEND.name()))?;
@@ -297,18 +306,20 @@ fn run<A: Selector, B: Selector>() {
     let (steps, failed) = (Cell::new(0), Cell::new(false));
     while steps.get() < wanted {
         let sequence = sequences.new_tree(&mut runner).unwrap();
-        let result = runner.run_one(sequence, |(room, ops)| {
+        let result = runner.run_one(sequence, |(capacity, ops)| {
             if !failed.get() {
                 steps.set(steps.get() + ops.len());
             }
-            let result = play::<A, B>(room, &ops);
+            let result = play::<A, B>(capacity, &ops);
             failed.set(failed.get() || result.is_err());
             result.map_err(TestCaseError::fail)
         });
-        if let Err(TestError::Fail(reason, (room, ops))) = result {
+        if let Err(TestError::Fail(reason, (capacity, ops))) = result {
             let ops: String = ops.iter().enumerate().map(|(step, op)| format!("{step:>4}  {op:?}\n")).collect();
             let steps = steps.get();
-            panic!("{reason}\ncaught after {steps} steps; room for {room} events:\n{ops}KEVIO_TEST_SEED={seed}");
+            panic!(
+                "{reason}\ncaught after {steps} steps; capacity for {capacity} events:\n{ops}KEVIO_TEST_SEED={seed}"
+            );
         }
     }
 }

@@ -7,69 +7,69 @@ use std::path::Path;
 use super::*;
 
 pub(crate) fn a_writer_closes<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (reader, writer) = pipe_ends();
-    let reader = rig.hold(reader, 1, READ);
-    rig.silent();
+    let reader = selector.register_owned(reader, 1, READ);
+    selector.expect_no_events();
     drop(writer);
-    rig.expect(1, R | RC);
+    selector.expect(1, R | RC);
     assert_eq!(reader.drain(), (0, true));
 }
 
 pub(crate) fn a_writer_closes_with_data_left<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (reader, mut writer) = pipe_ends();
-    let reader = rig.hold(reader, 1, READ);
+    let reader = selector.register_owned(reader, 1, READ);
     writer.write_all(b"last words").unwrap();
     drop(writer);
-    rig.expect(1, R);
+    selector.expect(1, R);
     assert_eq!(reader.drain(), (10, true));
 }
 
 pub(crate) fn a_reader_closes<T: Selector>() {
     for full in [false, true] {
-        let mut rig = Rig::<T>::new();
+        let mut selector = TestSelector::<T>::new();
         let (reader, writer) = pipe_ends();
-        let writer = rig.hold(writer, 1, WRITE);
-        rig.expect(1, W);
+        let writer = selector.register_owned(writer, 1, WRITE);
+        selector.expect(1, W);
         if full {
             // A full pipe says that its reader has gone and nothing else.
             writer.fill();
-            rig.silent();
+            selector.expect_no_events();
         }
         drop(reader);
-        rig.expect(1, W);
+        selector.expect(1, W);
         assert_eq!(kind(writer.write(b"x")), ErrorKind::BrokenPipe);
     }
 }
 
 pub(crate) fn a_reader_has_closed<T: Selector>() {
     for full in [false, true] {
-        let mut rig = Rig::<T>::new();
+        let mut selector = TestSelector::<T>::new();
         let (reader, writer) = pipe_ends();
         if full {
             fill(&writer);
         }
         drop(reader);
-        let writer = rig.hold(writer, 1, WRITE);
-        rig.expect(1, W);
+        let writer = selector.register_owned(writer, 1, WRITE);
+        selector.expect(1, W);
         assert_eq!(kind(writer.write(b"x")), ErrorKind::BrokenPipe);
-        rig.engine.reregister(writer.io.as_raw_fd(), Token(2), WRITE, SourceKind::Builtin).unwrap();
-        rig.expect(2, W);
-        rig.engine.deregister(writer.io.as_raw_fd(), SourceKind::Builtin).unwrap();
-        rig.silent();
+        selector.inner.reregister(writer.io.as_raw_fd(), Token(2), WRITE, SourceKind::Builtin).unwrap();
+        selector.expect(2, W);
+        selector.inner.deregister(writer.io.as_raw_fd(), SourceKind::Builtin).unwrap();
+        selector.expect_no_events();
     }
 }
 
 pub(crate) fn a_full_pipe_is_read<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (mut reader, writer) = pipe_ends();
-    let writer = rig.hold(writer, 1, WRITE);
-    rig.expect(1, W);
+    let writer = selector.register_owned(writer, 1, WRITE);
+    selector.expect(1, W);
     writer.fill();
-    rig.silent();
+    selector.expect_no_events();
     assert_eq!(reader.read(&mut [0; 4096]).unwrap(), 4096);
-    rig.expect(1, W);
+    selector.expect(1, W);
     assert!(writer.write(b"x").is_ok());
 }
 
@@ -95,15 +95,15 @@ pub(crate) fn a_fifo_has_one_writer_after_another<T: Selector>() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fifo");
     make_fifo(&path);
-    let mut rig = Rig::<T>::new();
-    let reader = rig.hold(open_to_read(&path), 1, READ);
+    let mut selector = TestSelector::<T>::new();
+    let reader = selector.register_owned(open_to_read(&path), 1, READ);
     for _ in 0..3 {
         let mut writer = open_to_write(&path);
         writer.write_all(b"line\n").unwrap();
-        rig.expect(1, R);
+        selector.expect(1, R);
         assert_eq!(reader.drain(), (5, false));
         drop(writer);
-        rig.expect(1, R | hint::<T>(RC));
+        selector.expect(1, R | hint::<T>(RC));
         assert_eq!(reader.drain(), (0, true));
     }
 }
@@ -119,11 +119,11 @@ pub(crate) fn a_fifo_between_two_looks<T: Selector>() {
         let path = directory.path().join("fifo");
         make_fifo(&path);
         let mut reader = open_to_read(&path);
-        let mut rig = Rig::<T>::new();
-        let registration = rig.engine.register(reader.as_raw_fd(), Token(1), READ, kind).unwrap();
+        let mut selector = TestSelector::<T>::new();
+        let registration = selector.inner.register(reader.as_raw_fd(), Token(1), READ, kind).unwrap();
         for _ in 0..3 {
             open_to_write(&path).write_all(b"line\n").unwrap();
-            rig.expect(1, R);
+            selector.expect(1, R);
             while reader.read(&mut [0; 64]).unwrap() > 0 {}
             if kind == SourceKind::Builtin {
                 registration.rearm(IoDirection::Read);
@@ -150,20 +150,20 @@ pub(crate) fn terminal() -> (File, File) {
 }
 
 pub(crate) fn a_terminal<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (mut master, slave) = terminal();
-    let line = rig.hold(slave, 1, READ);
-    rig.silent();
+    let line = selector.register_owned(slave, 1, READ);
+    selector.expect_no_events();
     master.write_all(b"line\n").unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
     assert_eq!(line.drain(), (5, false));
     // The echo of the line is there to be read.
-    let _master = rig.own(&master, 2, READ);
-    rig.expect(2, R);
+    let _master = selector.register_builtin(&master, 2, READ);
+    selector.expect(2, R);
     read_all(&master);
     drop(line);
-    rig.reregister(&master, 2, READ).unwrap();
-    rig.expect(2, R);
+    selector.reregister(&master, 2, READ).unwrap();
+    selector.expect(2, R);
     // Linux says EIO, the others the end of file.
     match master.read(&mut [0; 8]) {
         Ok(n) => assert_eq!(n, 0),
@@ -181,38 +181,38 @@ pub(crate) fn terminal_name(line: &File) -> std::path::PathBuf {
 
 /// Ctrl-D at a terminal ends a line of no bytes. The read returns 0, and the terminal goes on.
 pub(crate) fn line_of_no_bytes_is_not_the_end<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (mut master, slave) = terminal();
-    let line = rig.hold(slave, 1, READ);
+    let line = selector.register_owned(slave, 1, READ);
     for _ in 0..3 {
         master.write_all(&[4]).unwrap();
-        rig.expect(1, R);
+        selector.expect(1, R);
         assert_eq!(line.drain(), (0, true));
-        rig.now();
+        selector.now();
         master.write_all(b"line\n").unwrap();
-        rig.expect(1, R);
+        selector.expect(1, R);
         assert_eq!(line.drain(), (5, false));
-        rig.now();
+        selector.now();
     }
 }
 
 pub(crate) fn devices_without_readiness<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     for path in ["/dev/null", "/dev/zero"] {
         let device = File::options().read(true).write(true).open(path).unwrap();
         // A row of the table of differences: an event, or an error. FreeBSD's /dev/null is neither from release 15 on.
         let is_of_freebsd = cfg!(target_os = "freebsd") && T::BACKEND == Backend::Kqueue;
-        match rig.bare(device.as_raw_fd(), 1, READ) {
+        match selector.register_raw(device.as_raw_fd(), 1, READ) {
             Ok(()) if is_of_freebsd && path == "/dev/null" => {
                 assert!(system::freebsd_release() > Some(13), "{path} was refused up to release 13");
-                rig.silent();
+                selector.expect_no_events();
             }
-            Ok(()) => drop(rig.expect(1, R)),
+            Ok(()) => drop(selector.expect(1, R)),
             Err(error) => {
                 let known = if is_of_freebsd { [libc::ENODEV; 2] } else { [libc::EPERM, libc::EINVAL] };
                 assert!(known.map(Some).contains(&error.raw_os_error()), "{path}: {error}");
                 assert_ne!(T::BACKEND, Backend::Poll, "{path}");
-                rig.silent();
+                selector.expect_no_events();
             }
         }
     }

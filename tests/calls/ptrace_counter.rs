@@ -16,7 +16,7 @@ const BEGIN: c_int = -0x6265;
 const END: c_int = -0x656e;
 
 /// Longer than all cases take together; then the child is ended by a signal.
-const PATIENCE: u32 = 100;
+const TIMEOUT: u32 = 100;
 
 /// All zeroes is a value of it.
 struct Shared {
@@ -109,7 +109,7 @@ fn child(shared: *mut Shared, cases: fn()) -> ! {
     let result = std::panic::catch_unwind(|| {
         // SAFETY: no pointers; the parent waits for the stop.
         unsafe {
-            libc::alarm(PATIENCE);
+            libc::alarm(TIMEOUT);
             let traced = libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
             assert_eq!(traced, 0, "nothing can be traced here: {}", std::io::Error::last_os_error());
             libc::raise(libc::SIGSTOP);

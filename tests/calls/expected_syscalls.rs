@@ -1,7 +1,6 @@
 //! The price list.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -14,8 +13,9 @@ use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Backend, Batch, Events, FileChanges, Interest, Poll, Token, Waker, Watch};
 
 use super::counter;
-
-const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+use crate::support::limits::raise_fd_limit;
+use crate::support::net::loopback;
+use crate::support::poll::{BOTH, TIMEOUT};
 
 /// How many system calls something is on kqueue, on epoll, and on poll(2).
 type Price = [usize; 3];
@@ -65,15 +65,8 @@ fn costs<T>(price: Price, what: &str, of: impl FnOnce() -> T) -> T {
     value
 }
 
-/// Far more than any wait here needs.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Nothing gets dearer with time.
 const TIMES: usize = 3;
-
-fn loopback() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
 
 /// A poll, and somebody who waits in it or not.
 struct Rig {
@@ -196,23 +189,11 @@ fn a_batch_costs_one_call() {
     costs([0, 0, 0], "an empty batch", || registry.submit(Batch::new()));
 }
 
-/// Lets this process have `wanted` descriptors, or as many as it may.
-fn raise_limit(wanted: usize) -> usize {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes and reads one `rlimit`.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
-        limit.rlim_cur = limit.rlim_cur.max(limit.rlim_max.min(wanted as libc::rlim_t));
-        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
-    }
-    limit.rlim_cur as usize
-}
-
 fn a_batch_of_a_thousand_costs_two_calls() {
     if kevio::BACKEND != Backend::Kqueue {
         return;
     }
-    let many = 1000.min(raise_limit(1500) - 200);
+    let many = 1000.min(raise_fd_limit(1500) - 200);
     let rig = Rig::new();
     let socket = std::net::UdpSocket::bind(loopback()).unwrap();
     let mut copies: Vec<_> = (0..many).map(|_| UdpSocket::from_std(socket.try_clone().unwrap())).collect();
@@ -252,7 +233,7 @@ fn polling_costs_one_call() {
     rig.poll.registry().register(&mut a, Token(1), Interest::READABLE).unwrap();
     for _ in 0..TIMES {
         b.write_all(b"x").unwrap();
-        assert_eq!(costs([1, 1, 1], "waiting for what is there", || rig.turn(PATIENCE)), 1);
+        assert_eq!(costs([1, 1, 1], "waiting for what is there", || rig.turn(TIMEOUT)), 1);
         costs([1, 1, 1], "waiting for what was told", || rig.turn(Duration::ZERO));
         let _ = std::io::Read::read(&mut a, &mut [0; 8]);
     }
@@ -264,11 +245,11 @@ fn a_wake_costs_one_call_and_the_next_none() {
     for _ in 0..TIMES {
         costs([1, 1, 0], "a wake", || wakers[0].wake()).unwrap();
         costs([0, 0, 0], "a wake of who is awake", || wakers[0].wake()).unwrap();
-        assert_eq!(costs([1, 1, 1], "the poll that is woken", || rig.turn(PATIENCE)), 1);
+        assert_eq!(costs([1, 1, 1], "the poll that is woken", || rig.turn(TIMEOUT)), 1);
         for waker in &wakers {
             costs([1, 1, 0], "a wake of one of two", || waker.wake()).unwrap();
         }
-        assert_eq!(costs([1, 1, 1], "the poll that is woken twice", || rig.turn(PATIENCE)), 2);
+        assert_eq!(costs([1, 1, 1], "the poll that is woken twice", || rig.turn(TIMEOUT)), 2);
         assert_eq!(costs([1, 1, 1], "the poll after it", || rig.turn(Duration::ZERO)), 0);
     }
 }
@@ -292,7 +273,7 @@ fn accepting_costs_one_call() {
     rig.poll.registry().register(&mut listener, Token(1), Interest::READABLE).unwrap();
     for _ in 0..TIMES {
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(rig.turn(PATIENCE), 1);
+        assert_eq!(rig.turn(TIMEOUT), 1);
         let (stream, _) = costs([1, 1, 1], "an accept", || listener.accept()).unwrap();
         costs([1, 1, 1], "an accept of nobody", || listener.accept()).unwrap_err();
         drop((stream, client));
@@ -324,7 +305,7 @@ fn asking_a_watch_costs_one_read() {
             costs([1, 3, 2], "registering a watch", || registry.register(&mut watch, Token(1), BOTH)).unwrap();
             for bytes in [1, 2, 3] {
                 (&file).write_all(&[b'x'; 3][..bytes]).unwrap();
-                assert_eq!(rig.turn(PATIENCE), 1);
+                assert_eq!(rig.turn(TIMEOUT), 1);
                 let event = rig.events.iter().next().unwrap();
                 let changes = costs(price, "asking a watch", || watch.changes(event)).unwrap();
                 assert!(changes.contains(FileChanges::WRITTEN));
@@ -351,7 +332,7 @@ impl Waited {
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Acquire) {
-                rig.turn(PATIENCE);
+                rig.turn(TIMEOUT);
             }
         });
         Waited { registry, stop, waker, thread: Some(thread) }
@@ -361,7 +342,7 @@ impl Waited {
     /// seen from here, only that sooner or later it has. It is given more and more time to wait again: what `before` did
     /// may have woken it.
     fn costs<S, T>(&self, [idle, waited]: [Price; 2], what: &str, before: impl Fn() -> S, of: impl Fn(S) -> T) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         for round in 0.. {
             let prepared = before();
             thread::sleep(Duration::from_millis(50.min(round)));

@@ -11,9 +11,9 @@ use socket2::SockRef;
 
 use crate::interest::Interest;
 use crate::interest::TriggerMode;
-use crate::sys::conformance::differential::model::{answers, names, Excuses, Watch, R, W};
+use crate::sys::conformance::differential::model::{answers, names, ExpectedState, KnownDifferences, R, W};
 use crate::sys::conformance::differential::{Act, Amount, End, Kind};
-use crate::sys::conformance::{READ, WRITE};
+use crate::sys::conformance::support::poll::{READ, WRITE};
 use crate::sys::selector::{IoDirection, Registration, Selector, SourceKind};
 use crate::sys::unix::{pipe, syscall};
 use crate::token::Token;
@@ -48,34 +48,34 @@ fn expect_refusal(what: &str, result: io::Result<()>, kind: ErrorKind) -> Result
 }
 
 /// One twin.
-pub(super) struct Source<T: Selector> {
+pub(super) struct TestSource<T: Selector> {
     // Before the descriptor, as in `IoSource`.
     registration: Option<T::Registration>,
-    pub(super) watch: Option<Watch>,
+    pub(super) state: Option<ExpectedState>,
     pub(super) kind: Kind,
     /// Reading was shut down here.
-    has_ended: bool,
+    read_shut_down: bool,
     ours: File,
     theirs: Option<File>,
 }
 
-impl<T: Selector> Source<T> {
-    pub(super) fn new(kind: Kind) -> Source<T> {
+impl<T: Selector> TestSource<T> {
+    pub(super) fn new(kind: Kind) -> TestSource<T> {
         let (ours, theirs) = open(kind).unwrap();
         let (ours, theirs) = (File::from(ours), Some(File::from(theirs)));
-        Source { registration: None, watch: None, kind, has_ended: false, ours, theirs }
+        TestSource { registration: None, state: None, kind, read_shut_down: false, ours, theirs }
     }
 
     pub(super) fn fd(&self) -> RawFd {
         self.ours.as_raw_fd()
     }
 
-    pub(super) fn act(&mut self, engine: &T, token: usize, act: Act) -> Result<(), String> {
+    pub(super) fn act(&mut self, selector: &T, token: usize, act: Act) -> Result<(), String> {
         match act {
-            Act::Register(interest, kind) => self.register(engine, Token(token), self.possible(interest), kind)?,
-            Act::Reregister(interest) => self.reregister(engine, Token(token), self.possible(interest))?,
-            Act::Deregister => self.deregister(engine)?,
-            Act::Release => self.release(engine),
+            Act::Register(interest, kind) => self.register(selector, Token(token), self.possible(interest), kind)?,
+            Act::Reregister(interest) => self.reregister(selector, Token(token), self.possible(interest))?,
+            Act::Deregister => self.deregister(selector)?,
+            Act::Release => self.release(selector),
             Act::Read(end, amount) => self.transfer(end, IoDirection::Read, amount),
             Act::Write(end, amount) => self.transfer(end, IoDirection::Write, amount),
             Act::TryIo => self.transfer(End::Ours, IoDirection::Unknown, Amount::Bytes(16)),
@@ -83,16 +83,16 @@ impl<T: Selector> Source<T> {
             // Of a pipe, or of one whose peer has gone, nothing is shut down.
             Act::Shutdown(end, how) => {
                 let result = self.file(end).map(|file| SockRef::from(file).shutdown(how));
-                self.has_ended |= end == End::Ours && how != Shutdown::Write && matches!(result, Some(Ok(())));
+                self.read_shut_down |= end == End::Ours && how != Shutdown::Write && matches!(result, Some(Ok(())));
             }
             Act::ClosePeer => self.theirs = None,
             Act::Close | Act::Reopen(_) => {}
         }
         let fd = self.fd();
-        if let Some(watch) = &mut self.watch {
-            watch.has_ended = self.has_ended;
-            watch.look(fd);
-            watch.touched = true;
+        if let Some(state) = &mut self.state {
+            state.read_shut_down = self.read_shut_down;
+            state.probe(fd);
+            state.operated_on = true;
         }
         Ok(())
     }
@@ -127,66 +127,69 @@ impl<T: Selector> Source<T> {
         }
     }
 
-    fn register(&mut self, engine: &T, token: Token, interest: Interest, kind: SourceKind) -> Result<(), String> {
+    fn register(&mut self, selector: &T, token: Token, interest: Interest, kind: SourceKind) -> Result<(), String> {
         let fd = self.fd();
-        if self.watch.is_some() {
-            if !Excuses::<T>::refuses_twice(fd) {
+        if self.state.is_some() {
+            if !KnownDifferences::<T>::rejects_duplicates(fd) {
                 return Ok(());
             }
             let result =
-                engine.register(fd, token, interest, SourceKind::RawFd).map(|registration| _ = registration.detach());
+                selector.register(fd, token, interest, SourceKind::RawFd).map(|registration| _ = registration.detach());
             return expect_refusal("register", result, ErrorKind::AlreadyExists);
         }
-        let registration = engine.register(fd, token, interest, kind).map_err(|error| format!("register: {error}"))?;
+        let registration =
+            selector.register(fd, token, interest, kind).map_err(|error| format!("register: {error}"))?;
         if kind == SourceKind::RawFd {
             let _ = registration.detach();
         } else {
             self.registration = Some(registration);
         }
-        self.watch = Some(Watch::new(token.0, interest, kind, kind != SourceKind::RawFd));
+        self.state = Some(ExpectedState::new(token.0, interest, kind, kind != SourceKind::RawFd));
         Ok(())
     }
 
-    fn reregister(&mut self, engine: &T, token: Token, interest: Interest) -> Result<(), String> {
+    fn reregister(&mut self, selector: &T, token: Token, interest: Interest) -> Result<(), String> {
         let fd = self.fd();
-        let Some(watch) = &mut self.watch else {
-            let result = engine.reregister(fd, token, interest, SourceKind::RawFd);
+        let Some(state) = &mut self.state else {
+            let result = selector.reregister(fd, token, interest, SourceKind::RawFd);
             return expect_refusal("reregister", result, ErrorKind::NotFound);
         };
-        let kind = self.registration.as_ref().map_or(watch.kind, |registration| registration.source_kind(watch.kind));
-        let result = engine.reregister(fd, token, interest, kind);
+        let kind = self.registration.as_ref().map_or(state.kind, |registration| registration.source_kind(state.kind));
+        let result = selector.reregister(fd, token, interest, kind);
         if let (Ok(()), Some(registration)) = (&result, &mut self.registration) {
             registration.set_interest(interest);
         }
         match result {
-            Ok(()) => *watch = Watch::new(token.0, interest, watch.kind, watch.seen),
-            Err(error) if error.kind() == ErrorKind::NotFound && Excuses::<T>::may_forget(fd) => self.watch = None,
+            Ok(()) => *state = ExpectedState::new(token.0, interest, state.kind, state.is_observed),
+            Err(error) if error.kind() == ErrorKind::NotFound && KnownDifferences::<T>::may_lose_filter(fd) => {
+                self.state = None
+            }
             Err(error) => return Err(format!("reregister: {error}")),
         }
         Ok(())
     }
 
-    fn deregister(&mut self, engine: &T) -> Result<(), String> {
+    fn deregister(&mut self, selector: &T) -> Result<(), String> {
         let fd = self.fd();
-        let Some(watch) = self.watch.take() else {
-            return expect_refusal("deregister", engine.deregister(fd, SourceKind::RawFd), ErrorKind::NotFound);
+        let Some(state) = self.state.take() else {
+            return expect_refusal("deregister", selector.deregister(fd, SourceKind::RawFd), ErrorKind::NotFound);
         };
-        let kind = self.registration.as_ref().map_or(watch.kind, |registration| registration.source_kind(watch.kind));
-        let result = engine.deregister(fd, kind);
+        let kind = self.registration.as_ref().map_or(state.kind, |registration| registration.source_kind(state.kind));
+        let result = selector.deregister(fd, kind);
         self.registration = None;
         match result {
-            Err(error) if error.kind() == ErrorKind::NotFound && Excuses::<T>::may_forget(fd) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound && KnownDifferences::<T>::may_lose_filter(fd) => Ok(()),
             result => result.map_err(|error| format!("deregister: {error}")),
         }
     }
 
-    fn release(&mut self, engine: &T) {
-        if let (Some(registration), Some(watch)) = (self.registration.take(), &mut self.watch) {
+    fn release(&mut self, selector: &T) {
+        if let (Some(registration), Some(state)) = (self.registration.take(), &mut self.state) {
             if let Some((fd, interest)) = registration.detach() {
-                engine.detach(fd, interest);
+                selector.detach(fd, interest);
             }
-            watch.stop_seeing();
-            watch.kind = SourceKind::RawFd;
+            state.stop_observing();
+            state.kind = SourceKind::RawFd;
         }
     }
 
@@ -208,61 +211,63 @@ impl<T: Selector> Source<T> {
 
     /// As `IoSource::read_stream` and `IoSource::done`.
     fn done(&mut self, direction: IoDirection, result: io::Result<usize>) {
-        let (Some(registration), Some(watch)) = (&self.registration, &mut self.watch) else { return };
+        let (Some(registration), Some(state)) = (&self.registration, &mut self.state) else { return };
         match result {
             Ok(0) if direction == IoDirection::Read => registration.rearm_ended(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 registration.rearm_blocked(direction);
-                watch.rearm(direction);
+                state.rearm(direction);
             }
             Err(error) if syscall::is_resource_exhausted(&error) => {
                 registration.probe_instead();
-                watch.stop_seeing();
+                state.stop_observing();
             }
             _ => {
                 registration.rearm(direction);
-                watch.rearm(direction);
+                state.rearm(direction);
             }
         }
     }
 
     /// Ends the registration first only where closing does not.
-    pub(super) fn close(self, engine: &T) {
-        if let Some(watch) = self.watch.as_ref().filter(|watch| Excuses::<T>::misses_closing(self.fd(), watch.kind)) {
-            let _ = engine.deregister(self.fd(), watch.kind);
+    pub(super) fn close(self, selector: &T) {
+        if let Some(state) =
+            self.state.as_ref().filter(|state| KnownDifferences::<T>::misses_closing(self.fd(), state.kind))
+        {
+            let _ = selector.deregister(self.fd(), state.kind);
         }
     }
 
     /// Whether nothing is told twice. Packets arrive when they like; what nobody sees read is told now and then.
     pub(super) fn is_exact(&self) -> bool {
-        let is_looked_at = Excuses::<T>::POLL && self.watch.as_ref().is_some_and(|watch| !watch.seen);
-        let repeats = Excuses::<T>::REPEATS_PIPES && matches!(self.kind, Kind::Reader | Kind::Writer);
+        let is_looked_at = KnownDifferences::<T>::POLL && self.state.as_ref().is_some_and(|state| !state.is_observed);
+        let repeats = KnownDifferences::<T>::REPORTS_PIPES_AGAIN && matches!(self.kind, Kind::Reader | Kind::Writer);
         self.kind != Kind::Tcp && !is_looked_at && !repeats
     }
 
     pub(super) fn has(&self, token: usize) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.token == token)
+        self.state.as_ref().is_some_and(|state| state.token == token)
     }
 
-    pub(super) fn is_late(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.late() != 0)
+    pub(super) fn is_delayed(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.delayed() != 0)
     }
 
     /// FreeBSD frees room in a socket before it activates the filter: poll(2) reports it some milliseconds earlier.
     pub(super) fn is_slow(&self) -> bool {
-        let owes = || self.watch.as_ref().is_some_and(|watch| watch.missing::<T>() != 0);
-        self.kind == Kind::Tcp && Excuses::<T>::ACTIVATES_LATE && owes()
+        let owes = || self.state.as_ref().is_some_and(|state| state.missing::<T>() != 0);
+        self.kind == Kind::Tcp && KnownDifferences::<T>::ACTIVATES_LATE && owes()
     }
 
-    pub(super) fn hear(&mut self, record: &T::Event) -> Result<(), String> {
+    pub(super) fn observe(&mut self, record: &T::Event) -> Result<(), String> {
         let is_exact = self.is_exact();
-        let Some(watch) = &mut self.watch else { return Ok(()) };
-        if !watch.is_armed() {
-            return Err(format!("told and not armed: {record:?}"));
+        let Some(state) = &mut self.state else { return Ok(()) };
+        if !state.is_armed() {
+            return Err(format!("probed and not armed: {record:?}"));
         }
-        let said = answers(record);
-        let again = said & watch.said & (R | W);
-        watch.said |= said;
+        let reported = answers(record);
+        let again = reported & state.reported & (R | W);
+        state.reported |= reported;
         if is_exact && again != 0 {
             return Err(format!("{} twice: {record:?}", names(again)));
         }
