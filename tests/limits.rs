@@ -13,7 +13,6 @@ mod support;
 
 use crate::support::open_fds;
 use crate::support::poll::expect_event;
-use crate::support::readiness::NONE;
 
 /// Opens descriptors until there are no more.
 fn exhaust() -> Vec<OwnedFd> {

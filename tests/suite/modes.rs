@@ -14,7 +14,7 @@ use kevio::{Backend, Interest, Registry, Token, BACKEND};
 use crate::support::known_failures::{is_known_failure, Check};
 use crate::support::net::{drain, loopback, tcp_pair, tcp_stream_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
-use crate::support::readiness::{NONE, R, W};
+use crate::support::readiness::{R, W};
 
 /// As another crate would write it: it knows of no modes.
 struct Foreign(UnixStream);

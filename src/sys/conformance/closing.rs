@@ -1,16 +1,15 @@
-//! Closing ends a registration; peers that close.
+//! Closed descriptors, reused numbers, and peers that close.
 
 use super::*;
 use crate::sys::conformance::pipes::{make_fifo, open_to_read, open_to_write, terminal, terminal_name};
 
-/// Puts a copy of `fd` in the place of `number`, which closes what was there, and gives no other thread a chance to
-/// be given the number.
+/// Replaces the file of `number` by that of `fd`. dup2(2) closes the old file, and no other thread can receive the number.
 fn put(fd: &impl AsRawFd, number: RawFd) {
-    // SAFETY: no pointers. The number is the test's own and stays owned by whoever owns it.
+    // SAFETY: no pointers. The test owns the number, and its owner does not change.
     unsafe { assert_eq!(libc::dup2(fd.as_raw_fd(), number), number) };
 }
 
-pub(crate) fn a_number_is_used_again<T: Selector>() {
+pub(crate) fn reused_number_reports_the_new_file<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, _b) = pair();
     let (c, mut d) = pair();
@@ -22,13 +21,13 @@ pub(crate) fn a_number_is_used_again<T: Selector>() {
     selector.expect(2, R);
 }
 
-/// libkqueue cannot see a descriptor close.
-fn closing_is_seen<T: Selector>() -> bool {
+/// Returns `true` if the backend detects that a descriptor is closed. libkqueue does not.
+fn detects_closing<T: Selector>() -> bool {
     !is_libkqueue::<T>()
 }
 
-pub(crate) fn a_closed_number_ends_its_registration<T: Selector>() {
-    if !closing_is_seen::<T>() {
+pub(crate) fn closing_the_descriptor_ends_its_registration<T: Selector>() {
+    if !detects_closing::<T>() {
         return;
     }
     let mut selector = TestSelector::<T>::new();
@@ -38,14 +37,14 @@ pub(crate) fn a_closed_number_ends_its_registration<T: Selector>() {
     selector.register_raw(number, 1, READ).unwrap();
     put(&c, number);
     d.write_all(b"x").unwrap();
-    assert!(b.write_all(b"x").is_err(), "its peer was closed");
-    // Not what was registered, and not registered: silent, and the wait is one.
+    assert!(b.write_all(b"x").is_err(), "the peer is closed");
+    // The number has another file, which is not registered: no event, and the wait lasts its timeout.
     let start = Instant::now();
     assert_eq!(selector.select(Duration::from_millis(20)), BTreeMap::new());
     assert!(start.elapsed() >= Duration::from_millis(20));
     selector.register_raw(number, 2, READ).unwrap();
     selector.expect(2, R);
-    // SAFETY: the number is this test's own, and nobody uses it after.
+    // SAFETY: this test owns the number, and does not use the number afterwards.
     unsafe { libc::close(number) };
     let start = Instant::now();
     selector.expect_no_events();
@@ -53,9 +52,9 @@ pub(crate) fn a_closed_number_ends_its_registration<T: Selector>() {
     assert!(start.elapsed() >= Duration::from_millis(20));
 }
 
-/// A FIFO is closed and opened again at the same number: the file is the same, and the open file is not.
-pub(crate) fn reopened_fifo_is_registered_anew<T: Selector>() {
-    if !closing_is_seen::<T>() {
+/// A FIFO is closed and opened again at the same number: the file is the same, and the open file description is not.
+pub(crate) fn reopened_fifo_registers_at_the_same_number<T: Selector>() {
+    if !detects_closing::<T>() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -69,7 +68,7 @@ pub(crate) fn reopened_fifo_is_registered_anew<T: Selector>() {
     open_to_write(&path).write_all(b"x").unwrap();
     selector.expect(2, R);
     selector.deregister(&reader).unwrap();
-    // The same for a terminal.
+    // The same with a terminal.
     let (mut master, line) = terminal();
     let name = terminal_name(&line);
     let open = || std::fs::File::options().read(true).write(true).open(&name).unwrap();
@@ -81,10 +80,10 @@ pub(crate) fn reopened_fifo_is_registered_anew<T: Selector>() {
     selector.expect(4, R);
 }
 
-/// As above, and the number is not registered again. What poll(2) knows of it is how it was opened.
-pub(crate) fn fifo_reopened_for_the_other_direction_is_silent<T: Selector>() {
+/// As above, but the number is not registered again. poll(2) detects the change by the access mode.
+pub(crate) fn fifo_reopened_for_the_other_direction_reports_nothing<T: Selector>() {
     if T::BACKEND == Backend::Kqueue {
-        // Some systems refuse to wait for the direction that an end does not have.
+        // Some systems reject the filter of the direction that an end does not have.
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -94,13 +93,13 @@ pub(crate) fn fifo_reopened_for_the_other_direction_is_silent<T: Selector>() {
     let reader = open_to_read(&path);
     let _other = open_to_read(&path);
     selector.register_raw(reader.as_raw_fd(), 1, BOTH).unwrap();
-    selector.now();
+    selector.select_now();
     put(&open_to_write(&path), reader.as_raw_fd());
     selector.expect_no_events();
     assert_eq!(kind(selector.deregister(&reader)), ErrorKind::NotFound);
 }
 
-pub(crate) fn a_copy_keeps_a_closed_registration<T: Selector>() {
+pub(crate) fn copy_of_closed_descriptor_keeps_registration_on_epoll_only<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let (c, _d) = pair();
@@ -108,27 +107,27 @@ pub(crate) fn a_copy_keeps_a_closed_registration<T: Selector>() {
     selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
     put(&c, a.as_raw_fd());
     b.write_all(b"x").unwrap();
-    // A row of the table of differences: epoll(7) of Linux registers the open file, the others the number.
+    // See the table of differences: epoll(7) of Linux registers the open file description, the others the number.
     let linux = cfg!(any(target_os = "linux", target_os = "android"));
     let lives_on = linux && T::BACKEND != Backend::Poll;
-    assert_eq!(selector.now().contains_key(&1), lives_on);
+    assert_eq!(selector.select_now().contains_key(&1), lives_on);
 }
 
-pub(crate) fn a_descriptor_and_its_copy_are_two<T: Selector>() {
+pub(crate) fn descriptor_and_its_copy_are_two_registrations<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let copy = a.try_clone().unwrap();
     selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
     selector.register_raw(copy.as_raw_fd(), 2, READ).unwrap();
     b.write_all(b"x").unwrap();
-    assert_eq!(selector.now(), BTreeMap::from([(1, R), (2, R)]));
+    assert_eq!(selector.select_now(), BTreeMap::from([(1, R), (2, R)]));
     selector.deregister(&a).unwrap();
     assert_eq!(read_all(&a), 1);
     b.write_all(b"x").unwrap();
     selector.expect(2, R);
 }
 
-pub(crate) fn a_closed_peer_is_told_once<T: Selector>() {
+pub(crate) fn closed_peer_is_reported_once<T: Selector>() {
     for kind in [SourceKind::Builtin, SourceKind::RawFd] {
         let mut selector = TestSelector::<T>::new();
         let (io, b) = pair();
@@ -137,9 +136,9 @@ pub(crate) fn a_closed_peer_is_told_once<T: Selector>() {
         selector.expect(1, W);
         drop(b);
         assert!(selector.expect(1, R).has(hint::<T>(RC)));
-        selector.now();
+        selector.select_now();
         if hint::<T>(RC) == NONE {
-            // Of a source the read of 0 bytes is the end. What is not known is whether writing will fail.
+            // The backend takes a read of 0 bytes as the end of a source. Whether a write fails is unknown.
             if kind == SourceKind::Builtin {
                 assert_eq!(a.drain(), (0, true));
                 selector.expect_no_events();
@@ -155,9 +154,9 @@ pub(crate) fn a_closed_peer_is_told_once<T: Selector>() {
     }
 }
 
-pub(crate) fn a_half_closed_peer_is_told_once<T: Selector>() {
+pub(crate) fn half_closed_peer_is_reported_once<T: Selector>() {
     if T::BACKEND == Backend::Poll && !cfg!(has_pollrdhup) {
-        // Without POLLRDHUP only the reading source knows; see `IoSource::read_stream`.
+        // Without `POLLRDHUP`, only a read of the source detects the end; see `IoSource::read_stream`.
         return;
     }
     let mut selector = TestSelector::<T>::new();
@@ -175,12 +174,12 @@ pub(crate) fn a_half_closed_peer_is_told_once<T: Selector>() {
 }
 
 conformance_tests! {
-    a_number_is_used_again,
-    a_copy_keeps_a_closed_registration,
-    a_descriptor_and_its_copy_are_two,
-    a_closed_number_ends_its_registration,
-    reopened_fifo_is_registered_anew,
-    fifo_reopened_for_the_other_direction_is_silent,
-    a_closed_peer_is_told_once,
-    a_half_closed_peer_is_told_once,
+    reused_number_reports_the_new_file,
+    copy_of_closed_descriptor_keeps_registration_on_epoll_only,
+    descriptor_and_its_copy_are_two_registrations,
+    closing_the_descriptor_ends_its_registration,
+    reopened_fifo_registers_at_the_same_number,
+    fifo_reopened_for_the_other_direction_reports_nothing,
+    closed_peer_is_reported_once,
+    half_closed_peer_is_reported_once,
 }

@@ -1,8 +1,8 @@
-//! What makes an edge, and what does not.
+//! Edge-triggered registrations: events that are reported, and events that are not.
 
 use super::*;
 
-pub(crate) fn reports_an_edge_once<T: Selector>() {
+pub(crate) fn edge_is_reported_once<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let a = selector.register_owned(a, 1, READ);
@@ -16,7 +16,7 @@ pub(crate) fn reports_an_edge_once<T: Selector>() {
     }
 }
 
-pub(crate) fn more_while_unread<T: Selector>() {
+pub(crate) fn new_data_is_reported_while_old_data_is_unread<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let a = selector.register_owned(a, 1, READ);
@@ -24,24 +24,24 @@ pub(crate) fn more_while_unread<T: Selector>() {
     selector.expect(1, R);
     b.write_all(b"x").unwrap();
     if T::BACKEND == Backend::Poll {
-        // A row of the table of differences: after the next operation.
+        // See the table of differences: poll(2) reports new data after the next operation.
         selector.expect_no_events();
         assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
     }
     selector.expect(1, R);
 }
 
-pub(crate) fn any_operation_rearms<T: Selector>() {
+pub(crate) fn short_read_rearms<T: Selector>() {
     for direction in [IoDirection::Read, IoDirection::Unknown] {
         let mut selector = TestSelector::<T>::new();
         let (mut a, mut b) = pair();
         let registration = selector.register_builtin(&a, 1, READ);
         b.write_all(b"xy").unwrap();
         selector.expect(1, R);
-        // A short read, and more to come.
+        // A short read, which leaves a byte.
         assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
         registration.rearm(direction);
-        selector.now();
+        selector.select_now();
         b.write_all(b"z").unwrap();
         if T::BACKEND == Backend::Poll {
             registration.rearm(direction);
@@ -60,7 +60,7 @@ pub(crate) fn writing_does_not_rearm_reading<T: Selector>() {
     selector.expect_no_events();
 }
 
-pub(crate) fn reregistering_reports_again<T: Selector>() {
+pub(crate) fn reregistering_reports_readiness_again<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
@@ -71,10 +71,10 @@ pub(crate) fn reregistering_reports_again<T: Selector>() {
     selector.reregister(&a, 2, BOTH).unwrap();
     selector.expect(2, R | W);
     selector.reregister(&a, 3, WRITE).unwrap();
-    assert_eq!(selector.expect(3, W), W, "reading was not asked for");
+    assert_eq!(selector.expect(3, W), W, "readable is not part of the interest");
 }
 
-pub(crate) fn a_full_stream_becomes_writable<T: Selector>() {
+pub(crate) fn full_stream_reports_writable_after_peer_reads<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, b) = pair();
     let a = selector.register_owned(a, 1, WRITE);
@@ -85,7 +85,7 @@ pub(crate) fn a_full_stream_becomes_writable<T: Selector>() {
     selector.expect(1, W);
 }
 
-pub(crate) fn an_interest_that_comes_back<T: Selector>() {
+pub(crate) fn readable_is_reported_when_interest_is_added_again<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let a = selector.register_owned(a, 1, BOTH);
@@ -97,22 +97,22 @@ pub(crate) fn an_interest_that_comes_back<T: Selector>() {
     selector.expect(1, R);
 }
 
-pub(crate) fn a_bare_descriptor_has_a_second_wave<T: Selector>() {
+pub(crate) fn raw_descriptor_reports_each_new_burst<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     selector.register_raw(a.as_raw_fd(), 1, BOTH).unwrap();
     selector.expect(1, W);
-    for looked in [true, true, false, false] {
-        b.write_all(b"wave").unwrap();
+    for probes_between in [true, true, false, false] {
+        b.write_all(b"data").unwrap();
         selector.expect(1, R);
         assert_eq!(read_all(&a), 4);
-        if looked {
-            selector.now();
+        if probes_between {
+            selector.select_now();
         }
     }
 }
 
-pub(crate) fn a_bare_descriptor_left_ready_does_not_spin<T: Selector>() {
+pub(crate) fn raw_descriptor_left_ready_does_not_spin<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     selector.register_raw(a.as_raw_fd(), 1, BOTH).unwrap();
@@ -126,12 +126,12 @@ pub(crate) fn a_bare_descriptor_left_ready_does_not_spin<T: Selector>() {
     assert!(events <= 1, "{events} events in 60 ms");
 }
 
-/// What may have been read or written re-arms both, and keeps nobody busy.
-pub(crate) fn operations_of_either_direction<T: Selector>() {
+/// An operation of unknown direction re-arms both directions, and an idle stream does not spin.
+pub(crate) fn operation_of_unknown_direction_rearms_without_spinning<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (mut a, mut b) = pair();
     let registration = selector.register_builtin(&a, 1, BOTH);
-    // A program that tries to read on each event.
+    // The program reads after each event.
     let start = Instant::now();
     let mut events = 0;
     while start.elapsed() < Duration::from_millis(50) {
@@ -140,7 +140,7 @@ pub(crate) fn operations_of_either_direction<T: Selector>() {
         registration.rearm(IoDirection::Unknown);
     }
     assert!(events <= 2, "{events} events of an idle stream");
-    // One that writes until there is no room, and is read before anybody looks.
+    // The program writes until `WouldBlock`, and the peer reads before the next wait.
     for _ in 0..2 {
         while a.write(&[0; 4096]).is_ok() {
             registration.rearm(IoDirection::Unknown);
@@ -153,8 +153,9 @@ pub(crate) fn operations_of_either_direction<T: Selector>() {
     selector.expect(1, R);
 }
 
-/// accept(2) without descriptors fails again and again, and is asked again from time to time, not all the time.
-pub(crate) fn a_shortage_is_no_reason_to_spin<T: Selector>() {
+/// accept(2) fails with EMFILE while the process has no free descriptor. The backend probes from time to time, and does not
+/// report the pending connection in every wait.
+pub(crate) fn accept_emfile_does_not_spin<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let a = selector.register_owned(a, 1, READ);
@@ -168,21 +169,21 @@ pub(crate) fn a_shortage_is_no_reason_to_spin<T: Selector>() {
     }
     assert!(events <= 1, "{events} events");
     assert_eq!(a.drain(), (1, false));
-    selector.now();
+    selector.select_now();
     b.write_all(b"y").unwrap();
     selector.expect(1, R);
 }
 
 conformance_tests! {
-    reports_an_edge_once,
-    more_while_unread,
-    any_operation_rearms,
+    edge_is_reported_once,
+    new_data_is_reported_while_old_data_is_unread,
+    short_read_rearms,
     writing_does_not_rearm_reading,
-    reregistering_reports_again,
-    a_full_stream_becomes_writable,
-    an_interest_that_comes_back,
-    a_bare_descriptor_has_a_second_wave,
-    a_bare_descriptor_left_ready_does_not_spin,
-    operations_of_either_direction,
-    a_shortage_is_no_reason_to_spin,
+    reregistering_reports_readiness_again,
+    full_stream_reports_writable_after_peer_reads,
+    readable_is_reported_when_interest_is_added_again,
+    raw_descriptor_reports_each_new_burst,
+    raw_descriptor_left_ready_does_not_spin,
+    operation_of_unknown_direction_rearms_without_spinning,
+    accept_emfile_does_not_spin,
 }

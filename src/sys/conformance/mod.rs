@@ -1,8 +1,8 @@
-//! The contract, case by case, for every engine that the host compiles: plain `cargo test` on Linux runs each case on
-//! epoll and on poll(2).
+//! The conformance tests: each case of the contract of [`Selector`], for every backend that the host compiles. Plain
+//! `cargo test` on Linux runs each case on epoll and on poll(2).
 //!
-//! Each case is a function that is generic over the backend. `conformance_tests!` at the end of its file makes tests of it.
-//! Cases that need the types above the backends are in `tests/suite`.
+//! A case is a function that is generic over the backend. `conformance_tests!`, at the end of each file, writes one test for
+//! each case and backend. Cases that need the types above the backends are in `tests/suite`.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -29,7 +29,7 @@ use std::io;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
-/// Writes a test of each case for each backend that the host has.
+/// Writes a test of each case, for each backend that the host compiles.
 macro_rules! conformance_tests {
     ($($case:ident,)+) => {
         #[cfg(has_kqueue)]
@@ -48,7 +48,7 @@ macro_rules! conformance_tests {
 
 mod closing;
 mod datagrams;
-#[allow(dead_code)] // Where there is one engine it has nothing to be compared with.
+#[allow(dead_code)] // Unused on systems with one backend, which has no other backend to be compared with.
 mod differential;
 mod edges;
 mod modes;
@@ -60,7 +60,7 @@ mod structure;
 mod waits;
 mod wakers;
 
-/// An engine and its buffer.
+/// A selector and its event buffer.
 struct TestSelector<T: Selector> {
     inner: T,
     events: Vec<T::Event>,
@@ -79,7 +79,7 @@ impl<T: Selector> TestSelector<T> {
         self.inner.register(fd.as_raw_fd(), Token(token), interest, SourceKind::Builtin).unwrap()
     }
 
-    /// Registers `io`, whose operations the engine is told of.
+    /// Registers `io`. Reads and writes through the returned value re-arm the registration.
     fn register_owned<S: AsRawFd>(&self, io: S, token: usize, interest: Interest) -> RegisteredIo<T, S> {
         RegisteredIo { registration: self.register_builtin(&io, token, interest), io }
     }
@@ -107,20 +107,20 @@ impl<T: Selector> TestSelector<T> {
         all
     }
 
-    /// What is ready, at once.
-    fn now(&mut self) -> BTreeMap<usize, ReadinessSet> {
+    /// Selects once without blocking. Returns the readiness that is reported for each token.
+    fn select_now(&mut self) -> BTreeMap<usize, ReadinessSet> {
         self.select(Duration::ZERO)
     }
 
-    /// Selects until `token` has said all of `want`, and returns what it said. Other tokens fail.
+    /// Selects until all of `expected` is reported for `token`. Returns all that was reported; fails for other tokens.
     #[track_caller]
-    fn expect(&mut self, token: usize, want: ReadinessSet) -> ReadinessSet {
+    fn expect(&mut self, token: usize, expected: ReadinessSet) -> ReadinessSet {
         let deadline = Instant::now() + TIMEOUT;
         let mut all = NONE;
-        while !all.has(want) {
-            assert!(Instant::now() < deadline, "wanted {want:?} of {token}, had {all:?}");
-            for (reported, one) in self.select(Duration::from_millis(100)) {
-                assert_eq!(reported, token, "unexpected token");
+        while !all.has(expected) {
+            assert!(Instant::now() < deadline, "expected {expected:?} of {token}, reported {all:?}");
+            for (other, one) in self.select(Duration::from_millis(100)) {
+                assert_eq!(other, token, "unexpected token");
                 all |= one;
             }
         }
@@ -129,14 +129,14 @@ impl<T: Selector> TestSelector<T> {
 
     #[track_caller]
     fn expect_no_events(&mut self) {
-        assert_eq!(self.now(), BTreeMap::new());
+        assert_eq!(self.select_now(), BTreeMap::new());
     }
 
-    /// What `token` says now, which is none of `unwanted`.
+    /// Fails if any of `unexpected` is reported for `token`.
     #[track_caller]
-    fn expect_without(&mut self, token: usize, unwanted: ReadinessSet) {
-        let reported = self.now().remove(&token).unwrap_or_default();
-        assert!(!reported.has_any(unwanted), "unexpected {reported:?} of {token}");
+    fn expect_without(&mut self, token: usize, unexpected: ReadinessSet) {
+        let reported = self.select_now().remove(&token).unwrap_or_default();
+        assert!(!reported.has_any(unexpected), "unexpected {reported:?} of {token}");
     }
 }
 
@@ -151,7 +151,7 @@ fn readiness_of(event: &impl EventRecord) -> ReadinessSet {
     ])
 }
 
-/// What an `IoSource` is: it lets go of its registration first, and tells it of each operation.
+/// A descriptor with its registration, as in `IoSource`: the registration is dropped first, and each operation re-arms.
 struct RegisteredIo<T: Selector, S> {
     registration: T::Registration,
     io: S,
@@ -177,7 +177,7 @@ where
         result
     }
 
-    /// Reads until there is nothing left; how many bytes, and whether the end of file came.
+    /// Reads until `WouldBlock` or the end of file. Returns the number of bytes, and `true` if the end of file came.
     fn drain(&self) -> (usize, bool) {
         let (mut total, mut buffer) = (0, [0; 16 * 1024]);
         loop {
@@ -197,7 +197,7 @@ where
     }
 }
 
-/// Two Unix streams, connected and non-blocking.
+/// Returns two Unix streams, connected and non-blocking.
 fn pair() -> (UnixStream, UnixStream) {
     let (a, b) = UnixStream::pair().unwrap();
     a.set_nonblocking(true).unwrap();
@@ -213,7 +213,7 @@ fn tcp_pair() -> (TcpStream, TcpStream) {
     (a, b)
 }
 
-/// Two ends of a pipe, non-blocking: where to read and where to write.
+/// Returns the reading end and the writing end of a pipe, both non-blocking.
 fn pipe_ends() -> (std::fs::File, std::fs::File) {
     let [reader, writer] = pipe::pipe().unwrap();
     (reader.into(), writer.into())
@@ -239,8 +239,8 @@ fn errno<T>(result: io::Result<T>) -> i32 {
     result.map(drop).unwrap_err().raw_os_error().unwrap()
 }
 
-/// The hints that a socket gives when its peer has gone. poll(2) of NetBSD and OpenBSD knows none: their sockets report
-/// neither `POLLHUP` nor `POLLERR`. A row of the table of differences.
+/// Returns the hints that a socket reports when its peer has closed. poll(2) of NetBSD and OpenBSD reports none, because
+/// their sockets set neither `POLLHUP` nor `POLLERR`. See the table of differences in the crate docs.
 fn hint<T: Selector>(closed: ReadinessSet) -> ReadinessSet {
     let has_hints = T::BACKEND != Backend::Poll || !cfg!(any(target_os = "netbsd", target_os = "openbsd"));
     if has_hints {
@@ -250,11 +250,11 @@ fn hint<T: Selector>(closed: ReadinessSet) -> ReadinessSet {
     }
 }
 
-/// Whether poll(2) knows that `fd` is the same open file: sockets and pipes have inodes of their own, if the system numbers
-/// them.
+/// Returns `true` if registering `fd` twice fails. poll(2) detects that by the inode of the open file, which sockets and
+/// pipes have on some systems.
 fn rejects_duplicates<T: Selector>(fd: RawFd) -> bool {
-    let is_known = || fstat::pollable_file_id(fd).unwrap().is_some_and(|identity| identity.is_unique);
-    T::BACKEND == Backend::Epoll || (T::BACKEND == Backend::Poll && is_known())
+    let has_inode = || fstat::pollable_file_id(fd).unwrap().is_some_and(|file| file.is_unique);
+    T::BACKEND == Backend::Epoll || (T::BACKEND == Backend::Poll && has_inode())
 }
 
 /// Returns `true` if `T` is libkqueue.

@@ -1,11 +1,11 @@
-//! Level, one-shot, parked, exclusive.
+//! Trigger modes: level, one-shot, disabled, exclusive.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-pub(crate) fn nothing_is_said_of_what_is_parked<T: Selector>() {
+pub(crate) fn disabled_registration_reports_nothing<T: Selector>() {
     for kind in [SourceKind::Builtin, SourceKind::RawFd] {
         let mut selector = TestSelector::<T>::new();
         let (a, mut b) = pair();
@@ -16,13 +16,13 @@ pub(crate) fn nothing_is_said_of_what_is_parked<T: Selector>() {
         selector.expect_no_events();
         drop(b);
         selector.expect_no_events();
-        // It hangs and is not looked at, so the wait is one.
+        // The hang-up of a disabled registration does not end the wait.
         let start = Instant::now();
         assert_eq!(selector.select(Duration::from_millis(20)), BTreeMap::new());
         assert!(start.elapsed() >= Duration::from_millis(20));
         selector.inner.reregister(a.as_raw_fd(), Token(2), READ, kind).unwrap();
         selector.expect(2, R | hint::<T>(RC));
-        // And parked again, by reregistering.
+        // Reregistering disables the registration again.
         selector.inner.reregister(a.as_raw_fd(), Token(3), Interest::NONE, kind).unwrap();
         registration.rearm(IoDirection::Read);
         selector.expect_no_events();
@@ -31,7 +31,7 @@ pub(crate) fn nothing_is_said_of_what_is_parked<T: Selector>() {
     }
 }
 
-pub(crate) fn parking_keeps_the_place<T: Selector>() {
+pub(crate) fn disabled_registration_counts_as_registered<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let (reader, writer) = pipe_ends();
@@ -46,10 +46,10 @@ pub(crate) fn parking_keeps_the_place<T: Selector>() {
         selector.inner.deregister(fd, SourceKind::RawFd).unwrap();
         assert_eq!(kind(selector.inner.deregister(fd, SourceKind::RawFd)), ErrorKind::NotFound);
         assert_eq!(kind(selector.inner.reregister(fd, Token(3), READ, SourceKind::RawFd)), ErrorKind::NotFound);
-        let parked = Interest::NONE;
-        assert_eq!(kind(selector.inner.reregister(fd, Token(3), parked, SourceKind::RawFd)), ErrorKind::NotFound);
+        let disabled = Interest::NONE;
+        assert_eq!(kind(selector.inner.reregister(fd, Token(3), disabled, SourceKind::RawFd)), ErrorKind::NotFound);
     }
-    // What waits cannot be parked a second time either.
+    // An armed registration cannot be registered as disabled either.
     selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
     if rejects_duplicates::<T>(a.as_raw_fd()) {
         assert_eq!(kind(selector.register_raw(a.as_raw_fd(), 2, Interest::NONE)), ErrorKind::AlreadyExists);
@@ -61,7 +61,7 @@ pub(crate) fn parking_keeps_the_place<T: Selector>() {
     assert_eq!(errno(selector.register_raw(RawFd::MAX, 1, Interest::NONE)), libc::EBADF);
 }
 
-pub(crate) fn level_is_told_while_it_is_so<T: Selector>() {
+pub(crate) fn level_is_reported_while_ready<T: Selector>() {
     for kind in [SourceKind::Builtin, SourceKind::RawFd] {
         let mut selector = TestSelector::<T>::new();
         let (io, mut b) = pair();
@@ -70,23 +70,23 @@ pub(crate) fn level_is_told_while_it_is_so<T: Selector>() {
         selector.expect_no_events();
         b.write_all(b"xy").unwrap();
         for _ in 0..3 {
-            assert_eq!(selector.now(), BTreeMap::from([(1, R)]));
+            assert_eq!(selector.select_now(), BTreeMap::from([(1, R)]));
         }
         assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
-        assert_eq!(selector.now(), BTreeMap::from([(1, R)]));
+        assert_eq!(selector.select_now(), BTreeMap::from([(1, R)]));
         assert_eq!(a.drain(), (1, false));
         selector.expect_no_events();
         drop(b);
         for _ in 0..3 {
-            assert!(selector.now()[&1].has(R));
+            assert!(selector.select_now()[&1].has(R));
         }
     }
-    // Room to write is a level too.
+    // Writable is level-triggered too.
     let mut selector = TestSelector::<T>::new();
     let (a, b) = pair();
     let a = selector.register_owned(a, 1, WRITE.level());
     for _ in 0..3 {
-        assert_eq!(selector.now(), BTreeMap::from([(1, W)]));
+        assert_eq!(selector.select_now(), BTreeMap::from([(1, W)]));
     }
     a.fill();
     selector.expect_no_events();
@@ -94,7 +94,7 @@ pub(crate) fn level_is_told_while_it_is_so<T: Selector>() {
     selector.expect(1, W);
 }
 
-pub(crate) fn one_shot_is_told_once<T: Selector>() {
+pub(crate) fn one_shot_is_reported_once_for_each_registering<T: Selector>() {
     for kind in [SourceKind::Builtin, SourceKind::RawFd] {
         let mut selector = TestSelector::<T>::new();
         let (io, mut b) = pair();
@@ -109,7 +109,7 @@ pub(crate) fn one_shot_is_told_once<T: Selector>() {
             selector.expect_no_events();
             assert_eq!(a.read(&mut [0; 1]).unwrap(), 1);
             selector.expect_no_events();
-            // One byte is left unread, which the next arm tells at once.
+            // One byte is unread; the next registration reports it at once.
             selector.inner.reregister(fd, Token(token), READ.oneshot(), kind).unwrap();
             selector.expect(token, R);
             assert_eq!(a.drain(), (1, false));
@@ -122,7 +122,7 @@ pub(crate) fn one_shot_is_told_once<T: Selector>() {
     }
 }
 
-pub(crate) fn one_shot_mutes_both_directions<T: Selector>() {
+pub(crate) fn one_shot_event_disarms_both_directions<T: Selector>() {
     for capacity in [1, 8] {
         if capacity == 1 && is_known_failure::<T>(Check::BothDirectionsInBufferOfOne) {
             continue;
@@ -132,28 +132,28 @@ pub(crate) fn one_shot_mutes_both_directions<T: Selector>() {
         fill(&a);
         let a = selector.register_owned(a, 1, BOTH.oneshot());
         selector.expect_no_events();
-        // The one direction fires, and the other becomes true after that.
+        // One direction fires, and the other becomes ready afterwards.
         b.write_all(b"x").unwrap();
         assert_eq!(selector.expect(1, R), R);
         read_all(&b);
         selector.expect_no_events();
-        // Both are true when it is armed.
+        // Both directions are ready when the registration is armed.
         selector.reregister(&a.io, 2, BOTH.oneshot()).unwrap();
-        let reported = selector.now();
+        let reported = selector.select_now();
         assert_eq!(reported.into_keys().collect::<Vec<_>>(), [2]);
         b.write_all(b"x").unwrap();
         selector.expect_no_events();
-        // Another mode of the same descriptor is not muted by what was before.
+        // Reregistering in another mode ends the disarmed state.
         selector.reregister(&a.io, 3, BOTH).unwrap();
         let mut reported = NONE;
-        while let Some(more) = selector.now().remove(&3) {
+        while let Some(more) = selector.select_now().remove(&3) {
             reported |= more;
         }
         assert_eq!(reported, R | W);
     }
 }
 
-pub(crate) fn one_shot_and_a_peer_that_closes<T: Selector>() {
+pub(crate) fn disarmed_one_shot_does_not_report_hang_up<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let a = selector.register_owned(a, 1, READ.oneshot());
@@ -168,7 +168,7 @@ pub(crate) fn one_shot_and_a_peer_that_closes<T: Selector>() {
     selector.expect_no_events();
 }
 
-pub(crate) fn from_one_mode_to_another<T: Selector>() {
+pub(crate) fn reregistering_changes_trigger_mode<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
@@ -177,16 +177,16 @@ pub(crate) fn from_one_mode_to_another<T: Selector>() {
     for (interest, token) in modes.into_iter().zip(2..) {
         selector.reregister(&a.io, token, interest).unwrap();
         selector.expect(token, R);
-        let again = selector.now();
+        let again = selector.select_now();
         assert_eq!(again.contains_key(&token), interest.is_level(), "{interest:?}");
     }
-    // The last is an edge, and works as one.
+    // The last mode is edge, and reports new data.
     assert_eq!(a.drain(), (1, false));
     b.write_all(b"y").unwrap();
     selector.expect(8, R);
 }
 
-pub(crate) fn level_takes_turns<T: Selector>() {
+pub(crate) fn small_buffer_reports_every_level_source<T: Selector>() {
     for capacity in [1, 3] {
         let mut selector = TestSelector::<T>::with_capacity(capacity);
         let mut pairs = Vec::new();
@@ -197,22 +197,22 @@ pub(crate) fn level_takes_turns<T: Selector>() {
         }
         let mut seen = BTreeSet::new();
         for _ in 0..8 {
-            seen.extend(selector.now().into_keys());
+            seen.extend(selector.select_now().into_keys());
         }
         assert_eq!(seen.len(), 8, "only {seen:?}");
     }
 }
 
-pub(crate) fn modes_of_a_pipe_without_a_reader<T: Selector>() {
+pub(crate) fn broken_pipe_follows_the_trigger_mode<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (reader, writer) = pipe_ends();
     drop(reader);
-    // A parked one is silent, and the first in this row.
+    // A disabled registration reports nothing.
     selector.register_raw(writer.as_raw_fd(), 1, Interest::NONE).unwrap();
     selector.expect_no_events();
     selector.reregister(&writer, 2, WRITE.level()).unwrap();
     for _ in 0..3 {
-        assert!(selector.now()[&2].has(W));
+        assert!(selector.select_now()[&2].has(W));
     }
     selector.reregister(&writer, 3, WRITE.oneshot()).unwrap();
     selector.expect(3, W);
@@ -224,8 +224,8 @@ pub(crate) fn modes_of_a_pipe_without_a_reader<T: Selector>() {
     selector.expect_no_events();
 }
 
-/// A second thread arms again while the first one waits: each byte is told, and none twice.
-pub(crate) fn one_shot_in_two_threads<T: Selector>() {
+/// Another thread re-arms while the first thread is blocked: each byte is reported.
+pub(crate) fn rearming_one_shot_in_another_thread_loses_no_event<T: Selector>() {
     const BYTES: usize = 2000;
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
@@ -250,7 +250,7 @@ pub(crate) fn one_shot_in_two_threads<T: Selector>() {
         });
         let deadline = Instant::now() + TIMEOUT;
         while read.load(Ordering::Acquire) < BYTES {
-            assert!(Instant::now() < deadline, "{} bytes were told", read.load(Ordering::Acquire));
+            assert!(Instant::now() < deadline, "{} bytes were reported", read.load(Ordering::Acquire));
             inner.select(&mut selector.events, Some(Duration::from_millis(20))).unwrap();
             for event in &selector.events {
                 assert_eq!(event.token(), Token(1));
@@ -261,7 +261,7 @@ pub(crate) fn one_shot_in_two_threads<T: Selector>() {
     });
 }
 
-pub(crate) fn exclusive_is_an_option<T: Selector>() {
+pub(crate) fn exclusive_is_supported_by_epoll_only<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let exclusive = READ.exclusive();
@@ -274,8 +274,8 @@ pub(crate) fn exclusive_is_an_option<T: Selector>() {
         selector.expect(1, R);
         return;
     }
-    for refused in [exclusive.oneshot(), exclusive | Interest::PRIORITY] {
-        assert_eq!(kind(selector.register_raw(a.as_raw_fd(), 1, refused)), ErrorKind::Unsupported, "{refused:?}");
+    for rejected in [exclusive.oneshot(), exclusive | Interest::PRIORITY] {
+        assert_eq!(kind(selector.register_raw(a.as_raw_fd(), 1, rejected)), ErrorKind::Unsupported, "{rejected:?}");
     }
     for interest in [exclusive, exclusive.level(), READ, exclusive, Interest::NONE, exclusive] {
         let token = 1;
@@ -287,7 +287,7 @@ pub(crate) fn exclusive_is_an_option<T: Selector>() {
         }
         selector.expect_no_events();
         b.write_all(b"x").unwrap();
-        assert_eq!(selector.now().contains_key(&token), !interest.is_none());
+        assert_eq!(selector.select_now().contains_key(&token), !interest.is_none());
         assert_eq!(read_all(&a), 1);
         selector.expect_no_events();
     }
@@ -296,15 +296,15 @@ pub(crate) fn exclusive_is_an_option<T: Selector>() {
 }
 
 conformance_tests! {
-    nothing_is_said_of_what_is_parked,
-    parking_keeps_the_place,
-    level_is_told_while_it_is_so,
-    one_shot_is_told_once,
-    one_shot_mutes_both_directions,
-    one_shot_and_a_peer_that_closes,
-    from_one_mode_to_another,
-    level_takes_turns,
-    modes_of_a_pipe_without_a_reader,
-    one_shot_in_two_threads,
-    exclusive_is_an_option,
+    disabled_registration_reports_nothing,
+    disabled_registration_counts_as_registered,
+    level_is_reported_while_ready,
+    one_shot_is_reported_once_for_each_registering,
+    one_shot_event_disarms_both_directions,
+    disarmed_one_shot_does_not_report_hang_up,
+    reregistering_changes_trigger_mode,
+    small_buffer_reports_every_level_source,
+    broken_pipe_follows_the_trigger_mode,
+    rearming_one_shot_in_another_thread_loses_no_event,
+    exclusive_is_supported_by_epoll_only,
 }

@@ -628,11 +628,11 @@ fn every_situation<T: Selector>(asked: Registered) {
             (result, _) => result.unwrap(),
         }
         let deadline = Instant::now() + Duration::from_secs(2);
-        let mut reported = selector.now().remove(&1).unwrap_or_default();
+        let mut reported = selector.select_now().remove(&1).unwrap_or_default();
         while !reported.has(least) && Instant::now() < deadline {
             reported |= selector.select(Duration::from_millis(50)).remove(&1).unwrap_or_default();
         }
-        reported |= selector.now().remove(&1).unwrap_or_default();
+        reported |= selector.select_now().remove(&1).unwrap_or_default();
         if row.situation == "UDP, nobody there" && is_known_failure::<T>(Check::DatagramErrorIsNoEnd) {
             reported = reported & (R | W);
         }
@@ -644,20 +644,20 @@ fn every_situation<T: Selector>(asked: Registered) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-pub(crate) fn every_situation_when_registered<T: Selector>() {
+pub(crate) fn every_situation_matches_the_table_for_all_interests<T: Selector>() {
     every_situation::<T>(Registered::All);
 }
 
-pub(crate) fn every_situation_for_reading<T: Selector>() {
+pub(crate) fn every_situation_matches_the_table_for_reading<T: Selector>() {
     every_situation::<T>(Registered::Reading);
 }
 
-pub(crate) fn every_situation_for_writing<T: Selector>() {
+pub(crate) fn every_situation_matches_the_table_for_writing<T: Selector>() {
     every_situation::<T>(Registered::Writing);
 }
 
 conformance_tests! {
-    every_situation_when_registered,
-    every_situation_for_reading,
-    every_situation_for_writing,
+    every_situation_matches_the_table_for_all_interests,
+    every_situation_matches_the_table_for_reading,
+    every_situation_matches_the_table_for_writing,
 }

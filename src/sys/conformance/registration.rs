@@ -2,11 +2,11 @@
 
 use super::*;
 
-pub(crate) fn a_new_queue_is_silent<T: Selector>() {
+pub(crate) fn new_selector_reports_no_events<T: Selector>() {
     TestSelector::<T>::new().expect_no_events();
 }
 
-pub(crate) fn keeps_score<T: Selector>() {
+pub(crate) fn double_registration_fails_and_unknown_fd_is_not_found<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     assert_eq!(kind(selector.reregister(&a, 1, BOTH)), ErrorKind::NotFound);
@@ -16,7 +16,7 @@ pub(crate) fn keeps_score<T: Selector>() {
     selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
     let again = selector.register_raw(a.as_raw_fd(), 2, READ);
     if T::BACKEND == Backend::Kqueue {
-        // It replaces what it finds; sources that know that they are registered do not come here.
+        // kevent(2) replaces the registration. A source that is registered is rejected before the backend is called.
         again.unwrap();
         selector.expect(2, R);
     } else {
@@ -29,7 +29,7 @@ pub(crate) fn keeps_score<T: Selector>() {
     selector.expect_no_events();
 }
 
-pub(crate) fn refuses_what_cannot_be<T: Selector>() {
+pub(crate) fn unsupported_interests_and_files_are_rejected<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     for interest in [Interest::AIO, Interest::LIO, READ | Interest::LIO] {
@@ -41,18 +41,18 @@ pub(crate) fn refuses_what_cannot_be<T: Selector>() {
     let directory = std::fs::File::open("/").unwrap();
     for fd in [file.as_raw_fd(), directory.as_raw_fd()] {
         assert_eq!(errno(selector.register_raw(fd, 1, READ)), libc::EPERM);
-        let wrapped = selector
+        let owned = selector
             .inner
             .register(fd, Token(1), WRITE, SourceKind::Owned)
             .map(|registration| _ = registration.detach());
-        assert_eq!(errno(wrapped), libc::EPERM);
+        assert_eq!(errno(owned), libc::EPERM);
     }
     b.write_all(b"x").unwrap();
     selector.expect_no_events();
 }
 
-/// POSIX message queues are regular files in the eyes of fstat(2), and the kernel can wait for them.
-pub(crate) fn message_queue_can_be_waited_for<T: Selector>() {
+/// fstat(2) reports POSIX message queues as regular files, and the kernel can wait for them.
+pub(crate) fn message_queue_reports_readable<T: Selector>() {
     #[cfg(has_mq_descriptors)]
     {
         use std::os::fd::FromRawFd;
@@ -79,7 +79,7 @@ pub(crate) fn message_queue_can_be_waited_for<T: Selector>() {
         let receive = || assert_eq!(unsafe { libc::mq_receive(fd, [0_u8; 8].as_mut_ptr().cast(), 8, &mut 0) }, 1);
 
         let mut selector = TestSelector::<T>::new();
-        // Empty, and with messages and room, which poll(2) shows of a plain file too.
+        // Without messages, and with messages and free space, which poll(2) reports for a regular file too.
         for messages in [0, 2] {
             (0..messages).for_each(|_| send());
             if is_libkqueue::<T>() {
@@ -87,11 +87,11 @@ pub(crate) fn message_queue_can_be_waited_for<T: Selector>() {
                 continue;
             }
             selector.register_raw(fd, 1, READ).unwrap();
-            assert_eq!(selector.now().contains_key(&1), messages > 0);
+            assert_eq!(selector.select_now().contains_key(&1), messages > 0);
             send();
             selector.expect(1, R);
             (0..messages + 1).for_each(|_| receive());
-            selector.now();
+            selector.select_now();
             send();
             selector.expect(1, R);
             receive();
@@ -102,8 +102,8 @@ pub(crate) fn message_queue_can_be_waited_for<T: Selector>() {
     {}
 }
 
-/// A descriptor that was opened with `O_PATH` names a file, and nothing can be waited for.
-pub(crate) fn path_descriptor_is_refused<T: Selector>() {
+/// A descriptor that was opened with `O_PATH` only names a file, and has no readiness.
+pub(crate) fn o_path_descriptor_is_rejected<T: Selector>() {
     #[cfg(has_o_path)]
     {
         use std::os::unix::fs::OpenOptionsExt;
@@ -120,9 +120,9 @@ pub(crate) fn path_descriptor_is_refused<T: Selector>() {
                 continue;
             }
             assert_eq!(errno(result), libc::EBADF, "{path:?}");
-            let wrapped =
+            let owned =
                 selector.inner.register(file.as_raw_fd(), Token(1), READ, SourceKind::Owned).map(Registration::detach);
-            assert_eq!(errno(wrapped), libc::EBADF, "{path:?}");
+            assert_eq!(errno(owned), libc::EBADF, "{path:?}");
         }
         selector.expect_no_events();
     }
@@ -130,7 +130,7 @@ pub(crate) fn path_descriptor_is_refused<T: Selector>() {
     {}
 }
 
-pub(crate) fn a_failed_reregistration_changes_nothing<T: Selector>() {
+pub(crate) fn failed_reregistration_keeps_the_registration<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
@@ -139,19 +139,19 @@ pub(crate) fn a_failed_reregistration_changes_nothing<T: Selector>() {
     selector.expect(1, R);
 }
 
-pub(crate) fn a_failed_registration_leaves_nothing<T: Selector>() {
+pub(crate) fn failed_registration_leaves_fd_unregistered<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     assert_eq!(kind(selector.register_raw(a.as_raw_fd(), 1, BOTH | Interest::AIO)), ErrorKind::Unsupported);
     b.write_all(b"x").unwrap();
     selector.expect_no_events();
-    // Neither of the two directions was registered, and both can be now.
+    // Neither direction was registered, so that registering both succeeds now.
     assert_eq!(kind(selector.deregister(&a)), ErrorKind::NotFound);
     selector.register_raw(a.as_raw_fd(), 2, BOTH).unwrap();
     selector.expect(2, R | W);
 }
 
-pub(crate) fn reregistering_for_writing_stops_reading<T: Selector>() {
+pub(crate) fn reregistering_for_writing_stops_readable_events<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
@@ -174,7 +174,7 @@ pub(crate) fn reregistering_replaces_the_token<T: Selector>() {
     selector.expect(2, R);
 }
 
-pub(crate) fn deregistering_is_at_once<T: Selector>() {
+pub(crate) fn deregistering_removes_pending_events<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
@@ -185,7 +185,7 @@ pub(crate) fn deregistering_is_at_once<T: Selector>() {
     selector.expect_no_events();
 }
 
-pub(crate) fn tokens_come_back<T: Selector>() {
+pub(crate) fn any_token_value_is_reported_unchanged<T: Selector>() {
     for token in [0, 1, usize::MAX] {
         let mut selector = TestSelector::<T>::new();
         let (a, _b) = pair();
@@ -194,14 +194,14 @@ pub(crate) fn tokens_come_back<T: Selector>() {
     }
 }
 
-pub(crate) fn a_dropped_tie_frees_its_number<T: Selector>() {
+pub(crate) fn dropped_registration_frees_fd_for_registering<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, _keep) = pair();
     for token in 0..3 {
         let registration = selector.register_builtin(&a, token, WRITE);
         selector.expect(token, W);
         if T::BACKEND != Backend::Poll {
-            // For these the registration is nothing, and closing the descriptor is what ends it.
+            // On epoll and kqueue the registration value has no effect; closing the descriptor ends the registration.
             selector.deregister(&a).unwrap();
         }
         drop(registration);
@@ -209,18 +209,18 @@ pub(crate) fn a_dropped_tie_frees_its_number<T: Selector>() {
     }
 }
 
-pub(crate) fn a_released_tie_stays<T: Selector>() {
+pub(crate) fn detached_registration_keeps_reporting<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     selector.register_builtin(&a, 1, READ).detach();
     for _ in 0..2 {
-        b.write_all(b"wave").unwrap();
+        b.write_all(b"data").unwrap();
         selector.expect(1, R);
         assert_eq!(read_all(&a), 4);
     }
 }
 
-pub(crate) fn leaving_during_a_wait_loses_nothing<T: Selector>() {
+pub(crate) fn detaching_during_a_blocked_wait_loses_no_event<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let registration = selector.register_builtin(&a, 1, READ);
@@ -241,18 +241,18 @@ pub(crate) fn leaving_during_a_wait_loses_nothing<T: Selector>() {
 }
 
 conformance_tests! {
-    a_new_queue_is_silent,
-    keeps_score,
-    refuses_what_cannot_be,
-    message_queue_can_be_waited_for,
-    path_descriptor_is_refused,
-    a_failed_reregistration_changes_nothing,
-    a_failed_registration_leaves_nothing,
-    reregistering_for_writing_stops_reading,
+    new_selector_reports_no_events,
+    double_registration_fails_and_unknown_fd_is_not_found,
+    unsupported_interests_and_files_are_rejected,
+    message_queue_reports_readable,
+    o_path_descriptor_is_rejected,
+    failed_reregistration_keeps_the_registration,
+    failed_registration_leaves_fd_unregistered,
+    reregistering_for_writing_stops_readable_events,
     reregistering_replaces_the_token,
-    deregistering_is_at_once,
-    tokens_come_back,
-    a_dropped_tie_frees_its_number,
-    a_released_tie_stays,
-    leaving_during_a_wait_loses_nothing,
+    deregistering_removes_pending_events,
+    any_token_value_is_reported_unchanged,
+    dropped_registration_frees_fd_for_registering,
+    detached_registration_keeps_reporting,
+    detaching_during_a_blocked_wait_loses_no_event,
 }

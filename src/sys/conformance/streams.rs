@@ -1,4 +1,4 @@
-//! TCP, and what Unix streams do in the same way.
+//! TCP streams and listeners, and Unix streams where they behave alike.
 
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -11,14 +11,14 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// A TCP socket that is not connected, and does not block.
+/// Returns a TCP socket that is not connected, and does not block.
 fn fresh() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_nonblocking(true).unwrap();
     socket
 }
 
-/// Begins to connect; it may take a while. Returns `true` if the connection was refused at once, as FreeBSD does on the
+/// Starts to connect, which may take a while. Returns `true` if the connection was refused at once, as FreeBSD does on the
 /// loopback.
 fn connect(socket: &Socket, to: SocketAddr) -> bool {
     let Err(error) = socket.connect(&to.into()) else { return false };
@@ -26,31 +26,31 @@ fn connect(socket: &Socket, to: SocketAddr) -> bool {
     error.raw_os_error() == Some(libc::ECONNREFUSED)
 }
 
-/// A port where nobody listens.
+/// Returns the address of a port that has no listener.
 fn closed_port() -> SocketAddr {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&loopback().into()).unwrap();
     socket.local_addr().unwrap().as_socket().unwrap()
 }
 
-pub(crate) fn a_listener_and_a_client<T: Selector>() {
+pub(crate) fn listener_reports_a_client<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (tcp, address) = listener();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let unix = UnixListener::bind(&path).unwrap();
-    let _ties = [selector.register_builtin(&tcp, 1, READ), selector.register_builtin(&unix, 2, READ)];
+    let _registrations = [selector.register_builtin(&tcp, 1, READ), selector.register_builtin(&unix, 2, READ)];
     selector.expect_no_events();
     let _client = TcpStream::connect(address).unwrap();
     selector.expect(1, R);
     let client = UnixStream::connect(&path).unwrap();
     selector.expect(2, R);
-    // A client need not be accepted to write.
+    // A client can write before the listener accepts the connection.
     let _client = selector.register_owned(client, 3, WRITE);
     selector.expect(3, W);
 }
 
-pub(crate) fn one_of_two_is_accepted<T: Selector>() {
+pub(crate) fn second_connection_is_reported_after_accepting_the_first<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (listener, address) = listener();
     let registration = selector.register_builtin(&listener, 1, READ);
@@ -68,7 +68,7 @@ pub(crate) fn one_of_two_is_accepted<T: Selector>() {
     assert_eq!(kind(listener.accept()), ErrorKind::WouldBlock);
 }
 
-pub(crate) fn a_connect_that_succeeds<T: Selector>() {
+pub(crate) fn connect_reports_writable<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (_listener, address) = listener();
     let socket = fresh();
@@ -79,14 +79,14 @@ pub(crate) fn a_connect_that_succeeds<T: Selector>() {
     assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(address));
 }
 
-pub(crate) fn a_connect_that_is_refused<T: Selector>() {
+pub(crate) fn refused_connect_reports_writable_and_keeps_its_error<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let socket = fresh();
     let is_over = connect(&socket, closed_port());
     let _registration = selector.register_builtin(&socket, 1, WRITE);
     let reported = selector.expect(1, W);
     if is_libkqueue::<T>() {
-        // It takes the error from the program, to fill in `fflags`.
+        // libkqueue takes the error from the program, to fill in `fflags`.
         return;
     }
     assert!(reported.has_any(E | WC) || hint::<T>(WC) == NONE, "{reported:?}");
@@ -95,7 +95,7 @@ pub(crate) fn a_connect_that_is_refused<T: Selector>() {
     assert_eq!(error, Some(ErrorKind::ConnectionRefused).filter(|_| !is_over));
 }
 
-pub(crate) fn data_comes_and_is_read<T: Selector>() {
+pub(crate) fn received_data_reports_readable_once<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = tcp_pair();
     let a = selector.register_owned(a, 1, READ);
@@ -106,12 +106,12 @@ pub(crate) fn data_comes_and_is_read<T: Selector>() {
     selector.expect_no_events();
 }
 
-pub(crate) fn a_peer_shuts_down_writing<T: Selector>() {
+pub(crate) fn write_shutdown_of_peer_reports_read_closed<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = tcp_pair();
     let a = selector.register_owned(a, 1, READ);
     b.shutdown(Shutdown::Write).unwrap();
-    selector.expect(1, R | if tells_half_close::<T>() { RC } else { NONE });
+    selector.expect(1, R | if reports_half_close::<T>() { RC } else { NONE });
     assert_eq!(a.drain(), (0, true));
     assert_eq!(a.write(b"yet").unwrap(), 3);
     let _b = selector.register_builtin(&b, 2, READ);
@@ -119,12 +119,12 @@ pub(crate) fn a_peer_shuts_down_writing<T: Selector>() {
     assert_eq!(b.read(&mut [0; 8]).unwrap(), 3);
 }
 
-/// Where poll(2) has no `POLLRDHUP`, only a read tells.
-fn tells_half_close<T: Selector>() -> bool {
+/// Returns `true` if the backend reports a half-closed stream. poll(2) without `POLLRDHUP` does not; a read detects the end.
+fn reports_half_close<T: Selector>() -> bool {
     T::BACKEND != Backend::Poll || cfg!(has_pollrdhup)
 }
 
-pub(crate) fn data_and_then_the_end<T: Selector>() {
+pub(crate) fn end_of_file_is_reported_after_data<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = tcp_pair();
     let a = selector.register_owned(a, 1, READ);
@@ -142,19 +142,19 @@ pub(crate) fn data_and_then_the_end<T: Selector>() {
         (total, end) = (total + n, ended);
     }
     assert_eq!(total, message.len());
-    if tells_half_close::<T>() && !all.has(RC) {
-        // The end was read before anybody looked.
+    if reports_half_close::<T>() && !all.has(RC) {
+        // The end was read before the next wait.
         selector.expect(1, RC);
     }
     drop(writer.join().unwrap());
 }
 
-pub(crate) fn a_peer_closes<T: Selector>() {
+pub(crate) fn closed_peer_reports_read_closed<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
     let a = selector.register_owned(a, 1, READ);
     drop(b);
-    selector.expect(1, R | if tells_half_close::<T>() { RC } else { NONE });
+    selector.expect(1, R | if reports_half_close::<T>() { RC } else { NONE });
     assert_eq!(a.drain(), (0, true));
 
     let (c, d) = pair();
@@ -169,7 +169,7 @@ fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-pub(crate) fn a_peer_resets<T: Selector>() {
+pub(crate) fn reset_reports_readable_and_keeps_its_error<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
     let a = selector.register_owned(a, 1, READ);
@@ -179,21 +179,21 @@ pub(crate) fn a_peer_resets<T: Selector>() {
     if !is_libkqueue::<T>() {
         assert_eq!(kind(a.read(&mut [0; 8])), ErrorKind::ConnectionReset);
     }
-    // The error has been fetched; that it is closed stays true.
+    // The read has taken the error; the stream stays closed.
     selector.reregister(&a.io, 2, READ).unwrap();
-    selector.now();
+    selector.select_now();
     selector.reregister(&a.io, 3, READ).unwrap();
     selector.expect(3, R | hint::<T>(RC));
     assert!(a.io.take_error().unwrap().is_none());
 }
 
-pub(crate) fn a_peer_closes_unread<T: Selector>() {
+pub(crate) fn peer_that_closes_with_unread_data_reports_readable<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
     let a = selector.register_owned(a, 1, READ);
-    assert_eq!(a.write(b"nobody reads this").unwrap(), 17);
+    assert_eq!(a.write(b"never to be read").unwrap(), 17);
     let mut byte = [0];
-    // It has to be there before its reader goes.
+    // The data has to arrive before the reader closes.
     let _ = SockRef::from(&b).set_nonblocking(false);
     assert_eq!(b.peek(&mut byte).unwrap(), 1);
     drop(b);
@@ -206,7 +206,7 @@ pub(crate) fn a_peer_closes_unread<T: Selector>() {
     }
 }
 
-pub(crate) fn both_shut_down_writing<T: Selector>() {
+pub(crate) fn write_shutdown_of_both_reports_end_of_file<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
     a.shutdown(Shutdown::Write).unwrap();
@@ -216,7 +216,7 @@ pub(crate) fn both_shut_down_writing<T: Selector>() {
     assert_eq!(a.drain(), (0, true));
 }
 
-pub(crate) fn shutting_down_reading<T: Selector>() {
+pub(crate) fn read_shutdown_is_no_error_and_keeps_writing<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let a = selector.register_owned(a, 1, BOTH);
@@ -229,12 +229,12 @@ pub(crate) fn shutting_down_reading<T: Selector>() {
     assert_eq!(b.read(&mut [0; 8]).unwrap(), 3);
 }
 
-pub(crate) fn a_full_buffer_is_drained<T: Selector>() {
+pub(crate) fn full_tcp_stream_reports_writable_after_peer_reads<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
     let a = selector.register_owned(a, 1, WRITE);
     selector.expect(1, W);
-    // What the peer's kernel takes meanwhile makes room again; one pass may not be enough.
+    // The kernel may send data to the peer meanwhile, so that one pass may not fill the stream.
     while {
         a.fill();
         !selector.select(Duration::from_millis(50)).is_empty()
@@ -252,7 +252,7 @@ pub(crate) fn a_full_buffer_is_drained<T: Selector>() {
     assert!(reader.join().unwrap() > 0);
 }
 
-pub(crate) fn urgent_data<T: Selector>() {
+pub(crate) fn urgent_data_reports_priority<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = tcp_pair();
     if T::BACKEND == Backend::Kqueue && !cfg!(has_evfilt_except) {
@@ -264,34 +264,34 @@ pub(crate) fn urgent_data<T: Selector>() {
     b.write_all(b"ordinary").unwrap();
     assert!(!selector.expect(1, R).has(P));
     assert_eq!(a.drain(), (8, false));
-    selector.now();
+    selector.select_now();
     assert_eq!(SockRef::from(&b).send_out_of_band(b"!").unwrap(), 1);
     selector.expect(1, P);
 }
 
-pub(crate) fn registered_before_connected<T: Selector>() {
+pub(crate) fn socket_registered_before_connect_reports_writable<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (_listener, address) = listener();
     let socket = fresh();
     let registration = selector.register_builtin(&socket, 1, BOTH);
-    // A row of the table of differences: some systems say that it is closed.
-    selector.now();
+    // See the table of differences: some systems report the socket as closed.
+    selector.select_now();
     connect(&socket, address);
     registration.rearm(IoDirection::Unknown);
     let deadline = Instant::now() + TIMEOUT;
     while !(selector.select(Duration::from_millis(100)).get(&1).is_some_and(|reported| reported.has(W))
         && socket.peer_addr().is_ok())
     {
-        assert!(Instant::now() < deadline, "it does not become writable");
+        assert!(Instant::now() < deadline, "the socket does not become writable");
     }
 }
 
-pub(crate) fn registered_before_listening<T: Selector>() {
+pub(crate) fn socket_registered_before_listen_reports_connection<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let socket = fresh();
     socket.bind(&loopback().into()).unwrap();
     let _registration = selector.register_builtin(&socket, 1, READ);
-    selector.now();
+    selector.select_now();
     socket.listen(8).unwrap();
     let _client = TcpStream::connect(socket.local_addr().unwrap().as_socket().unwrap()).unwrap();
     // NetBSD and DragonFly choose the listener's filter when it is added.
@@ -300,20 +300,20 @@ pub(crate) fn registered_before_listening<T: Selector>() {
 }
 
 conformance_tests! {
-    a_listener_and_a_client,
-    one_of_two_is_accepted,
-    a_connect_that_succeeds,
-    a_connect_that_is_refused,
-    data_comes_and_is_read,
-    a_peer_shuts_down_writing,
-    data_and_then_the_end,
-    a_peer_closes,
-    a_peer_resets,
-    a_peer_closes_unread,
-    both_shut_down_writing,
-    shutting_down_reading,
-    a_full_buffer_is_drained,
-    urgent_data,
-    registered_before_connected,
-    registered_before_listening,
+    listener_reports_a_client,
+    second_connection_is_reported_after_accepting_the_first,
+    connect_reports_writable,
+    refused_connect_reports_writable_and_keeps_its_error,
+    received_data_reports_readable_once,
+    write_shutdown_of_peer_reports_read_closed,
+    end_of_file_is_reported_after_data,
+    closed_peer_reports_read_closed,
+    reset_reports_readable_and_keeps_its_error,
+    peer_that_closes_with_unread_data_reports_readable,
+    write_shutdown_of_both_reports_end_of_file,
+    read_shutdown_is_no_error_and_keeps_writing,
+    full_tcp_stream_reports_writable_after_peer_reads,
+    urgent_data_reports_priority,
+    socket_registered_before_connect_reports_writable,
+    socket_registered_before_listen_reports_connection,
 }

@@ -1,8 +1,8 @@
-//! Threads, numbers, ends.
+//! Several threads, many descriptors, and a selector that is dropped.
 
 use super::*;
 
-pub(crate) fn four_threads_register_while_one_waits<T: Selector>() {
+pub(crate) fn registering_in_four_threads_during_waits_succeeds<T: Selector>() {
     const ROUNDS: usize = 2500;
     let mut selector = TestSelector::<T>::new();
     let working = std::sync::atomic::AtomicUsize::new(4);
@@ -31,27 +31,27 @@ pub(crate) fn four_threads_register_while_one_waits<T: Selector>() {
     selector.expect_no_events();
 }
 
-pub(crate) fn a_thousand_descriptors<T: Selector>() {
-    // Copies of two descriptors: a thousand pairs would be more than some systems give a process.
+pub(crate) fn thousand_descriptors_are_reported_once_each<T: Selector>() {
+    // Copies of one descriptor, because some systems do not allow a process a thousand pairs.
     const MANY: usize = 1000;
     raise_fd_limit(MANY + 500);
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     let copies: Vec<_> = (0..MANY).map(|token| selector.register_owned(a.try_clone().unwrap(), token, READ)).collect();
     b.write_all(b"x").unwrap();
-    let mut seen = vec![0; MANY];
+    let mut reports = vec![0; MANY];
     loop {
-        let reported = selector.now();
+        let reported = selector.select_now();
         if reported.is_empty() {
             break;
         }
-        reported.into_keys().for_each(|token| seen[token] += 1);
+        reported.into_keys().for_each(|token| reports[token] += 1);
     }
-    assert_eq!(seen.iter().filter(|&&times| times == 1).count(), MANY, "each is told once");
+    assert_eq!(reports.iter().filter(|&&times| times == 1).count(), MANY, "each is reported once");
     drop(copies);
 }
 
-pub(crate) fn a_dropped_queue_leaves_its_descriptors_alone<T: Selector>() {
+pub(crate) fn dropped_selector_leaves_descriptors_open<T: Selector>() {
     let selector = TestSelector::<T>::new();
     let (mut a, mut b) = pair();
     let waker = selector.inner.add_waker(Token(1)).unwrap();
@@ -68,7 +68,7 @@ pub(crate) fn a_dropped_queue_leaves_its_descriptors_alone<T: Selector>() {
 }
 
 conformance_tests! {
-    four_threads_register_while_one_waits,
-    a_thousand_descriptors,
-    a_dropped_queue_leaves_its_descriptors_alone,
+    registering_in_four_threads_during_waits_succeeds,
+    thousand_descriptors_are_reported_once_each,
+    dropped_selector_leaves_descriptors_open,
 }

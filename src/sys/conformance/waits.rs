@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-pub(crate) fn waits_are_not_short<T: Selector>() {
+pub(crate) fn wait_lasts_at_least_its_timeout<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     for wait in [1, 200_000, 1_000_001, 12_000_000].map(Duration::from_nanos) {
         let start = Instant::now();
@@ -13,8 +13,8 @@ pub(crate) fn waits_are_not_short<T: Selector>() {
     }
 }
 
-/// Longer ones are cut by `Poll`; `tests/suite/waits.rs` has them.
-pub(crate) fn the_longest_wait_is_one<T: Selector>() {
+/// `Poll` splits longer timeouts; see `tests/suite/waits.rs`.
+pub(crate) fn max_timeout_and_none_block_until_woken<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let waker = selector.inner.add_waker(Token(1)).unwrap();
     let blocked_thread = BlockedThread::current();
@@ -31,7 +31,7 @@ pub(crate) fn the_longest_wait_is_one<T: Selector>() {
     }
 }
 
-pub(crate) fn a_registration_joins_a_wait<T: Selector>() {
+pub(crate) fn registration_takes_effect_in_a_blocked_wait<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
@@ -51,7 +51,7 @@ pub(crate) fn a_registration_joins_a_wait<T: Selector>() {
     assert_eq!(selector.events[0].token(), Token(1));
 }
 
-pub(crate) fn a_signal_ends_a_wait_and_nothing_else<T: Selector>() {
+pub(crate) fn signal_interrupts_the_wait_and_keeps_registrations<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
@@ -62,7 +62,7 @@ pub(crate) fn a_signal_ends_a_wait_and_nothing_else<T: Selector>() {
         let (done, is_done) = std::sync::mpsc::channel::<()>();
         let result = std::thread::scope(|scope| {
             scope.spawn(move || {
-                // It may not be waiting yet when the first signal arrives.
+                // The first signal may arrive before the thread blocks.
                 while is_done.recv_timeout(Duration::from_millis(1)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
                 {
                     // SAFETY: the thread outlives this one.
@@ -81,7 +81,7 @@ pub(crate) fn a_signal_ends_a_wait_and_nothing_else<T: Selector>() {
     }
 }
 
-pub(crate) fn everything_is_seen_through_a_small_buffer<T: Selector>() {
+pub(crate) fn small_buffer_reports_every_edge_once<T: Selector>() {
     for capacity in [1, 3, 7] {
         let mut selector = TestSelector::<T>::with_capacity(capacity);
         let mut pairs = Vec::new();
@@ -95,10 +95,10 @@ pub(crate) fn everything_is_seen_through_a_small_buffer<T: Selector>() {
             }
             let mut seen = BTreeSet::new();
             while seen.len() < pairs.len() {
-                let reported = selector.now();
-                assert!(!reported.is_empty(), "{capacity}: only {seen:?}");
+                let reported = selector.select_now();
+                assert!(!reported.is_empty(), "capacity {capacity}: reported only {seen:?}");
                 for token in reported.into_keys() {
-                    assert!(seen.insert(token), "{token} twice");
+                    assert!(seen.insert(token), "{token} was reported twice");
                 }
             }
             for (a, _) in &pairs {
@@ -108,7 +108,7 @@ pub(crate) fn everything_is_seen_through_a_small_buffer<T: Selector>() {
     }
 }
 
-pub(crate) fn both_directions_through_a_buffer_for_one<T: Selector>() {
+pub(crate) fn buffer_for_one_reports_both_directions<T: Selector>() {
     if is_known_failure::<T>(Check::BothDirectionsInBufferOfOne) {
         return;
     }
@@ -118,12 +118,12 @@ pub(crate) fn both_directions_through_a_buffer_for_one<T: Selector>() {
     let _a = selector.register_owned(a, 1, BOTH);
     let mut reported = NONE;
     for _ in 0..2 {
-        reported |= selector.now().remove(&1).unwrap_or_default();
+        reported |= selector.select_now().remove(&1).unwrap_or_default();
     }
     assert_eq!(reported, R | W);
 }
 
-pub(crate) fn the_buffer_holds_no_old_events<T: Selector>() {
+pub(crate) fn wait_without_events_clears_the_buffer<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, _b) = pair();
     selector.register_raw(a.as_raw_fd(), 1, WRITE).unwrap();
@@ -134,8 +134,8 @@ pub(crate) fn the_buffer_holds_no_old_events<T: Selector>() {
     assert!(selector.events.is_empty());
 }
 
-/// One source that is always ready again must not hide another behind a buffer for one.
-pub(crate) fn nobody_starves<T: Selector>() {
+/// With a buffer for one event, a source that is always ready does not prevent the events of others.
+pub(crate) fn small_buffer_serves_every_source<T: Selector>() {
     let mut selector = TestSelector::<T>::with_capacity(1);
     let mut pairs = Vec::new();
     for token in 0..3 {
@@ -145,7 +145,7 @@ pub(crate) fn nobody_starves<T: Selector>() {
     }
     let mut seen = [false; 3];
     for _ in 0..20 {
-        for token in selector.now().into_keys() {
+        for token in selector.select_now().into_keys() {
             seen[token] = true;
             pairs[token].0.drain();
             pairs[token].1.write_all(b"x").unwrap();
@@ -155,12 +155,12 @@ pub(crate) fn nobody_starves<T: Selector>() {
 }
 
 conformance_tests! {
-    waits_are_not_short,
-    the_longest_wait_is_one,
-    a_registration_joins_a_wait,
-    a_signal_ends_a_wait_and_nothing_else,
-    everything_is_seen_through_a_small_buffer,
-    both_directions_through_a_buffer_for_one,
-    the_buffer_holds_no_old_events,
-    nobody_starves,
+    wait_lasts_at_least_its_timeout,
+    max_timeout_and_none_block_until_woken,
+    registration_takes_effect_in_a_blocked_wait,
+    signal_interrupts_the_wait_and_keeps_registrations,
+    small_buffer_reports_every_edge_once,
+    buffer_for_one_reports_both_directions,
+    wait_without_events_clears_the_buffer,
+    small_buffer_serves_every_source,
 }
