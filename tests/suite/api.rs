@@ -1,4 +1,4 @@
-//! Names, traits and printed forms that programs written for mio rely on.
+//! Names, traits and debug output on which programs that were written for mio depend.
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
 
 #[test]
-fn traits_are_there() {
+fn public_types_implement_expected_traits() {
     fn descriptor<T: AsFd + AsRawFd + FromRawFd + IntoRawFd + From<OwnedFd> + Source + Debug + Send + Sync>()
     where
         OwnedFd: From<T>,
@@ -72,14 +72,14 @@ fn traits_are_there() {
 }
 
 #[test]
-fn sizes_stay_small() {
+fn sources_and_interests_are_small() {
     assert!(std::mem::size_of::<TcpStream>() <= 16);
     assert!(std::mem::size_of::<UnixDatagram>() <= 16);
     assert_eq!(std::mem::size_of::<Option<Interest>>(), std::mem::size_of::<Interest>());
 }
 
 #[test]
-fn printed_forms() {
+fn debug_output_matches_mio() {
     assert_eq!(format!("{:?}", Token(1)), "Token(1)");
     assert_eq!(format!("{BOTH:?}"), "READABLE | WRITABLE");
     assert_eq!(format!("{:?}", Interest::PRIORITY | Interest::LIO | Interest::AIO), "PRIORITY | AIO | LIO");
@@ -99,7 +99,7 @@ fn printed_forms() {
 }
 
 #[test]
-fn the_backend_has_a_name() {
+fn backend_name_matches_configuration() {
     let name = if cfg!(any(kevio_backend = "poll", mio_unsupported_force_poll_poll)) {
         "poll"
     } else if cfg!(kevio_backend = "kqueue") {
@@ -113,7 +113,7 @@ fn the_backend_has_a_name() {
 }
 
 #[test]
-fn interests_add_and_remove() {
+fn interests_combine_and_remove() {
     let mut interest = READ;
     interest |= WRITE;
     assert_eq!(interest, BOTH);
@@ -124,14 +124,14 @@ fn interests_add_and_remove() {
 }
 
 #[test]
-fn iteration_counts_what_is_left() {
+fn event_iterator_returns_exact_length() {
     let mut poll = TestPoll::new();
     let mut pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
     for (token, (a, _)) in pairs.iter_mut().enumerate() {
         poll.register(a, token, WRITE);
     }
     poll.until(|reported| reported.len() == 3, || "three".to_owned());
-    // All were ready before the first poll, and there was room for all of them.
+    // All sources were ready before the first poll, and the buffer holds all of them.
     assert_eq!((poll.events.len(), poll.events.is_empty()), (3, false));
     let mut iter = poll.events.iter();
     assert_eq!((iter.size_hint(), iter.len()), ((3, Some(3)), 3));
@@ -144,7 +144,7 @@ fn iteration_counts_what_is_left() {
 }
 
 #[test]
-fn every_token_comes_back() {
+fn every_token_is_reported_unchanged() {
     for token in [0, 1, usize::MAX - 1, usize::MAX] {
         let mut poll = TestPoll::new();
         let (mut a, _b) = UnixStream::pair().unwrap();
@@ -154,7 +154,7 @@ fn every_token_comes_back() {
 }
 
 #[test]
-fn a_box_of_a_source_is_a_source() {
+fn boxed_source_registers_as_source() {
     let mut poll = TestPoll::new();
     let (a, _b) = UnixStream::pair().unwrap();
     let mut boxed: Box<dyn Source> = Box::new(a);
@@ -167,15 +167,15 @@ fn a_box_of_a_source_is_a_source() {
 }
 
 #[test]
-fn what_is_made_does_not_block_and_does_not_leak_into_children() {
-    fn check(what: &str, fd: &impl AsRawFd) {
+fn new_descriptors_are_nonblocking_and_close_on_exec() {
+    fn check(name: &str, fd: &impl AsRawFd) {
         // SAFETY: fcntl with commands that take no pointer.
         let (flags, status) = unsafe { (libc_fcntl(fd, libc::F_GETFD), libc_fcntl(fd, libc::F_GETFL)) };
-        assert_ne!(flags & libc::FD_CLOEXEC, 0, "{what} stays open in children");
-        assert_ne!(status & libc::O_NONBLOCK, 0, "{what} blocks");
+        assert_ne!(flags & libc::FD_CLOEXEC, 0, "{name} stays open in children");
+        assert_ne!(status & libc::O_NONBLOCK, 0, "{name} blocks");
     }
     unsafe fn libc_fcntl(fd: &impl AsRawFd, command: libc::c_int) -> libc::c_int {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { libc::fcntl(fd.as_raw_fd(), command) }
     }
 

@@ -1,4 +1,4 @@
-//! Each of these has one answer, on every backend and in every build profile.
+//! Invalid input has the same result on every backend and in every build profile.
 
 use std::io::{ErrorKind, Write};
 use std::net::UdpSocket as StdUdpSocket;
@@ -15,15 +15,15 @@ use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
 
 #[track_caller]
-fn refused(poll: &TestPoll, source: &mut impl Source, interest: Interest) -> std::io::Error {
+fn register_error(poll: &TestPoll, source: &mut impl Source, interest: Interest) -> std::io::Error {
     poll.registry().register(source, Token(1), interest).expect_err("registered")
 }
 
 #[test]
-fn a_negative_descriptor() {
+fn negative_descriptor_is_rejected() {
     let mut poll = TestPoll::new();
     for fd in [-1, RawFd::MIN] {
-        assert_eq!(refused(&poll, &mut SourceFd(&fd), READ).raw_os_error(), Some(libc::EBADF));
+        assert_eq!(register_error(&poll, &mut SourceFd(&fd), READ).raw_os_error(), Some(libc::EBADF));
         let registry = poll.registry();
         assert!(registry.reregister(&mut SourceFd(&fd), Token(1), READ).is_err());
         assert!(registry.deregister(&mut SourceFd(&fd)).is_err());
@@ -32,41 +32,41 @@ fn a_negative_descriptor() {
 }
 
 #[test]
-fn a_closed_descriptor() {
+fn closed_descriptor_is_rejected() {
     let mut poll = TestPoll::new();
     let fd = closed_descriptor();
-    assert_eq!(refused(&poll, &mut SourceFd(&fd), READ).raw_os_error(), Some(libc::EBADF));
-    assert_eq!(refused(&poll, &mut SourceFd(&fd), WRITE).raw_os_error(), Some(libc::EBADF));
-    // SAFETY: no descriptor: the kernel says so and does nothing.
-    let lent = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    assert_eq!(refused(&poll, &mut IoSource::new(lent), BOTH).raw_os_error(), Some(libc::EBADF));
+    assert_eq!(register_error(&poll, &mut SourceFd(&fd), READ).raw_os_error(), Some(libc::EBADF));
+    assert_eq!(register_error(&poll, &mut SourceFd(&fd), WRITE).raw_os_error(), Some(libc::EBADF));
+    // SAFETY: the number is not open, so that every call on the descriptor fails with EBADF.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    assert_eq!(register_error(&poll, &mut IoSource::new(borrowed), BOTH).raw_os_error(), Some(libc::EBADF));
     poll.expect_no_events();
 }
 
 #[test]
-fn a_regular_file_and_a_directory() {
+fn regular_file_and_directory_are_rejected() {
     let mut poll = TestPoll::new();
     let file = tempfile::tempfile().unwrap();
     let directory = std::fs::File::open("/").unwrap();
     for file in [file, directory] {
         for interest in [READ, WRITE, BOTH] {
-            let error = refused(&poll, &mut SourceFd(&file.as_raw_fd()), interest);
+            let error = register_error(&poll, &mut SourceFd(&file.as_raw_fd()), interest);
             assert_eq!((error.raw_os_error(), error.kind()), (Some(libc::EPERM), ErrorKind::PermissionDenied));
         }
-        assert_eq!(refused(&poll, &mut IoSource::new(file), READ).raw_os_error(), Some(libc::EPERM));
+        assert_eq!(register_error(&poll, &mut IoSource::new(file), READ).raw_os_error(), Some(libc::EPERM));
     }
     poll.expect_no_events();
 }
 
 #[test]
-fn the_same_source_twice() {
+fn registering_a_source_twice_fails() {
     let mut poll = TestPoll::new();
     let (mut a, _b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, READ);
     let error = poll.registry().register(&mut a, Token(2), BOTH).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(error.to_string(), "I/O source already registered with a `Registry`");
-    // Nothing has changed.
+    // The first registration is unchanged.
     (&_b).write_all(b"x").unwrap();
     poll.expect(1, R);
     poll.deregister(&mut a);
@@ -75,7 +75,7 @@ fn the_same_source_twice() {
 }
 
 #[test]
-fn a_source_of_another_poll() {
+fn source_of_another_poll_is_rejected() {
     let (ours, other) = (TestPoll::new(), Poll::new().unwrap());
     let (mut a, _b) = UnixStream::pair().unwrap();
     ours.register(&mut a, 1, READ);
@@ -85,7 +85,7 @@ fn a_source_of_another_poll() {
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(error.to_string(), "I/O source already registered with a different `Registry`");
     assert_eq!(registry.deregister(&mut a).unwrap_err().kind(), ErrorKind::NotFound);
-    // It is still ours, through any of our registries.
+    // The source is still registered with the first poll, through any of its registries.
     let clone = ours.registry().try_clone().unwrap();
     clone.reregister(&mut a, Token(3), READ).unwrap();
     clone.deregister(&mut a).unwrap();
@@ -93,12 +93,12 @@ fn a_source_of_another_poll() {
 }
 
 #[test]
-fn a_source_of_a_poll_that_is_no_more() {
+fn source_of_dropped_poll_registers_again() {
     let first = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     first.register(&mut a, 1, BOTH);
     drop(first);
-    // It still works, and can be registered again.
+    // The source still works, and can be registered again.
     b.write_all(b"x").unwrap();
     assert_eq!(drain(&mut a), (1, false));
     let mut second = TestPoll::new();
@@ -111,14 +111,14 @@ fn a_source_of_a_poll_that_is_no_more() {
 }
 
 #[test]
-fn what_was_never_registered() {
+fn reregister_and_deregister_of_unregistered_source_fail() {
     let poll = TestPoll::new();
     let registry = poll.registry();
     let (mut stream, peer) = UnixStream::pair().unwrap();
     let mut socket = UdpSocket::bind(loopback()).unwrap();
     let (mut sender, _receiver) = pipe::new().unwrap();
-    let mut wrapped = IoSource::new(OwnedFd::from(peer));
-    let sources: [&mut dyn Source; 4] = [&mut stream, &mut socket, &mut sender, &mut wrapped];
+    let mut owned = IoSource::new(OwnedFd::from(peer));
+    let sources: [&mut dyn Source; 4] = [&mut stream, &mut socket, &mut sender, &mut owned];
     for source in sources {
         let error = registry.reregister(source, Token(1), READ).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -128,13 +128,13 @@ fn what_was_never_registered() {
     let fd = socket.as_raw_fd();
     assert_eq!(registry.reregister(&mut SourceFd(&fd), Token(1), BOTH).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(registry.deregister(&mut SourceFd(&fd)).unwrap_err().kind(), ErrorKind::NotFound);
-    // And nothing was registered by trying.
+    // The failed calls registered nothing.
     let mut poll = poll;
     poll.expect_no_events();
 }
 
 #[test]
-fn twice_deregistered() {
+fn deregistering_twice_fails() {
     let poll = TestPoll::new();
     let (mut a, b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, BOTH);
@@ -147,16 +147,16 @@ fn twice_deregistered() {
 }
 
 #[test]
-fn interests_that_cannot_be_armed() {
+fn unsupported_interests_are_rejected() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     for interest in [Interest::AIO, Interest::LIO, READ | Interest::AIO, Interest::LIO | WRITE] {
-        assert_eq!(refused(&poll, &mut a, interest).kind(), ErrorKind::Unsupported);
-        assert_eq!(refused(&poll, &mut SourceFd(&b.as_raw_fd()), interest).kind(), ErrorKind::Unsupported);
+        assert_eq!(register_error(&poll, &mut a, interest).kind(), ErrorKind::Unsupported);
+        assert_eq!(register_error(&poll, &mut SourceFd(&b.as_raw_fd()), interest).kind(), ErrorKind::Unsupported);
     }
     b.write_all(b"x").unwrap();
     poll.expect_no_events();
-    // A registration that exists is not touched by a reregistration that cannot be.
+    // A failed reregistration keeps the registration.
     poll.register(&mut a, 1, READ);
     let error = poll.registry().reregister(&mut a, Token(2), Interest::AIO).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -164,7 +164,7 @@ fn interests_that_cannot_be_armed() {
 }
 
 #[test]
-fn room_for_no_events_is_room_for_one() {
+fn capacity_zero_holds_one_event() {
     let mut poll = TestPoll::with_capacity(0);
     assert!(poll.poll_once(Some(std::time::Duration::ZERO)).is_empty());
     let (mut a, mut b) = UnixStream::pair().unwrap();
@@ -175,7 +175,7 @@ fn room_for_no_events_is_room_for_one() {
 }
 
 #[test]
-fn room_for_one_event_and_600_are_ready() {
+fn capacity_one_reports_600_ready_sources() {
     let limit = raise_fd_limit_to_default();
     let ready = 600.min(limit.saturating_sub(500));
     assert!(ready >= 300, "no more than {limit} descriptors can be opened here");

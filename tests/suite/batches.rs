@@ -1,4 +1,4 @@
-//! Many changes in one call.
+//! Batches: many changes in one call.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -14,7 +14,7 @@ use crate::support::net::loopback;
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
 
-/// A source of another crate, made of two, which counts what it is.
+/// A source of another crate that consists of two streams, and records whether it is registered.
 struct Two(UnixStream, UnixStream, bool);
 
 impl Source for Two {
@@ -42,7 +42,7 @@ fn kinds(results: Vec<io::Result<()>>) -> Vec<Option<ErrorKind>> {
 }
 
 #[test]
-fn an_empty_batch_is_nothing() {
+fn empty_batch_changes_nothing() {
     let mut poll = TestPoll::new();
     assert!(Batch::new().is_empty());
     assert!(poll.registry().submit(Batch::with_capacity(4)).is_empty());
@@ -50,13 +50,13 @@ fn an_empty_batch_is_nothing() {
 }
 
 #[test]
-fn sources_of_every_kind() {
+fn batch_changes_sources_of_every_kind() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let (mut sender, mut receiver) = pipe::new().unwrap();
-    let (bare, mut bare_peer) = UnixStream::pair().unwrap();
-    let number = bare.as_raw_fd();
-    let mut bare = SourceFd(&number);
+    let (raw, mut raw_peer) = UnixStream::pair().unwrap();
+    let number = raw.as_raw_fd();
+    let mut raw = SourceFd(&number);
     let (first, mut first_peer) = UnixStream::pair().unwrap();
     let (second, mut second_peer) = UnixStream::pair().unwrap();
     let mut two = Two(first, second, false);
@@ -65,14 +65,14 @@ fn sources_of_every_kind() {
     batch
         .register(&mut a, Token(1), BOTH)
         .register(&mut receiver, Token(2), READ)
-        .register(&mut bare, Token(3), READ)
+        .register(&mut raw, Token(3), READ)
         .register(&mut two, Token(4), READ)
         .register(&mut boxed, Token(5), Interest::NONE);
     assert_eq!(batch.len(), 5);
     assert_eq!(format!("{batch:?}"), "Batch { len: 5 }");
     assert_eq!(kinds(poll.registry().submit(batch)), [None; 5]);
 
-    for peer in [&mut b, &mut bare_peer, &mut first_peer, &mut boxed_peer] {
+    for peer in [&mut b, &mut raw_peer, &mut first_peer, &mut boxed_peer] {
         peer.write_all(b"x").unwrap();
     }
     sender.write_all(b"x").unwrap();
@@ -82,12 +82,12 @@ fn sources_of_every_kind() {
 
     let mut batch = Batch::new();
     batch.reregister(&mut a, Token(11), WRITE).deregister(&mut receiver).reregister(&mut boxed, Token(15), READ);
-    batch.deregister(&mut bare).reregister(&mut two, Token(14), READ);
+    batch.deregister(&mut raw).reregister(&mut two, Token(14), READ);
     assert_eq!(kinds(poll.registry().submit(batch)), [None; 5]);
     second_peer.write_all(b"x").unwrap();
     let reported = poll.drain_events();
     assert_eq!(reported.keys().copied().collect::<Vec<_>>(), [11, 14, 15], "{reported:?}");
-    // What was registered in a batch is registered, and can be registered again when it is not.
+    // A source that was registered in a batch counts as registered, and can be registered again after deregistering.
     let registry = poll.registry();
     assert_eq!(registry.register(&mut a, Token(1), READ).unwrap_err().kind(), ErrorKind::AlreadyExists);
     registry.deregister(&mut a).unwrap();
@@ -96,7 +96,7 @@ fn sources_of_every_kind() {
 }
 
 #[test]
-fn one_that_fails_stops_no_other() {
+fn failed_change_does_not_stop_the_others() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let (mut c, mut d) = UnixStream::pair().unwrap();
@@ -132,18 +132,18 @@ fn one_that_fails_stops_no_other() {
     b.write_all(b"x").unwrap();
     d.write_all(b"x").unwrap();
     assert_eq!(poll.drain_events().into_keys().collect::<Vec<_>>(), [1, 3]);
-    // What failed is not registered, and what had been still is.
+    // A source whose change failed is not registered; an earlier registration stays.
     poll.register(&mut aio, 4, WRITE);
     poll.expect(4, W);
     poll.reregister(&mut registered, 5, WRITE);
     poll.expect(5, W);
 }
 
-/// What the kernel refuses, and its source has been told that it was done.
+/// The kernel rejects a change after the source returned success.
 #[test]
-fn what_the_kernel_refuses_is_taken_back() {
+fn source_rejected_by_the_kernel_is_rolled_back() {
     let mut poll = TestPoll::new();
-    // SAFETY: the number is nobody's; it is given back before the stream is dropped, which so closes nothing.
+    // SAFETY: the number is not open; the stream returns the number before it is dropped, and so closes nothing.
     let mut closed = unsafe { <UnixStream as std::os::fd::FromRawFd>::from_raw_fd(closed_descriptor()) };
     let (mut good, _peer) = UnixStream::pair().unwrap();
     let mut batch = Batch::new();
@@ -152,7 +152,7 @@ fn what_the_kernel_refuses_is_taken_back() {
     assert!(results[1].is_ok());
     poll.expect(2, W);
     if BACKEND != Backend::Poll {
-        // poll(2) would see it at the next poll, and forgets it then.
+        // poll(2) detects the closed descriptor in the next poll, and removes the registration then.
         assert_eq!(results[0].as_ref().unwrap_err().raw_os_error(), Some(libc::EBADF));
         let registry = poll.registry();
         assert_eq!(registry.deregister(&mut closed).unwrap_err().kind(), ErrorKind::NotFound);
@@ -162,9 +162,9 @@ fn what_the_kernel_refuses_is_taken_back() {
     let _ = std::os::fd::IntoRawFd::into_raw_fd(closed);
 }
 
-/// The same bare descriptor twice, and one after the other.
+/// A batch registers one raw descriptor twice, and another batch deregisters and registers the descriptor.
 #[test]
-fn the_same_descriptor_twice() {
+fn same_descriptor_twice_in_a_batch_follows_the_order() {
     let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let number = a.as_raw_fd();
@@ -184,7 +184,7 @@ fn the_same_descriptor_twice() {
 }
 
 #[test]
-fn a_thousand_at_once() {
+fn batch_of_a_thousand_changes_succeeds() {
     let limit = raise_fd_limit_to_default();
     let many = 1000.min(limit.saturating_sub(500));
     assert!(many >= 300, "no more than {limit} descriptors can be opened here");
@@ -205,13 +205,13 @@ fn a_thousand_at_once() {
     assert!(copies.iter_mut().all(|copy| poll.registry().deregister(copy).is_err()));
 }
 
-/// A source that acts on what the registry answers, as each may.
-struct Insists(SourceFd<'static>, bool);
+/// A source whose calls depend on the results of the registry, as any source may.
+struct HandlesResults(SourceFd<'static>, bool);
 
-impl Source for Insists {
+impl Source for HandlesResults {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         if self.1 {
-            // Whatever there was.
+            // The descriptor may be registered or not.
             let _ = registry.deregister(&mut self.0);
             return registry.register(&mut self.0, token, interests);
         }
@@ -231,16 +231,16 @@ impl Source for Insists {
 }
 
 #[test]
-fn a_source_that_looks_at_the_answer() {
+fn source_that_handles_results_is_called_again() {
     for deregisters in [true, false] {
         let mut poll = TestPoll::new();
         let (a, mut b) = UnixStream::pair().unwrap();
         let (mut c, mut d) = UnixStream::pair().unwrap();
         let number: &'static _ = Box::leak(Box::new(a.as_raw_fd()));
         for token in [1, 2] {
-            let mut insists = Insists(SourceFd(number), deregisters);
+            let mut source = HandlesResults(SourceFd(number), deregisters);
             let mut batch = Batch::new();
-            batch.register(&mut insists, Token(token), READ);
+            batch.register(&mut source, Token(token), READ);
             if token == 1 {
                 batch.register(&mut c, Token(9), READ);
             }
@@ -253,9 +253,9 @@ fn a_source_that_looks_at_the_answer() {
     }
 }
 
-/// A source of two of which one cannot be registered does not stay registered by half.
+/// If one of two descriptors of a source cannot be registered, neither stays registered.
 #[test]
-fn half_of_a_source() {
+fn source_with_one_failed_descriptor_is_rolled_back() {
     let mut poll = TestPoll::new();
     let file = tempfile::tempfile().unwrap();
     let file: &'static _ = Box::leak(Box::new(file.as_raw_fd()));
@@ -277,7 +277,7 @@ fn half_of_a_source() {
     }
 }
 
-/// It does no more than it must.
+/// A source of two descriptors that does not roll back.
 struct Pair(SourceFd<'static>, SourceFd<'static>);
 
 impl Source for Pair {
@@ -301,21 +301,21 @@ struct Panics;
 
 impl Source for Panics {
     fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        panic!("a source of somebody else's")
+        panic!("a source of another crate")
     }
 
     fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        panic!("a source of somebody else's")
+        panic!("a source of another crate")
     }
 
     fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        panic!("a source of somebody else's")
+        panic!("a source of another crate")
     }
 }
 
-/// What came before it is done, as the sources have been told.
+/// The changes before the panicking source are applied, because their sources returned success.
 #[test]
-fn a_source_that_panics() {
+fn panicking_source_keeps_the_changes_before() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let (mut c, mut d) = UnixStream::pair().unwrap();
@@ -355,7 +355,7 @@ struct World<'a> {
     borrowed: Vec<Option<IoSource<std::os::fd::BorrowedFd<'a>>>>,
 }
 
-/// A source out of a world.
+/// A source that was taken out of a world.
 enum Taken<'a> {
     Raw(SourceFd<'a>),
     Borrowed(usize, IoSource<std::os::fd::BorrowedFd<'a>>),
@@ -367,7 +367,7 @@ impl<'a> World<'a> {
         World { poll: TestPoll::new(), fds, borrowed: borrowed.collect() }
     }
 
-    /// Takes the source of a step; `None` if this batch has it already.
+    /// Takes the source of a step; `None` if the batch has taken the source already.
     fn take(&mut self, step: Step) -> Option<Taken<'a>> {
         let (Step::Register(of, _) | Step::Reregister(of, _) | Step::Deregister(of)) = step;
         match of {
@@ -379,7 +379,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Makes steps in one batch, and returns the kinds of their errors. The tokens count from `first`.
+    /// Runs steps in one batch, and returns the kinds of their errors. The tokens count from `first`.
     fn submit(&mut self, first: usize, steps: &[Step], mut taken: Vec<Taken<'a>>) -> Vec<Option<ErrorKind>> {
         let mut batch = Batch::new();
         for (index, (step, taken)) in steps.iter().zip(&mut taken).enumerate() {
@@ -402,7 +402,7 @@ impl<'a> World<'a> {
         results
     }
 
-    /// Makes steps in batches of at most `size`.
+    /// Runs steps in batches of at most `size`.
     fn run(&mut self, steps: &[Step], size: usize) -> Vec<Option<ErrorKind>> {
         let (mut results, mut start) = (Vec::new(), 0);
         while start < steps.len() {
@@ -421,11 +421,11 @@ impl<'a> World<'a> {
     }
 }
 
-/// The results of the steps, and the events that follow them: at once, and after each peer has written.
+/// Returns the results of the steps, and the events that follow: at once, and after each peer has written.
 fn observe(steps: &[Step], size: usize) -> (Vec<Option<ErrorKind>>, Vec<String>) {
     let pairs: [_; DESCRIPTORS - 1] = std::array::from_fn(|_| std::os::unix::net::UnixStream::pair().unwrap());
     let (streams, mut peers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-    // The last number is never a descriptor; that of a closed one may be another test's.
+    // The last number is never a descriptor. The number of a closed descriptor may belong to another test.
     let fds = [streams[0].as_raw_fd(), streams[1].as_raw_fd(), i32::MAX];
     let mut world = World::new(&fds, &streams);
     let results = world.run(steps, size);
@@ -447,7 +447,7 @@ fn check_same_one_by_one(steps: &[Step], size: usize) {
 const INTERESTS: [Interest; 6] = [READ, WRITE, BOTH, READ.level(), BOTH.oneshot(), Interest::NONE];
 
 #[test]
-fn short_batches_equal_their_calls_one_by_one() {
+fn short_batches_equal_single_calls() {
     let raw = Of::Raw(0);
     let changes = [READ, WRITE.level(), BOTH.oneshot(), Interest::NONE];
     let mut all: Vec<Step> = changes.map(|interest| Step::Register(raw, interest)).to_vec();
@@ -462,7 +462,7 @@ fn short_batches_equal_their_calls_one_by_one() {
 }
 
 #[test]
-fn batches_equal_their_calls_one_by_one() {
+fn random_batches_equal_single_calls() {
     use proptest::prelude::*;
 
     let of = (0..DESCRIPTORS, 0..3_usize).prop_map(|(fd, which)| match which {
@@ -507,7 +507,7 @@ fn panic_in_a_second_call_loses_no_other_change() {
     let (a, _peer) = UnixStream::pair().unwrap();
     let (mut b, _other_peer) = UnixStream::pair().unwrap();
     let number = a.as_raw_fd();
-    // Not registered, so that the kernel refuses the change, and the source is called again where changes are queued.
+    // The descriptor is not registered, so that the kernel rejects the change. If changes are queued, the source is called again.
     let mut panics = PanicsAgain(number, 0);
     let registry = poll.registry();
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -525,7 +525,7 @@ fn panic_in_a_second_call_loses_no_other_change() {
 }
 
 #[test]
-fn large_number_that_is_no_descriptor_is_refused() {
+fn largest_number_is_rejected_in_a_batch() {
     let poll = TestPoll::new();
     let mut batch = Batch::new();
     let (mut first, mut second) = (SourceFd(&i32::MAX), SourceFd(&i32::MAX));

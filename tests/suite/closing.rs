@@ -1,4 +1,4 @@
-//! Closing a descriptor ends its registration, and its number can be used again at once.
+//! Closing a descriptor ends its registration, so that the number can be registered again at once.
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -11,9 +11,9 @@ use crate::support::net::{drain, loopback};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
 
-/// Puts `fd` in the place of the number `number`, which is closed if it is open.
+/// Moves `fd` to the number `number`, whose file is closed.
 fn put(fd: OwnedFd, number: i32) -> OwnedFd {
-    // SAFETY: no pointers; the number is this test's own, and the result is its one owner.
+    // SAFETY: no pointers; the test owns the number, and the result is its only owner.
     unsafe {
         assert_eq!(libc::dup2(fd.as_raw_fd(), number), number);
         OwnedFd::from_raw_fd(number)
@@ -21,7 +21,7 @@ fn put(fd: OwnedFd, number: i32) -> OwnedFd {
 }
 
 #[test]
-fn a_dropped_source_is_silent() {
+fn dropped_source_reports_nothing() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, BOTH);
@@ -31,7 +31,7 @@ fn a_dropped_source_is_silent() {
 }
 
 #[test]
-fn a_number_is_registered_again_after_deregistering() {
+fn reused_number_registers_after_deregistering() {
     let mut poll = TestPoll::new();
     let (a, _b) = UnixStream::pair().unwrap();
     let number = a.as_raw_fd();
@@ -46,8 +46,8 @@ fn a_number_is_registered_again_after_deregistering() {
 }
 
 #[test]
-fn a_number_is_registered_again_after_its_source_was_dropped() {
-    // Another test may take the number between the two lines that matter; of many tries some have it.
+fn reused_number_registers_after_dropping_its_source() {
+    // Another test may receive the number between drop and pair; some of many rounds reuse the number.
     let mut poll = TestPoll::new();
     let mut again = 0;
     for token in 0..50 {
@@ -63,11 +63,11 @@ fn a_number_is_registered_again_after_its_source_was_dropped() {
         d.write_all(b"x").unwrap();
         poll.expect(1000 + token, R);
     }
-    assert!(again > 0, "the number was never used again");
+    assert!(again > 0, "the number was never reused");
 }
 
 #[test]
-fn a_bare_number_is_registered_again_after_closing() {
+fn raw_number_registers_again_after_closing() {
     let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let number = a.into_raw_fd();
@@ -76,18 +76,18 @@ fn a_bare_number_is_registered_again_after_closing() {
     let c = put(c.into(), number);
     poll.register(&mut SourceFd(&number), 2, READ);
     d.write_all(b"x").unwrap();
-    assert!(b.write_all(b"y").is_err(), "the other end was closed");
+    assert!(b.write_all(b"y").is_err(), "the other end is closed");
     poll.expect(2, R);
     drop(c);
 }
 
 #[test]
-fn a_number_that_became_anothers_is_silent() {
+fn reused_descriptor_number_reports_nothing() {
     let mut poll = TestPoll::new();
     let (a, _b) = UnixStream::pair().unwrap();
     let number = a.into_raw_fd();
     poll.register(&mut SourceFd(&number), 1, READ);
-    // Closed without deregistering, and used by a descriptor that nobody registered.
+    // The descriptor is closed without deregistering, and its number goes to an unregistered descriptor.
     let (c, mut d) = UnixStream::pair().unwrap();
     let c = put(c.into(), number);
     d.write_all(b"x").unwrap();
@@ -98,7 +98,7 @@ fn a_number_that_became_anothers_is_silent() {
 }
 
 #[test]
-fn churn_on_one_number() {
+fn repeated_reuse_of_one_number_reports_each_source() {
     let mut poll = TestPoll::new();
     for token in 0..100 {
         let (mut a, mut b) = UnixStream::pair().unwrap();
@@ -109,9 +109,9 @@ fn churn_on_one_number() {
     poll.expect_no_events();
 }
 
-/// What the first of two events does may end the second: its token must not come in a later poll.
+/// Handling the first of two events deregisters the other source. A later poll must not report its token.
 #[test]
-fn a_stale_event_does_not_survive_deregistering() {
+fn deregistering_removes_an_undelivered_event() {
     let mut poll = TestPoll::with_capacity(1);
     let mut pairs: Vec<_> = (0..2).map(|_| UnixStream::pair().unwrap()).collect();
     for (token, (a, b)) in pairs.iter_mut().enumerate() {
@@ -125,7 +125,7 @@ fn a_stale_event_does_not_survive_deregistering() {
 }
 
 #[test]
-fn what_leaves_its_source_stays_registered() {
+fn detached_descriptor_stays_registered() {
     let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let mut source = IoSource::new(OwnedFd::from(a));
@@ -140,7 +140,7 @@ fn what_leaves_its_source_stays_registered() {
 }
 
 #[test]
-fn a_closed_descriptor_does_not_spin() {
+fn closed_descriptor_does_not_spin() {
     let mut poll = TestPoll::new();
     let (mut a, _b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, READ);
@@ -148,21 +148,21 @@ fn a_closed_descriptor_does_not_spin() {
     let number = c.as_raw_fd();
     poll.register(&mut SourceFd(&number), 2, READ);
     drop((c, d));
-    // The descriptor is closed and poll(2) says so at once, each time. Nothing is reported, and the wait is a wait.
+    // poll(2) returns POLLNVAL for the closed descriptor at once, each time. The wait reports nothing and lasts its timeout.
     let start = std::time::Instant::now();
     assert!(poll.poll_once(Some(std::time::Duration::from_millis(30))).is_empty());
     assert!(start.elapsed() >= std::time::Duration::from_millis(30));
 }
 
 #[test]
-fn a_dropped_poll_leaves_its_sources_alone() {
+fn dropped_poll_leaves_its_sources_usable() {
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let mut socket = UdpSocket::bind(loopback()).unwrap();
-    let bare = socket.as_raw_fd();
+    let fd = socket.as_raw_fd();
     {
         let poll = TestPoll::new();
         poll.register(&mut a, 1, BOTH);
-        poll.register(&mut SourceFd(&bare), 2, BOTH);
+        poll.register(&mut SourceFd(&fd), 2, BOTH);
     }
     b.write_all(b"x").unwrap();
     assert_eq!(drain(&mut a), (1, false));
@@ -173,7 +173,7 @@ fn a_dropped_poll_leaves_its_sources_alone() {
 }
 
 #[test]
-fn a_registered_source_dropped_after_its_poll() {
+fn source_dropped_after_its_poll_does_not_fail() {
     let poll = TestPoll::new();
     let (mut a, _b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, BOTH);
@@ -181,15 +181,15 @@ fn a_registered_source_dropped_after_its_poll() {
     drop(a);
 }
 
-type Lend = fn(&UnixStream) -> Box<dyn Source + '_>;
+type Borrow = fn(&UnixStream) -> Box<dyn Source + '_>;
 
 #[test]
-fn what_is_lent_is_deregistered_when_its_source_goes() {
+fn dropping_a_borrowing_source_deregisters_its_descriptor() {
     let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
-    let lend: [Lend; 2] = [|a| Box::new(IoSource::new(a.as_fd())), |a| Box::new(IoSource::new(a))];
-    for lend in lend {
-        let mut source = lend(&a);
+    let borrow: [Borrow; 2] = [|a| Box::new(IoSource::new(a.as_fd())), |a| Box::new(IoSource::new(a))];
+    for borrow in borrow {
+        let mut source = borrow(&a);
         poll.register(&mut source, 1, READ);
         b.write_all(b"x").unwrap();
         poll.expect(1, R);
@@ -198,8 +198,8 @@ fn what_is_lent_is_deregistered_when_its_source_goes() {
         poll.expect_no_events();
         let error = poll.registry().deregister(&mut SourceFd(&a.as_raw_fd())).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
-        // One that was deregistered before it goes takes nothing with it.
-        let mut source = lend(&a);
+        // A source that was deregistered before does not deregister anything when dropped.
+        let mut source = borrow(&a);
         poll.register(&mut source, 2, READ);
         poll.deregister(&mut source);
         poll.register(&mut SourceFd(&a.as_raw_fd()), 3, READ);
@@ -211,7 +211,7 @@ fn what_is_lent_is_deregistered_when_its_source_goes() {
 }
 
 #[test]
-fn what_is_lent_outlives_its_poll() {
+fn borrowed_source_survives_drop_of_poll() {
     let (a, _b) = UnixStream::pair().unwrap();
     let poll = TestPoll::new();
     let mut source = IoSource::new(a.as_fd());
@@ -220,15 +220,15 @@ fn what_is_lent_outlives_its_poll() {
     let mut poll = TestPoll::new();
     poll.register(&mut source, 2, WRITE);
     poll.expect(2, W);
-    // And what has left its source stays registered.
-    let lent = source.into_inner();
-    poll.reregister(&mut SourceFd(&lent.as_raw_fd()), 3, WRITE);
+    // The descriptor stays registered after leaving its source.
+    let fd = source.into_inner();
+    poll.reregister(&mut SourceFd(&fd.as_raw_fd()), 3, WRITE);
     poll.expect(3, W);
 }
 
-/// What has a destructor is taken for an owner, and deregistered by its own.
+/// kevio takes a type with a destructor for an owner, and does not deregister when the source is dropped.
 #[test]
-fn what_is_shared_is_deregistered_by_hand() {
+fn shared_source_is_deregistered_explicitly() {
     let mut poll = TestPoll::new();
     let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
     a.set_nonblocking(true).unwrap();

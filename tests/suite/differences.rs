@@ -1,4 +1,4 @@
-//! Each row of the table of differences in the crate docs, as it is on the backend at hand.
+//! Each row of the table of differences in the crate docs, on the active backend.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -20,7 +20,7 @@ use crate::support::readiness::{E, NONE, R, RC, W, WC};
 use crate::support::system;
 
 #[test]
-fn a_bare_descriptor_registered_twice() {
+fn raw_descriptor_registered_twice_is_replaced_on_kqueue_only() {
     let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let fd = a.as_raw_fd();
@@ -38,8 +38,8 @@ fn a_bare_descriptor_registered_twice() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_bare_descriptor_without_an_inode_registered_twice() {
-    // SAFETY: no pointers; the descriptor is nobody else's.
+fn raw_descriptor_without_inode_registered_twice_fails_on_epoll_only() {
+    // SAFETY: no pointers; the descriptor has no other owner.
     let event = unsafe {
         let fd = libc::eventfd(1, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
         assert!(fd >= 0);
@@ -58,7 +58,7 @@ fn a_bare_descriptor_without_an_inode_registered_twice() {
 }
 
 #[test]
-fn more_data_while_what_was_reported_is_unread() {
+fn new_data_while_unread_is_reported_after_an_operation_on_poll() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, READ);
@@ -67,14 +67,14 @@ fn more_data_while_what_was_reported_is_unread() {
     b.write_all(b"x").unwrap();
     if BACKEND == Backend::Poll {
         poll.expect_no_events();
-        // Until there is an operation, whatever it is.
+        // Any operation re-arms.
         assert_eq!(a.try_io(|| Ok(5)).unwrap(), 5);
     }
     poll.expect(1, R);
 }
 
 #[test]
-fn a_bare_descriptor_left_ready() {
+fn raw_descriptor_left_ready_is_reported_again_on_poll() {
     let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     poll.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
@@ -90,7 +90,7 @@ fn a_bare_descriptor_left_ready() {
 }
 
 #[test]
-fn a_descriptor_both_readable_and_writable() {
+fn readable_and_writable_are_two_events_on_kqueue() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     b.write_all(b"x").unwrap();
@@ -100,7 +100,7 @@ fn a_descriptor_both_readable_and_writable() {
 }
 
 #[test]
-fn the_exclusive_option() {
+fn exclusive_is_supported_by_epoll_on_linux() {
     let poll = TestPoll::new();
     let (mut a, _b) = UnixStream::pair().unwrap();
     let result = poll.registry().register(&mut a, Token(1), READ.exclusive());
@@ -112,7 +112,7 @@ fn the_exclusive_option() {
 }
 
 #[test]
-fn a_stream_socket_that_was_never_connected() {
+fn unconnected_stream_is_hung_up_on_linux_only() {
     let mut poll = TestPoll::new();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let mut socket = IoSource::new(socket);
@@ -125,7 +125,7 @@ fn a_stream_socket_that_was_never_connected() {
 }
 
 #[test]
-fn a_read_that_leaves_something() {
+fn partial_read_is_reported_again_on_poll_only() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, READ);
@@ -140,11 +140,11 @@ fn a_read_that_leaves_something() {
 }
 
 #[test]
-fn a_device_that_is_always_ready() {
+fn dev_null_is_ready_or_rejected() {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
     let mut poll = TestPoll::new();
     let result = poll.registry().register(&mut SourceFd(&null.as_raw_fd()), Token(1), BOTH);
-    let refused = match BACKEND {
+    let expected = match BACKEND {
         Backend::Poll => None,
         Backend::Epoll => Some(libc::EPERM),
         _ if is_libkqueue() => Some(libc::EPERM),
@@ -152,7 +152,7 @@ fn a_device_that_is_always_ready() {
         _ if system::freebsd_release().is_some_and(|release| release <= 13) => Some(libc::ENODEV),
         _ => None,
     };
-    assert_eq!(result.as_ref().err().and_then(std::io::Error::raw_os_error), refused);
+    assert_eq!(result.as_ref().err().and_then(std::io::Error::raw_os_error), expected);
     if result.is_ok() && cfg!(any(target_os = "netbsd", target_os = "openbsd", target_os = "linux")) {
         poll.expect(1, R | W);
     } else if result.is_ok() {
@@ -161,7 +161,7 @@ fn a_device_that_is_always_ready() {
 }
 
 #[test]
-fn deregistering_a_number_that_was_closed() {
+fn deregistering_a_closed_number_fails() {
     let poll = TestPoll::new();
     let fd = closed_descriptor();
     let error = poll.registry().deregister(&mut SourceFd(&fd)).unwrap_err();
@@ -173,13 +173,13 @@ fn deregistering_a_number_that_was_closed() {
 }
 
 #[test]
-fn an_error_on_udp() {
+fn udp_error_sets_error_except_on_kqueue() {
     let mut poll = TestPoll::new();
     let mut socket = UdpSocket::bind(loopback()).unwrap();
     let gone = UdpSocket::bind(loopback()).unwrap().local_addr().unwrap();
     socket.connect(gone).unwrap();
     poll.register(&mut socket, 1, READ);
-    socket.send(b"anybody?").unwrap();
+    socket.send(b"request").unwrap();
     let reported = poll.expect(1, R);
     if is_kernel_kqueue() {
         assert_eq!(reported & (E | RC | WC), NONE);
@@ -196,9 +196,9 @@ fn an_error_on_udp() {
     }
 }
 
-/// The file of a FIFO is not its own: another open file may have the same number, and poll(2) would not know.
+/// Several open files can have the inode of a FIFO, so that poll(2) cannot detect that the descriptor is registered already.
 #[test]
-fn a_bare_fifo_registered_twice() {
+fn raw_fifo_registered_twice_fails_on_epoll_only() {
     use std::os::unix::fs::OpenOptionsExt;
 
     let directory = tempfile::tempdir().unwrap();
@@ -220,10 +220,10 @@ fn a_bare_fifo_registered_twice() {
         again.unwrap();
         poll.expect(2, R);
     }
-    // Closed and opened again at the same number, and not registered again. libkqueue sees no descriptor close.
+    // The FIFO is closed and opened again at the same number, and not registered again. libkqueue does not detect that.
     let mut poll = TestPoll::new();
     poll.register(&mut SourceFd(&fifo.as_raw_fd()), 1, READ);
-    // SAFETY: no pointers; the number is this test's own and stays open.
+    // SAFETY: no pointers; the test owns the number, which stays open.
     assert_eq!(unsafe { libc::dup2(open().as_raw_fd(), fifo.as_raw_fd()) }, fifo.as_raw_fd());
     writer.write_all(b"x").unwrap();
     match BACKEND {
@@ -233,9 +233,9 @@ fn a_bare_fifo_registered_twice() {
     }
 }
 
-/// A reset after both directions were shut down here.
+/// A reset after a local shutdown of both directions.
 #[test]
-fn an_error_of_a_socket_that_has_hung_up() {
+fn error_after_hang_up_is_reported_on_epoll_only() {
     let mut poll = TestPoll::new();
     let (mut a, b) = tcp_pair();
     poll.register(&mut a, 1, READ);
@@ -253,9 +253,9 @@ fn an_error_of_a_socket_that_has_hung_up() {
     }
 }
 
-/// poll(2) of NetBSD and OpenBSD gives no hints of sockets, and that of FreeBSD none of errors.
+/// poll(2) of NetBSD and OpenBSD reports no hints for sockets, and poll(2) of FreeBSD reports no errors.
 #[test]
-fn the_hints_of_a_socket() {
+fn socket_hints_depend_on_the_system() {
     let mut poll = TestPoll::new();
     let (mut a, b) = tcp_pair();
     poll.register(&mut a, 1, READ);
@@ -271,13 +271,13 @@ fn the_hints_of_a_socket() {
     }
 }
 
-/// epoll or poll(2), and not libkqueue.
+/// Returns `true` on epoll or poll(2) of Linux; `false` on libkqueue.
 fn is_linux() -> bool {
     BACKEND != Backend::Kqueue && cfg!(target_os = "linux")
 }
 
 #[test]
-fn a_hang_up_and_one_direction() {
+fn hang_up_reports_the_registered_direction_on_kqueue_only() {
     for (interest, filter) in [(READ, R | RC), (WRITE, W | WC)] {
         let mut poll = TestPoll::new();
         let (mut a, b) = UnixStream::pair().unwrap();
@@ -293,7 +293,7 @@ fn a_hang_up_and_one_direction() {
 }
 
 #[test]
-fn a_pipe_without_a_reader() {
+fn broken_pipe_sets_error_on_linux_only() {
     let mut poll = TestPoll::new();
     let (mut writer, reader) = kevio::unix::pipe::new().unwrap();
     poll.register(&mut writer, 1, WRITE);
@@ -306,7 +306,7 @@ fn a_pipe_without_a_reader() {
 }
 
 #[test]
-fn a_peer_that_shut_down_reading() {
+fn read_shutdown_of_peer_is_write_closed_on_some_kqueues() {
     let mut poll = TestPoll::new();
     let (mut a, b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, WRITE);
@@ -322,10 +322,10 @@ fn a_peer_that_shut_down_reading() {
     }
 }
 
-/// FreeBSD and NetBSD store an error and wake nothing, so a filter that is added later finds it. The next operation returns
-/// it, once.
+/// FreeBSD and NetBSD store an error without activating filters, so that only a filter that is added later fires. The next
+/// operation returns the error once.
 #[test]
-fn a_datagram_socket_whose_peer_has_closed() {
+fn closed_datagram_peer_fails_the_next_send() {
     let keeps_an_error = is_kernel_kqueue() && cfg!(any(target_os = "freebsd", target_os = "netbsd"));
     let mut poll = TestPoll::new();
     let (mut a, b) = kevio::net::UnixDatagram::pair().unwrap();
@@ -347,7 +347,7 @@ fn a_datagram_socket_whose_peer_has_closed() {
 }
 
 #[test]
-fn a_datagram_socket_whose_peers_queue_is_full() {
+fn full_queue_of_datagram_peer_blocks_or_fails_with_enobufs() {
     let mut poll = TestPoll::new();
     let (mut a, b) = kevio::net::UnixDatagram::pair().unwrap();
     poll.register(&mut a, 1, WRITE);
@@ -365,7 +365,7 @@ fn a_datagram_socket_whose_peers_queue_is_full() {
         assert!(matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN)), "{error}");
     }
     if is_kernel_kqueue() && cfg!(any(target_os = "freebsd", target_os = "netbsd")) {
-        // The write filter is about the sender's own buffer, which holds nothing.
+        // The write filter tests the buffer of the sender, which is empty.
         assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS));
         poll.reregister(&mut a, 2, WRITE);
         assert_eq!(poll.expect(2, W), W);
@@ -376,10 +376,10 @@ fn a_datagram_socket_whose_peers_queue_is_full() {
 }
 
 #[test]
-fn a_listener_that_was_shut_down() {
+fn shut_down_listener_is_reported_by_the_system() {
     let mut poll = TestPoll::new();
     let (mut listener, _) = listener();
-    // Some systems say ENOTCONN, and do nothing.
+    // Some systems fail with ENOTCONN.
     let _ = socket2::SockRef::from(&listener).shutdown(Shutdown::Both);
     poll.register(&mut listener, 1, READ);
     if is_linux() {
@@ -395,11 +395,11 @@ fn a_listener_that_was_shut_down() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_file_that_can_be_waited_for() {
+fn mount_table_registers_except_on_kqueue() {
     let poll = TestPoll::new();
     let mounts = std::fs::File::open("/proc/self/mounts").unwrap();
     let result = poll.registry().register(&mut SourceFd(&mounts.as_raw_fd()), Token(1), READ);
-    // poll(2) shows that a mount table is never writable; of the files of sysfs it shows nothing.
+    // poll(2) shows that a mount table is never writable, and shows no difference for the files of sysfs.
     let sysfs = std::fs::File::open("/sys/kernel/fscaps").ok();
     let of_sysfs = sysfs.map(|file| poll.registry().register(&mut SourceFd(&file.as_raw_fd()), Token(2), READ));
     match BACKEND {
@@ -413,7 +413,7 @@ fn a_file_that_can_be_waited_for() {
 }
 
 #[test]
-fn shutting_down_writing_here() {
+fn local_write_shutdown_is_write_closed_on_kqueue_only() {
     let mut poll = TestPoll::new();
     let (mut a, _b) = tcp_pair();
     poll.register(&mut a, 1, WRITE);
@@ -427,7 +427,7 @@ fn shutting_down_writing_here() {
 }
 
 #[test]
-fn the_priority_interest() {
+fn priority_is_unsupported_without_its_filter() {
     let poll = TestPoll::new();
     let (mut a, _b) = tcp_pair();
     let without = is_libkqueue() || cfg!(any(target_os = "freebsd", target_os = "netbsd"));
@@ -438,14 +438,14 @@ fn the_priority_interest() {
 }
 
 #[test]
-fn a_registered_descriptor_closed_while_a_copy_is_open() {
+fn closed_descriptor_with_open_copy_is_reported_on_epoll_only() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let copy = a.as_fd().try_clone_to_owned().unwrap();
     poll.register(&mut a, 1, READ);
     drop(a);
     b.write_all(b"x").unwrap();
-    // libkqueue is epoll underneath.
+    // libkqueue uses epoll.
     if BACKEND == Backend::Epoll || is_libkqueue() {
         poll.expect(1, R);
     } else {
@@ -456,7 +456,7 @@ fn a_registered_descriptor_closed_while_a_copy_is_open() {
 
 pub fn waits_in_nanoseconds() -> bool {
     #[cfg(target_os = "linux")]
-    // SAFETY: a descriptor that is none, so that nothing is written anywhere.
+    // SAFETY: the descriptor is -1, so that the kernel writes nothing.
     let old = unsafe {
         libc::syscall(libc::SYS_epoll_pwait2, -1, std::ptr::null::<u8>(), 0, std::ptr::null::<u8>(), 0, 0);
         let error = std::io::Error::last_os_error().raw_os_error();
@@ -468,7 +468,7 @@ pub fn waits_in_nanoseconds() -> bool {
 }
 
 #[test]
-fn a_short_wait() {
+fn short_wait_has_nanosecond_resolution() {
     if !waits_in_nanoseconds() {
         return;
     }
@@ -485,14 +485,14 @@ fn a_short_wait() {
     assert!(shortest >= Duration::from_micros(200) && shortest < Duration::from_millis(1), "{shortest:?}");
 }
 
-/// Whether each timer is a descriptor of the kernel's that keeps the time.
+/// Returns `true` if each timer is a timerfd.
 fn is_timerfd() -> bool {
-    let has = cfg!(any(target_os = "linux", target_os = "android", target_os = "illumos"));
-    BACKEND != Backend::Kqueue && has && !cfg!(kevio_unsupported_force_fallbacks)
+    let has_timerfd = cfg!(any(target_os = "linux", target_os = "android", target_os = "illumos"));
+    BACKEND != Backend::Kqueue && has_timerfd && !cfg!(kevio_unsupported_force_fallbacks)
 }
 
 #[test]
-fn a_periodic_timer_that_is_never_asked() {
+fn periodic_timer_is_reported_again_before_reading_on_kqueue_only() {
     let mut poll = TestPoll::new();
     let mut timer = Timer::every(Duration::from_millis(2)).unwrap();
     poll.register(&mut timer, 1, READ);
@@ -504,19 +504,19 @@ fn a_periodic_timer_that_is_never_asked() {
         return;
     }
     assert!(poll.poll_once(Some(Duration::from_millis(20))).is_empty());
-    // All are counted.
+    // Every expiration is counted.
     poll.reregister(&mut timer, 2, Interest::NONE);
     timer.set_every(Duration::from_millis(2)).unwrap();
     poll.reregister(&mut timer, 3, READ);
     poll.expect(3, R);
     let event = poll.events.iter().next().unwrap().clone();
-    // Ten more periods, in which nobody asks.
+    // Ten more periods pass.
     std::thread::sleep(Duration::from_millis(20));
     assert!(timer.expirations(&event).unwrap() >= 9);
 }
 
 #[test]
-fn a_source_asked_again_with_the_same_event() {
+fn second_read_of_an_event_returns_zero_except_on_kqueue() {
     let mut poll = TestPoll::new();
     let mut timer = Timer::after(Duration::ZERO).unwrap();
     poll.register(&mut timer, 1, READ);
@@ -528,7 +528,7 @@ fn a_source_asked_again_with_the_same_event() {
 }
 
 #[test]
-fn a_timer_set_by_another_thread_during_a_wait() {
+fn timer_set_during_a_wait_may_report_a_spurious_event() {
     let mut poll = TestPoll::new();
     let mut timer = Timer::new().unwrap();
     poll.register(&mut timer, 1, READ);
@@ -544,7 +544,7 @@ fn a_timer_set_by_another_thread_during_a_wait() {
         });
         let mut events = Vec::new();
         while !events.iter().any(|event: &Event| event.token() == Token(2)) {
-            assert!(!poll.poll_once(Some(TIMEOUT)).is_empty(), "the waker was not heard");
+            assert!(!poll.poll_once(Some(TIMEOUT)).is_empty(), "the wake was not reported");
             events.extend(poll.events.iter().cloned());
         }
         events.retain(|event| event.token() == Token(1));
@@ -557,8 +557,8 @@ fn a_timer_set_by_another_thread_during_a_wait() {
 }
 
 #[test]
-fn the_shortest_time_of_a_timer() {
-    // Where it is not known how late a virtual machine's timers are, only that it is not early.
+fn timer_has_nanosecond_resolution() {
+    // On other systems the lateness of a virtual machine's timers is unknown; the timer must not be early.
     let is_fine = cfg!(target_os = "linux") && waits_in_nanoseconds();
     let mut poll = TestPoll::new();
     let mut timer = Timer::new().unwrap();
@@ -577,7 +577,7 @@ fn the_shortest_time_of_a_timer() {
 }
 
 #[test]
-fn what_tells_of_files() {
+fn watch_is_supported_with_kqueue_or_inotify() {
     let has_inotify = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(kevio_unsupported_force_fallbacks);
     match Watch::open(".") {
         Ok(_) => assert!(BACKEND == Backend::Kqueue || has_inotify),

@@ -1,4 +1,4 @@
-//! When an event comes, and when it does not come again.
+//! Edge-triggered events: when an event is reported, and when it is not reported again.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,7 +13,7 @@ use crate::support::net::{drain, fill, tcp_stream_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
 
-/// A stream registered for `READ` under token 1, and its peer.
+/// Returns a stream that is registered for `READ` under token 1, and its peer.
 fn reading(poll: &TestPoll) -> (UnixStream, UnixStream) {
     let (mut a, b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, READ);
@@ -21,7 +21,7 @@ fn reading(poll: &TestPoll) -> (UnixStream, UnixStream) {
 }
 
 #[test]
-fn a_fresh_poll_is_silent() {
+fn new_poll_reports_no_events() {
     let mut poll = TestPoll::new();
     assert!(poll.poll_once(Some(std::time::Duration::ZERO)).is_empty());
     poll.expect_no_events();
@@ -60,7 +60,7 @@ fn data_after_draining_is_reported_again() {
 
 #[test]
 fn data_after_a_short_read_is_reported_again() {
-    // tokio takes a read that fills only part of the buffer for a drained socket, and waits.
+    // tokio takes a read that fills only a part of the buffer for a drained socket, and waits for the next event.
     let mut poll = TestPoll::new();
     let (mut a, mut b) = reading(&poll);
     for _ in 0..10 {
@@ -90,7 +90,7 @@ fn data_after_an_operation_through_do_io_is_reported_again() {
 }
 
 #[test]
-fn reregistering_reports_again_what_is_ready() {
+fn reregistering_reports_readiness_again() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = reading(&poll);
     b.write_all(b"x").unwrap();
@@ -113,7 +113,7 @@ fn reregistering_replaces_the_token() {
 }
 
 #[test]
-fn reregistering_for_writing_stops_reading() {
+fn reregistering_for_writing_stops_readable_events() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = reading(&poll);
     poll.reregister(&mut a, 1, WRITE);
@@ -125,7 +125,7 @@ fn reregistering_for_writing_stops_reading() {
 }
 
 #[test]
-fn a_deregistered_source_is_silent_and_works() {
+fn deregistered_source_reports_nothing_and_works() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = reading(&poll);
     b.write_all(b"x").unwrap();
@@ -140,14 +140,14 @@ fn a_deregistered_source_is_silent_and_works() {
 }
 
 #[test]
-fn writable_comes_back_after_the_peer_has_read() {
+fn full_stream_reports_writable_after_peer_reads() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = tcp_stream_pair();
     poll.register(&mut a, 1, WRITE);
     poll.expect(1, W);
     let mut sent = fill(&mut a);
     poll.drain_events();
-    // What the kernel moves from one socket to the other meanwhile may make room again.
+    // The kernel may move data to the peer meanwhile, so that more can be written.
     sent += fill(&mut a);
     let mut received = 0;
     let reader = thread::spawn(move || {
@@ -165,14 +165,14 @@ fn writable_comes_back_after_the_peer_has_read() {
 }
 
 #[test]
-fn two_waves_through_a_bare_descriptor() {
-    // Nobody tells the backend that the first wave was read.
+fn raw_descriptor_reports_each_new_burst() {
+    // The backend does not observe the reads.
     let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let mut a = std::os::unix::net::UnixStream::from(a);
     poll.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
     for _ in 0..10 {
-        b.write_all(b"wave").unwrap();
+        b.write_all(b"data").unwrap();
         poll.expect(1, R);
         assert_eq!(drain(&mut a), (4, false));
     }
@@ -180,8 +180,8 @@ fn two_waves_through_a_bare_descriptor() {
 }
 
 #[test]
-fn two_waves_while_another_thread_reads() {
-    // The first is drained, and the same number of bytes written again, while this thread is in the wait.
+fn events_continue_when_another_thread_drains() {
+    // Another thread reads the data, and as many bytes are written again, while this thread is blocked in `poll`.
     let mut poll = TestPoll::new();
     let (a, b) = UnixStream::pair().unwrap();
     let a = std::os::unix::net::UnixStream::from(a);
@@ -191,7 +191,7 @@ fn two_waves_while_another_thread_reads() {
     let thread = thread::spawn(move || {
         let mut b = b;
         for _ in 0..3 {
-            b.write_all(b"wave").unwrap();
+            b.write_all(b"data").unwrap();
             seen.recv().unwrap();
             assert_eq!(drain(&mut reader), (4, false));
         }
@@ -203,7 +203,7 @@ fn two_waves_while_another_thread_reads() {
     thread.join().unwrap();
 }
 
-/// An operation that panics or that returns early has read all the same.
+/// An operation that panics or returns early may have read before.
 #[test]
 fn operation_that_panics_rearms() {
     let mut poll = TestPoll::new();
@@ -251,7 +251,7 @@ fn stream_operation_that_panics_rearms() {
 }
 
 #[test]
-fn a_descriptor_and_its_copy_are_two() {
+fn descriptor_and_its_copy_are_two_registrations() {
     let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let a = OwnedFd::from(a);

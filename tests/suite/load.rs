@@ -1,4 +1,4 @@
-//! Load and faults: many threads, many descriptors, signals without pause.
+//! Load and faults: many threads, many descriptors, continuous signals.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,11 +20,11 @@ use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT};
 use crate::support::process::run_alone;
 use crate::support::readiness::{E, R, W};
 
-/// Registers, changes and deregisters, `times` times; then registers for good.
-fn change(registry: &Registry, stream: &mut UnixStream, is_bare: bool, token: Token, times: usize) {
+/// Registers, reregisters and deregisters `times` times, then registers.
+fn change(registry: &Registry, stream: &mut UnixStream, is_raw: bool, token: Token, times: usize) {
     let number = stream.as_raw_fd();
-    let mut bare = SourceFd(&number);
-    let source: &mut dyn kevio::event::Source = if is_bare { &mut bare } else { stream };
+    let mut raw = SourceFd(&number);
+    let source: &mut dyn kevio::event::Source = if is_raw { &mut raw } else { stream };
     for _ in 0..times {
         registry.register(source, token, BOTH).unwrap();
         registry.reregister(source, token, READ).unwrap();
@@ -35,7 +35,7 @@ fn change(registry: &Registry, stream: &mut UnixStream, is_bare: bool, token: To
 }
 
 #[test]
-fn eight_threads_change_while_one_polls() {
+fn changes_of_eight_threads_take_effect_during_polls() {
     const THREADS: usize = 8;
     const EACH: usize = 10_000;
     let mut poll = TestPoll::new();
@@ -56,7 +56,7 @@ fn eight_threads_change_while_one_polls() {
     }
     let mut pairs: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     poll.expect_no_events();
-    // What each did last holds.
+    // The last registration of each thread is in effect.
     for (_, b) in &mut pairs {
         b.write_all(b"x").unwrap();
     }
@@ -64,60 +64,60 @@ fn eight_threads_change_while_one_polls() {
 }
 
 #[test]
-fn five_thousand_ready_at_once() {
-    const ROOM: usize = 64;
+fn five_thousand_ready_sources_are_all_reported() {
+    const CAPACITY: usize = 64;
     let limit = raise_fd_limit_to_default();
-    // Other tests need some too.
+    // Other tests of the process need descriptors too.
     let n = (limit - limit / 4).min(5_000);
     if n < 5_000 {
         println!("{n} instead of 5000: no more than {limit} descriptors are allowed");
     }
-    // Copies of one socket: a byte for it is one for all.
+    // All are copies of one socket, so that one byte makes all of them readable.
     let (first, mut peer) = UnixStream::pair().unwrap();
     let first = OwnedFd::from(first);
     let mut copies: Vec<_> = (0..n).map(|_| UnixStream::from(first.try_clone().unwrap())).collect();
-    let mut poll = TestPoll::with_capacity(ROOM);
+    let mut poll = TestPoll::with_capacity(CAPACITY);
     for (token, copy) in copies.iter_mut().enumerate() {
         poll.register(copy, token, READ);
     }
     poll.expect_no_events();
-    for wave in 0..3 {
+    for round in 0..3 {
         peer.write_all(b"x").unwrap();
         let deadline = Instant::now() + TIMEOUT;
         let (mut seen, mut missing, mut events) = (vec![false; n], n, 0);
         while missing > 0 {
-            assert!(Instant::now() < deadline, "wave {wave}: {missing} of {n} were not seen");
+            assert!(Instant::now() < deadline, "round {round}: {missing} of {n} were not reported");
             for (token, reported) in poll.poll_once(Some(TIMEOUT)) {
                 assert!(reported.has(R), "{token}: {reported:?}");
                 missing -= usize::from(!std::mem::replace(&mut seen[token], true));
             }
-            assert!(poll.events.iter().count() <= ROOM);
+            assert!(poll.events.iter().count() <= CAPACITY);
             events += poll.events.iter().count();
         }
         assert!(events <= 2 * n, "{events} events for {n} descriptors");
-        // One of them has it.
+        // One copy reads the byte.
         assert_eq!(copies.iter_mut().map(|copy| drain(copy).0).sum::<usize>(), 1);
     }
     poll.expect_no_events();
 }
 
-/// SIGUSR1 for the thread that made this, without pause, until it is dropped.
-struct Storm {
+/// Sends SIGUSR1 to the thread that created this value, continuously, until dropped.
+struct SignalSender {
     stop: Arc<AtomicBool>,
     sender: Option<thread::JoinHandle<()>>,
-    /// Handlers are the process's.
+    /// A handler belongs to the process, so that only one test may use the signal.
     _alone: MutexGuard<'static, ()>,
 }
 
-static STRIKES: AtomicUsize = AtomicUsize::new(0);
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
 
-impl Storm {
-    fn new(flags: libc::c_int) -> Storm {
+impl SignalSender {
+    fn new(flags: libc::c_int) -> SignalSender {
         extern "C" fn handler(_: libc::c_int) {
-            STRIKES.fetch_add(1, Ordering::Relaxed);
+            HANDLED.fetch_add(1, Ordering::Relaxed);
         }
         let alone = run_alone();
-        STRIKES.store(0, Ordering::Relaxed);
+        HANDLED.store(0, Ordering::Relaxed);
         handler::install(libc::SIGUSR1, handler, flags);
         // SAFETY: no arguments.
         let target = unsafe { libc::pthread_self() } as usize;
@@ -129,43 +129,43 @@ impl Storm {
                 unsafe { libc::pthread_kill(target as libc::pthread_t, libc::SIGUSR1) };
             }
         });
-        Storm { stop, sender: Some(sender), _alone: alone }
+        SignalSender { stop, sender: Some(sender), _alone: alone }
     }
 }
 
-impl Drop for Storm {
+impl Drop for SignalSender {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.sender.take().unwrap().join().unwrap();
-        assert!(thread::panicking() || STRIKES.load(Ordering::Relaxed) > 0, "there was no storm");
+        assert!(thread::panicking() || HANDLED.load(Ordering::Relaxed) > 0, "no signal was handled");
     }
 }
 
-/// Does `f` again and again, with and without the kernel's going on by itself, until it has met some signals. How many
-/// there are in a second depends on how many processors there are for the two threads.
-fn in_storms(mut f: impl FnMut()) {
+/// Repeats `f` under signals, with and without SA_RESTART, until enough signals were handled. The number of signals in a
+/// second depends on the number of processors.
+fn under_signals(mut f: impl FnMut()) {
     const MIN_SIGNALS: usize = 1_000;
     for flags in [0, libc::SA_RESTART] {
-        let storm = Storm::new(flags);
+        let signals = SignalSender::new(flags);
         let start = Instant::now();
         f();
-        while STRIKES.load(Ordering::Relaxed) < MIN_SIGNALS && start.elapsed() < Duration::from_millis(700) {
+        while HANDLED.load(Ordering::Relaxed) < MIN_SIGNALS && start.elapsed() < Duration::from_millis(700) {
             f();
         }
-        drop(storm);
+        drop(signals);
     }
 }
 
 #[test]
-fn changes_in_a_storm_of_signals() {
+fn registry_changes_succeed_under_signals() {
     const ROUNDS: usize = 50;
-    in_storms(|| {
+    under_signals(|| {
         let mut poll = TestPoll::new();
         for round in 0..ROUNDS {
             let (mut a, mut b) = UnixStream::pair().unwrap();
             let number = a.as_raw_fd();
-            let mut bare = SourceFd(&number);
-            let source: &mut dyn kevio::event::Source = if round % 2 == 0 { &mut a } else { &mut bare };
+            let mut raw = SourceFd(&number);
+            let source: &mut dyn kevio::event::Source = if round % 2 == 0 { &mut a } else { &mut raw };
             let registry = poll.registry().try_clone().unwrap();
             registry.register(source, Token(1), READ).unwrap();
             if kevio::BACKEND != kevio::Backend::Kqueue {
@@ -191,11 +191,11 @@ fn changes_in_a_storm_of_signals() {
     });
 }
 
-/// Another thread, which no signal meets, registers what is ready and wakes, while this one waits.
+/// Another thread, which receives no signals, registers ready sources and wakes, while this thread waits.
 #[test]
-fn waits_in_a_storm_of_signals() {
+fn waits_report_every_event_under_signals() {
     const ROUNDS: usize = 50;
-    in_storms(|| {
+    under_signals(|| {
         let mut poll = TestPoll::new();
         let registry = poll.registry().try_clone().unwrap();
         let waker = Waker::new(&registry, Token(ROUNDS)).unwrap();
@@ -210,7 +210,7 @@ fn waits_in_a_storm_of_signals() {
                 drop(a);
                 waker.wake().unwrap();
             }
-            // A dropped waker takes its wake along.
+            // Dropping a waker would discard its wake.
             waker
         });
         for token in 0..ROUNDS {
@@ -224,7 +224,7 @@ fn waits_in_a_storm_of_signals() {
     });
 }
 
-/// A connection of the server below: it takes all until the end, and gives it back.
+/// A connection of the server below: reads until the end of file, and then writes all bytes back.
 struct Connection {
     stream: TcpStream,
     bytes: Vec<u8>,
@@ -232,7 +232,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Goes on as far as it can; whether it is done.
+    /// Reads and writes until `WouldBlock`. Returns `true` if the connection is done.
     fn run(&mut self) -> bool {
         let is_blocked = |error: &io::Error| {
             assert_eq!(error.kind(), ErrorKind::WouldBlock);
@@ -257,11 +257,11 @@ impl Connection {
 }
 
 #[test]
-fn every_byte_arrives_in_a_storm_of_signals() {
+fn every_byte_arrives_under_signals() {
     const CLIENTS: usize = 8;
     const BYTES: usize = 200_000;
     const LISTENER: usize = usize::MAX;
-    in_storms(|| {
+    under_signals(|| {
         let mut poll = TestPoll::new();
         let (mut listener, address) = listener();
         poll.register(&mut listener, LISTENER, READ);

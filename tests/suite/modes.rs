@@ -1,4 +1,4 @@
-//! Trigger modes and parked registrations, through every kind of source.
+//! Trigger modes and disabled registrations, for every kind of source.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -16,7 +16,7 @@ use crate::support::net::{drain, loopback, tcp_pair, tcp_stream_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::readiness::{R, W};
 
-/// As another crate would write it: it knows of no modes.
+/// A source of another crate, which passes interests on.
 struct Foreign(UnixStream);
 
 impl Source for Foreign {
@@ -33,7 +33,7 @@ impl Source for Foreign {
     }
 }
 
-/// Each kind of source that has become readable, and its peer.
+/// Calls `check` with each kind of source, which is readable.
 fn readable(check: impl Fn(&mut dyn Source)) {
     let keep = |mut peer: UnixStream| {
         peer.write_all(b"unread").unwrap();
@@ -67,7 +67,7 @@ fn register(poll: &TestPoll, source: &mut dyn Source, token: usize, interest: In
 }
 
 #[test]
-fn every_source_is_told_by_level() {
+fn level_reports_every_kind_of_source_while_ready() {
     readable(|source| {
         let mut poll = TestPoll::new();
         register(&poll, source, 1, READ.level());
@@ -80,7 +80,7 @@ fn every_source_is_told_by_level() {
 }
 
 #[test]
-fn every_source_is_told_once() {
+fn one_shot_reports_every_kind_of_source_once() {
     readable(|source| {
         let mut poll = TestPoll::new();
         register(&poll, source, 1, READ.oneshot());
@@ -94,7 +94,7 @@ fn every_source_is_told_once() {
 }
 
 #[test]
-fn every_source_is_parked() {
+fn disabled_reports_no_kind_of_source() {
     readable(|source| {
         let mut poll = TestPoll::new();
         register(&poll, source, 1, Interest::NONE);
@@ -109,7 +109,7 @@ fn every_source_is_parked() {
 }
 
 #[test]
-fn a_parked_source_is_registered() {
+fn disabled_source_counts_as_registered() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, Interest::NONE);
@@ -117,7 +117,7 @@ fn a_parked_source_is_registered() {
         let error = poll.registry().register(&mut a, Token(2), interest).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     }
-    // Closing it ends that too: its number can be registered by the next.
+    // Closing ends a disabled registration too, so that the number can be registered again.
     let number = a.as_raw_fd();
     drop(a);
     for _ in 0..20 {
@@ -135,7 +135,7 @@ fn a_parked_source_is_registered() {
 }
 
 #[test]
-fn interests_of_several_modes() {
+fn combining_interests_keeps_the_mode() {
     let (level, once) = (READ.level(), WRITE.oneshot());
     assert!((READ | WRITE.level()).is_level() && (level | WRITE).is_readable());
     assert!((level | once).is_oneshot() && !(level | once).is_level());
@@ -143,11 +143,11 @@ fn interests_of_several_modes() {
     assert_eq!((READ | WRITE).level().remove(WRITE), Some(level));
     assert_eq!(level.remove(READ), None);
     assert_eq!(level.remove(WRITE.oneshot()), Some(level));
-    for parked in [Interest::NONE, Interest::NONE.level(), Interest::NONE.oneshot(), Interest::NONE.exclusive()] {
-        assert_eq!(parked, Interest::NONE);
-        assert_eq!(parked | once, once);
-        assert_eq!(level.add(parked), level);
-        assert_eq!(parked | parked, parked);
+    for none in [Interest::NONE, Interest::NONE.level(), Interest::NONE.oneshot(), Interest::NONE.exclusive()] {
+        assert_eq!(none, Interest::NONE);
+        assert_eq!(none | once, once);
+        assert_eq!(level.add(none), level);
+        assert_eq!(none | none, none);
     }
     assert!(Interest::NONE.is_none() && !Interest::NONE.is_edge() && Interest::NONE.remove(READ).is_none());
     assert_eq!(
@@ -157,7 +157,7 @@ fn interests_of_several_modes() {
 }
 
 #[test]
-fn the_mode_of_a_combination_is_kept() {
+fn combined_interest_is_reported_in_its_mode() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     b.write_all(b"x").unwrap();
@@ -170,17 +170,17 @@ fn the_mode_of_a_combination_is_kept() {
     poll.expect_no_events();
 }
 
-/// One-shot with everything true at once, over and over.
+/// One-shot with several kinds of readiness at once, many times.
 #[test]
-fn one_shot_is_one_event_for_each_arming() {
-    one_event_for_each_arming(8);
+fn one_shot_reports_one_event_for_each_arming() {
+    check_one_event_for_each_arming(8);
     if !is_known_failure(Check::BothDirectionsInBufferOfOne) {
-        one_event_for_each_arming(1);
+        check_one_event_for_each_arming(1);
     }
 }
 
-fn one_event_for_each_arming(room: usize) {
-    let mut poll = TestPoll::with_capacity(room);
+fn check_one_event_for_each_arming(capacity: usize) {
+    let mut poll = TestPoll::with_capacity(capacity);
     let (mut a, mut b) = tcp_stream_pair();
     b.write_all(b"x").unwrap();
     poll.register(&mut a, 0, BOTH.oneshot());
@@ -194,7 +194,7 @@ fn one_event_for_each_arming(room: usize) {
 }
 
 #[test]
-fn the_end_and_level() {
+fn level_reports_the_end_of_file_repeatedly() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = tcp_stream_pair();
     poll.register(&mut a, 1, READ.level());
@@ -208,13 +208,13 @@ fn the_end_and_level() {
         poll.expect(1, R);
     }
     poll.reregister(&mut a, 2, Interest::NONE);
-    // A wait is one, though the stream is at its end.
+    // The wait lasts its timeout, although the stream is at its end.
     let start = Instant::now();
     assert!(poll.poll_once(Some(Duration::from_millis(20))).is_empty());
     assert!(start.elapsed() >= Duration::from_millis(20));
 }
 
-/// A server in which each event belongs to one worker until it is armed again.
+/// A server in which each event belongs to one worker until the worker re-arms.
 #[test]
 fn one_shot_gives_each_event_to_one_worker() {
     const ROUNDS: usize = 200;
@@ -235,7 +235,7 @@ fn one_shot_gives_each_event_to_one_worker() {
             scope.spawn(move || {
                 while let Ok(token) = next() {
                     let (is_taken, stream) = &streams[token];
-                    assert!(!is_taken.swap(true, Ordering::AcqRel), "an event for two workers");
+                    assert!(!is_taken.swap(true, Ordering::AcqRel), "two workers have an event of one source");
                     let mut stream = stream.lock().unwrap();
                     echo(&mut stream);
                     is_taken.store(false, Ordering::Release);
@@ -272,7 +272,7 @@ fn talk(mut peer: std::net::TcpStream, rounds: usize) {
 }
 
 #[test]
-fn what_cannot_be_exclusive_is_not_registered() {
+fn unsupported_exclusive_leaves_source_unregistered() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let can = BACKEND == Backend::Epoll && cfg!(any(target_os = "linux", target_os = "android"));

@@ -1,4 +1,4 @@
-//! Pipes and FIFOs: two ends that come and go.
+//! Pipes, FIFOs and terminals.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -14,7 +14,7 @@ use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, RC, W};
 
 #[test]
-fn data_and_then_the_end_of_file() {
+fn end_of_file_is_reported_after_data() {
     let mut poll = TestPoll::new();
     let (mut sender, mut receiver) = pipe::new().unwrap();
     poll.register(&mut receiver, 1, READ);
@@ -27,7 +27,7 @@ fn data_and_then_the_end_of_file() {
 }
 
 #[test]
-fn the_end_of_file_of_an_empty_pipe_is_readable() {
+fn end_of_file_of_empty_pipe_is_reported_once() {
     let mut poll = TestPoll::new();
     let (sender, mut receiver) = pipe::new().unwrap();
     poll.register(&mut receiver, 1, READ);
@@ -35,17 +35,17 @@ fn the_end_of_file_of_an_empty_pipe_is_readable() {
     poll.expect(1, R | RC);
     assert_eq!(drain(&mut receiver), (0, true));
     if kevio::BACKEND == kevio::Backend::Kqueue && cfg!(any(target_os = "netbsd", target_os = "openbsd")) {
-        // A row of the table of differences: the first read at the end runs the filter again.
+        // See the table of differences: the first read at the end of file runs the filter again.
         poll.expect(1, R | RC);
     }
-    // It is reported once, whatever is done about it.
+    // The end of file is reported once, and reads do not repeat it.
     poll.expect_no_events();
     assert_eq!(drain(&mut receiver), (0, true));
     poll.expect_no_events();
 }
 
-/// A writer that has been told that its reader has gone.
-fn widowed() -> (TestPoll, pipe::Sender) {
+/// Returns a poll and a writer whose closed reader has been reported.
+fn reported_broken_pipe() -> (TestPoll, pipe::Sender) {
     let mut poll = TestPoll::new();
     let (mut sender, receiver) = pipe::new().unwrap();
     poll.register(&mut sender, 1, WRITE);
@@ -56,8 +56,8 @@ fn widowed() -> (TestPoll, pipe::Sender) {
 }
 
 #[test]
-fn a_reader_that_goes_is_writable() {
-    let (mut poll, mut sender) = widowed();
+fn broken_pipe_is_reported_once_as_writable() {
+    let (mut poll, mut sender) = reported_broken_pipe();
     assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     poll.expect_no_events();
     assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
@@ -65,8 +65,8 @@ fn a_reader_that_goes_is_writable() {
 }
 
 #[test]
-fn a_writer_is_still_registered_after_its_reader_has_gone() {
-    let (mut poll, mut sender) = widowed();
+fn broken_pipe_stays_registered() {
+    let (mut poll, mut sender) = reported_broken_pipe();
     poll.reregister(&mut sender, 2, WRITE);
     poll.expect(2, W);
     poll.deregister(&mut sender);
@@ -74,7 +74,7 @@ fn a_writer_is_still_registered_after_its_reader_has_gone() {
 }
 
 #[test]
-fn a_reader_that_has_gone_before_registration_is_writable() {
+fn registering_a_broken_pipe_reports_writable() {
     let mut poll = TestPoll::new();
     for interest in [WRITE, BOTH] {
         let (mut sender, receiver) = pipe::new().unwrap();
@@ -89,7 +89,7 @@ fn a_reader_that_has_gone_before_registration_is_writable() {
 }
 
 #[test]
-fn a_full_pipe_is_writable_when_it_has_been_read() {
+fn full_pipe_reports_writable_after_reading() {
     let mut poll = TestPoll::new();
     let (mut sender, mut receiver) = pipe::new().unwrap();
     poll.register(&mut sender, 1, WRITE);
@@ -101,7 +101,7 @@ fn a_full_pipe_is_writable_when_it_has_been_read() {
 }
 
 #[test]
-fn a_full_pipe_whose_reader_goes_is_writable() {
+fn full_pipe_reports_writable_when_its_reader_closes() {
     let mut poll = TestPoll::new();
     let (mut sender, receiver) = pipe::new().unwrap();
     poll.register(&mut sender, 1, WRITE);
@@ -114,7 +114,7 @@ fn a_full_pipe_whose_reader_goes_is_writable() {
 }
 
 #[test]
-fn a_closed_pipe_does_not_spin() {
+fn closed_pipe_does_not_spin() {
     let mut poll = TestPoll::new();
     let (sender, mut receiver) = pipe::new().unwrap();
     let (mut other, gone) = pipe::new().unwrap();
@@ -123,18 +123,18 @@ fn a_closed_pipe_does_not_spin() {
     drop((sender, gone));
     poll.expect_all(&[(1, R), (2, W)]);
     let start = std::time::Instant::now();
-    let mut turns = 0;
+    let mut events = 0;
     while start.elapsed() < std::time::Duration::from_millis(50) {
-        turns += poll.poll_once(Some(std::time::Duration::from_millis(50))).len();
+        events += poll.poll_once(Some(std::time::Duration::from_millis(50))).len();
     }
-    assert!(turns <= 1, "{turns} events of closed pipes in 50 ms");
+    assert!(events <= 1, "{events} events of closed pipes in 50 ms");
 }
 
-/// A FIFO's reader outlives its writers: after the last has gone comes the end of file, and then another writer.
+/// The reader of a FIFO outlives its writers: after each writer the end of file is reported, and then the next writer.
 #[test]
-fn a_fifo_has_one_writer_after_another() {
+fn fifo_reports_each_writer_and_its_end() {
     if cfg!(target_vendor = "apple") {
-        // Apple's kernels never report the end of file of a FIFO: a row in the table of differences.
+        // Apple's kernels never report the end of file of a FIFO: see the table of differences.
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -158,7 +158,7 @@ fn a_fifo_has_one_writer_after_another() {
         assert_eq!(drain(&mut reader), (0, true));
     }
 
-    // The same through a bare descriptor.
+    // The same with a raw descriptor.
     poll.deregister(&mut reader);
     let mut reader = File::from(OwnedFd::from(reader));
     poll.register(&mut SourceFd(&reader.as_raw_fd()), 2, READ);
@@ -174,7 +174,7 @@ fn a_fifo_has_one_writer_after_another() {
 }
 
 #[test]
-fn both_ends_of_one_pipe_in_one_poll() {
+fn both_ends_of_a_pipe_are_reported_in_one_poll() {
     let mut poll = TestPoll::new();
     let (mut sender, mut receiver) = pipe::new().unwrap();
     poll.register(&mut sender, 1, WRITE);
@@ -189,7 +189,7 @@ fn both_ends_of_one_pipe_in_one_poll() {
 }
 
 #[test]
-fn vectored_and_by_reference() {
+fn vectored_io_works_by_reference() {
     let (sender, receiver) = pipe::new().unwrap();
     let n = (&sender).write_vectored(&[io::IoSlice::new(b"ab"), io::IoSlice::new(b"cd")]).unwrap();
     (&sender).flush().unwrap();
@@ -200,9 +200,9 @@ fn vectored_and_by_reference() {
     assert_eq!((&receiver).read(&mut first).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
-/// Ctrl-D is a line of no bytes, and a read of it is not the end of file.
+/// Ctrl-D ends a line of no bytes. The read of 0 bytes is not the end of file.
 #[test]
-fn terminal_goes_on_after_a_line_of_no_bytes() {
+fn terminal_stays_open_after_a_line_of_no_bytes() {
     let (mut master, slave) = terminal();
     let mut poll = TestPoll::new();
     let mut line = pipe::Receiver::from(OwnedFd::from(slave));
@@ -219,7 +219,7 @@ fn terminal_goes_on_after_a_line_of_no_bytes() {
 }
 
 fn terminal() -> (File, File) {
-    // SAFETY: each call's result is checked; the name is copied before the next call.
+    // SAFETY: the result of each call is checked; the name is copied before the next call.
     unsafe {
         let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
         assert!(master >= 0);
@@ -231,7 +231,7 @@ fn terminal() -> (File, File) {
 }
 
 #[test]
-fn a_terminal() {
+fn terminal_reports_lines_and_hang_up() {
     let (master, slave) = terminal();
     let mut poll = TestPoll::new();
     let mut master = IoSource::new(master);

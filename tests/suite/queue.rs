@@ -1,4 +1,4 @@
-//! The queue as a descriptor of its own.
+//! The queue of a poll as a descriptor.
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,7 +13,7 @@ use crate::support::poll::{TestPoll, READ};
 use crate::support::readiness::R;
 
 #[test]
-fn a_poll_and_its_registry_are_one() {
+fn poll_and_registry_have_one_descriptor() {
     let poll = TestPoll::new();
     assert!(poll.inner.as_raw_fd() >= 0);
     assert_eq!(poll.registry().as_raw_fd(), poll.inner.as_raw_fd());
@@ -21,7 +21,7 @@ fn a_poll_and_its_registry_are_one() {
 }
 
 #[test]
-fn a_poll_cannot_wait_for_itself() {
+fn poll_registered_in_itself_is_rejected() {
     let mut poll = TestPoll::new();
     let own = poll.inner.as_raw_fd();
     let error = poll.registry().register(&mut SourceFd(&own), Token(1), READ).unwrap_err();
@@ -29,19 +29,19 @@ fn a_poll_cannot_wait_for_itself() {
     poll.expect_no_events();
 }
 
-/// The outer one waits for the inner one, which is its source 1.
-fn one_inside_another() -> (TestPoll, TestPoll) {
+/// Returns two polls; the inner poll is source 1 of the outer.
+fn nested_polls() -> (TestPoll, TestPoll) {
     let (outer, inner) = (TestPoll::new(), TestPoll::new());
     outer.register(&mut SourceFd(&inner.inner.as_raw_fd()), 1, READ);
     (outer, inner)
 }
 
 #[test]
-fn a_poll_inside_a_poll() {
+fn poll_in_a_poll_reports_readable() {
     if is_known_failure(Check::QueueIsPollable) {
         return;
     }
-    let (mut outer, mut inner) = one_inside_another();
+    let (mut outer, mut inner) = nested_polls();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     inner.register(&mut a, 1, READ);
     b.write_all(b"x").unwrap();
@@ -50,9 +50,9 @@ fn a_poll_inside_a_poll() {
     outer.expect_no_events();
 }
 
-/// The queue as a descriptor tells of wakes too.
+/// A wake of the inner poll makes its descriptor readable.
 #[test]
-fn a_wake_inside_a_poll_inside_a_poll() {
+fn wake_of_inner_poll_reports_readable_in_outer() {
     if is_known_failure(Check::QueueIsPollable) {
         return;
     }
@@ -69,22 +69,22 @@ fn a_wake_inside_a_poll_inside_a_poll() {
     inner.expect_no_events();
 }
 
-/// The inner queue is waited for in another thread at the same time.
+/// Another thread waits for the inner poll at the same time.
 #[test]
-fn a_poll_inside_a_poll_in_two_threads() {
+fn inner_poll_of_another_thread_reports_readable_in_outer() {
     if is_known_failure(Check::QueueIsPollable) {
         return;
     }
-    let (mut outer, mut inner) = one_inside_another();
+    let (mut outer, mut inner) = nested_polls();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     inner.register(&mut a, 2, READ);
-    let blocked_thread = std::thread::spawn(move || {
+    let waiting = std::thread::spawn(move || {
         inner.expect(2, R);
         inner
     });
     b.write_all(b"x").unwrap();
-    let mut inner = blocked_thread.join().unwrap();
-    // Whether the outer one had a look before the inner was drained is a matter of time; it ends, and sees the next.
+    let mut inner = waiting.join().unwrap();
+    // The outer poll may or may not report the first event before the inner poll is drained; the next event is reported.
     outer.drain_events();
     assert_eq!(drain(&mut a), (1, false));
     inner.drain_events();
@@ -95,10 +95,10 @@ fn a_poll_inside_a_poll_in_two_threads() {
     inner.expect(2, R);
 }
 
-/// The kernel was asked for it, and has it still after each change.
+/// /proc shows the flags of the kernel after each change.
 #[cfg(target_os = "linux")]
 #[test]
-fn exclusive_reaches_the_kernel() {
+fn exclusive_sets_epollexclusive_in_the_kernel() {
     if kevio::BACKEND != kevio::Backend::Epoll {
         return;
     }
@@ -127,13 +127,13 @@ fn exclusive_reaches_the_kernel() {
     assert_eq!(mask(), None);
 }
 
-/// epoll waits for another epoll, and refuses to wait exclusively.
+/// The kernel rejects EPOLLEXCLUSIVE for an epoll descriptor.
 #[test]
-fn refused_exclusive_reregistration_leaves_what_was_there() {
+fn failed_exclusive_reregistration_keeps_the_registration() {
     if BACKEND != Backend::Epoll {
         return;
     }
-    let (mut outer, inner) = one_inside_another();
+    let (mut outer, inner) = nested_polls();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     inner.register(&mut a, 1, READ);
     let fd = inner.inner.as_raw_fd();

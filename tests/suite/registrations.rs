@@ -1,4 +1,4 @@
-//! One descriptor and several sources, modes, and failures: a registration is what the last successful change made it.
+//! One descriptor with several sources, modes and failures: the last successful change defines the registration.
 
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,7 +11,7 @@ use crate::support::known_failures::is_libkqueue;
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
 
-/// The modes of a registration that its source leaves, and whether its event has been reported before.
+/// The interest of a registration that its source leaves, and `true` if its event has been reported before.
 const LEFT: [(Interest, bool); 6] = [
     (READ, false),
     (BOTH, true),
@@ -21,7 +21,7 @@ const LEFT: [(Interest, bool); 6] = [
     (Interest::NONE, false),
 ];
 
-/// Registers a source over a registration that was left behind: kqueue replaces it, and other backends may refuse.
+/// Registers a source whose descriptor is registered already: kqueue replaces the registration, other backends may fail.
 fn register_over(poll: &TestPoll, source: &mut impl kevio::event::Source, fd: i32, token: usize, interest: Interest) {
     let registry = poll.registry();
     match registry.register(source, Token(token), interest) {
@@ -33,7 +33,7 @@ fn register_over(poll: &TestPoll, source: &mut impl kevio::event::Source, fd: i3
     }
 }
 
-/// The stream is readable and writable; it has been registered, and nothing of that registration is reported any more.
+/// Checks a registration under token 2 of a stream that is readable and writable. Events of older registrations fail.
 #[track_caller]
 fn check_modes_of(poll: &mut TestPoll, a: &mut impl kevio::event::Source, b: &mut impl Write, interest: Interest) {
     b.write_all(b"x").unwrap();
@@ -48,7 +48,7 @@ fn check_modes_of(poll: &mut TestPoll, a: &mut impl kevio::event::Source, b: &mu
         b.write_all(b"y").unwrap();
         poll.expect_no_events();
     } else if interest == READ {
-        // The edge of readability, and nothing of writability.
+        // The readable edge is reported, writable is not.
         poll.expect_without(2, W);
     }
     poll.reregister(a, 3, Interest::NONE);
@@ -56,7 +56,7 @@ fn check_modes_of(poll: &mut TestPoll, a: &mut impl kevio::event::Source, b: &mu
 }
 
 #[test]
-fn stream_wrapped_again_takes_its_new_registration() {
+fn stream_wrapped_again_has_its_new_registration() {
     for (left, is_reported) in LEFT {
         for interest in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
             let mut poll = TestPoll::new();
@@ -75,7 +75,7 @@ fn stream_wrapped_again_takes_its_new_registration() {
 }
 
 #[test]
-fn descriptor_wrapped_again_takes_its_new_registration() {
+fn descriptor_wrapped_again_has_its_new_registration() {
     for (left, is_reported) in LEFT {
         for interest in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
             let mut poll = TestPoll::new();
@@ -97,7 +97,7 @@ fn descriptor_wrapped_again_takes_its_new_registration() {
 }
 
 #[test]
-fn stream_registered_after_its_number_takes_its_new_registration() {
+fn stream_registered_after_its_number_has_its_new_registration() {
     for (left, is_reported) in LEFT {
         let mut poll = TestPoll::new();
         let (a, mut b) = UnixStream::pair().unwrap();
@@ -113,9 +113,9 @@ fn stream_registered_after_its_number_takes_its_new_registration() {
     }
 }
 
-/// Every mode to every other, through a source and through a number.
+/// Tests a source and a raw number.
 #[test]
-fn reregistering_takes_every_mode_to_every_other() {
+fn reregistering_changes_every_mode_to_every_other() {
     let modes = [READ, WRITE, BOTH, READ.level(), BOTH.level(), READ.oneshot(), BOTH.oneshot(), Interest::NONE];
     for from in modes {
         for to in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
@@ -145,7 +145,7 @@ fn reregistering_takes_every_mode_to_every_other() {
 }
 
 #[test]
-fn second_borrowing_source_is_refused_and_removes_nothing() {
+fn second_borrowing_source_is_rejected_and_removes_nothing() {
     for first_interest in [READ, Interest::NONE] {
         for second_interest in [READ, READ.level(), Interest::NONE] {
             let mut poll = TestPoll::new();
@@ -163,7 +163,7 @@ fn second_borrowing_source_is_refused_and_removes_nothing() {
             poll.reregister(&mut first, 3, READ);
             b.write_all(b"x").unwrap();
             poll.expect(3, R);
-            // When the first one is gone, another one may be registered.
+            // After the first source is dropped, another source can be registered.
             drop(first);
             let mut third = IoSource::new(a.as_fd());
             poll.register(&mut third, 4, READ);
@@ -172,7 +172,8 @@ fn second_borrowing_source_is_refused_and_removes_nothing() {
     }
 }
 
-/// The number of a source is deregistered and registered again without it: what it drops is not its registration.
+/// The number of a source is deregistered and registered again without the source. Dropping the source keeps the new
+/// registration.
 #[test]
 fn borrowing_source_removes_no_registration_of_its_number() {
     for interest in [READ, READ.level(), Interest::NONE] {
@@ -196,7 +197,7 @@ fn borrowing_source_removes_no_registration_of_its_number() {
 }
 
 #[test]
-fn level_triggered_pipe_writer_is_reported_at_every_poll_after_its_reader_left() {
+fn level_triggered_broken_pipe_is_reported_at_every_poll() {
     for is_raw in [false, true] {
         for fills in [false, true] {
             let mut poll = TestPoll::new();
@@ -234,9 +235,9 @@ fn level_triggered_pipe_writer_is_reported_at_every_poll_after_its_reader_left()
     }
 }
 
-/// The number of a writer whose reader left is registered until it is deregistered, whatever the kernel keeps of it.
+/// A broken pipe stays registered until deregistering, even if the kernel deletes its filter.
 #[test]
-fn pipe_writer_without_a_reader_stays_registered() {
+fn raw_broken_pipe_stays_registered() {
     for interest in [WRITE, WRITE.level(), WRITE.oneshot()] {
         let mut poll = TestPoll::new();
         let (sender, receiver) = pipe::new().unwrap();
@@ -256,9 +257,9 @@ fn pipe_writer_without_a_reader_stays_registered() {
 }
 
 #[test]
-fn failed_reregistration_leaves_what_was_there() {
+fn failed_reregistration_keeps_the_registration() {
     let mut poll = TestPoll::new();
-    // Not every system can wait for urgent data of a pipe, and not every one refuses it.
+    // Some systems reject the priority interest for a pipe.
     let (mut sender, mut receiver) = pipe::new().unwrap();
     poll.register(&mut receiver, 1, READ);
     let fd = receiver.as_raw_fd();
@@ -275,9 +276,9 @@ fn failed_reregistration_leaves_what_was_there() {
     poll.expect(expected, R);
 }
 
-/// A queue can be read and not written.
+/// A kqueue rejects the write filter of a kqueue descriptor.
 #[test]
-fn failed_reregistration_of_a_queue_leaves_what_was_there() {
+fn failed_reregistration_of_a_queue_keeps_the_registration() {
     if BACKEND != Backend::Kqueue || is_libkqueue() {
         return;
     }
@@ -296,21 +297,21 @@ fn failed_reregistration_of_a_queue_leaves_what_was_there() {
     }
 }
 
-/// A queue that has an event.
+/// Returns a kqueue that has an event.
 fn kevio_queue() -> OwnedFd {
     #[cfg(all(has_kqueue, not(links_libkqueue)))]
     {
         use kevio::unix::kqueue::{Flags, Kevent, Kqueue, TimerUnit};
         let kq = Kqueue::new().unwrap();
         let mut changes = [Kevent::timer(1, Flags::ADD | Flags::ONESHOT, 1, TimerUnit::Milliseconds).unwrap()];
-        assert!(kq.register(&mut changes).unwrap()[0].result().is_ok());
+        assert!(kq.apply(&mut changes).unwrap()[0].result().is_ok());
         kq.into()
     }
     #[cfg(not(all(has_kqueue, not(links_libkqueue))))]
-    unreachable!("there is no kqueue here")
+    unreachable!("this system has no kqueue")
 }
 
-/// A registration that is refused, or that is disabled, has no events: not even while its hang-up is found.
+/// A rejected or disabled registration reports no event, even if the kernel reports its hang-up.
 #[test]
 fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
     const TIMES: usize = 20_000;
@@ -337,7 +338,7 @@ fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
             other.write_all(b"x").unwrap();
         });
         loop {
-            // A wait without an end has an event, also on this way; or it is interrupted.
+            // An endless wait returns an event, or is interrupted.
             let events = poll.poll_once(None);
             assert!(!events.contains_key(&1), "{events:?}");
             if events.contains_key(&2) {
@@ -347,9 +348,9 @@ fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
     });
 }
 
-/// A wait that meets a registration of a hung-up descriptor is as long as without.
+/// A disabled registration of a hung-up descriptor does not shorten a wait.
 #[test]
-fn disabled_registration_of_a_hung_up_descriptor_ends_no_wait() {
+fn disabled_registration_of_a_hung_up_descriptor_does_not_end_a_wait() {
     let mut poll = TestPoll::new();
     let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
     drop(b);
@@ -372,9 +373,9 @@ fn disabled_registration_of_a_hung_up_descriptor_ends_no_wait() {
     });
 }
 
-/// Two threads register one number in both modes: one succeeds, and its registration is the only one.
+/// Two threads register one number, one of them as disabled: one call succeeds, and one registration exists.
 #[test]
-fn one_of_two_threads_registers_a_number() {
+fn two_threads_registering_one_number_register_it_once() {
     if BACKEND == Backend::Kqueue {
         return;
     }
@@ -401,9 +402,9 @@ fn one_of_two_threads_registers_a_number() {
     }
 }
 
-/// The pipes of FreeBSD have two directions, so that the write filter of a reader ends with its writer.
+/// The pipes of FreeBSD are bidirectional, so that the write filter of a reader reports the end of its writer.
 #[test]
-fn pipe_registered_for_both_directions_reports_reading_at_its_end() {
+fn pipe_registered_for_both_directions_reports_readable_at_its_end() {
     for interest in [BOTH, BOTH.level(), BOTH.oneshot()] {
         let mut poll = TestPoll::new();
         let (mut sender, mut receiver) = pipe::new().unwrap();
@@ -423,7 +424,7 @@ fn pipe_registered_for_both_directions_reports_reading_at_its_end() {
 }
 
 #[test]
-fn detached_pipe_writer_without_a_reader_stays_registered() {
+fn detached_broken_pipe_stays_registered() {
     let mut poll = TestPoll::new();
     let (mut sender, receiver) = pipe::new().unwrap();
     poll.register(&mut sender, 1, WRITE);
@@ -438,7 +439,7 @@ fn detached_pipe_writer_without_a_reader_stays_registered() {
 }
 
 #[test]
-fn failed_reregistration_does_not_arm_a_oneshot_that_has_fired() {
+fn failed_reregistration_does_not_arm_a_disarmed_one_shot() {
     if BACKEND != Backend::Kqueue || is_libkqueue() {
         return;
     }

@@ -14,7 +14,7 @@ use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::readiness::{E, P, R, RC, W, WC};
 
 #[test]
-fn a_listener_is_readable_when_somebody_connects() {
+fn listener_reports_each_connection() {
     let mut poll = TestPoll::new();
     let (mut listener, address) = listener();
     poll.register(&mut listener, 1, READ);
@@ -24,7 +24,7 @@ fn a_listener_is_readable_when_somebody_connects() {
     poll.expect(1, R);
     let (first, from) = listener.accept().unwrap();
     assert_eq!((first.peer_addr().unwrap(), from), (from, clients[0].local_addr().unwrap()));
-    // One is left.
+    // One connection is left.
     poll.reregister(&mut listener, 1, READ);
     poll.expect(1, R);
     listener.accept().unwrap();
@@ -35,7 +35,7 @@ fn a_listener_is_readable_when_somebody_connects() {
 }
 
 #[test]
-fn a_listener_can_be_bound_again_at_once() {
+fn listener_address_can_be_bound_again_at_once() {
     let (listener, address) = listener();
     let client = std::net::TcpStream::connect(address).unwrap();
     drop((listener, client));
@@ -43,7 +43,7 @@ fn a_listener_can_be_bound_again_at_once() {
 }
 
 #[test]
-fn a_connect_that_succeeds() {
+fn connect_reports_writable() {
     let mut poll = TestPoll::new();
     let (listener, address) = listener();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -55,21 +55,18 @@ fn a_connect_that_succeeds() {
 }
 
 #[test]
-fn a_connect_that_is_refused() {
+fn refused_connect_reports_writable_and_keeps_its_error() {
     let mut poll = TestPoll::new();
     let (listener, address) = listener();
     drop(listener);
     let mut stream = match TcpStream::connect(address) {
-        // FreeBSD may know at once.
+        // FreeBSD may fail at once.
         Err(error) => return assert_eq!(error.kind(), ErrorKind::ConnectionRefused),
         Ok(stream) => stream,
     };
     poll.register(&mut stream, 1, BOTH);
     let reported = poll.expect_any(1, W | E | WC);
-    assert!(
-        reported.has(W),
-        "a loop that asks for no more than readable and writable has to learn of it: {reported:?}"
-    );
+    assert!(reported.has(W), "a program that tests only readable and writable must detect the error: {reported:?}");
     if !is_known_failure(Check::PendingSocketError) {
         assert_eq!(stream.take_error().unwrap().unwrap().kind(), ErrorKind::ConnectionRefused);
     }
@@ -77,7 +74,7 @@ fn a_connect_that_is_refused() {
 }
 
 #[test]
-fn an_echo() {
+fn echo_between_two_streams_reports_each_message() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = tcp_stream_pair();
     poll.register(&mut a, 1, BOTH);
@@ -97,7 +94,7 @@ fn an_echo() {
 }
 
 #[test]
-fn a_peer_that_shuts_down_writing() {
+fn write_shutdown_of_peer_reports_read_closed_once() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = tcp_pair();
     poll.register(&mut a, 1, BOTH);
@@ -110,15 +107,15 @@ fn a_peer_that_shuts_down_writing() {
     a.write_all(b"still here").unwrap();
     let mut buffer = [0; 10];
     b.read_exact(&mut buffer).unwrap();
-    // The end of file is told once.
+    // The end of file is reported once.
     poll.drain_events();
     assert_eq!(a.read(&mut buffer).unwrap(), 0);
     poll.expect_without(1, R);
 }
 
 #[test]
-fn the_end_of_file_with_the_last_bytes() {
-    // Ten bytes and the end arrive together, and are read with one short read. tokio asks no more.
+fn end_of_file_is_reported_with_the_last_bytes() {
+    // Ten bytes and the end of file arrive together. After a short read tokio waits for the next event.
     let mut poll = TestPoll::new();
     let (mut a, mut b) = tcp_pair();
     b.write_all(&[0; 10]).unwrap();
@@ -130,7 +127,7 @@ fn the_end_of_file_with_the_last_bytes() {
 }
 
 #[test]
-fn a_long_message_and_then_the_end() {
+fn long_message_is_read_until_the_end_of_file() {
     const SIZE: usize = 32 << 20;
     let mut poll = TestPoll::new();
     let (mut a, mut b) = tcp_pair();
@@ -150,7 +147,7 @@ fn a_long_message_and_then_the_end() {
 }
 
 #[test]
-fn a_peer_that_resets() {
+fn reset_reports_every_interest_and_keeps_its_error() {
     for interest in [READ, WRITE, BOTH] {
         let mut poll = TestPoll::new();
         let (mut a, b) = tcp_pair();
@@ -158,14 +155,14 @@ fn a_peer_that_resets() {
         poll.drain_events();
         reset_on_close(&b);
         drop(b);
-        // The reset reaches an idle writer too.
+        // The reset is reported to an idle writer too.
         let reported = poll.expect_any(1, R | W);
         assert!(reported.has_any(E | RC | WC), "{interest:?}: {reported:?}");
         match a.read(&mut [0; 4]) {
             Ok(0) if is_known_failure(Check::PendingSocketError) => {}
             result => assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset),
         }
-        // Then the stream is at its end, and says so when asked again.
+        // Afterwards the stream is at its end, and reregistering reports that.
         assert!(a.take_error().unwrap().is_none());
         if interest.is_readable() {
             poll.reregister(&mut a, 2, interest);
@@ -175,7 +172,7 @@ fn a_peer_that_resets() {
 }
 
 #[test]
-fn a_peer_that_closes_without_reading() {
+fn peer_that_closes_with_unread_data_reports_readable() {
     let mut poll = TestPoll::new();
     let (mut a, b) = tcp_pair();
     poll.register(&mut a, 1, BOTH);
@@ -185,14 +182,14 @@ fn a_peer_that_closes_without_reading() {
     let reported = poll.expect(1, R);
     assert!(reported.has_any(E | RC), "{reported:?}");
     match a.read(&mut [0; 4]) {
-        // The BSDs send a reset only when more comes.
+        // The BSDs send a reset only when more data arrives.
         Ok(0) if cfg!(not(target_os = "linux")) || is_known_failure(Check::PendingSocketError) => {}
         result => assert_eq!(result.unwrap_err().kind(), ErrorKind::ConnectionReset),
     }
 }
 
 #[test]
-fn a_reset_stream_does_not_spin() {
+fn reset_stream_does_not_spin() {
     let mut poll = TestPoll::new();
     let (mut a, b) = tcp_pair();
     poll.register(&mut a, 1, BOTH);
@@ -200,7 +197,7 @@ fn a_reset_stream_does_not_spin() {
     drop(b);
     poll.expect(1, R);
     poll.drain_events();
-    // A program that writes on every event, and ignores what that says, must not be kept busy.
+    // A program that writes after every event, and ignores the errors, must not spin.
     for _ in 0..3 {
         let _ = a.write(b"x");
         let _ = a.read(&mut [0; 4]);
@@ -209,7 +206,7 @@ fn a_reset_stream_does_not_spin() {
 }
 
 #[test]
-fn both_directions_shut_down() {
+fn shutdown_of_both_directions_reports_end_of_file() {
     let mut poll = TestPoll::new();
     let (mut a, b) = tcp_pair();
     poll.register(&mut a, 1, BOTH);
@@ -222,13 +219,13 @@ fn both_directions_shut_down() {
 }
 
 #[test]
-fn a_full_send_buffer() {
+fn reset_is_reported_with_a_full_send_buffer() {
     let mut poll = TestPoll::new();
     let (mut a, b) = tcp_pair();
     poll.register(&mut a, 1, BOTH);
     poll.expect(1, W);
     fill(&mut a);
-    // With a full buffer behind it a reset still arrives.
+    // A reset is reported although the send buffer is full.
     reset_on_close(&b);
     drop(b);
     poll.expect(1, R | W);
@@ -236,14 +233,14 @@ fn a_full_send_buffer() {
 }
 
 #[test]
-fn a_socket_registered_before_it_connects() {
+fn socket_registered_before_connect_reports_writable() {
     let mut poll = TestPoll::new();
     let (listener, address) = listener();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_nonblocking(true).unwrap();
     let mut socket = IoSource::new(socket);
     poll.register(&mut socket, 1, BOTH);
-    // What Linux says of such a socket, hung up and writable, is a row in the table of differences.
+    // Linux reports such a socket as hung up and writable: see the table of differences.
     poll.drain_events();
     match socket.do_io(|socket| socket.connect(&address.into())) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => panic!("{error}"),
@@ -269,11 +266,11 @@ fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 #[test]
-fn urgent_data() {
+fn urgent_data_reports_priority() {
     let mut poll = TestPoll::new();
     let (mut a, b) = tcp_pair();
     if let Err(error) = poll.registry().register(&mut a, kevio::Token(1), READ | kevio::Interest::PRIORITY) {
-        // FreeBSD, NetBSD and libkqueue have no filter for it.
+        // FreeBSD, NetBSD and libkqueue have no filter for urgent data.
         return assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
     (&b).write_all(b"x").unwrap();
@@ -287,7 +284,7 @@ fn urgent_data() {
 }
 
 #[test]
-fn options() {
+fn socket_options_round_trip() {
     let (stream, _peer) = tcp_pair();
     stream.set_nodelay(true).unwrap();
     assert!(stream.nodelay().unwrap());
@@ -296,13 +293,13 @@ fn options() {
     let (listener, _) = listener();
     listener.set_ttl(7).unwrap();
     assert_eq!(listener.ttl().unwrap(), 7);
-    // What has no method is reached through the descriptor.
+    // Options without a method are set through the descriptor.
     SockRef::from(&stream.as_fd()).set_keepalive(true).unwrap();
     assert!(SockRef::from(&stream).keepalive().unwrap());
 }
 
 #[test]
-fn vectored_and_by_reference() {
+fn vectored_io_works_by_reference() {
     let (a, mut b) = tcp_pair();
     let n = (&a).write_vectored(&[io::IoSlice::new(b"ab"), io::IoSlice::new(b"cd")]).unwrap();
     (&a).flush().unwrap();

@@ -1,4 +1,4 @@
-//! The registry in many threads while one polls. With more of them: `load.rs`.
+//! The registry in many threads while one thread polls. See `load.rs` for more threads.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::support::net::{drain, tcp_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT};
 use crate::support::readiness::R;
 
-/// A thread that drops what it registered, while the descriptor's number goes to the next.
+/// Each thread drops its registered source, and the number of the descriptor goes to another thread.
 #[test]
-fn sources_come_and_go_in_four_threads() {
+fn sources_of_four_threads_report_only_their_tokens() {
     let mut poll = TestPoll::new();
     let done = Arc::new(());
     let threads: Vec<_> = (0..4)
@@ -46,9 +46,9 @@ fn sources_come_and_go_in_four_threads() {
     poll.expect_no_events();
 }
 
-/// Readers in other threads: each byte must be reported, whatever the poller was doing when it came.
+/// Another thread reads: each byte must be reported, whether or not this thread was blocked when the byte arrived.
 #[test]
-fn reading_elsewhere_loses_no_event() {
+fn reading_in_another_thread_loses_no_event() {
     const BYTES: usize = 500;
     let mut poll = TestPoll::new();
     let (mut a, b) = UnixStream::pair().unwrap();
@@ -67,7 +67,7 @@ fn reading_elsewhere_loses_no_event() {
             }
         })
     };
-    // It waits when there is no room.
+    // The writer blocks when the socket is full.
     let mut b = std::os::unix::net::UnixStream::from(b);
     b.set_nonblocking(false).unwrap();
     let writer = thread::spawn(move || {
@@ -86,23 +86,23 @@ fn reading_elsewhere_loses_no_event() {
     drop(writer.join().unwrap());
 }
 
-/// What is closed in one thread is closed for the peer at once, though another thread waits for it.
+/// Closing a stream in one thread closes the connection at once, although another thread waits for the stream.
 #[test]
-fn closing_under_a_wait_reaches_the_peer() {
+fn closing_during_a_wait_reaches_the_peer() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = tcp_pair();
     poll.register(&mut a, 1, READ);
     let done = kevio::Waker::new(poll.registry(), Token(2)).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let blocked_thread = thread::spawn(move || {
+    let waiting = thread::spawn(move || {
         sender.send(BlockedThread::current()).unwrap();
         poll.expect(2, R);
     });
-    // The waiter leaves only when it is woken, and it is woken only after the peer has read the end.
+    // The waiting thread returns only after the wake, which follows the read of the end of file.
     b.set_read_timeout(Some(TIMEOUT / 2)).unwrap();
     receiver.recv().unwrap().wait_until_blocked();
     drop(a);
     assert_eq!(std::io::Read::read(&mut b, &mut [0; 4]).unwrap(), 0);
     done.wake().unwrap();
-    blocked_thread.join().unwrap();
+    waiting.join().unwrap();
 }

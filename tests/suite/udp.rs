@@ -1,4 +1,4 @@
-//! Datagrams: each is one arrival.
+//! UDP sockets.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,7 +17,7 @@ fn socket() -> (UdpSocket, SocketAddr) {
 }
 
 #[test]
-fn a_bound_socket_is_writable_and_then_readable() {
+fn bound_socket_reports_writable_then_readable() {
     let mut poll = TestPoll::new();
     let (mut receiver, address) = socket();
     let (sender, from) = socket();
@@ -33,7 +33,7 @@ fn a_bound_socket_is_writable_and_then_readable() {
 }
 
 #[test]
-fn an_empty_datagram_is_readable() {
+fn empty_datagram_reports_readable() {
     let mut poll = TestPoll::new();
     let (mut receiver, address) = socket();
     poll.register(&mut receiver, 1, READ);
@@ -43,7 +43,7 @@ fn an_empty_datagram_is_readable() {
 }
 
 #[test]
-fn every_arrival_is_an_event() {
+fn each_arrival_is_reported_while_others_are_unread() {
     let mut poll = TestPoll::new();
     let (mut receiver, address) = socket();
     let (sender, _) = socket();
@@ -52,7 +52,7 @@ fn every_arrival_is_an_event() {
         sender.send_to(b"x", address).unwrap();
     }
     poll.expect(1, R);
-    // One is read, one is left, and a third comes.
+    // One datagram is read, one is left, and a third arrives.
     receiver.recv_from(&mut [0; 4]).unwrap();
     sender.send_to(b"x", address).unwrap();
     poll.expect(1, R);
@@ -61,21 +61,21 @@ fn every_arrival_is_an_event() {
 }
 
 #[test]
-fn nobody_there() {
+fn send_to_closed_port_reports_connection_refused() {
     let mut poll = TestPoll::new();
     let (mut sender, _) = socket();
     let (gone, address) = socket();
     drop(gone);
     sender.connect(address).unwrap();
     poll.register(&mut sender, 1, READ);
-    sender.send(b"anybody?").unwrap();
+    sender.send(b"request").unwrap();
     poll.expect_any(1, R | W | E);
     let error = match sender.recv(&mut [0; 4]) {
         Err(error) if error.kind() == ErrorKind::WouldBlock && is_known_failure(Check::PendingSocketError) => return,
         result => result.unwrap_err(),
     };
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    // The error is over, and the socket goes on.
+    // The error was read, and the socket works again.
     let (peer, address) = socket();
     sender.connect(address).unwrap();
     peer.send_to(b"me", sender.local_addr().unwrap()).unwrap();
@@ -83,7 +83,7 @@ fn nobody_there() {
     assert_eq!(sender.recv(&mut [0; 4]).unwrap(), 2);
 }
 
-/// With `IP_RECVERR` an error stays pending until its queue is read, and this program never does.
+/// With `IP_RECVERR` an error stays pending until the program reads the error queue. This test never does.
 #[cfg(target_os = "linux")]
 #[test]
 fn unread_error_queue_does_not_spin() {
@@ -101,7 +101,7 @@ fn unread_error_queue_does_not_spin() {
         };
         assert_eq!(result, 0);
         poll.register(&mut sender, 1, interest);
-        sender.send(b"anybody?").unwrap();
+        sender.send(b"request").unwrap();
         poll.expect(1, E);
         let start = std::time::Instant::now();
         let mut events = 0;
@@ -110,12 +110,12 @@ fn unread_error_queue_does_not_spin() {
             assert!([ErrorKind::ConnectionRefused, ErrorKind::WouldBlock].contains(&error), "{error}");
             events += poll.poll_once(Some(std::time::Duration::from_millis(60))).len();
         }
-        assert!(events <= 2, "{events} events of one error");
+        assert!(events <= 2, "{events} events for one error");
     }
 }
 
 #[test]
-fn connected_sockets() {
+fn connected_sockets_report_each_datagram() {
     let ((a, address_a), (b, address_b)) = (socket(), socket());
     a.connect(address_b).unwrap();
     b.connect(address_a).unwrap();
@@ -141,7 +141,7 @@ fn b_std(socket: &UdpSocket) -> std::net::UdpSocket {
 }
 
 #[test]
-fn options() {
+fn socket_options_round_trip() {
     let (socket, _) = socket();
     socket.set_broadcast(true).unwrap();
     assert!(socket.broadcast().unwrap());

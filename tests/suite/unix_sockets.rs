@@ -14,7 +14,7 @@ use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{E, R, RC, W};
 
 #[test]
-fn a_listener_and_its_client() {
+fn listener_reports_its_clients() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let mut poll = TestPoll::new();
@@ -44,7 +44,7 @@ fn a_listener_and_its_client() {
 }
 
 #[test]
-fn nobody_listens() {
+fn connecting_without_a_listener_fails() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), ErrorKind::NotFound);
@@ -53,7 +53,7 @@ fn nobody_listens() {
 }
 
 #[test]
-fn a_peer_that_closes() {
+fn closed_peer_reports_read_closed() {
     let mut poll = TestPoll::new();
     let (mut a, b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, BOTH);
@@ -65,7 +65,7 @@ fn a_peer_that_closes() {
 }
 
 #[test]
-fn a_peer_that_shuts_down_writing() {
+fn write_shutdown_of_peer_reports_read_closed() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, READ);
@@ -79,7 +79,7 @@ fn a_peer_that_shuts_down_writing() {
 }
 
 #[test]
-fn a_full_stream_is_writable_when_it_has_been_read() {
+fn full_stream_reports_writable_after_peer_reads() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, WRITE);
@@ -91,7 +91,7 @@ fn a_full_stream_is_writable_when_it_has_been_read() {
 }
 
 #[test]
-fn datagrams() {
+fn datagram_socket_reports_each_datagram() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let mut poll = TestPoll::new();
@@ -114,7 +114,7 @@ fn datagrams() {
 }
 
 #[test]
-fn a_full_queue_of_datagrams() {
+fn full_datagram_queue_reports_writable_after_peer_reads() {
     let mut poll = TestPoll::new();
     let (mut a, b) = UnixDatagram::pair().unwrap();
     poll.register(&mut a, 1, WRITE);
@@ -126,7 +126,7 @@ fn a_full_queue_of_datagrams() {
             Err(error) => break error,
         }
     };
-    // The BSDs say that there is no buffer, and the socket stays writable.
+    // The BSDs fail with ENOBUFS, and the socket stays writable.
     assert!(error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS), "{error}");
     if error.kind() == ErrorKind::WouldBlock {
         poll.expect_no_events();
@@ -141,7 +141,7 @@ fn a_full_queue_of_datagrams() {
 }
 
 #[test]
-fn shutting_down_reading_here() {
+fn local_read_shutdown_reports_read_closed() {
     let mut poll = TestPoll::new();
     let (mut a, _b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, READ);
@@ -152,7 +152,7 @@ fn shutting_down_reading_here() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn abstract_names() {
+fn abstract_names_bind_and_connect() {
     use std::os::linux::net::SocketAddrExt;
 
     let name = format!("kevio-suite-{}", std::process::id());
@@ -170,14 +170,14 @@ fn abstract_names() {
     assert!(UnixDatagram::bind_addr(&datagram).unwrap().local_addr().unwrap().as_abstract_name().is_some());
 }
 
-/// How many bytes a name has at most.
-fn longest() -> usize {
+/// Returns the maximum length of a name, in bytes.
+fn max_name_len() -> usize {
     // SAFETY: integers. Zeroes are a value of each.
     let address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     address.sun_path.len()
 }
 
-/// What follows a name in the address that a program binds to.
+/// The bytes after the name in the address that is bound.
 #[derive(Copy, Clone, Debug, PartialEq)]
 enum End {
     Nothing,
@@ -185,7 +185,7 @@ enum End {
     Zeroes,
 }
 
-/// Binds as a program in C does, with bind(2). `None` if the system does not allow such a name.
+/// Binds with bind(2), as a C program does. Returns `None` if the system rejects the name.
 fn bind_raw(socket: &impl AsRawFd, path: &Path, end: End) -> Option<()> {
     let bytes = path.as_os_str().as_bytes();
     // SAFETY: integers. Zeroes are a value of each.
@@ -195,7 +195,7 @@ fn bind_raw(socket: &impl AsRawFd, path: &Path, end: End) -> Option<()> {
     for (to, &from) in address.sun_path.iter_mut().zip(bytes) {
         *to = from as libc::c_char;
     }
-    let room = longest() - bytes.len();
+    let room = max_name_len() - bytes.len();
     let len = offset + bytes.len() + [0, room.min(1), room][end as usize];
     let address = std::ptr::addr_of!(address).cast();
     // SAFETY: the kernel reads `len` bytes, which are at most the size of the address.
@@ -205,10 +205,10 @@ fn bind_raw(socket: &impl AsRawFd, path: &Path, end: End) -> Option<()> {
     }
 }
 
-/// Each name that the system allows, bound in each way.
+/// Calls `check` with each name, and with a function that binds the name in one of three ways.
 fn each_name(mut check: impl FnMut(&Path, &dyn Fn(&dyn AsRawFd) -> Option<()>)) {
     for end in [End::Nothing, End::Zero, End::Zeroes] {
-        for len in [0, longest() - 1, longest()] {
+        for len in [0, max_name_len() - 1, max_name_len()] {
             let directory = tempfile::tempdir_in("/tmp").unwrap();
             let mut name = directory.path().join("n").into_os_string();
             let longer = len.max(name.len() + 3) - name.len();
@@ -219,9 +219,9 @@ fn each_name(mut check: impl FnMut(&Path, &dyn Fn(&dyn AsRawFd) -> Option<()>)) 
     }
 }
 
-/// Whether an address has this name. On other systems than Linux std's address holds no name of the full length.
+/// Returns `true` if an address has this name. std supports names of the full length on Linux only.
 fn has_name(address: &SocketAddr, path: &Path) -> bool {
-    let is_longest = path.as_os_str().len() == longest();
+    let is_longest = path.as_os_str().len() == max_name_len();
     address.as_pathname() == Some(path)
         || (is_longest && !cfg!(any(target_os = "linux", target_os = "android")) && address.is_unnamed())
 }
@@ -274,7 +274,7 @@ fn address_of_any_name_is_returned() {
         let listener = UnixListener::from(OwnedFd::from(listener));
         let local = listener.local_addr().unwrap();
         assert!(has_name(&local, path), "{local:?} of {path:?}");
-        // A datagram of no bytes has a sender too, and is no end.
+        // A datagram of no bytes has a sender too, and is not the end of file.
         sender.send_to(b"", &server).unwrap();
         let (n, address) = receiver.recv_from(&mut [0; 4]).unwrap();
         assert!(n == 0 && has_name(&address, path), "{address:?} of {path:?}");
@@ -287,7 +287,7 @@ fn address_of_any_name_is_returned() {
 }
 
 #[test]
-fn address_of_another_kind_of_socket_is_an_error() {
+fn address_of_a_tcp_socket_is_an_error() {
     let stream = UnixStream::from(OwnedFd::from(std::net::TcpListener::bind(loopback()).unwrap()));
     assert_eq!(stream.local_addr().unwrap_err().kind(), ErrorKind::InvalidInput);
 }

@@ -1,4 +1,4 @@
-//! Timeouts, interruptions, and waits under way.
+//! Timeouts, interruptions and blocked waits.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::support::poll::{TestPoll, READ, TIMEOUT};
 use crate::support::readiness::R;
 
 #[test]
-fn a_timeout_is_never_early() {
+fn timeout_is_never_early() {
     let mut poll = TestPoll::new();
     for timeout in [1, 1_000, 200_000, 999_999, 1_000_000, 1_500_000, 20_000_000].map(Duration::from_nanos) {
         let start = Instant::now();
@@ -27,7 +27,7 @@ fn a_timeout_is_never_early() {
 }
 
 #[test]
-fn a_zero_timeout_returns_what_is_ready() {
+fn zero_timeout_returns_ready_events() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, READ);
@@ -37,7 +37,7 @@ fn a_zero_timeout_returns_what_is_ready() {
 }
 
 #[test]
-fn long_timeouts_wait_until_there_is_an_event() {
+fn long_timeouts_block_until_woken() {
     let seconds = Duration::from_secs;
     let timeouts = [
         seconds(25 * 24 * 3600),
@@ -64,7 +64,7 @@ fn long_timeouts_wait_until_there_is_an_event() {
 }
 
 #[test]
-fn a_registration_takes_effect_in_the_wait_under_way() {
+fn registration_takes_effect_in_a_blocked_wait() {
     let mut poll = TestPoll::new();
     let registry = poll.registry().try_clone().unwrap();
     let blocked_thread = BlockedThread::current();
@@ -80,7 +80,7 @@ fn a_registration_takes_effect_in_the_wait_under_way() {
 }
 
 #[test]
-fn registrations_from_elsewhere_do_not_prolong_a_wait() {
+fn registrations_of_other_threads_do_not_prolong_a_wait() {
     let mut poll = TestPoll::new();
     let registry = poll.registry().try_clone().unwrap();
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
@@ -95,14 +95,14 @@ fn registrations_from_elsewhere_do_not_prolong_a_wait() {
     while start.elapsed() < Duration::from_millis(100) {
         assert!(poll.poll_once(Some(Duration::from_millis(100))).is_empty());
     }
-    // It may be late on a loaded machine, but it does end.
+    // The wait may be late on a loaded machine, but must end.
     assert!(start.elapsed() < TIMEOUT);
     drop(stop);
     thread.join().unwrap();
 }
 
 #[test]
-fn the_buffer_holds_no_old_events() {
+fn poll_without_events_clears_the_buffer() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, READ);
@@ -115,9 +115,9 @@ fn the_buffer_holds_no_old_events() {
 #[test]
 fn one_buffer_serves_several_polls() {
     let mut events = kevio::Events::with_capacity(4);
-    let mut loops = [TestPoll::new(), TestPoll::new()];
+    let mut polls = [TestPoll::new(), TestPoll::new()];
     let mut pairs: Vec<_> = (0..2).map(|_| UnixStream::pair().unwrap()).collect();
-    for (token, (poll, (a, b))) in loops.iter_mut().zip(&mut pairs).enumerate() {
+    for (token, (poll, (a, b))) in polls.iter_mut().zip(&mut pairs).enumerate() {
         poll.register(a, token, READ);
         b.write_all(b"x").unwrap();
         poll.inner.poll(&mut events, Some(TIMEOUT)).unwrap();
@@ -127,30 +127,30 @@ fn one_buffer_serves_several_polls() {
 }
 
 #[test]
-fn a_signal_interrupts_a_wait() {
+fn signal_interrupts_a_wait() {
     for restart in [0, libc::SA_RESTART] {
         let mut poll = TestPoll::new();
         handler::install(libc::SIGUSR2, handler::do_nothing, restart);
         let (send, receive) = std::sync::mpsc::channel();
-        let blocked_thread = thread::spawn(move || {
+        let waiting_thread = thread::spawn(move || {
             // SAFETY: no arguments.
             send.send(unsafe { libc::pthread_self() } as usize).unwrap();
             poll.inner.poll(&mut poll.events, Some(TIMEOUT))
         });
         let waiting = receive.recv().unwrap();
-        // It may not be waiting yet when the first signal arrives.
-        while !blocked_thread.is_finished() {
+        // The first signal may arrive before the thread blocks.
+        while !waiting_thread.is_finished() {
             // SAFETY: the thread has not been joined, so it exists.
             unsafe { libc::pthread_kill(waiting as libc::pthread_t, libc::SIGUSR2) };
             thread::sleep(Duration::from_millis(1));
         }
-        let error = blocked_thread.join().unwrap().unwrap_err();
+        let error = waiting_thread.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
     }
 }
 
-/// Waits until a deadline, and how much later it was.
-fn late(poll: &mut TestPoll, wait: Duration) -> Duration {
+/// Waits until a deadline. Returns the lateness.
+fn lateness(poll: &mut TestPoll, wait: Duration) -> Duration {
     let deadline = Instant::now() + wait;
     poll.inner.poll_until(&mut poll.events, Some(deadline)).unwrap();
     assert!(poll.events.is_empty());
@@ -158,22 +158,22 @@ fn late(poll: &mut TestPoll, wait: Duration) -> Duration {
 }
 
 #[test]
-fn a_deadline_is_kept() {
+fn deadline_is_not_missed_by_more_than_a_tick() {
     let mut poll = TestPoll::new();
-    // Where the kernel does not count nanoseconds, a tick of the slowest clock; NetBSD, OpenBSD and DragonFly add another.
+    // Without nanosecond waits, the lateness is a tick of the slowest clock. NetBSD, OpenBSD and DragonFly add another tick.
     let ticks = if cfg!(any(target_os = "netbsd", target_os = "openbsd", target_os = "dragonfly")) { 2 } else { 1 };
     let grain = Duration::from_micros(if waits_in_nanoseconds() { 500 } else { 2_000 + 10_000 * ticks });
     for wait in [1, 200_000, 999_999, 1_000_001, 20_000_000].map(Duration::from_nanos) {
-        // A machine that is busy is late now and then, and not each time.
+        // A busy machine is late sometimes, not every time.
         let deadline = Instant::now() + TIMEOUT;
-        while late(&mut poll, wait) >= grain {
+        while lateness(&mut poll, wait) >= grain {
             assert!(Instant::now() < deadline, "always more than {grain:?} late after {wait:?}");
         }
     }
 }
 
 #[test]
-fn a_deadline_in_the_past_looks_once() {
+fn past_deadline_returns_ready_events() {
     let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     poll.register(&mut a, 1, READ);
@@ -186,7 +186,7 @@ fn a_deadline_in_the_past_looks_once() {
 }
 
 #[test]
-fn no_deadline_waits_for_an_event() {
+fn no_deadline_blocks_until_an_event() {
     let mut poll = TestPoll::new();
     let waker = Waker::new(poll.registry(), Token(1)).unwrap();
     let far = Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600);
@@ -221,11 +221,11 @@ fn signals_do_not_end_a_wait_with_a_deadline() {
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            // On a busy machine the other thread may not come to it in the first of the waits.
+            // On a busy machine the other thread may not send a signal during the first waits.
             let deadline = Instant::now() + TIMEOUT;
             while sent.load(Ordering::Relaxed) < 3 {
                 assert!(Instant::now() < deadline, "no signal was sent");
-                late(&mut poll, Duration::from_millis(50));
+                lateness(&mut poll, Duration::from_millis(50));
             }
             drop(done);
         });

@@ -1,4 +1,4 @@
-//! A wake is never lost and never reported twice.
+//! Wakers: a wake is never lost and never reported twice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ fn waker(poll: &TestPoll, token: usize) -> Waker {
 }
 
 #[test]
-fn a_wake_before_the_poll_is_not_lost() {
+fn wake_before_the_poll_is_reported() {
     let mut poll = TestPoll::new();
     let waker = waker(&poll, 1);
     waker.wake().unwrap();
@@ -24,7 +24,7 @@ fn a_wake_before_the_poll_is_not_lost() {
 }
 
 #[test]
-fn a_thousand_wakes_are_one_event() {
+fn thousand_wakes_are_coalesced() {
     let mut poll = TestPoll::new();
     let waker = waker(&poll, 1);
     for _ in 0..3 {
@@ -40,7 +40,7 @@ fn a_thousand_wakes_are_one_event() {
 }
 
 #[test]
-fn a_wake_from_another_thread_ends_the_wait() {
+fn wake_of_another_thread_ends_a_blocked_wait() {
     let mut poll = TestPoll::new();
     let waker = waker(&poll, usize::MAX);
     let blocked_thread = BlockedThread::current();
@@ -55,7 +55,7 @@ fn a_wake_from_another_thread_ends_the_wait() {
 }
 
 #[test]
-fn any_number_of_wakers_each_with_its_token() {
+fn each_waker_reports_its_own_token() {
     let mut poll = TestPoll::new();
     let wakers: Vec<_> = (0..10).map(|token| waker(&poll, token)).collect();
     wakers[3].wake().unwrap();
@@ -65,7 +65,7 @@ fn any_number_of_wakers_each_with_its_token() {
     }
     poll.expect_all(&(0..10).map(|token| (token, R)).collect::<Vec<_>>());
     poll.expect_no_events();
-    // Through another handle too.
+    // The same through another handle.
     let clone = poll.registry().try_clone().unwrap();
     let more = Waker::new(&clone, Token(10)).unwrap();
     more.wake().unwrap();
@@ -73,7 +73,7 @@ fn any_number_of_wakers_each_with_its_token() {
 }
 
 #[test]
-fn two_wakers_with_one_token() {
+fn two_wakers_with_one_token_report_independently() {
     let mut poll = TestPoll::new();
     let (first, second) = (waker(&poll, 1), waker(&poll, 1));
     first.wake().unwrap();
@@ -84,7 +84,7 @@ fn two_wakers_with_one_token() {
 }
 
 #[test]
-fn many_wakers_with_room_for_one_event() {
+fn small_buffer_reports_every_waker() {
     let mut poll = TestPoll::with_capacity(1);
     let wakers: Vec<_> = (0..5).map(|token| waker(&poll, token)).collect();
     for waker in &wakers {
@@ -113,20 +113,20 @@ fn wakes_do_not_starve_sources() {
 }
 
 #[test]
-fn a_dropped_waker_is_silent() {
+fn dropped_waker_reports_nothing() {
     let mut poll = TestPoll::new();
     let woken = waker(&poll, 1);
     woken.wake().unwrap();
     drop(woken);
     poll.expect_no_events();
-    // And the place is free.
+    // The token can be used again.
     let again = waker(&poll, 1);
     again.wake().unwrap();
     poll.expect(1, R);
 }
 
 #[test]
-fn a_waker_outlives_its_poll() {
+fn waker_survives_drop_of_poll() {
     let poll = TestPoll::new();
     let waker = waker(&poll, 1);
     drop(poll);
@@ -134,21 +134,21 @@ fn a_waker_outlives_its_poll() {
     assert_eq!(format!("{waker:?}"), "Waker { .. }");
 }
 
-/// Each thread puts something into a box and wakes. The loop empties the box after each wake, and so must in the end
-/// have had everything: the last wake came after the last thing.
+/// Each thread increments a counter and wakes. The poll thread takes the counter after each wake, and must take all in the
+/// end, because the last wake follows the last increment.
 #[test]
-fn sixteen_threads_wake_one_loop() {
+fn wakes_of_sixteen_threads_publish_their_writes() {
     const THREADS: usize = 16;
     const EACH: usize = 2000;
     let mut poll = TestPoll::new();
     let waker = Arc::new(waker(&poll, 1));
-    let boxed = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::new(AtomicUsize::new(0));
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
-            let (waker, boxed) = (Arc::clone(&waker), Arc::clone(&boxed));
+            let (waker, counter) = (Arc::clone(&waker), Arc::clone(&counter));
             thread::spawn(move || {
                 for _ in 0..EACH {
-                    boxed.fetch_add(1, Ordering::Relaxed);
+                    counter.fetch_add(1, Ordering::Relaxed);
                     waker.wake().unwrap();
                 }
             })
@@ -157,27 +157,27 @@ fn sixteen_threads_wake_one_loop() {
     let mut taken = 0;
     while taken < THREADS * EACH {
         poll.expect(1, R);
-        taken += boxed.swap(0, Ordering::Relaxed);
+        taken += counter.swap(0, Ordering::Relaxed);
     }
     for thread in threads {
         thread.join().unwrap();
     }
 }
 
-/// The same with one waker for each thread, so that the flags of several are cleared together.
+/// The same with one waker for each thread, so that the flags of several wakers are cleared together.
 #[test]
-fn eight_threads_with_a_waker_each() {
+fn wakes_of_eight_wakers_publish_their_writes() {
     const EACH: usize = 3000;
     let mut poll = TestPoll::new();
-    let boxes: Vec<_> = (0..8).map(|_| Arc::new(AtomicUsize::new(0))).collect();
-    let threads: Vec<_> = boxes
+    let counters: Vec<_> = (0..8).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+    let threads: Vec<_> = counters
         .iter()
         .enumerate()
-        .map(|(token, boxed)| {
-            let (waker, boxed) = (waker(&poll, token), Arc::clone(boxed));
+        .map(|(token, counter)| {
+            let (waker, counter) = (waker(&poll, token), Arc::clone(counter));
             thread::spawn(move || {
                 for _ in 0..EACH {
-                    boxed.fetch_add(1, Ordering::Relaxed);
+                    counter.fetch_add(1, Ordering::Relaxed);
                     waker.wake().unwrap();
                 }
                 waker
@@ -188,7 +188,7 @@ fn eight_threads_with_a_waker_each() {
     while taken != [EACH; 8] {
         for (token, reported) in poll.until(|reported| !reported.is_empty(), || format!("more than {taken:?}")) {
             assert_eq!(reported, R);
-            taken[token] += boxes[token].swap(0, Ordering::Relaxed);
+            taken[token] += counters[token].swap(0, Ordering::Relaxed);
         }
     }
     for thread in threads {

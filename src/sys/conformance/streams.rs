@@ -191,7 +191,7 @@ pub(crate) fn peer_that_closes_with_unread_data_reports_readable<T: Selector>() 
     let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
     let a = selector.register_owned(a, 1, READ);
-    assert_eq!(a.write(b"never to be read").unwrap(), 17);
+    assert_eq!(a.write(b"this is not read!").unwrap(), 17);
     let mut byte = [0];
     // The data has to arrive before the reader closes.
     let _ = SockRef::from(&b).set_nonblocking(false);
