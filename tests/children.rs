@@ -1,5 +1,5 @@
-//! Child processes and their pipes. In a process of its own: between fork(2) and exec(3) a child keeps open what the
-//! tests of the suite close, and epoll(7) goes on to report that.
+//! Child processes and their pipes. In a binary of its own, because between fork(2) and exec(3) a child keeps open the
+//! descriptors that tests of the suite close, and epoll(7) continues to report them.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use crate::support::poll::{TestPoll, READ, WRITE};
 use crate::support::readiness::{R, W};
 
 #[test]
-fn a_child_process_and_its_pipes() {
+fn pipes_of_a_child_process_report_readiness() {
     let mut child =
         Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = pipe::Sender::from(child.stdin.take().unwrap());

@@ -1,4 +1,4 @@
-//! Signals as sources: conformance case 94. In a process of its own, for signals are the process's; one test at a time.
+//! Signals as sources. In a binary of its own, because signal handlers belong to the process. The tests run one at a time.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -24,8 +24,8 @@ mod pending;
 #[path = "signals/stack.rs"]
 mod stack;
 
-/// libkqueue tells only of signals that every thread blocks (its BUGS.md): the first thread does, before there are others,
-/// which inherit it.
+/// libkqueue reports only signals that every thread blocks (see its BUGS.md). The first thread blocks them before other
+/// threads start and inherit the mask.
 #[cfg(all(target_os = "linux", kevio_backend = "kqueue"))]
 #[used]
 #[link_section = ".init_array"]
@@ -48,8 +48,8 @@ fn mask(how: libc::c_int, signals: &[i32]) {
     }
 }
 
-/// One test at a time, with the default actions: a shell ignores SIGINT and SIGQUIT for a program in the background, and
-/// nohup(1) SIGHUP.
+/// Blocks until no other test runs, and sets the default actions: a shell ignores SIGINT and SIGQUIT for a program in the
+/// background, and nohup(1) ignores SIGHUP.
 fn alone() -> MutexGuard<'static, ()> {
     let guard = run_alone();
     for signal in [SIGHUP, SIGINT, libc::SIGQUIT] {
@@ -61,8 +61,8 @@ fn alone() -> MutexGuard<'static, ()> {
     guard
 }
 
-/// To the process: a kqueue is not told everywhere of what is sent to one thread. Elsewhere to this thread: its handler has
-/// run when this returns.
+/// Sends a signal. On kqueue the process receives the signal, because some kqueues do not report signals for one thread. On
+/// other backends this thread receives the signal, so that the handler has run when this function returns.
 fn send(signal: i32) {
     // SAFETY: no pointers.
     let result = unsafe {
@@ -75,7 +75,7 @@ fn send(signal: i32) {
     assert_eq!(result, 0);
 }
 
-/// What is done with a signal.
+/// Returns the action of a signal.
 fn action(signal: i32) -> libc::sigaction {
     // SAFETY: integers, addresses and a set of bits, of which zeroes are a value; the kernel writes one.
     unsafe {
@@ -85,7 +85,7 @@ fn action(signal: i32) -> libc::sigaction {
     }
 }
 
-/// Sets what is done with a signal, and what it was.
+/// Sets the action of a signal. Returns the previous action.
 fn set_action(signal: i32, handler: libc::sighandler_t, flags: libc::c_int) -> libc::sigaction {
     let old = action(signal);
     // SAFETY: as above; the handlers of these tests only add.
@@ -109,7 +109,7 @@ fn is_default(signal: i32) -> bool {
     action(signal).sa_sigaction == libc::SIG_DFL
 }
 
-/// Polls until every signal of `wanted` has come to `signals`; how often each. Other tokens fail.
+/// Polls until every signal of `wanted` is reported to `signals`. Returns the count of each signal; fails for other tokens.
 #[track_caller]
 fn received(poll: &mut TestPoll, token: usize, signals: &Signals, wanted: &[i32]) -> Vec<(i32, u64)> {
     let mut all: Vec<(i32, u64)> = Vec::new();
@@ -129,7 +129,7 @@ fn received(poll: &mut TestPoll, token: usize, signals: &Signals, wanted: &[i32]
 }
 
 #[test]
-fn three_raises_are_one_event() {
+fn three_raises_are_coalesced_and_counted() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
@@ -148,7 +148,7 @@ fn three_raises_are_one_event() {
 }
 
 #[test]
-fn which_of_several() {
+fn received_returns_only_the_signals_that_arrived() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR2, SIGTERM, SIGUSR2, SIGHUP]).unwrap();
@@ -162,12 +162,12 @@ fn which_of_several() {
 }
 
 #[test]
-fn what_was_there_before_comes_back() {
+fn deregistering_restores_the_default_action() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     assert!(is_default(SIGTERM) && is_default(SIGINT));
     let mut signals = Signals::new([SIGTERM, SIGINT]).unwrap();
-    assert!(is_default(SIGTERM), "nothing is done before it is registered");
+    assert!(is_default(SIGTERM), "the action changed before registering");
     poll.register(&mut signals, 1, READ);
     assert!(!is_default(SIGTERM) && !is_default(SIGINT));
     // This would end the process.
@@ -193,12 +193,12 @@ extern "C" fn plain(_: libc::c_int) {
 }
 
 extern "C" fn informed(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel's, for as long as the handler runs.
+    // SAFETY: the kernel's record is valid while the handler runs.
     let is_right = signal == SIGUSR1 && unsafe { (*info).si_signo } == signal;
     HANDLED.fetch_add(if is_right { 100 } else { 1_000_000 }, Ordering::SeqCst);
 }
 
-/// Waits for handlers, which may run in another thread.
+/// Waits until `count` was added by handlers, which may run in another thread.
 #[track_caller]
 fn handled(count: usize) {
     let deadline = Instant::now() + TIMEOUT;
@@ -209,7 +209,7 @@ fn handled(count: usize) {
 }
 
 #[test]
-fn a_handler_that_was_there_is_called() {
+fn previous_handler_is_called_and_restored() {
     let _alone = alone();
     if is_known_failure(Check::PreviousHandler) {
         return;
@@ -225,7 +225,7 @@ fn a_handler_that_was_there_is_called() {
         let mut signals = Signals::new([SIGUSR1]).unwrap();
         poll.register(&mut signals, 1, READ);
         let during = action(SIGUSR1);
-        // What it interrupts is restarted, or is not, as before; and its mask stays.
+        // SA_RESTART and the mask are those of the previous action.
         assert_eq!(during.sa_flags & libc::SA_RESTART, flags & libc::SA_RESTART);
         // SAFETY: a set of bits, which is read.
         assert_eq!(unsafe { libc::sigismember(&during.sa_mask, SIGWINCH) }, 1);
@@ -242,7 +242,7 @@ fn a_handler_that_was_there_is_called() {
 }
 
 #[test]
-fn a_handler_that_came_later_stays() {
+fn later_handler_stays_after_drop() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGHUP]).unwrap();
@@ -250,7 +250,7 @@ fn a_handler_that_came_later_stays() {
     let ours = set_action(SIGHUP, plain as extern "C" fn(_) as libc::sighandler_t, 0);
     drop(signals);
     assert_eq!(action(SIGHUP).sa_sigaction, plain as extern "C" fn(_) as libc::sighandler_t);
-    // Who came later may hand on what it gets.
+    // A later handler may chain to the earlier one.
     restore(SIGHUP, &ours);
     let mut signals = Signals::new([SIGHUP]).unwrap();
     poll.register(&mut signals, 2, READ);
@@ -272,9 +272,10 @@ extern "C" fn on_top(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     }
 }
 
-/// Who came later and hands on is told as well; what he does is done instead of the default, also when nobody watches.
+/// A later handler that chains to the handler of kevio receives the signal too. The later handler replaces the default action,
+/// also after deregistering.
 #[test]
-fn a_handler_that_came_later_and_hands_on() {
+fn later_handler_that_chains_keeps_signals_reported() {
     let _alone = alone();
     if is_known_failure(Check::PreviousHandler) {
         return;
@@ -304,34 +305,34 @@ fn a_handler_that_came_later_and_hands_on() {
 }
 
 #[test]
-fn several_on_several_polls() {
+fn signal_is_reported_to_every_poll() {
     let _alone = alone();
-    let mut loops = [TestPoll::new(), TestPoll::new(), TestPoll::new()];
+    let mut polls = [TestPoll::new(), TestPoll::new(), TestPoll::new()];
     let mut sources = [
         Signals::new([SIGUSR1]).unwrap(),
         Signals::new([SIGUSR1, SIGUSR2]).unwrap(),
         Signals::new([SIGUSR2, SIGTERM]).unwrap(),
     ];
-    for (poll, signals) in loops.iter().zip(&mut sources) {
+    for (poll, signals) in polls.iter().zip(&mut sources) {
         poll.register(signals, 1, READ);
     }
     send(SIGUSR1);
-    received(&mut loops[0], 1, &sources[0], &[SIGUSR1]);
-    received(&mut loops[1], 1, &sources[1], &[SIGUSR1]);
-    loops[2].expect_no_events();
-    loops[0].deregister(&mut sources[0]);
+    received(&mut polls[0], 1, &sources[0], &[SIGUSR1]);
+    received(&mut polls[1], 1, &sources[1], &[SIGUSR1]);
+    polls[2].expect_no_events();
+    polls[0].deregister(&mut sources[0]);
     send(SIGUSR1);
     send(SIGUSR2);
-    received(&mut loops[1], 1, &sources[1], &[SIGUSR1, SIGUSR2]);
-    received(&mut loops[2], 1, &sources[2], &[SIGUSR2]);
-    loops[0].expect_no_events();
+    received(&mut polls[1], 1, &sources[1], &[SIGUSR1, SIGUSR2]);
+    received(&mut polls[2], 1, &sources[2], &[SIGUSR2]);
+    polls[0].expect_no_events();
     drop(sources);
     assert!([SIGUSR1, SIGUSR2, SIGTERM].into_iter().all(is_default));
 }
 
-/// The table of differences: one filter of a kqueue has one token.
+/// See the table of differences: a kqueue has one filter, and so one token, for each signal.
 #[test]
-fn two_on_one_poll() {
+fn second_set_in_one_poll_fails_on_kqueue_only() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let mut first = Signals::new([SIGUSR1, SIGTERM]).unwrap();
@@ -340,7 +341,7 @@ fn two_on_one_poll() {
     let result = poll.registry().register(&mut second, Token(2), READ);
     if BACKEND == Backend::Kqueue {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::AlreadyExists);
-        assert!(is_default(SIGHUP), "half of it is registered");
+        assert!(is_default(SIGHUP), "a part of the set is registered");
         send(SIGTERM);
         received(&mut poll, 1, &first, &[SIGTERM]);
         poll.deregister(&mut first);
@@ -354,9 +355,9 @@ fn two_on_one_poll() {
     poll.expect_all(&[(1, R), (2, R)]);
 }
 
-/// The table of differences.
+/// See the table of differences.
 #[test]
-fn events_of_several_signals() {
+fn several_signals_are_one_event_except_on_kqueue() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let all = [SIGUSR1, SIGUSR2, SIGHUP];
@@ -372,9 +373,9 @@ fn events_of_several_signals() {
     assert_eq!(poll.events.iter().count(), expected);
 }
 
-/// The table of differences: where a handler tells, it has to run.
+/// See the table of differences: without kqueue, a signal is reported when its handler runs.
 #[test]
-fn a_signal_that_is_blocked() {
+fn blocked_signal_is_reported_at_once_on_kqueue_only() {
     let _alone = alone();
     if is_libkqueue() || cfg!(any(target_vendor = "apple", target_os = "dragonfly")) {
         return;
@@ -397,9 +398,9 @@ fn a_signal_that_is_blocked() {
     poll.expect_no_events();
 }
 
-/// The table of differences: Apple and libkqueue report nothing.
+/// See the table of differences: Apple and libkqueue report nothing.
 #[test]
-fn a_signal_for_one_thread() {
+fn signal_for_one_thread_is_reported() {
     let _alone = alone();
     if is_libkqueue() {
         return;
@@ -417,7 +418,7 @@ fn a_signal_for_one_thread() {
 }
 
 #[test]
-fn a_signal_during_a_wait() {
+fn signal_during_poll_until_is_reported() {
     let _alone = alone();
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(8);
@@ -436,13 +437,13 @@ fn a_signal_during_a_wait() {
             waiting.store(true, Ordering::SeqCst);
             poll.poll_until(&mut events, Some(Instant::now() + TIMEOUT)).unwrap();
         });
-        let told: Vec<_> = events.iter().flat_map(|event| signals.received(event).unwrap()).collect();
-        assert_eq!(told, [(SIGUSR1, 1)]);
+        let reported: Vec<_> = events.iter().flat_map(|event| signals.received(event).unwrap()).collect();
+        assert_eq!(reported, [(SIGUSR1, 1)]);
     }
 }
 
 #[test]
-fn what_cannot_be_waited_for() {
+fn uncatchable_and_invalid_signals_are_rejected() {
     for signal in
         [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGBUS, 0, -1, 4096, i32::MAX]
     {
@@ -453,7 +454,7 @@ fn what_cannot_be_waited_for() {
 }
 
 #[test]
-fn how_it_can_be_registered() {
+fn invalid_registrations_fail_and_keep_the_source() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let registry = poll.registry().try_clone().unwrap();
@@ -470,14 +471,14 @@ fn how_it_can_be_registered() {
     let other = Poll::new().unwrap();
     assert_eq!(kind(other.registry().register(&mut signals, Token(1), READ)), ErrorKind::AlreadyExists);
     assert_eq!(kind(other.registry().deregister(&mut signals)), ErrorKind::NotFound);
-    assert!(!is_default(SIGUSR1), "a failed attempt stopped it");
+    assert!(!is_default(SIGUSR1), "a failed call restored the default action");
     send(SIGUSR1);
     received(&mut poll, 1, &signals, &[SIGUSR1]);
     registry.deregister(&mut signals).unwrap();
     other.registry().register(&mut signals, Token(1), READ).unwrap();
 }
 
-/// After an error of `deregister` nothing of it is left.
+/// A failed `deregister` removes the registration and restores the default action.
 #[cfg(all(
     any(
         all(has_kqueue, not(links_libkqueue)),
@@ -489,7 +490,7 @@ fn how_it_can_be_registered() {
     not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
 ))]
 #[test]
-fn failed_deregistration_gives_the_signals_back() {
+fn failed_deregistration_restores_the_default_action() {
     use std::os::fd::AsRawFd;
 
     let _alone = alone();
@@ -500,7 +501,7 @@ fn failed_deregistration_gives_the_signals_back() {
         let poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1, SIGTERM]).unwrap();
         poll.register(&mut signals, 1, READ);
-        // SAFETY: what uses it after this fails, and is not dropped.
+        // SAFETY: later calls with the descriptor fail, and the poll is not dropped.
         assert_eq!(unsafe { libc::close(poll.inner.as_raw_fd()) }, 0);
         let deregister = |signals: &mut Signals| poll.registry().deregister(signals).unwrap_err();
         assert_eq!(deregister(&mut signals).raw_os_error(), Some(libc::EBADF));
@@ -511,7 +512,7 @@ fn failed_deregistration_gives_the_signals_back() {
 }
 
 #[test]
-fn parked_it_is_silent_and_keeps_the_default_away() {
+fn disabled_signals_report_nothing_and_suppress_the_default() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGTERM]).unwrap();
@@ -519,7 +520,7 @@ fn parked_it_is_silent_and_keeps_the_default_away() {
         poll.register(&mut signals, 1, Interest::NONE);
         assert!(!is_default(SIGTERM));
         if !is_libkqueue() {
-            // There it stays pending, for nobody takes it.
+            // On libkqueue the signal would stay pending.
             send(SIGTERM);
         }
         poll.expect_no_events();
@@ -533,7 +534,7 @@ fn parked_it_is_silent_and_keeps_the_default_away() {
 }
 
 #[test]
-fn reregistering_forgets_nothing_and_deregistering_does() {
+fn reregistering_keeps_signals_and_deregistering_discards() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
@@ -551,7 +552,7 @@ fn reregistering_forgets_nothing_and_deregistering_does() {
 }
 
 #[test]
-fn not_asked_it_does_not_fire_for_ever() {
+fn unread_signal_is_reported_once() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
@@ -560,7 +561,7 @@ fn not_asked_it_does_not_fire_for_ever() {
         send(SIGUSR1);
         poll.expect(1, R);
         poll.expect_no_events();
-        // The table of differences: a descriptor that was not read makes no more events.
+        // See the table of differences: without kqueue, an unread descriptor makes no further events.
         send(SIGUSR1);
         if BACKEND == Backend::Kqueue {
             poll.expect(1, R);
@@ -571,7 +572,7 @@ fn not_asked_it_does_not_fire_for_ever() {
 }
 
 #[test]
-fn an_event_of_another_source() {
+fn event_of_another_source_is_rejected() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
@@ -589,9 +590,9 @@ fn an_event_of_another_source() {
     assert!(timer.expirations(&event).is_ok());
 }
 
-/// A forked child of a process with threads may do little; this one waits to be ended by a signal.
+/// The forked child only waits until a signal terminates it, because few calls are safe in a child of a process with threads.
 #[test]
-fn a_child_is_ended_as_before() {
+fn child_is_terminated_by_its_signal() {
     let _alone = alone();
     if is_known_failure(Check::ForkedChild) {
         return;
@@ -613,18 +614,18 @@ fn a_child_is_ended_as_before() {
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == SIGTERM, "{status:x}");
     poll.expect_no_events();
     let mut program = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    // It runs once it answers. Before that, exec of NetBSD would discard the signal (ksiginfo_exechook).
+    // The program has started when its output arrives. Before that, exec of NetBSD discards the signal (ksiginfo_exechook).
     program.stdin.as_mut().unwrap().write_all(b"x").unwrap();
     program.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::kill(program.id() as i32, SIGTERM) }, 0);
-    assert_eq!(program.wait().unwrap().signal(), Some(SIGTERM), "a program that is run starts anew");
+    assert_eq!(program.wait().unwrap().signal(), Some(SIGTERM), "a program starts with the default action");
     poll.expect_no_events();
     send(SIGTERM);
     received(&mut poll, 1, &signals, &[SIGTERM]);
 }
 
-/// Does `f` while another thread does `again` and again, and ends that thread whatever becomes of it.
+/// Runs `f` while another thread repeats `again`. Ends that thread even if `f` panics.
 fn while_another(mut again: impl FnMut() + Send, f: impl FnOnce()) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -639,9 +640,9 @@ fn while_another(mut again: impl FnMut() + Send, f: impl FnOnce()) {
     });
 }
 
-/// Forked while another thread changes what is done with signals: what the child drops waits for nobody.
+/// The fork happens while another thread changes signal actions. Dropping in the child must not block.
 #[test]
-fn a_child_of_a_process_that_watches_more() {
+fn child_forked_during_registrations_drops_without_blocking() {
     let _alone = alone();
     if is_known_failure(Check::ForkedChild) {
         return;
@@ -662,9 +663,9 @@ fn a_child_of_a_process_that_watches_more() {
     assert!(is_default(SIGUSR1));
 }
 
-/// The default was taken in a child, by our handler; then the child watches the signal itself.
+/// In the child, the inherited handler applies the default action. Then the child registers a source of its own.
 #[test]
-fn a_child_watches_what_it_did_not_watch() {
+fn child_reports_a_signal_of_its_own_source() {
     let _alone = alone();
     if is_known_failure(Check::ForkedChild) {
         return;
@@ -673,7 +674,7 @@ fn a_child_watches_what_it_did_not_watch() {
     let mut signals = Signals::new([SIGWINCH]).unwrap();
     poll.register(&mut signals, 1, READ);
     in_a_child(|| {
-        // By default it is ignored.
+        // The default action ignores this signal.
         send(SIGWINCH);
         let mut poll = TestPoll::new();
         let mut own = Signals::new([SIGWINCH]).unwrap();
@@ -685,9 +686,9 @@ fn a_child_watches_what_it_did_not_watch() {
     });
 }
 
-/// Forked while a handler runs in another thread, which the child does not have: it does not wait for that.
+/// The fork happens while a handler runs in another thread, which does not exist in the child. The child must not block.
 #[test]
-fn a_child_of_a_process_that_signals_come_to() {
+fn child_forked_during_a_handler_does_not_block() {
     let _alone = alone();
     if is_known_failure(Check::ForkedChild) {
         return;
@@ -709,9 +710,9 @@ fn a_child_of_a_process_that_signals_come_to() {
     });
 }
 
-/// Children of who ignores SIGCHLD are not waited for, and that stays so.
+/// If a process ignores SIGCHLD, the kernel reaps its children. A signal source does not change that.
 #[test]
-fn ignored_children_are_reaped_as_before() {
+fn ignored_sigchld_reaps_children_as_before() {
     let _alone = alone();
     if is_known_failure(Check::PreviousHandler) {
         return;
@@ -732,7 +733,7 @@ fn ignored_children_are_reaped_as_before() {
 }
 
 #[test]
-fn in_a_batch() {
+fn batch_registers_signals() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     let (mut ours, _theirs) = UnixStream::pair().unwrap();
@@ -747,7 +748,7 @@ fn in_a_batch() {
 }
 
 #[test]
-fn it_outlives_its_poll() {
+fn signals_survive_drop_of_poll() {
     let _alone = alone();
     let poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
@@ -757,9 +758,9 @@ fn it_outlives_its_poll() {
     assert!(is_default(SIGUSR1));
 }
 
-/// When its poll is no more it can go to another, and each signal still counts once.
+/// After its poll is dropped, a source registers in another poll, and each signal is counted once.
 #[test]
-fn from_poll_to_poll() {
+fn signals_registered_in_successive_polls_count_once() {
     let _alone = alone();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     for token in 1..4 {
@@ -772,9 +773,9 @@ fn from_poll_to_poll() {
     assert!(is_default(SIGUSR1));
 }
 
-/// Mailboxes come and go while signals come: none is read after it is freed, and who stays misses nothing.
+/// Sources are registered and dropped while signals arrive. No freed state is read, and the source that stays loses no signal.
 #[test]
-fn a_storm() {
+fn no_signal_is_lost_under_load() {
     let _alone = alone();
     const ROUNDS: usize = 300;
     let mut poll = TestPoll::new();
@@ -811,12 +812,12 @@ fn a_storm() {
         }
         over.store(true, Ordering::SeqCst);
     });
-    let mut is_told = false;
+    let mut is_reported = false;
     send(SIGUSR2);
-    while !is_told {
+    while !is_reported {
         poll.expect(1, R);
         for event in &poll.events {
-            is_told |= signals.received(event).unwrap().iter().any(|(signal, _)| *signal == SIGUSR2);
+            is_reported |= signals.received(event).unwrap().iter().any(|(signal, _)| *signal == SIGUSR2);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The price list.
+//! The expected number of system calls of each operation.
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,40 +17,40 @@ use crate::support::limits::raise_fd_limit;
 use crate::support::net::loopback;
 use crate::support::poll::{BOTH, TIMEOUT};
 
-/// How many system calls something is on kqueue, on epoll, and on poll(2).
-type Price = [usize; 3];
+/// The number of system calls on kqueue, on epoll, and on poll(2).
+type Calls = [usize; 3];
 
-fn here(price: Price) -> usize {
+fn on_this_backend(expected: Calls) -> usize {
     match kevio::BACKEND {
-        Backend::Kqueue => price[0],
-        Backend::Epoll => price[1],
-        Backend::Poll => price[2],
-        other => panic!("{other} has no price"),
+        Backend::Kqueue => expected[0],
+        Backend::Epoll => expected[1],
+        Backend::Poll => expected[2],
+        other => panic!("{other} has no expected number"),
     }
 }
 
-/// All in one test: each may be run in a fork of this process, where a lock that another thread holds, one that begins or
-/// ends a test for instance, is held for ever.
+/// One test runs all cases, because each case may run in a fork of this process. A lock that another thread holds during the
+/// fork, for example a thread that starts a test, is never released in the child.
 #[test]
-fn the_price_list() {
+fn every_operation_makes_the_expected_system_calls() {
     macro_rules! cases {
         ($($case:ident,)+) => { [$((stringify!($case), $case as fn())),+] };
     }
     let cases = cases![
-        the_count_counts,
-        registering_costs_one_call,
-        registering_any_descriptor_costs_one_look_more,
-        a_batch_costs_one_call,
-        a_batch_of_a_thousand_costs_two_calls,
-        dropping_what_is_lent_costs_one_call,
-        polling_costs_one_call,
-        a_wake_costs_one_call_and_the_next_none,
-        dropping_a_source_costs_its_close,
-        accepting_costs_one_call,
-        writing_costs_one_call,
-        asking_a_watch_costs_one_read,
-        changes_while_another_thread_waits,
-        a_wake_while_another_thread_waits,
+        system_call_counter_counts_calls,
+        registering_makes_one_call,
+        registering_any_descriptor_probes_the_file,
+        batch_makes_one_call_on_kqueue,
+        batch_of_a_thousand_makes_two_calls_on_kqueue,
+        dropping_a_borrowing_source_makes_one_call,
+        polling_makes_one_call,
+        wake_makes_one_call_and_the_next_none,
+        dropping_a_source_makes_its_close_only,
+        accepting_makes_one_call,
+        writing_makes_one_call,
+        reading_a_watch_makes_one_read,
+        changes_during_a_wait_make_one_more_call_on_poll,
+        wake_during_a_wait_makes_one_call,
     ];
     for (name, case) in cases {
         println!("{name}");
@@ -59,53 +59,53 @@ fn the_price_list() {
 }
 
 #[track_caller]
-fn costs<T>(price: Price, what: &str, of: impl FnOnce() -> T) -> T {
-    let (value, calls) = counter::calls(of);
-    assert_eq!(calls.len(), here(price), "{what}: {calls:?}");
+fn expect_calls<T>(expected: Calls, operation: &str, f: impl FnOnce() -> T) -> T {
+    let (value, calls) = counter::calls(f);
+    assert_eq!(calls.len(), on_this_backend(expected), "{operation}: {calls:?}");
     value
 }
 
-/// Nothing gets dearer with time.
+/// Each operation is repeated, because the number must not grow.
 const TIMES: usize = 3;
 
-/// A poll, and somebody who waits in it or not.
-struct Rig {
+/// A poll and its buffer.
+struct CountedPoll {
     poll: Poll,
     events: Events,
 }
 
-impl Rig {
-    fn new() -> Rig {
-        Rig { poll: Poll::new().unwrap(), events: Events::with_capacity(8) }
+impl CountedPoll {
+    fn new() -> CountedPoll {
+        CountedPoll { poll: Poll::new().unwrap(), events: Events::with_capacity(8) }
     }
 
-    fn turn(&mut self, timeout: Duration) -> usize {
+    fn poll_once(&mut self, timeout: Duration) -> usize {
         self.poll.poll(&mut self.events, Some(timeout)).unwrap();
         self.events.iter().count()
     }
 }
 
-/// Registers `source`, changes that and takes it back.
-fn registering(what: &str, source: &mut impl Source, register: Price, reregister: Price, deregister: Price) {
-    let rig = Rig::new();
-    let registry = rig.poll.registry();
+/// Registers, reregisters and deregisters `source`.
+fn expect_registering(name: &str, source: &mut impl Source, register: Calls, reregister: Calls, deregister: Calls) {
+    let poll = CountedPoll::new();
+    let registry = poll.poll.registry();
     for _ in 0..TIMES {
-        costs(register, &format!("registering {what}"), || registry.register(source, Token(1), BOTH)).unwrap();
+        expect_calls(register, &format!("registering {name}"), || registry.register(source, Token(1), BOTH)).unwrap();
         for interest in [Interest::READABLE, Interest::WRITABLE, BOTH] {
-            let price = format!("reregistering {what} for {interest:?}");
-            costs(reregister, &price, || registry.reregister(source, Token(2), interest)).unwrap();
+            let operation = format!("reregistering {name} for {interest:?}");
+            expect_calls(reregister, &operation, || registry.reregister(source, Token(2), interest)).unwrap();
         }
-        costs(deregister, &format!("deregistering {what}"), || registry.deregister(source)).unwrap();
+        expect_calls(deregister, &format!("deregistering {name}"), || registry.deregister(source)).unwrap();
     }
 }
 
-/// fcntl(2), which the counter of the C library's functions does not see: it has arguments of no certain type.
+/// One fcntl(2). The counter of C library functions does not count variadic functions.
 const ACCESS: usize = cfg!(target_os = "linux") as usize;
 
-/// poll(2) of FreeBSD takes `POLLRDHUP` of sockets only: one fstat(2) says whether it is one.
+/// One fstat(2): poll(2) of FreeBSD accepts `POLLRDHUP` for sockets only.
 const KIND: usize = cfg!(target_os = "freebsd") as usize;
 
-fn the_count_counts() {
+fn system_call_counter_counts_calls() {
     for n in [0, 1, 7] {
         let (a, _b) = UnixStream::pair().unwrap();
         let ((), calls) = counter::calls(|| {
@@ -125,240 +125,256 @@ fn the_count_counts() {
     assert_eq!(calls, ["close"; 2]);
 }
 
-fn registering_costs_one_call() {
+fn registering_makes_one_call() {
     let (mut stream, _peer) = UnixStream::pair().unwrap();
-    registering("a stream", &mut stream, [1, 1, KIND], [1, 1, 0], [1, 1, 0]);
+    expect_registering("a stream", &mut stream, [1, 1, KIND], [1, 1, 0], [1, 1, 0]);
     let mut socket = UdpSocket::bind(loopback()).unwrap();
-    registering("a UDP socket", &mut socket, [1, 1, KIND], [1, 1, 0], [1, 1, 0]);
+    expect_registering("a UDP socket", &mut socket, [1, 1, KIND], [1, 1, 0], [1, 1, 0]);
     let mut listener = TcpListener::bind(loopback()).unwrap();
-    registering("a listener", &mut listener, [1, 1, KIND], [1, 1, 0], [1, 1, 0]);
+    expect_registering("a listener", &mut listener, [1, 1, KIND], [1, 1, 0], [1, 1, 0]);
     let (mut sender, _receiver) = pipe::new().unwrap();
-    registering("a pipe", &mut sender, [1, 1, KIND], [1, 1, 0], [1, 1, 0]);
+    expect_registering("a pipe", &mut sender, [1, 1, KIND], [1, 1, 0], [1, 1, 0]);
 }
 
-/// It may be a file, which kqueue and poll(2) would take: one fstat(2) more. poll(2) asks again whether the number is
-/// still the same file's, and at registration also how it was opened (fcntl(2)): `O_PATH` is not open.
-fn registering_any_descriptor_costs_one_look_more() {
+/// The descriptor may be a regular file, which kqueue and poll(2) would accept: one fstat(2) more. poll(2) also compares the
+/// file at each change, and the access mode at registration (fcntl(2)), because `O_PATH` descriptors are not open.
+fn registering_any_descriptor_probes_the_file() {
     let (stream, _peer) = UnixStream::pair().unwrap();
-    registering(
-        "a bare descriptor",
+    expect_registering(
+        "a raw descriptor",
         &mut SourceFd(&stream.as_raw_fd()),
         [2, 1, 1 + ACCESS + KIND],
         [1, 1, 1],
         [1, 1, 1],
     );
-    // Without an inode of its own there is nothing to ask again.
+    // A file without an inode of its own is not compared.
     #[cfg(target_os = "linux")]
     {
         use std::os::fd::FromRawFd;
-        // SAFETY: no pointers; the kernel has just made the descriptor, and nobody else has it.
+        // SAFETY: no pointers; the descriptor is new, and has no other owner.
         let event = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
-        registering("a bare eventfd", &mut SourceFd(&event.as_raw_fd()), [2, 1, 1 + ACCESS], [1, 1, 0], [1, 1, 0]);
+        expect_registering(
+            "a raw eventfd",
+            &mut SourceFd(&event.as_raw_fd()),
+            [2, 1, 1 + ACCESS],
+            [1, 1, 0],
+            [1, 1, 0],
+        );
     }
     let mut source = IoSource::new(OwnedFd::from(stream));
-    registering("a wrapped descriptor", &mut source, [2, 1, 1 + ACCESS + KIND], [1, 1, 1], [1, 1, 1]);
+    expect_registering("an owned descriptor", &mut source, [2, 1, 1 + ACCESS + KIND], [1, 1, 1], [1, 1, 1]);
 }
 
-fn all_done(results: Vec<std::io::Result<()>>) {
+fn assert_all_ok(results: Vec<std::io::Result<()>>) {
     assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
 
-/// kqueue makes all changes of a batch in one call.
-fn a_batch_costs_one_call() {
+/// kqueue applies all changes of a batch in one call.
+fn batch_makes_one_call_on_kqueue() {
     const MANY: usize = 6;
-    let rig = Rig::new();
-    let registry = rig.poll.registry();
+    let poll = CountedPoll::new();
+    let registry = poll.poll.registry();
     let mut pairs: Vec<_> = (0..MANY).map(|_| UnixStream::pair().unwrap()).collect();
     for _ in 0..TIMES {
         let mut batch = Batch::with_capacity(MANY);
         for (a, _) in &mut pairs {
             batch.register(a, Token(1), BOTH);
         }
-        all_done(costs([1, MANY, MANY * KIND], "a batch that registers", || registry.submit(batch)));
+        assert_all_ok(expect_calls([1, MANY, MANY * KIND], "a batch that registers", || registry.submit(batch)));
         let mut batch = Batch::with_capacity(MANY);
         for (a, _) in &mut pairs {
             batch.reregister(a, Token(2), Interest::READABLE);
         }
-        all_done(costs([1, MANY, 0], "a batch that reregisters", || registry.submit(batch)));
+        assert_all_ok(expect_calls([1, MANY, 0], "a batch that reregisters", || registry.submit(batch)));
         let mut batch = Batch::with_capacity(MANY);
         for (a, _) in &mut pairs {
             batch.deregister(a);
         }
-        all_done(costs([1, MANY, 0], "a batch that deregisters", || registry.submit(batch)));
+        assert_all_ok(expect_calls([1, MANY, 0], "a batch that deregisters", || registry.submit(batch)));
     }
-    costs([0, 0, 0], "an empty batch", || registry.submit(Batch::new()));
+    expect_calls([0, 0, 0], "an empty batch", || registry.submit(Batch::new()));
 }
 
-fn a_batch_of_a_thousand_costs_two_calls() {
+fn batch_of_a_thousand_makes_two_calls_on_kqueue() {
     if kevio::BACKEND != Backend::Kqueue {
         return;
     }
     let many = 1000.min(raise_fd_limit(1500) - 200);
-    let rig = Rig::new();
+    let poll = CountedPoll::new();
     let socket = std::net::UdpSocket::bind(loopback()).unwrap();
     let mut copies: Vec<_> = (0..many).map(|_| UdpSocket::from_std(socket.try_clone().unwrap())).collect();
     let mut batch = Batch::with_capacity(many);
     for copy in &mut copies {
         batch.register(copy, Token(1), Interest::READABLE);
     }
-    let (results, calls) = counter::calls(|| rig.poll.registry().submit(batch));
-    all_done(results);
+    let (results, calls) = counter::calls(|| poll.poll.registry().submit(batch));
+    assert_all_ok(results);
     assert!(calls.len() * 512 < many + 512, "{calls:?}");
 }
 
-/// What does not close its descriptor is deregistered, where closing would have been enough.
-fn dropping_what_is_lent_costs_one_call() {
-    let rig = Rig::new();
+/// A source that does not close its descriptor deregisters when dropped.
+fn dropping_a_borrowing_source_makes_one_call() {
+    let poll = CountedPoll::new();
     let (a, _b) = UnixStream::pair().unwrap();
     for _ in 0..TIMES {
-        let mut lent = IoSource::new(std::os::fd::AsFd::as_fd(&a));
-        rig.poll.registry().register(&mut lent, Token(1), BOTH).unwrap();
-        let ((), calls) = counter::calls(|| drop(lent));
+        let mut source = IoSource::new(std::os::fd::AsFd::as_fd(&a));
+        poll.poll.registry().register(&mut source, Token(1), BOTH).unwrap();
+        let ((), calls) = counter::calls(|| drop(source));
         let calls: Vec<_> = calls.into_iter().filter(|call| call != "getpid").collect();
-        assert_eq!(calls.len(), here([1, 1, 0]), "{calls:?}");
+        assert_eq!(calls.len(), on_this_backend([1, 1, 0]), "{calls:?}");
     }
 }
 
-fn polling_costs_one_call() {
-    let mut rig = Rig::new();
+fn polling_makes_one_call() {
+    let mut poll = CountedPoll::new();
     for _ in 0..TIMES {
-        // Nothing to wait for, no time, less than a millisecond, milliseconds, and not a whole number of them.
+        // Timeouts: zero, less than a millisecond, a millisecond, and a fraction of milliseconds.
         for timeout in [0, 1, 1_000_000, 1_500_000].map(Duration::from_nanos) {
-            // The first of all may find out that the kernel is too old for nanoseconds.
-            assert_eq!(rig.turn(timeout), 0);
-            assert_eq!(costs([1, 1, 1], &format!("waiting {timeout:?}"), || rig.turn(timeout)), 0);
+            // The first wait may detect that the kernel has no nanosecond waits.
+            assert_eq!(poll.poll_once(timeout), 0);
+            assert_eq!(expect_calls([1, 1, 1], &format!("waiting {timeout:?}"), || poll.poll_once(timeout)), 0);
         }
     }
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    rig.poll.registry().register(&mut a, Token(1), Interest::READABLE).unwrap();
+    poll.poll.registry().register(&mut a, Token(1), Interest::READABLE).unwrap();
     for _ in 0..TIMES {
         b.write_all(b"x").unwrap();
-        assert_eq!(costs([1, 1, 1], "waiting for what is there", || rig.turn(TIMEOUT)), 1);
-        costs([1, 1, 1], "waiting for what was told", || rig.turn(Duration::ZERO));
+        assert_eq!(expect_calls([1, 1, 1], "waiting for a ready source", || poll.poll_once(TIMEOUT)), 1);
+        expect_calls([1, 1, 1], "waiting after the event", || poll.poll_once(Duration::ZERO));
         let _ = std::io::Read::read(&mut a, &mut [0; 8]);
     }
 }
 
-fn a_wake_costs_one_call_and_the_next_none() {
-    let mut rig = Rig::new();
-    let wakers = [1, 2].map(|token| Waker::new(rig.poll.registry(), Token(token)).unwrap());
+fn wake_makes_one_call_and_the_next_none() {
+    let mut poll = CountedPoll::new();
+    let wakers = [1, 2].map(|token| Waker::new(poll.poll.registry(), Token(token)).unwrap());
     for _ in 0..TIMES {
-        costs([1, 1, 0], "a wake", || wakers[0].wake()).unwrap();
-        costs([0, 0, 0], "a wake of who is awake", || wakers[0].wake()).unwrap();
-        assert_eq!(costs([1, 1, 1], "the poll that is woken", || rig.turn(TIMEOUT)), 1);
+        expect_calls([1, 1, 0], "a wake", || wakers[0].wake()).unwrap();
+        expect_calls([0, 0, 0], "a coalesced wake", || wakers[0].wake()).unwrap();
+        assert_eq!(expect_calls([1, 1, 1], "the poll that is woken", || poll.poll_once(TIMEOUT)), 1);
         for waker in &wakers {
-            costs([1, 1, 0], "a wake of one of two", || waker.wake()).unwrap();
+            expect_calls([1, 1, 0], "a wake of one of two", || waker.wake()).unwrap();
         }
-        assert_eq!(costs([1, 1, 1], "the poll that is woken twice", || rig.turn(TIMEOUT)), 2);
-        assert_eq!(costs([1, 1, 1], "the poll after it", || rig.turn(Duration::ZERO)), 0);
+        assert_eq!(expect_calls([1, 1, 1], "the poll that is woken twice", || poll.poll_once(TIMEOUT)), 2);
+        assert_eq!(expect_calls([1, 1, 1], "the poll after it", || poll.poll_once(Duration::ZERO)), 0);
     }
 }
 
-fn dropping_a_source_costs_its_close() {
-    let rig = Rig::new();
+fn dropping_a_source_makes_its_close_only() {
+    let poll = CountedPoll::new();
     for _ in 0..TIMES {
         let (mut registered, mut deregistered) = UnixStream::pair().unwrap();
         for source in [&mut registered, &mut deregistered] {
-            rig.poll.registry().register(source, Token(1), BOTH).unwrap();
+            poll.poll.registry().register(source, Token(1), BOTH).unwrap();
         }
-        rig.poll.registry().deregister(&mut deregistered).unwrap();
-        costs([1, 1, 1], "dropping what is registered", || drop(registered));
-        costs([1, 1, 1], "dropping what was registered", || drop(deregistered));
+        poll.poll.registry().deregister(&mut deregistered).unwrap();
+        expect_calls([1, 1, 1], "dropping a registered source", || drop(registered));
+        expect_calls([1, 1, 1], "dropping a deregistered source", || drop(deregistered));
     }
 }
 
-fn accepting_costs_one_call() {
-    let mut rig = Rig::new();
+fn accepting_makes_one_call() {
+    let mut poll = CountedPoll::new();
     let mut listener = TcpListener::bind(loopback()).unwrap();
-    rig.poll.registry().register(&mut listener, Token(1), Interest::READABLE).unwrap();
+    poll.poll.registry().register(&mut listener, Token(1), Interest::READABLE).unwrap();
     for _ in 0..TIMES {
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(rig.turn(TIMEOUT), 1);
-        let (stream, _) = costs([1, 1, 1], "an accept", || listener.accept()).unwrap();
-        costs([1, 1, 1], "an accept of nobody", || listener.accept()).unwrap_err();
+        assert_eq!(poll.poll_once(TIMEOUT), 1);
+        let (stream, _) = expect_calls([1, 1, 1], "an accept", || listener.accept()).unwrap();
+        expect_calls([1, 1, 1], "an accept without a client", || listener.accept()).unwrap_err();
         drop((stream, client));
     }
 }
 
-fn writing_costs_one_call() {
-    let rig = Rig::new();
+fn writing_makes_one_call() {
+    let poll = CountedPoll::new();
     let (mut sender, _receiver) = pipe::new().unwrap();
-    rig.poll.registry().register(&mut sender, Token(1), Interest::WRITABLE).unwrap();
+    poll.poll.registry().register(&mut sender, Token(1), Interest::WRITABLE).unwrap();
     for _ in 0..TIMES {
-        assert_eq!(costs([1, 1, 1], "a write", || sender.write(b"x")).unwrap(), 1);
+        assert_eq!(expect_calls([1, 1, 1], "a write", || sender.write(b"x")).unwrap(), 1);
     }
 }
 
-/// And a look at the file, if it may have grown or have another name and that was asked for.
-fn asking_a_watch_costs_one_read() {
+/// And one fstat(2), if the requested changes include the size or the link count.
+fn reading_a_watch_makes_one_read() {
     if let Err(error) = Watch::open(".") {
-        // A row of the table of differences.
+        // See the table of differences.
         return assert_eq!(error.kind(), std::io::ErrorKind::Unsupported, "{error}");
     }
-    let mut rig = Rig::new();
+    let mut poll = CountedPoll::new();
     let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
     let file = std::fs::File::options().append(true).open(&path).unwrap();
-    for (asked, price) in [(FileChanges::WRITTEN, [0, 1, 1]), (FileChanges::ALL, [0, 2, 2])] {
-        let mut watch = Watch::with_changes(&file, asked).unwrap();
+    for (requested, expected) in [(FileChanges::WRITTEN, [0, 1, 1]), (FileChanges::ALL, [0, 2, 2])] {
+        let mut watch = Watch::with_changes(&file, requested).unwrap();
         for _ in 0..TIMES {
-            let registry = rig.poll.registry();
-            costs([1, 3, 2], "registering a watch", || registry.register(&mut watch, Token(1), BOTH)).unwrap();
+            let registry = poll.poll.registry();
+            expect_calls([1, 3, 2], "registering a watch", || registry.register(&mut watch, Token(1), BOTH)).unwrap();
             for bytes in [1, 2, 3] {
                 (&file).write_all(&[b'x'; 3][..bytes]).unwrap();
-                assert_eq!(rig.turn(TIMEOUT), 1);
-                let event = rig.events.iter().next().unwrap();
-                let changes = costs(price, "asking a watch", || watch.changes(event)).unwrap();
+                assert_eq!(poll.poll_once(TIMEOUT), 1);
+                let event = poll.events.iter().next().unwrap();
+                let changes = expect_calls(expected, "reading a watch", || watch.changes(event)).unwrap();
                 assert!(changes.contains(FileChanges::WRITTEN));
             }
-            costs([1, 1, 0], "deregistering a watch", || rig.poll.registry().deregister(&mut watch)).unwrap();
+            expect_calls([1, 1, 0], "deregistering a watch", || poll.poll.registry().deregister(&mut watch)).unwrap();
         }
     }
 }
 
-/// FileChanges made while another thread waits in the poll.
-struct Waited {
+/// Operations while another thread is blocked in `poll`.
+struct BlockedPoll {
     registry: kevio::Registry,
     stop: Arc<AtomicBool>,
     waker: Waker,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl Waited {
-    fn new() -> Waited {
-        let mut rig = Rig::new();
-        let registry = rig.poll.registry().try_clone().unwrap();
+impl BlockedPoll {
+    fn new() -> BlockedPoll {
+        let mut poll = CountedPoll::new();
+        let registry = poll.poll.registry().try_clone().unwrap();
         let waker = Waker::new(&registry, Token(0)).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Acquire) {
-                rig.turn(TIMEOUT);
+                poll.poll_once(TIMEOUT);
             }
         });
-        Waited { registry, stop, waker, thread: Some(thread) }
+        BlockedPoll { registry, stop, waker, thread: Some(thread) }
     }
 
-    /// `before` prepares `of`, which costs one of two prices: the second while the other thread waits. That it does cannot be
-    /// seen from here, only that sooner or later it has. It is given more and more time to wait again: what `before` did
-    /// may have woken it.
-    fn costs<S, T>(&self, [idle, waited]: [Price; 2], what: &str, before: impl Fn() -> S, of: impl Fn(S) -> T) {
+    /// Runs `before`, and counts the calls of `f`, which depend on whether the other thread is blocked. This thread cannot
+    /// detect that, so that rounds are repeated until the second number is counted. Each round sleeps longer, because
+    /// `before` may have woken the other thread.
+    fn expect_calls<S, T>(
+        &self,
+        [idle, blocked]: [Calls; 2],
+        operation: &str,
+        before: impl Fn() -> S,
+        f: impl Fn(S) -> T,
+    ) {
         let deadline = Instant::now() + TIMEOUT;
         for round in 0.. {
             let prepared = before();
             thread::sleep(Duration::from_millis(50.min(round)));
-            let (_value, mut calls) = counter::calls(|| of(prepared));
-            // Being traced this thread is slow, also while it holds the lock that the one it wakes wants.
+            let (_value, mut calls) = counter::calls(|| f(prepared));
+            // The traced thread is slow while it holds the lock, so that the woken thread may block on the lock.
             calls.retain(|call| call != "futex");
-            assert!([here(idle), here(waited)].contains(&calls.len()), "{what}: {calls:?}");
-            if calls.len() == here(waited) && round >= TIMES as u64 {
+            assert!([on_this_backend(idle), on_this_backend(blocked)].contains(&calls.len()), "{operation}: {calls:?}");
+            if calls.len() == on_this_backend(blocked) && round >= TIMES as u64 {
                 return;
             }
-            assert!(Instant::now() < deadline, "{what} never cost {} calls, last {calls:?}", here(waited));
+            assert!(
+                Instant::now() < deadline,
+                "{operation} never made {} calls, last {calls:?}",
+                on_this_backend(blocked)
+            );
         }
     }
 }
 
-impl Drop for Waited {
+impl Drop for BlockedPoll {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         let _ = self.waker.wake();
@@ -368,39 +384,39 @@ impl Drop for Waited {
     }
 }
 
-/// poll(2) has to be told of each change: one write(2) more.
-fn changes_while_another_thread_waits() {
-    let waited = Waited::new();
-    let registry = &waited.registry;
+/// A change wakes a blocked poll(2): one write(2) more.
+fn changes_during_a_wait_make_one_more_call_on_poll() {
+    let blocked = BlockedPoll::new();
+    let registry = &blocked.registry;
     let pair = || UnixStream::pair().unwrap();
     let registered = || {
         let (mut a, b) = pair();
         registry.register(&mut a, Token(1), Interest::READABLE).unwrap();
         (a, b)
     };
-    waited.costs([[1, 1, KIND], [1, 1, 1 + KIND]], "registering", pair, |(mut a, b)| {
+    blocked.expect_calls([[1, 1, KIND], [1, 1, 1 + KIND]], "registering", pair, |(mut a, b)| {
         registry.register(&mut a, Token(1), Interest::READABLE).unwrap();
         (a, b)
     });
-    waited.costs([[1, 1, 0], [1, 1, 1]], "reregistering", registered, |(mut a, b)| {
+    blocked.expect_calls([[1, 1, 0], [1, 1, 1]], "reregistering", registered, |(mut a, b)| {
         registry.reregister(&mut a, Token(2), BOTH).unwrap();
         (a, b)
     });
-    waited.costs([[1, 1, 0], [1, 1, 1]], "deregistering", registered, |(mut a, b)| {
+    blocked.expect_calls([[1, 1, 0], [1, 1, 1]], "deregistering", registered, |(mut a, b)| {
         registry.deregister(&mut a).unwrap();
         (a, b)
     });
-    waited.costs([[1, 1, 1], [1, 1, 2]], "dropping", registered, |(a, b)| {
+    blocked.expect_calls([[1, 1, 1], [1, 1, 2]], "dropping", registered, |(a, b)| {
         drop(a);
         b
     });
 }
 
-fn a_wake_while_another_thread_waits() {
-    let waited = Waited::new();
-    // The flag that makes further wakes free is cleared by the poll that returns.
-    let another = || Waker::new(&waited.registry, Token(1)).unwrap();
-    waited.costs([[1, 1, 0], [1, 1, 1]], "a wake", another, |waker| {
+fn wake_during_a_wait_makes_one_call() {
+    let blocked = BlockedPoll::new();
+    // The returning poll clears the flag that coalesces wakes.
+    let another = || Waker::new(&blocked.registry, Token(1)).unwrap();
+    blocked.expect_calls([[1, 1, 0], [1, 1, 1]], "a wake", another, |waker| {
         waker.wake().unwrap();
         waker
     });

@@ -1,19 +1,19 @@
-//! Signals that were posted while they were watched: their handler runs later, or the source is gone before it can run.
+//! Signals that were sent while a source was registered, and whose handler runs later, or after the source is dropped.
 
 use super::*;
 
-/// Neither Apple nor DragonFly reports what every thread blocks to a kqueue.
+/// kqueue of Apple and DragonFly does not report signals that every thread blocks.
 const REPORTS_BLOCKED: bool =
     matches!(BACKEND, Backend::Kqueue) && cfg!(not(any(target_vendor = "apple", target_os = "dragonfly")));
 
-const ENDING: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, libc::SIGALRM];
+const TERMINATING: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, libc::SIGALRM];
 
-fn is_left_out() -> bool {
+fn is_unsupported() -> bool {
     is_known_failure(Check::ForkedChild)
 }
 
-/// Whether the source is dropped or deregistered, the signals go back.
-fn ends(poll: &TestPoll, mut signals: Signals, is_dropped: bool) {
+/// Drops or deregisters the source; both restore the actions.
+fn end_source(poll: &TestPoll, mut signals: Signals, is_dropped: bool) {
     if !is_dropped {
         poll.deregister(&mut signals);
     }
@@ -21,12 +21,12 @@ fn ends(poll: &TestPoll, mut signals: Signals, is_dropped: bool) {
 }
 
 #[test]
-fn pending_signal_of_an_ended_set_is_discarded() {
+fn pending_signal_of_a_dropped_source_is_discarded() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
-    for (signal, is_dropped) in ENDING.into_iter().flat_map(|signal| [(signal, true), (signal, false)]) {
+    for (signal, is_dropped) in TERMINATING.into_iter().flat_map(|signal| [(signal, true), (signal, false)]) {
         in_a_child(|| {
             let mut poll = TestPoll::new();
             let mut signals = Signals::new([signal]).unwrap();
@@ -37,9 +37,9 @@ fn pending_signal_of_an_ended_set_is_discarded() {
             if REPORTS_BLOCKED {
                 received(&mut poll, 1, &signals, &[signal]);
             }
-            ends(&poll, signals, is_dropped);
+            end_source(&poll, signals, is_dropped);
             assert!(is_default(signal));
-            // This would end the child.
+            // The default action would terminate the child.
             mask(libc::SIG_UNBLOCK, &[signal]);
         });
     }
@@ -48,7 +48,7 @@ fn pending_signal_of_an_ended_set_is_discarded() {
 #[test]
 fn signal_pending_in_another_thread_is_discarded() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
     for is_dropped in [true, false] {
@@ -64,11 +64,11 @@ fn signal_pending_in_another_thread_is_discarded() {
                 assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), SIGTERM) }, 0);
                 is_pending.send(()).unwrap();
                 over.recv().unwrap();
-                // This would end the child.
+                // The default action would terminate the child.
                 mask(libc::SIG_UNBLOCK, &[SIGTERM]);
             });
             pending.recv().unwrap();
-            ends(&poll, signals, is_dropped);
+            end_source(&poll, signals, is_dropped);
             is_over.send(()).unwrap();
             other.join().unwrap();
         });
@@ -76,19 +76,19 @@ fn signal_pending_in_another_thread_is_discarded() {
 }
 
 #[test]
-fn signal_after_the_end_of_a_set_takes_its_default() {
+fn signal_after_drop_takes_its_default_action() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
-    for (signal, is_dropped) in ENDING.into_iter().flat_map(|signal| [(signal, true), (signal, false)]) {
+    for (signal, is_dropped) in TERMINATING.into_iter().flat_map(|signal| [(signal, true), (signal, false)]) {
         let status = status_of_child(|| {
             let mut poll = TestPoll::new();
             let mut signals = Signals::new([signal]).unwrap();
             poll.register(&mut signals, 1, READ);
             send(signal);
             received(&mut poll, 1, &signals, &[signal]);
-            ends(&poll, signals, is_dropped);
+            end_source(&poll, signals, is_dropped);
             send(signal);
         });
         assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == signal, "{status:x}");
@@ -96,9 +96,9 @@ fn signal_after_the_end_of_a_set_takes_its_default() {
 }
 
 #[test]
-fn pending_signal_of_an_ended_set_goes_to_the_previous_handler() {
+fn pending_signal_of_a_dropped_source_reaches_the_previous_handler() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
     for is_dropped in [true, false] {
@@ -111,16 +111,16 @@ fn pending_signal_of_an_ended_set_goes_to_the_previous_handler() {
             mask(libc::SIG_BLOCK, &[SIGUSR1]);
             // SAFETY: no pointers.
             assert_eq!(unsafe { libc::kill(libc::getpid(), SIGUSR1) }, 0);
-            ends(&poll, signals, is_dropped);
+            end_source(&poll, signals, is_dropped);
             mask(libc::SIG_UNBLOCK, &[SIGUSR1]);
             handled(1);
         });
     }
 }
 
-/// A kqueue reports the signal when it is posted; the handler runs later, perhaps in another thread.
+/// A kqueue reports the signal when it is sent; the handler runs later, perhaps in another thread.
 #[test]
-fn set_that_ends_right_after_its_event_survives() {
+fn dropping_a_source_right_after_its_event_is_safe() {
     let _alone = alone();
     let mut poll = TestPoll::new();
     for round in 0..300 {
@@ -129,17 +129,17 @@ fn set_that_ends_right_after_its_event_survives() {
         let signal = [SIGHUP, SIGTERM, SIGUSR1][round % 3];
         send(signal);
         received(&mut poll, 1, &signals, &[signal]);
-        ends(&poll, signals, round % 2 == 0);
+        end_source(&poll, signals, round % 2 == 0);
     }
 }
 
-/// To ignore SIGCHLD, be it for a moment, reaps the children that exit meanwhile.
+/// Ignoring SIGCHLD, even for a moment, would reap the children that exit meanwhile.
 #[test]
-fn end_of_a_set_reaps_no_child() {
+fn dropping_a_sigchld_source_reaps_no_child() {
     let _alone = alone();
     let poll = TestPoll::new();
     for _ in 0..100 {
-        // SAFETY: the child leaves without running anything else of this process.
+        // SAFETY: the child exits without running anything else of this process.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             // SAFETY: as above.

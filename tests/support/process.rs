@@ -56,3 +56,9 @@ pub fn wait_for_child(pid: libc::pid_t) -> libc::c_int {
     }
     status
 }
+
+/// Returns the name of a test, by which its binary runs only this test.
+pub fn test_name<T>(_: T) -> &'static str {
+    let path = std::any::type_name::<T>();
+    path.split_once("::").map_or(path, |(_, name)| name)
+}
