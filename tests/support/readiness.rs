@@ -1,7 +1,7 @@
 //! The readiness that events report for one token.
 
 use std::fmt;
-use std::ops::{BitAnd, BitOr, BitOrAssign, Sub};
+use std::ops::{BitAnd, BitAndAssign, BitOr, BitOrAssign, Not, Sub};
 
 /// A set of kinds of readiness.
 #[derive(Copy, Clone, Default, PartialEq, Eq)]
@@ -56,6 +56,20 @@ impl BitAnd for ReadinessSet {
 
     fn bitand(self, other: ReadinessSet) -> ReadinessSet {
         ReadinessSet(self.0 & other.0)
+    }
+}
+
+impl BitAndAssign for ReadinessSet {
+    fn bitand_assign(&mut self, other: ReadinessSet) {
+        *self = *self & other;
+    }
+}
+
+impl Not for ReadinessSet {
+    type Output = ReadinessSet;
+
+    fn not(self) -> ReadinessSet {
+        ReadinessSet(!self.0)
     }
 }
 

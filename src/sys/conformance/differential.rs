@@ -1,11 +1,15 @@
-//! Two engines are told the same, and have to say the same.
+//! The differential test: two backends execute the same operations, and must report the same events.
 //!
-//! Random sequences of operations on a few sources, each of which is twins: one object for each engine, treated alike.
-//! After each wait the answers of an engine are held against a direct look at its own twin: what has begun and was not
-//! said must be said, what is not so must not, and what both say first of a registration must be the same. Events that
-//! are only superfluous are no difference, unless nothing at all was done to the source.
+//! Each sequence is random and uses a few sources. Each backend has its own copy of every source, and each operation is
+//! applied to both copies. After each wait the events of a backend are compared with poll(2) on its own copy:
 //!
-//! A run prints its seed. `KEVIO_TEST_SEED` sets it, `KEVIO_TEST_STEPS` the number of operations.
+//! 1. Readiness that has begun and was not reported must be reported.
+//! 2. Readiness that is not current must not be reported.
+//! 3. The first events of a registration must be equal on both backends.
+//!
+//! Spurious events are allowed, unless no operation was applied to the source.
+//!
+//! A run prints its seed. `KEVIO_TEST_SEED` sets the seed, and `KEVIO_TEST_STEPS` the number of operations.
 
 mod fixture;
 mod model;
@@ -21,9 +25,11 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use self::fixture::TestSource;
-use self::model::{answers, names, raw, Answers, ExpectedState, KnownDifferences, R};
+use self::model::{raw, ExpectedState, KnownDifferences};
 use crate::interest::Interest;
+use crate::sys::conformance::readiness_of;
 use crate::sys::conformance::support::poll::{BOTH, READ, WRITE};
+use crate::sys::conformance::support::readiness::{ReadinessSet, P, R};
 use crate::sys::selector::{EventRecord, Selector, SourceKind};
 use crate::token::Token;
 
@@ -31,7 +37,7 @@ const SLOTS: usize = 4;
 const WAKERS: usize = 2;
 const KINDS: [Kind; SLOTS] = [Kind::Unix, Kind::Tcp, Kind::Reader, Kind::Writer];
 
-/// A stream, or the end of a pipe that is ours.
+/// The kind of a source: a stream, or our end of a pipe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Unix,
@@ -58,11 +64,11 @@ enum Op {
     Wake(usize),
     ReplaceWaker(usize),
     Poll,
-    /// Until what may be told late was told.
+    /// Polls until delayed events were reported.
     PollPatiently,
 }
 
-/// What is done to one source. What cannot be done to it as it stands does nothing.
+/// An operation on one source. An operation that is not possible in the current state has no effect.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Register(Interest, SourceKind),
@@ -72,9 +78,9 @@ enum Act {
     Release,
     Read(End, Amount),
     Write(End, Amount),
-    /// `IoSource::do_io`, which does not say what it did; here it reads.
+    /// `IoSource::do_io`, whose direction is unknown; here the operation reads.
     TryIo,
-    /// An operation failed for want of descriptors.
+    /// An operation failed with EMFILE.
     Shortage,
     Shutdown(End, Shutdown),
     ClosePeer,
@@ -125,10 +131,10 @@ struct WakerState<T: Selector> {
     observed: usize,
 }
 
-/// What was said of a registration that is new, with the interest and what was true.
-type First = Option<(Answers, Interest, libc::c_short)>;
+/// The first readiness that was reported for a registration, its interest, and the result of poll(2).
+type First = Option<(ReadinessSet, Interest, libc::c_short)>;
 
-/// One engine and its twins.
+/// One backend and its sources.
 struct Side<T: Selector> {
     selector: T,
     events: Vec<T::Event>,
@@ -146,7 +152,7 @@ impl<T: Selector> Side<T> {
         side
     }
 
-    /// Never the same twice, so that the token of what is no more is known.
+    /// Returns a new token, so that events of removed registrations are detected.
     fn token(&mut self) -> usize {
         self.tokens += 1;
         self.tokens
@@ -188,7 +194,7 @@ impl<T: Selector> Side<T> {
         Ok(())
     }
 
-    /// Waits until nothing more comes, and judges what came.
+    /// Waits until no event follows, and verifies the events.
     fn wait(&mut self, patiently: bool) -> Result<Vec<First>, String> {
         for source in self.slots.iter_mut().flatten() {
             let (fd, is_slow) = (source.fd(), source.kind == Kind::Tcp);
@@ -208,7 +214,7 @@ impl<T: Selector> Side<T> {
         let Some(source) = source else { return Ok(None) };
         let (fd, is_exact) = (source.fd(), source.is_exact());
         let Some(state) = &mut source.state else { return Ok(None) };
-        // What became true during the wait is compared with nothing.
+        // Readiness that began during the wait is not compared.
         let first = (state.is_new && raw(fd) == state.raw).then_some((state.reported, state.interest, state.raw));
         let result = state.end_wait::<T>(fd, is_exact);
         result.map(|()| first).map_err(|fault| format!("slot {slot}, {:?}: {fault}", source.kind))
@@ -227,27 +233,29 @@ impl<T: Selector> Side<T> {
             }
             for record in &self.events {
                 let token = record.token().0;
-                if let Some(waker_state) =
-                    self.wakers.iter_mut().find(|waker_state| waker_state.token == token && answers(record) == R)
+                if let Some(waker_state) = self
+                    .wakers
+                    .iter_mut()
+                    .find(|waker_state| waker_state.token == token && readiness_of(record) - P == R)
                 {
                     waker_state.observed += 1;
                 } else if let Some(source) = self.slots.iter_mut().flatten().find(|source| source.has(token)) {
                     source.observe(record)?;
                 } else {
-                    return Err(format!("token {token} is nobody's: {record:?}"));
+                    return Err(format!("token {token} is not registered: {record:?}"));
                 }
             }
             self.slots
                 .iter_mut()
                 .flatten()
                 .filter_map(|source| source.state.as_mut())
-                .for_each(ExpectedState::observed);
+                .for_each(ExpectedState::end_select);
         }
         Err("events without end".to_owned())
     }
 }
 
-/// Packets take their time: lets the twins become equal, if they do so soon.
+/// Waits for a short time until both copies are in the same state, because packets take time.
 fn settle<A: Selector, B: Selector>(a: Option<&TestSource<A>>, b: Option<&TestSource<B>>) {
     let (Some(a), Some(b)) = (a, b) else { return };
     let deadline = Instant::now() + Duration::from_millis(5);
@@ -256,15 +264,13 @@ fn settle<A: Selector, B: Selector>(a: Option<&TestSource<A>>, b: Option<&TestSo
     }
 }
 
-/// What both say first of a registration is the same, if their twins are.
+/// Fails if the first events of a registration differ although both copies are in the same state.
 fn compare<A: Selector, B: Selector>(a: &[First], b: &[First]) -> Result<(), String> {
     for (slot, (a, b)) in a.iter().zip(b).enumerate() {
         let (Some((reported, interest, raw)), Some((other, _, other_raw))) = (*a, *b) else { continue };
-        if raw == other_raw
-            && interest.is_edge()
-            && (reported ^ other) & KnownDifferences::<A>::common::<B>(interest) != 0
-        {
-            return Err(format!("slot {slot}: {} and {}; poll(2) says {raw:#x}", names(reported), names(other)));
+        let common = KnownDifferences::<A>::common::<B>(interest);
+        if raw == other_raw && interest.is_edge() && (reported & common) != (other & common) {
+            return Err(format!("slot {slot}: {reported:?} and {other:?}; poll(2) returned {raw:#x}"));
         }
     }
     Ok(())
@@ -291,10 +297,10 @@ fn play<A: Selector, B: Selector>(capacity: usize, ops: &[Op]) -> Result<(), Str
 }
 
 fn setting(name: &str) -> Option<u64> {
-    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} has to be a number")))
+    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
-/// Runs sequences on two engines until there were steps enough.
+/// Runs sequences on two backends until enough steps were executed.
 fn run<A: Selector, B: Selector>() {
     let seed = setting("KEVIO_TEST_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
     let wanted = setting("KEVIO_TEST_STEPS").unwrap_or(20_000) as usize;

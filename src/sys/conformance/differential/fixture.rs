@@ -1,4 +1,4 @@
-//! One twin: a descriptor, its registration, and what is known of it.
+//! A source of the differential test: a descriptor, its registration, and the expected state.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,14 +11,16 @@ use socket2::SockRef;
 
 use crate::interest::Interest;
 use crate::interest::TriggerMode;
-use crate::sys::conformance::differential::model::{answers, names, ExpectedState, KnownDifferences, R, W};
+use crate::sys::conformance::differential::model::{ExpectedState, KnownDifferences};
 use crate::sys::conformance::differential::{Act, Amount, End, Kind};
+use crate::sys::conformance::readiness_of;
 use crate::sys::conformance::support::poll::{READ, WRITE};
+use crate::sys::conformance::support::readiness::{NONE, P, R, W};
 use crate::sys::selector::{IoDirection, Registration, Selector, SourceKind};
 use crate::sys::unix::{pipe, syscall};
 use crate::token::Token;
 
-/// Both ends, non-blocking; of a pipe ours is the one of that kind.
+/// Returns both ends, non-blocking. Of a pipe, our end is the end of that kind.
 fn open(kind: Kind) -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs): (OwnedFd, OwnedFd) = match kind {
         Kind::Unix => UnixStream::pair().map(|(ours, theirs)| (ours.into(), theirs.into()))?,
@@ -28,7 +30,7 @@ fn open(kind: Kind) -> io::Result<(OwnedFd, OwnedFd)> {
             let theirs = listener.accept()?.0;
             ours.set_nodelay(true)?;
             theirs.set_nodelay(true)?;
-            // Closed with a reset, it leaves no port in TIME_WAIT.
+            // Closing with a reset leaves no port in TIME_WAIT.
             SockRef::from(&ours).set_linger(Some(Duration::ZERO))?;
             (ours.into(), theirs.into())
         }
@@ -40,20 +42,20 @@ fn open(kind: Kind) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-fn expect_refusal(what: &str, result: io::Result<()>, kind: ErrorKind) -> Result<(), String> {
+fn expect_error(what: &str, result: io::Result<()>, kind: ErrorKind) -> Result<(), String> {
     match result {
         Err(error) if error.kind() == kind => Ok(()),
         other => Err(format!("{what}: {other:?} instead of {kind:?}")),
     }
 }
 
-/// One twin.
+/// A source of one backend. The other backend has an equal source.
 pub(super) struct TestSource<T: Selector> {
-    // Before the descriptor, as in `IoSource`.
+    // Dropped before the descriptor, as in `IoSource`.
     registration: Option<T::Registration>,
     pub(super) state: Option<ExpectedState>,
     pub(super) kind: Kind,
-    /// Reading was shut down here.
+    /// `true` after a local read shutdown.
     read_shut_down: bool,
     ours: File,
     theirs: Option<File>,
@@ -72,15 +74,15 @@ impl<T: Selector> TestSource<T> {
 
     pub(super) fn act(&mut self, selector: &T, token: usize, act: Act) -> Result<(), String> {
         match act {
-            Act::Register(interest, kind) => self.register(selector, Token(token), self.possible(interest), kind)?,
-            Act::Reregister(interest) => self.reregister(selector, Token(token), self.possible(interest))?,
+            Act::Register(interest, kind) => self.register(selector, Token(token), self.supported(interest), kind)?,
+            Act::Reregister(interest) => self.reregister(selector, Token(token), self.supported(interest))?,
             Act::Deregister => self.deregister(selector)?,
             Act::Release => self.release(selector),
             Act::Read(end, amount) => self.transfer(end, IoDirection::Read, amount),
             Act::Write(end, amount) => self.transfer(end, IoDirection::Write, amount),
             Act::TryIo => self.transfer(End::Ours, IoDirection::Unknown, Amount::Bytes(16)),
             Act::Shortage => self.done(IoDirection::Unknown, Err(io::Error::from_raw_os_error(libc::EMFILE))),
-            // Of a pipe, or of one whose peer has gone, nothing is shut down.
+            // shutdown(2) fails for a pipe, and for a socket whose peer has closed.
             Act::Shutdown(end, how) => {
                 let result = self.file(end).map(|file| SockRef::from(file).shutdown(how));
                 self.read_shut_down |= end == End::Ours && how != Shutdown::Write && matches!(result, Some(Ok(())));
@@ -97,8 +99,9 @@ impl<T: Selector> TestSource<T> {
         Ok(())
     }
 
-    /// Pipes are registered for their one direction: what the other does differs from system to system.
-    fn possible(&self, interest: Interest) -> Interest {
+    /// Returns the interest that the source supports. Pipes are registered for their direction only, because the other direction
+    /// depends on the system.
+    fn supported(&self, interest: Interest) -> Interest {
         let direction = match self.kind {
             Kind::Reader => READ,
             Kind::Writer => WRITE,
@@ -135,7 +138,7 @@ impl<T: Selector> TestSource<T> {
             }
             let result =
                 selector.register(fd, token, interest, SourceKind::RawFd).map(|registration| _ = registration.detach());
-            return expect_refusal("register", result, ErrorKind::AlreadyExists);
+            return expect_error("register", result, ErrorKind::AlreadyExists);
         }
         let registration =
             selector.register(fd, token, interest, kind).map_err(|error| format!("register: {error}"))?;
@@ -152,7 +155,7 @@ impl<T: Selector> TestSource<T> {
         let fd = self.fd();
         let Some(state) = &mut self.state else {
             let result = selector.reregister(fd, token, interest, SourceKind::RawFd);
-            return expect_refusal("reregister", result, ErrorKind::NotFound);
+            return expect_error("reregister", result, ErrorKind::NotFound);
         };
         let kind = self.registration.as_ref().map_or(state.kind, |registration| registration.source_kind(state.kind));
         let result = selector.reregister(fd, token, interest, kind);
@@ -172,7 +175,7 @@ impl<T: Selector> TestSource<T> {
     fn deregister(&mut self, selector: &T) -> Result<(), String> {
         let fd = self.fd();
         let Some(state) = self.state.take() else {
-            return expect_refusal("deregister", selector.deregister(fd, SourceKind::RawFd), ErrorKind::NotFound);
+            return expect_error("deregister", selector.deregister(fd, SourceKind::RawFd), ErrorKind::NotFound);
         };
         let kind = self.registration.as_ref().map_or(state.kind, |registration| registration.source_kind(state.kind));
         let result = selector.deregister(fd, kind);
@@ -193,7 +196,7 @@ impl<T: Selector> TestSource<T> {
         }
     }
 
-    /// Reads or writes, once or until there is no more.
+    /// Reads or writes, once or until `WouldBlock`.
     fn transfer(&mut self, end: End, direction: IoDirection, amount: Amount) {
         let mut buffer = vec![0; if let Amount::Bytes(bytes) = amount { bytes } else { 1 << 16 }];
         while self.can(end, direction) {
@@ -209,7 +212,7 @@ impl<T: Selector> TestSource<T> {
         }
     }
 
-    /// As `IoSource::read_stream` and `IoSource::done`.
+    /// Re-arms the registration, as `IoSource::read_stream` and `IoSource::done` do.
     fn done(&mut self, direction: IoDirection, result: io::Result<usize>) {
         let (Some(registration), Some(state)) = (&self.registration, &mut self.state) else { return };
         match result {
@@ -229,7 +232,7 @@ impl<T: Selector> TestSource<T> {
         }
     }
 
-    /// Ends the registration first only where closing does not.
+    /// Closes the descriptor. Deregisters first if closing does not end the registration.
     pub(super) fn close(self, selector: &T) {
         if let Some(state) =
             self.state.as_ref().filter(|state| KnownDifferences::<T>::misses_closing(self.fd(), state.kind))
@@ -238,11 +241,12 @@ impl<T: Selector> TestSource<T> {
         }
     }
 
-    /// Whether nothing is told twice. Packets arrive when they like; what nobody sees read is told now and then.
+    /// Returns `true` if no readiness is reported twice. The arrival time of packets is unknown, and poll(2) reports unobserved
+    /// descriptors from time to time.
     pub(super) fn is_exact(&self) -> bool {
-        let is_looked_at = KnownDifferences::<T>::POLL && self.state.as_ref().is_some_and(|state| !state.is_observed);
+        let is_probed = KnownDifferences::<T>::POLL && self.state.as_ref().is_some_and(|state| !state.is_observed);
         let repeats = KnownDifferences::<T>::REPORTS_PIPES_AGAIN && matches!(self.kind, Kind::Reader | Kind::Writer);
-        self.kind != Kind::Tcp && !is_looked_at && !repeats
+        self.kind != Kind::Tcp && !is_probed && !repeats
     }
 
     pub(super) fn has(&self, token: usize) -> bool {
@@ -250,26 +254,26 @@ impl<T: Selector> TestSource<T> {
     }
 
     pub(super) fn is_delayed(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.delayed() != 0)
+        self.state.as_ref().is_some_and(|state| state.delayed() != NONE)
     }
 
-    /// FreeBSD frees room in a socket before it activates the filter: poll(2) reports it some milliseconds earlier.
+    /// FreeBSD frees buffer space of a socket before activating the filter: poll(2) reports the space some milliseconds earlier.
     pub(super) fn is_slow(&self) -> bool {
-        let owes = || self.state.as_ref().is_some_and(|state| state.missing::<T>() != 0);
-        self.kind == Kind::Tcp && KnownDifferences::<T>::ACTIVATES_LATE && owes()
+        let is_missing = || self.state.as_ref().is_some_and(|state| state.missing::<T>() != NONE);
+        self.kind == Kind::Tcp && KnownDifferences::<T>::ACTIVATES_LATE && is_missing()
     }
 
     pub(super) fn observe(&mut self, record: &T::Event) -> Result<(), String> {
         let is_exact = self.is_exact();
         let Some(state) = &mut self.state else { return Ok(()) };
         if !state.is_armed() {
-            return Err(format!("probed and not armed: {record:?}"));
+            return Err(format!("reported and not armed: {record:?}"));
         }
-        let reported = answers(record);
+        let reported = readiness_of(record) - P;
         let again = reported & state.reported & (R | W);
         state.reported |= reported;
-        if is_exact && again != 0 {
-            return Err(format!("{} twice: {record:?}", names(again)));
+        if is_exact && again != NONE {
+            return Err(format!("{again:?} twice: {record:?}"));
         }
         Ok(())
     }
