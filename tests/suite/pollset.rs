@@ -10,7 +10,6 @@ use kevio::unix::pollset::{PollFlags, PollSet, Slot};
 
 use crate::support::handler;
 use crate::support::limits::{closed_descriptor, raise_fd_limit_to_default};
-use crate::support::net::tcp_pair;
 use crate::support::poll::TIMEOUT;
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -168,7 +167,7 @@ fn hang_up_and_error_are_reported_without_request() {
 #[cfg(target_os = "linux")]
 #[test]
 fn rdhup_and_pri_are_reported() {
-    let (ours, theirs) = tcp_pair();
+    let (ours, theirs) = crate::support::net::tcp_pair();
     let mut set = set_of(1);
     set.set(0, ours.as_raw_fd(), PollFlags::PRI | PollFlags::RDHUP).unwrap();
     assert_eq!(set.poll(1, NOW).unwrap(), 0);

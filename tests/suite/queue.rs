@@ -8,7 +8,7 @@ use kevio::unix::SourceFd;
 use kevio::{Backend, Token, Waker, BACKEND};
 
 use crate::support::known_failures::{is_known_failure, Check};
-use crate::support::net::{drain, listener};
+use crate::support::net::drain;
 use crate::support::poll::{TestPoll, READ};
 use crate::support::readiness::R;
 
@@ -102,7 +102,7 @@ fn exclusive_sets_epollexclusive_in_the_kernel() {
     if kevio::BACKEND != kevio::Backend::Epoll {
         return;
     }
-    let (listener, _) = listener();
+    let (listener, _) = crate::support::net::listener();
     let poll = TestPoll::new();
     let registry = poll.registry();
     let mask = || {
