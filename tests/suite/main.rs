@@ -1,6 +1,7 @@
 //! The public suite: the behaviour of the public API, which is the same on every backend.
 //!
-//! Run the suite for each backend: plainly, with `RUSTFLAGS='--cfg kevio_backend="poll"'`, and with `"kqueue"` if the system has a kqueue.
+//! Run the suite for each backend: plainly, with `RUSTFLAGS='--cfg kevio_backend="poll"'`, and with
+//! `"kqueue"` if the system has a kqueue.
 
 #[path = "../support/mod.rs"]
 mod support;

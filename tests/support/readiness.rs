@@ -22,7 +22,8 @@ pub const E: ReadinessSet = ReadinessSet(16);
 pub const P: ReadinessSet = ReadinessSet(32);
 
 impl ReadinessSet {
-    /// Returns the set for the results of `is_readable`, `is_writable`, `is_read_closed`, `is_write_closed`, `is_error`, `is_priority`.
+    /// Returns the set for the results of `is_readable`, `is_writable`, `is_read_closed`, `is_write_closed`, `is_error`,
+    /// `is_priority`.
     pub fn of(results: [bool; 6]) -> ReadinessSet {
         let bits = results.into_iter().enumerate();
         ReadinessSet(bits.fold(0, |bits, (place, result)| bits | u8::from(result) << place))

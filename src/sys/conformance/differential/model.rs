@@ -107,8 +107,8 @@ impl<T: Selector> KnownDifferences<T> {
         !Self::KQUEUE && has_inode(fd)
     }
 
-    /// Returns the readiness that poll(2) does not report: after a hang-up, the backend no longer polls the socket, so that a later
-    /// error is not reported.
+    /// Returns the readiness that poll(2) does not report: after a hang-up, the backend no longer polls the socket, so that a
+    /// later error is not reported.
     fn hidden(raw: c_short) -> ReadinessSet {
         let has_hung_up = POLLRDHUP != 0 && raw & POLLHUP != 0 && raw & POLLRDHUP != 0;
         if Self::POLL && has_hung_up {
