@@ -1,16 +1,18 @@
-//! System calls counted: what each operation costs. In a process of its own.
+//! The number of system calls of each operation. In a binary of its own.
 
-/// Counts true system calls. Where a word has 32 bits there are too many ways to tell the time.
+mod support;
+
+/// Counts system calls. On 32-bit targets too many calls read the clock.
 #[cfg(all(target_os = "linux", target_pointer_width = "64", not(kevio_backend = "kqueue")))]
-#[path = "calls/traced.rs"]
+#[path = "calls/ptrace_counter.rs"]
 mod counter;
 
-/// Counts calls of the C library's functions: on Linux too with libkqueue, whose `kevent` is many calls.
+/// Counts calls of functions of the C library: also on Linux with libkqueue, whose `kevent` makes many system calls.
 #[cfg(has_kqueue)]
-#[path = "calls/handed_on.rs"]
+#[path = "calls/libc_interposer.rs"]
 mod counter;
 
-/// Where there is a counter.
+/// On systems with a counter.
 #[cfg(any(has_kqueue, all(target_os = "linux", target_pointer_width = "64")))]
-#[path = "calls/costs.rs"]
-mod costs;
+#[path = "calls/expected_syscalls.rs"]
+mod expected_syscalls;

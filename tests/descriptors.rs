@@ -1,8 +1,7 @@
-//! Whatever is made, registered and dropped, in any order, leaves no descriptor open and closes no other. In a process of
-//! its own, which looks at all it has.
+//! Creating, registering and dropping in any order leaves no descriptor open and closes no other descriptor. In a binary of its
+//! own, which lists all its descriptors.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
@@ -12,12 +11,15 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Interest, Poll, Process, Signals, Timer, Token, Waker, Watch};
 
-mod open;
+mod support;
 
-/// One test looks at a time. The poll is there so that libkqueue keeps the descriptors that serve all queues.
-static ONE: Mutex<Option<Poll>> = Mutex::new(None);
+use crate::support::net::loopback;
+use crate::support::open_fds;
 
-/// One that lives as long as this process.
+/// One test runs at a time. The poll stays open so that libkqueue keeps the descriptors that serve all queues.
+static ALONE: Mutex<Option<Poll>> = Mutex::new(None);
+
+/// Returns a child that lives as long as this process.
 fn child() -> &'static std::process::Child {
     static CHILD: OnceLock<std::process::Child> = OnceLock::new();
     CHILD.get_or_init(|| {
@@ -26,23 +28,19 @@ fn child() -> &'static std::process::Child {
     })
 }
 
-/// Does `f`, which drops what it makes.
-fn leaves_nothing(what: &str, f: impl Fn()) {
-    let mut one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    one.get_or_insert_with(|| Poll::new().unwrap());
+/// Runs `f` several times, and fails if the open descriptors change.
+fn assert_leaves_nothing_open(context: &str, f: impl Fn()) {
+    let mut poll = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    poll.get_or_insert_with(|| Poll::new().unwrap());
     child();
-    let before = open::files();
+    let before = open_fds::open_files();
     for _ in 0..3 {
         f();
-        open::assert_same(&before, what);
+        open_fds::assert_same(&before, context);
     }
 }
 
-fn loopback() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
-
-/// A name for a socket, which nothing has yet.
+/// A path for a socket, which does not exist yet.
 struct Name(tempfile::TempDir);
 
 impl Name {
@@ -55,7 +53,7 @@ impl Name {
     }
 }
 
-/// A connected pair, the second of which was accepted.
+/// Returns a connected stream and the stream that its listener accepted.
 fn accepted() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(loopback()).unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -74,10 +72,10 @@ fn until_done<T>(mut f: impl FnMut() -> io::Result<T>) -> T {
     }
 }
 
-/// A number that is closed when this is dropped.
-struct Bare(OwnedFd);
+/// A raw descriptor that is closed on drop.
+struct RawSource(OwnedFd);
 
-impl Source for Bare {
+impl Source for RawSource {
     fn register(&mut self, registry: &kevio::Registry, token: Token, interests: Interest) -> io::Result<()> {
         SourceFd(&self.0.as_raw_fd()).register(registry, token, interests)
     }
@@ -94,7 +92,7 @@ impl Source for Bare {
 type Sources = Vec<Box<dyn Source>>;
 type Kind = (&'static str, fn() -> Sources);
 
-/// Each kind of source, with its peer, which is one too.
+/// Returns each kind of source, with its peer, which is a source too.
 fn every_kind() -> Vec<Kind> {
     vec![
         ("a TCP listener", || vec![Box::new(TcpListener::bind(loopback()).unwrap())]),
@@ -124,7 +122,7 @@ fn every_kind() -> Vec<Kind> {
             let (sender, receiver) = pipe::new().unwrap();
             vec![Box::new(sender), Box::new(receiver)]
         }),
-        ("wrapped descriptors", || {
+        ("owned descriptors", || {
             let (a, b) = UnixStream::pair().unwrap();
             vec![Box::new(IoSource::new(OwnedFd::from(a))), Box::new(IoSource::new(OwnedFd::from(b)))]
         }),
@@ -138,20 +136,20 @@ fn every_kind() -> Vec<Kind> {
             Err(error) if error.kind() == ErrorKind::Unsupported => vec![],
             first => vec![Box::new(first.unwrap()), Box::new(Watch::open("Cargo.toml").unwrap())],
         }),
-        ("bare descriptors", || {
+        ("raw descriptors", || {
             let (a, b) = UnixStream::pair().unwrap();
-            vec![Box::new(Bare(a.into())), Box::new(Bare(b.into()))]
+            vec![Box::new(RawSource(a.into())), Box::new(RawSource(b.into()))]
         }),
     ]
 }
 
-/// What a kqueue has a filter for.
+/// The kinds for which a kqueue has a filter.
 const FILTERS: &[&str] = &["timers", "signals", "a process", "watches"];
 
 #[test]
-fn every_source_in_every_order() {
+fn dropping_sources_in_any_order_closes_every_descriptor() {
     for (what, make) in every_kind() {
-        leaves_nothing(&format!("{what}, never registered"), || drop(make()));
+        assert_leaves_nothing_open(&format!("{what}, never registered"), || drop(make()));
         for registered_for in [Interest::READABLE, Interest::WRITABLE, Interest::READABLE | Interest::WRITABLE] {
             if FILTERS.contains(&what) && !registered_for.is_readable() {
                 continue;
@@ -163,38 +161,41 @@ fn every_source_in_every_order() {
                 }
                 (poll, sources)
             };
-            leaves_nothing(&format!("{what}, before the poll"), || {
+            assert_leaves_nothing_open(&format!("{what}, before the poll"), || {
                 let (poll, sources) = register();
                 drop(sources);
                 drop(poll);
             });
-            leaves_nothing(&format!("{what}, after the poll"), || {
+            assert_leaves_nothing_open(&format!("{what}, after the poll"), || {
                 let (poll, sources) = register();
                 drop(poll);
                 drop(sources);
             });
-            leaves_nothing(&format!("{what}, the last first"), || {
+            assert_leaves_nothing_open(&format!("{what}, the last first"), || {
                 let (poll, mut sources) = register();
                 while sources.pop().is_some() {}
                 drop(poll);
             });
-            leaves_nothing(&format!("{what}, deregistered, while a clone of the registry is there"), || {
-                let (poll, mut sources) = register();
-                let registry = poll.registry().try_clone().unwrap();
-                drop(poll);
-                for source in &mut sources {
-                    registry.reregister(source, Token(9), registered_for).unwrap();
-                    registry.deregister(source).unwrap();
-                }
-                drop(registry);
-                drop(sources);
-            });
+            assert_leaves_nothing_open(
+                &format!("{what}, deregistered, while a clone of the registry is there"),
+                || {
+                    let (poll, mut sources) = register();
+                    let registry = poll.registry().try_clone().unwrap();
+                    drop(poll);
+                    for source in &mut sources {
+                        registry.reregister(source, Token(9), registered_for).unwrap();
+                        registry.deregister(source).unwrap();
+                    }
+                    drop(registry);
+                    drop(sources);
+                },
+            );
         }
     }
 }
 
 #[test]
-fn wakers_in_every_order() {
+fn dropping_wakers_in_any_order_closes_every_descriptor() {
     for woken in [false, true] {
         let make = || {
             let poll = Poll::new().unwrap();
@@ -204,18 +205,18 @@ fn wakers_in_every_order() {
             }
             (poll, wakers)
         };
-        leaves_nothing("wakers before the poll", || {
+        assert_leaves_nothing_open("wakers before the poll", || {
             let (poll, wakers) = make();
             drop(wakers);
             drop(poll);
         });
-        leaves_nothing("wakers after the poll", || {
+        assert_leaves_nothing_open("wakers after the poll", || {
             let (poll, wakers) = make();
             drop(poll);
             wakers.iter().for_each(|waker| waker.wake().unwrap());
             drop(wakers);
         });
-        leaves_nothing("wakers after the poll and the registry", || {
+        assert_leaves_nothing_open("wakers after the poll and the registry", || {
             let (poll, wakers) = make();
             let registry = poll.registry().try_clone().unwrap();
             drop(poll);
@@ -226,41 +227,41 @@ fn wakers_in_every_order() {
 }
 
 #[test]
-fn what_is_given_away_stays_open() {
-    leaves_nothing("streams given away", || {
+fn released_descriptors_stay_open() {
+    assert_leaves_nothing_open("released streams", || {
         let poll = Poll::new().unwrap();
         let (mut a, mut b) = UnixStream::pair().unwrap();
-        let files = open::files();
+        let files = open_fds::open_files();
         poll.registry().register(&mut a, Token(1), Interest::READABLE).unwrap();
         poll.registry().register(&mut b, Token(2), Interest::READABLE).unwrap();
-        assert_eq!(open::files(), files, "registering opened or closed something");
+        assert_eq!(open_fds::open_files(), files, "registering opened or closed a descriptor");
         let numbers = [a.into_raw_fd(), b.into_raw_fd()];
-        assert_eq!(open::files(), files, "giving away opened or closed something");
+        assert_eq!(open_fds::open_files(), files, "releasing opened or closed a descriptor");
         for number in numbers {
             SourceFd(&number).reregister(poll.registry(), Token(3), Interest::WRITABLE).unwrap();
             SourceFd(&number).deregister(poll.registry()).unwrap();
         }
-        assert_eq!(open::files(), files, "a bare number was closed");
-        // SAFETY: they were given away by their owners just above, and nobody else has them.
+        assert_eq!(open_fds::open_files(), files, "a raw number was closed");
+        // SAFETY: their owners released them above, and they have no other owner.
         drop(numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
     });
 }
 
 fn fails<T>(what: &str, kind: ErrorKind, result: io::Result<T>) {
     match result {
-        Ok(_) => panic!("{what} was possible"),
+        Ok(_) => panic!("{what} succeeded"),
         Err(error) => assert_eq!(error.kind(), kind, "{what}: {error}"),
     }
 }
 
 #[test]
-fn failed_registrations() {
+fn failed_registrations_open_and_close_nothing() {
     for (what, make) in every_kind() {
-        leaves_nothing(&format!("failed registrations of {what}"), || {
+        assert_leaves_nothing_open(&format!("failed registrations of {what}"), || {
             let polls = [Poll::new().unwrap(), Poll::new().unwrap()];
             let registries = [polls[0].registry(), polls[1].registry()];
             let mut sources = make();
-            let files = open::files();
+            let files = open_fds::open_files();
             for source in &mut sources {
                 let read = Interest::READABLE;
                 fails(what, ErrorKind::Unsupported, registries[0].register(source, Token(1), Interest::AIO));
@@ -270,13 +271,13 @@ fn failed_registrations() {
                 fails(what, ErrorKind::Unsupported, registries[0].reregister(source, Token(1), Interest::AIO));
                 fails(what, ErrorKind::NotFound, registries[1].deregister(source));
             }
-            // A filter of libkqueue is a descriptor.
+            // libkqueue opens a descriptor for a filter.
             if !(kevio::BACKEND == kevio::Backend::Kqueue && cfg!(target_os = "linux") && FILTERS.contains(&what)) {
-                assert_eq!(open::files(), files, "{what}");
+                assert_eq!(open_fds::open_files(), files, "{what}");
             }
         });
     }
-    leaves_nothing("a file", || {
+    assert_leaves_nothing_open("a file", || {
         let poll = Poll::new().unwrap();
         let mut file = IoSource::new(tempfile::tempfile().unwrap());
         let error = poll.registry().register(&mut file, Token(1), Interest::READABLE).unwrap_err();
@@ -284,11 +285,11 @@ fn failed_registrations() {
     });
 }
 
-/// The socket is there before what fails.
+/// The socket exists before the failing call.
 #[test]
-fn failed_constructors() {
+fn failed_constructors_leave_nothing_open() {
     let nowhere = Path::new("/nonexistent/socket");
-    leaves_nothing("binding to what is taken", || {
+    assert_leaves_nothing_open("binding to a used address", || {
         let listener = TcpListener::bind(loopback()).unwrap();
         fails("TCP", ErrorKind::AddrInUse, TcpListener::bind(listener.local_addr().unwrap()));
         let socket = UdpSocket::bind(loopback()).unwrap();
@@ -298,7 +299,7 @@ fn failed_constructors() {
         fails("a Unix listener", ErrorKind::AddrInUse, UnixListener::bind(name.path()));
         fails("a Unix datagram", ErrorKind::AddrInUse, UnixDatagram::bind(name.path()));
     });
-    leaves_nothing("binding and connecting to what is not there", || {
+    assert_leaves_nothing_open("binding and connecting to a missing path", || {
         fails("a Unix listener", ErrorKind::NotFound, UnixListener::bind(nowhere));
         fails("a Unix datagram", ErrorKind::NotFound, UnixDatagram::bind(nowhere));
         fails("a Unix stream", ErrorKind::NotFound, UnixStream::connect(nowhere));
@@ -306,16 +307,16 @@ fn failed_constructors() {
         drop(UnixListener::bind(name.path()).unwrap());
         fails("a Unix stream", ErrorKind::ConnectionRefused, UnixStream::connect(name.path()));
     });
-    leaves_nothing("accepting nobody", || {
+    assert_leaves_nothing_open("accepting without a client", || {
         fails("TCP", ErrorKind::WouldBlock, TcpListener::bind(loopback()).unwrap().accept());
         let name = Name::new();
         fails("a Unix socket", ErrorKind::WouldBlock, UnixListener::bind(name.path()).unwrap().accept());
     });
-    leaves_nothing("connecting to nobody", || {
+    assert_leaves_nothing_open("connecting to a closed port", || {
         let listener = TcpListener::bind(loopback()).unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        // It may be refused at once, or later.
+        // The connection fails at once, or later.
         drop(TcpStream::connect(address));
     });
 }

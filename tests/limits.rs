@@ -1,4 +1,4 @@
-//! What happens when descriptors run out. In a process of its own, whose limit it can lower.
+//! Behaviour without free descriptors. In a binary of its own, because the test lowers the limit of the process.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,9 +9,12 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, SourceFd};
 use kevio::{Backend, Events, Interest, Poll, Token, Waker};
 
-mod open;
+mod support;
 
-/// Opens descriptors until there are no more.
+use crate::support::open_fds;
+use crate::support::poll::expect_event;
+
+/// Opens descriptors until the limit is reached.
 fn exhaust() -> Vec<OwnedFd> {
     let mut all = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
@@ -20,16 +23,11 @@ fn exhaust() -> Vec<OwnedFd> {
     all
 }
 
-fn assert_exhausted<T>(what: &str, result: io::Result<T>) {
+fn assert_exhausted<T>(name: &str, result: io::Result<T>) {
     match result {
-        Ok(_) => panic!("{what} had a descriptor"),
-        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{what}: {error}"),
+        Ok(_) => panic!("{name} succeeded"),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{name}: {error}"),
     }
-}
-
-fn expect(poll: &mut Poll, events: &mut Events, token: Token) {
-    poll.poll(events, Some(Duration::from_secs(10))).unwrap();
-    assert!(events.iter().any(|event| event.token() == token), "wanted {token:?}, had {events:?}");
 }
 
 fn set_limit(soft: libc::rlim_t) {
@@ -38,9 +36,9 @@ fn set_limit(soft: libc::rlim_t) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
-/// poll(2) refuses a table that is longer than the limit, also when all of it was registered before. FreeBSD compares with
-/// the limit of the system, not with that of the process.
-fn limit_below_the_registrations() {
+/// poll(2) rejects a table that is longer than the limit, even if all entries were registered before. FreeBSD compares with
+/// the limit of the system, not of the process.
+fn limit_below_the_registrations_fails_on_poll_only() {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(8);
     let pairs: Vec<_> = (0..20).map(|_| UnixStream::pair().unwrap()).collect();
@@ -61,14 +59,14 @@ fn limit_below_the_registrations() {
 }
 
 #[test]
-fn no_descriptors_left() {
+fn calls_fail_with_emfile_and_registered_sources_keep_working() {
     set_limit(200);
     let loopback = "127.0.0.1:0".parse().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let address = |name: &str| SocketAddr::from_pathname(path(name)).unwrap();
 
-    // Connections that cannot be accepted wait until they can.
+    // Pending connections stay pending until a descriptor is free.
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(8);
     let mut listener = TcpListener::bind(loopback).unwrap();
@@ -76,18 +74,18 @@ fn no_descriptors_left() {
     poll.registry().register(&mut listener, Token(1), Interest::READABLE).unwrap();
     poll.registry().register(&mut unix_listener, Token(2), Interest::READABLE).unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    expect(&mut poll, &mut events, Token(1));
+    expect_event(&mut poll, &mut events, Token(1));
     let _unix_client = UnixStream::connect(path("listener")).unwrap();
-    expect(&mut poll, &mut events, Token(2));
+    expect_event(&mut poll, &mut events, Token(2));
     let mut unregistered = UdpSocket::bind(loopback).unwrap();
-    let before = open::files();
+    let before = open_fds::open_files();
     let mut hoard = exhaust();
     for _ in 0..2 {
         assert_exhausted("TcpListener::accept", listener.accept());
         assert_exhausted("UnixListener::accept", unix_listener.accept());
     }
 
-    // Nothing else can be made, and every constructor says so.
+    // Every constructor fails.
     assert_exhausted("Poll", Poll::new());
     assert_exhausted("TcpListener", TcpListener::bind(loopback));
     assert_exhausted("TcpStream", TcpStream::connect(listener.local_addr().unwrap()));
@@ -104,53 +102,53 @@ fn no_descriptors_left() {
     assert_exhausted("pipe", pipe::new());
     assert!(!path("new").exists());
 
-    // Only epoll needs a descriptor for a waker, and a kqueue that has no user events.
+    // Only epoll, and a kqueue without user events, need a descriptor for a waker.
     match (kevio::BACKEND, Waker::new(poll.registry(), Token(3))) {
         (Backend::Epoll, result) => assert_exhausted("Waker", result),
         (Backend::Kqueue, result @ Err(_)) => assert_exhausted("Waker", result),
         (_, waker) => {
             let waker = waker.unwrap();
             waker.wake().unwrap();
-            expect(&mut poll, &mut events, Token(3));
+            expect_event(&mut poll, &mut events, Token(3));
         }
     }
 
-    // Registering needs none, nor does polling, nor another handle.
+    // Registering, polling and cloning the registry need no descriptor.
     poll.registry().try_clone().unwrap().reregister(&mut listener, Token(4), Interest::READABLE).unwrap();
-    expect(&mut poll, &mut events, Token(4));
+    expect_event(&mut poll, &mut events, Token(4));
     poll.registry().register(&mut unregistered, Token(5), Interest::WRITABLE).unwrap();
-    expect(&mut poll, &mut events, Token(5));
+    expect_event(&mut poll, &mut events, Token(5));
     poll.registry().deregister(&mut unregistered).unwrap();
     let number = unregistered.as_raw_fd();
     poll.registry().register(&mut SourceFd(&number), Token(6), Interest::WRITABLE).unwrap();
-    expect(&mut poll, &mut events, Token(6));
+    expect_event(&mut poll, &mut events, Token(6));
     poll.registry().deregister(&mut SourceFd(&number)).unwrap();
 
-    // A change that fails leaves the registration: epoll parks in a second instance, which takes a descriptor.
+    // A failed change keeps the registration: epoll keeps disabled registrations in a second instance, which needs a descriptor.
     poll.registry().register(&mut unregistered, Token(8), Interest::READABLE).unwrap();
-    let parked = poll.registry().reregister(&mut unregistered, Token(8), Interest::NONE);
+    let disabled = poll.registry().reregister(&mut unregistered, Token(8), Interest::NONE);
     if kevio::BACKEND == Backend::Epoll {
-        assert_exhausted("NONE", parked);
+        assert_exhausted("NONE", disabled);
     }
     poll.registry().reregister(&mut unregistered, Token(9), Interest::WRITABLE).unwrap();
-    expect(&mut poll, &mut events, Token(9));
+    expect_event(&mut poll, &mut events, Token(9));
     poll.registry().deregister(&mut unregistered).unwrap();
 
-    // With one left, what needs two gives it back.
+    // With one free descriptor, a constructor that needs two leaves it free.
     hoard.pop();
-    let one_left = open::files();
+    let one_left = open_fds::open_files();
     for _ in 0..3 {
         assert_exhausted("UnixStream::pair", UnixStream::pair());
         assert_exhausted("UnixDatagram::pair", UnixDatagram::pair());
         assert_exhausted("pipe", pipe::new());
-        // Made of one, or of more.
+        // The number of descriptors depends on the backend.
         let _ = (Poll::new().map(drop), Waker::new(poll.registry(), Token(7)).map(drop));
-        open::assert_same(&one_left, "one descriptor was left");
+        open_fds::assert_same(&one_left, "one descriptor was free");
     }
 
     drop(hoard);
-    open::assert_same(&before, "what failed left something open");
-    limit_below_the_registrations();
+    open_fds::assert_same(&before, "a failed call left a descriptor open");
+    limit_below_the_registrations_fails_on_poll_only();
     let (stream, address) = listener.accept().unwrap();
     assert_eq!(address, client.local_addr().unwrap());
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);

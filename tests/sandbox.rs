@@ -1,5 +1,5 @@
-//! System calls that a sandbox refuses: each has a fallback, or one clear error. A child process installs a filter of
-//! seccomp(2) that answers one call with one errno.
+//! System calls that a sandbox rejects: kevio uses a fallback, or fails with `Unsupported`. A child process installs a filter
+//! of seccomp(2) that fails one system call with one errno.
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "x86")))]
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,15 +11,19 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, pollset::PollSet};
 use kevio::{Events, Interest, Poll, Process, Signals, Timer, Token, Waker, Watch, BACKEND};
 
-/// Names the call and the errno that the child refuses; set by `each_refused_call_is_done_without`.
+mod support;
+
+use crate::support::process::test_name;
+
+/// The variable with the system call and the errno that the child rejects.
 const VARIABLE: &str = "KEVIO_SANDBOX";
 
-/// What a filter refuses: the call, and which flags of its second argument, if not all.
-type Refused = (&'static str, libc::c_long, u32);
+/// A system call that a filter rejects: its name, its number, and the flags of its second argument, or 0 for all calls.
+type Rejected = (&'static str, libc::c_long, u32);
 
 const SOCKET_FLAGS: u32 = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u32;
 
-const CALLS: [Refused; 11] = [
+const CALLS: [Rejected; 11] = [
     ("epoll_pwait2", libc::SYS_epoll_pwait2, 0),
     ("pidfd_open", libc::SYS_pidfd_open, 0),
     ("eventfd2", libc::SYS_eventfd2, 0),
@@ -30,14 +34,14 @@ const CALLS: [Refused; 11] = [
     ("ppoll", libc::SYS_ppoll, 0),
     ("socket", libc::SYS_socket, SOCKET_FLAGS),
     ("socketpair", libc::SYS_socketpair, SOCKET_FLAGS),
-    // It finds forked children.
+    // kevio detects forked children with madvise(2).
     ("madvise", libc::SYS_madvise, 0),
 ];
 
 const ERRORS: [libc::c_int; 4] = [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EOPNOTSUPP];
 
-/// Installs the filter for this thread, and for what it starts.
-fn refuse((_, call, flags): Refused, errno: libc::c_int) {
+/// Installs the filter for this thread, and for the threads and processes that it starts.
+fn reject((_, call, flags): Rejected, errno: libc::c_int) {
     // Offsets in `struct seccomp_data`: the number of the call, and the low half of its second argument.
     const NUMBER: u32 = 0;
     const SECOND: u32 = 24;
@@ -65,10 +69,10 @@ fn refuse((_, call, flags): Refused, errno: libc::c_int) {
     }
 }
 
-/// The result of something that has no fallback: `None` if exactly that is refused.
-fn unless<T>(is_refused: bool, result: io::Result<T>) -> Option<T> {
-    if is_refused {
-        let error = result.err().expect("a call that is refused");
+/// Returns the value of an operation without a fallback; `None` if its system call is rejected.
+fn unless<T>(is_rejected: bool, result: io::Result<T>) -> Option<T> {
+    if is_rejected {
+        let error = result.err().expect("the operation succeeded");
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         return None;
     }
@@ -83,11 +87,11 @@ fn assert_flags(source: &impl AsRawFd) {
     assert!(status & libc::O_NONBLOCK != 0 && descriptor & libc::FD_CLOEXEC != 0);
 }
 
-struct Loop(Poll, Events);
+struct TestLoop(Poll, Events);
 
-impl Loop {
-    fn new() -> Loop {
-        Loop(Poll::new().unwrap(), Events::with_capacity(8))
+impl TestLoop {
+    fn new() -> TestLoop {
+        TestLoop(Poll::new().unwrap(), Events::with_capacity(8))
     }
 
     fn add(&self, source: &mut impl kevio::event::Source, token: usize) {
@@ -112,7 +116,7 @@ impl Loop {
     }
 }
 
-fn exercise_wakers(l: &mut Loop) {
+fn exercise_wakers(l: &mut TestLoop) {
     let waker = Waker::new(l.0.registry(), Token(1)).unwrap();
     for _ in 0..3 {
         waker.wake().unwrap();
@@ -122,7 +126,7 @@ fn exercise_wakers(l: &mut Loop) {
     assert!(l.1.is_empty());
 }
 
-fn exercise_waits(l: &mut Loop) {
+fn exercise_waits(l: &mut TestLoop) {
     for micros in [1, 300, 1_700] {
         let (wait, began) = (Duration::from_micros(micros), Instant::now());
         l.0.poll(&mut l.1, Some(wait)).unwrap();
@@ -133,7 +137,7 @@ fn exercise_waits(l: &mut Loop) {
     }
 }
 
-fn exercise_sockets(l: &mut Loop) {
+fn exercise_sockets(l: &mut TestLoop) {
     let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     l.add(&mut listener, 2);
     for _ in 0..2 {
@@ -160,7 +164,7 @@ fn exercise_sockets(l: &mut Loop) {
     }
 }
 
-fn exercise_pipes(l: &mut Loop) {
+fn exercise_pipes(l: &mut TestLoop) {
     let (mut sender, mut receiver) = pipe::new().unwrap();
     assert_flags(&sender);
     assert_flags(&receiver);
@@ -169,7 +173,7 @@ fn exercise_pipes(l: &mut Loop) {
     l.until(4, |_| true);
 }
 
-fn exercise_process(l: &mut Loop, mut child: Child) {
+fn exercise_process(l: &mut TestLoop, mut child: Child) {
     let mut process = Process::new(&child).unwrap();
     l.add(&mut process, 5);
     drop(child.stdin.take());
@@ -177,7 +181,7 @@ fn exercise_process(l: &mut Loop, mut child: Child) {
     assert!(child.wait().unwrap().success());
 }
 
-fn exercise_signals(l: &mut Loop) {
+fn exercise_signals(l: &mut TestLoop) {
     let mut signals = Signals::new([libc::SIGUSR1]).unwrap();
     l.add(&mut signals, 6);
     // SAFETY: no pointers.
@@ -185,43 +189,43 @@ fn exercise_signals(l: &mut Loop) {
     l.until(6, |event| !signals.received(event).unwrap().is_empty());
 }
 
-fn exercise_timer(l: &mut Loop, is_refused: bool) {
-    if let Some(mut timer) = unless(is_refused, Timer::after(Duration::from_millis(1))) {
+fn exercise_timer(l: &mut TestLoop, is_rejected: bool) {
+    if let Some(mut timer) = unless(is_rejected, Timer::after(Duration::from_millis(1))) {
         l.add(&mut timer, 7);
         l.until(7, |event| timer.expirations(event).unwrap() == 1);
     }
 }
 
-fn exercise_watch(l: &mut Loop, is_refused: bool) {
+fn exercise_watch(l: &mut TestLoop, is_rejected: bool) {
     let mut file = tempfile::tempfile().unwrap();
-    if let Some(mut watch) = unless(is_refused, Watch::new(file.try_clone().unwrap())) {
+    if let Some(mut watch) = unless(is_rejected, Watch::new(file.try_clone().unwrap())) {
         l.add(&mut watch, 8);
         file.write_all(b"x").unwrap();
         l.until(8, |event| !watch.changes(event).unwrap().is_empty());
     }
 }
 
-/// What the child does; nothing where it is not the child.
+/// The test of the child process. Returns at once in the parent.
 #[test]
-fn child_uses_everything_in_a_sandbox() {
+fn every_source_works_in_a_sandbox() {
     let Ok(variable) = std::env::var(VARIABLE) else {
         return;
     };
     let (name, errno) = variable.split_once(' ').unwrap();
-    let refused = *CALLS.iter().find(|refused| refused.0 == name).unwrap();
+    let rejected = *CALLS.iter().find(|rejected| rejected.0 == name).unwrap();
     let mut children: Vec<_> = (0..2).map(|_| Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()).collect();
-    // What was made before the filter keeps its mechanism.
-    let (mut before, mut timer) = (Loop::new(), Timer::new().unwrap());
+    // Sources that were created before the filter keep their mechanism.
+    let (mut before, mut timer) = (TestLoop::new(), Timer::new().unwrap());
     let waker = Waker::new(before.0.registry(), Token(9)).unwrap();
     before.add(&mut timer, 10);
-    refuse(refused, errno.parse().unwrap());
+    reject(rejected, errno.parse().unwrap());
     for child in children.drain(..) {
         waker.wake().unwrap();
         before.until(9, |_| true);
         timer.set_after(Duration::from_millis(1)).unwrap();
         before.until(10, |event| timer.expirations(event).unwrap() == 1);
 
-        let mut l = Loop::new();
+        let mut l = TestLoop::new();
         exercise_wakers(&mut l);
         exercise_waits(&mut l);
         exercise_sockets(&mut l);
@@ -235,9 +239,9 @@ fn child_uses_everything_in_a_sandbox() {
 }
 
 #[test]
-fn each_refused_call_is_done_without() {
+fn each_rejected_system_call_has_a_fallback() {
     if BACKEND == kevio::Backend::Kqueue {
-        // libkqueue makes calls of its own.
+        // libkqueue makes other system calls.
         return;
     }
     let program = std::env::current_exe().unwrap();
@@ -245,7 +249,7 @@ fn each_refused_call_is_done_without() {
     for (name, _, _) in CALLS {
         for errno in ERRORS {
             let output = Command::new(&program)
-                .args(["--exact", "child_uses_everything_in_a_sandbox", "--nocapture"])
+                .args(["--exact", test_name(every_source_works_in_a_sandbox), "--nocapture"])
                 .env(VARIABLE, format!("{name} {errno}"))
                 .output()
                 .unwrap();

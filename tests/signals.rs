@@ -1,10 +1,10 @@
-//! Signals as sources: conformance case 94. In a process of its own, for signals are the process's; one test at a time.
+//! Signals as sources. In a binary of its own, because signal handlers belong to the process. The tests run one at a time.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 use std::{mem, ptr, thread};
 
@@ -12,23 +12,20 @@ use kevio::net::UnixStream;
 use kevio::{Backend, Batch, Events, Interest, Poll, Signals, Timer, Token, BACKEND};
 use libc::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 
-#[path = "suite/harness.rs"]
-#[allow(dead_code, unused_imports)]
-mod harness;
-#[path = "suite/libkqueue.rs"]
-mod libkqueue;
+mod support;
+
+use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
+use crate::support::poll::{TestPoll, READ, TIMEOUT, WRITE};
+use crate::support::process::{in_a_child, run_alone, status_of_child, wait_for_child};
+use crate::support::readiness::{R, W};
+
 #[path = "signals/pending.rs"]
 mod pending;
-#[path = "suite/said.rs"]
-#[allow(dead_code, unused_imports)]
-mod said;
 #[path = "signals/stack.rs"]
 mod stack;
 
-use self::harness::*;
-
-/// libkqueue tells only of signals that every thread blocks (its BUGS.md): the first thread does, before there are others,
-/// which inherit it.
+/// libkqueue reports only signals that every thread blocks (see its BUGS.md). The first thread blocks them before other
+/// threads start and inherit the mask.
 #[cfg(all(target_os = "linux", kevio_backend = "kqueue"))]
 #[used]
 #[link_section = ".init_array"]
@@ -51,12 +48,10 @@ fn mask(how: libc::c_int, signals: &[i32]) {
     }
 }
 
-static ONE: Mutex<()> = Mutex::new(());
-
-/// One test at a time, with the default actions: a shell ignores SIGINT and SIGQUIT for a program in the background, and
-/// nohup(1) SIGHUP.
+/// Blocks until no other test runs, and sets the default actions: a shell ignores SIGINT and SIGQUIT for a program in the
+/// background, and nohup(1) ignores SIGHUP.
 fn alone() -> MutexGuard<'static, ()> {
-    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let guard = run_alone();
     for signal in [SIGHUP, SIGINT, libc::SIGQUIT] {
         if action(signal).sa_sigaction == libc::SIG_IGN {
             // SAFETY: no pointers; no handler.
@@ -66,8 +61,8 @@ fn alone() -> MutexGuard<'static, ()> {
     guard
 }
 
-/// To the process: a kqueue is not told everywhere of what is sent to one thread. Elsewhere to this thread: its handler has
-/// run when this returns.
+/// Sends a signal. On kqueue the process receives the signal, because some kqueues do not report signals for one thread. On
+/// other backends this thread receives the signal, so that the handler has run when this function returns.
 fn send(signal: i32) {
     // SAFETY: no pointers.
     let result = unsafe {
@@ -80,7 +75,7 @@ fn send(signal: i32) {
     assert_eq!(result, 0);
 }
 
-/// What is done with a signal.
+/// Returns the action of a signal.
 fn action(signal: i32) -> libc::sigaction {
     // SAFETY: integers, addresses and a set of bits, of which zeroes are a value; the kernel writes one.
     unsafe {
@@ -90,7 +85,7 @@ fn action(signal: i32) -> libc::sigaction {
     }
 }
 
-/// Sets what is done with a signal, and what it was.
+/// Sets the action of a signal. Returns the previous action.
 fn set_action(signal: i32, handler: libc::sighandler_t, flags: libc::c_int) -> libc::sigaction {
     let old = action(signal);
     // SAFETY: as above; the handlers of these tests only add.
@@ -114,13 +109,13 @@ fn is_default(signal: i32) -> bool {
     action(signal).sa_sigaction == libc::SIG_DFL
 }
 
-/// Polls until every signal of `wanted` has come to `signals`; how often each. Other tokens fail.
+/// Polls until every signal of `wanted` is reported to `signals`. Returns the count of each signal; fails for other tokens.
 #[track_caller]
-fn received(l: &mut Loop, token: usize, signals: &Signals, wanted: &[i32]) -> Vec<(i32, u64)> {
+fn received(poll: &mut TestPoll, token: usize, signals: &Signals, wanted: &[i32]) -> Vec<(i32, u64)> {
     let mut all: Vec<(i32, u64)> = Vec::new();
     while !wanted.iter().all(|wanted| all.iter().any(|(signal, _)| signal == wanted)) {
-        l.expect(token, R);
-        for event in &l.events {
+        poll.expect(token, R);
+        for event in &poll.events {
             for (signal, count) in signals.received(event).unwrap() {
                 assert!(wanted.contains(&signal) && count > 0, "{signal} came {count} times");
                 match all.iter_mut().find(|(other, _)| *other == signal) {
@@ -134,61 +129,61 @@ fn received(l: &mut Loop, token: usize, signals: &Signals, wanted: &[i32]) -> Ve
 }
 
 #[test]
-fn three_raises_are_one_event() {
+fn three_raises_are_coalesced_and_counted() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
-    l.expect_silence();
+    poll.register(&mut signals, 1, READ);
+    poll.expect_no_events();
     for round in 0..3 {
         (0..3).for_each(|_| send(SIGUSR1));
-        let [(signal, count)] = received(&mut l, 1, &signals, &[SIGUSR1])[..] else { panic!() };
+        let [(signal, count)] = received(&mut poll, 1, &signals, &[SIGUSR1])[..] else { panic!() };
         assert!(signal == SIGUSR1 && (1..=3).contains(&count), "round {round}: {count}");
         if BACKEND != Backend::Kqueue {
             assert_eq!(count, 3);
         }
-        while count < 3 && !l.now().is_empty() {}
-        l.expect_silence();
+        while count < 3 && !poll.drain_events().is_empty() {}
+        poll.expect_no_events();
     }
 }
 
 #[test]
-fn which_of_several() {
+fn received_returns_only_the_signals_that_arrived() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR2, SIGTERM, SIGUSR2, SIGHUP]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     send(SIGTERM);
-    received(&mut l, 1, &signals, &[SIGTERM]);
+    received(&mut poll, 1, &signals, &[SIGTERM]);
     send(SIGUSR2);
     send(SIGHUP);
-    received(&mut l, 1, &signals, &[SIGHUP, SIGUSR2]);
-    l.expect_silence();
+    received(&mut poll, 1, &signals, &[SIGHUP, SIGUSR2]);
+    poll.expect_no_events();
 }
 
 #[test]
-fn what_was_there_before_comes_back() {
+fn deregistering_restores_the_default_action() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     assert!(is_default(SIGTERM) && is_default(SIGINT));
     let mut signals = Signals::new([SIGTERM, SIGINT]).unwrap();
-    assert!(is_default(SIGTERM), "nothing is done before it is registered");
-    l.register(&mut signals, 1, READ);
+    assert!(is_default(SIGTERM), "the action changed before registering");
+    poll.register(&mut signals, 1, READ);
     assert!(!is_default(SIGTERM) && !is_default(SIGINT));
     // This would end the process.
     send(SIGTERM);
-    received(&mut l, 1, &signals, &[SIGTERM]);
-    l.deregister(&mut signals);
+    received(&mut poll, 1, &signals, &[SIGTERM]);
+    poll.deregister(&mut signals);
     assert!(is_default(SIGTERM) && is_default(SIGINT));
-    l.register(&mut signals, 2, READ);
+    poll.register(&mut signals, 2, READ);
     assert!(!is_default(SIGTERM));
-    l.reregister(&mut signals, 3, READ);
+    poll.reregister(&mut signals, 3, READ);
     assert!(!is_default(SIGTERM));
     send(SIGINT);
-    received(&mut l, 3, &signals, &[SIGINT]);
+    received(&mut poll, 3, &signals, &[SIGINT]);
     drop(signals);
     assert!(is_default(SIGTERM) && is_default(SIGINT));
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
@@ -198,15 +193,15 @@ extern "C" fn plain(_: libc::c_int) {
 }
 
 extern "C" fn informed(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel's, for as long as the handler runs.
+    // SAFETY: the kernel's record is valid while the handler runs.
     let is_right = signal == SIGUSR1 && unsafe { (*info).si_signo } == signal;
     HANDLED.fetch_add(if is_right { 100 } else { 1_000_000 }, Ordering::SeqCst);
 }
 
-/// Waits for handlers, which may run in another thread.
+/// Waits until `count` was added by handlers, which may run in another thread.
 #[track_caller]
 fn handled(count: usize) {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + TIMEOUT;
     while HANDLED.load(Ordering::SeqCst) < count && Instant::now() < deadline {
         thread::yield_now();
     }
@@ -214,9 +209,9 @@ fn handled(count: usize) {
 }
 
 #[test]
-fn a_handler_that_was_there_is_called() {
+fn previous_handler_is_called_and_restored() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_handler_that_was_there_is_called") {
+    if is_known_failure(Check::PreviousHandler) {
         return;
     }
     let cases = [
@@ -226,16 +221,16 @@ fn a_handler_that_was_there_is_called() {
     for (handler, flags, adds) in cases {
         let before = set_action(SIGUSR1, handler, flags);
         HANDLED.store(0, Ordering::SeqCst);
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1]).unwrap();
-        l.register(&mut signals, 1, READ);
+        poll.register(&mut signals, 1, READ);
         let during = action(SIGUSR1);
-        // What it interrupts is restarted, or is not, as before; and its mask stays.
+        // SA_RESTART and the mask are those of the previous action.
         assert_eq!(during.sa_flags & libc::SA_RESTART, flags & libc::SA_RESTART);
         // SAFETY: a set of bits, which is read.
         assert_eq!(unsafe { libc::sigismember(&during.sa_mask, SIGWINCH) }, 1);
         send(SIGUSR1);
-        received(&mut l, 1, &signals, &[SIGUSR1]);
+        received(&mut poll, 1, &signals, &[SIGUSR1]);
         handled(adds);
         drop(signals);
         let after = action(SIGUSR1);
@@ -247,20 +242,20 @@ fn a_handler_that_was_there_is_called() {
 }
 
 #[test]
-fn a_handler_that_came_later_stays() {
+fn later_handler_stays_after_drop() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGHUP]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     let ours = set_action(SIGHUP, plain as extern "C" fn(_) as libc::sighandler_t, 0);
     drop(signals);
     assert_eq!(action(SIGHUP).sa_sigaction, plain as extern "C" fn(_) as libc::sighandler_t);
-    // Who came later may hand on what it gets.
+    // A later handler may chain to the earlier one.
     restore(SIGHUP, &ours);
     let mut signals = Signals::new([SIGHUP]).unwrap();
-    l.register(&mut signals, 2, READ);
+    poll.register(&mut signals, 2, READ);
     send(SIGHUP);
-    received(&mut l, 2, &signals, &[SIGHUP]);
+    received(&mut poll, 2, &signals, &[SIGHUP]);
     drop(signals);
     assert!(is_default(SIGHUP));
 }
@@ -277,31 +272,32 @@ extern "C" fn on_top(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     }
 }
 
-/// Who came later and hands on is told as well; what he does is done instead of the default, also when nobody watches.
+/// A later handler that chains to the handler of kevio receives the signal too. The later handler replaces the default action,
+/// also after deregistering.
 #[test]
-fn a_handler_that_came_later_and_hands_on() {
+fn later_handler_that_chains_keeps_signals_reported() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_handler_that_was_there_is_called") {
+    if is_known_failure(Check::PreviousHandler) {
         return;
     }
     HANDLED.store(0, Ordering::SeqCst);
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGHUP]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     BELOW.store(action(SIGHUP).sa_sigaction, Ordering::SeqCst);
     let handler = on_top as extern "C" fn(_, _, _) as libc::sighandler_t;
     let ours = set_action(SIGHUP, handler, libc::SA_SIGINFO);
     send(SIGHUP);
-    received(&mut l, 1, &signals, &[SIGHUP]);
+    received(&mut poll, 1, &signals, &[SIGHUP]);
     handled(1);
-    l.deregister(&mut signals);
+    poll.deregister(&mut signals);
     // This would end the process.
     send(SIGHUP);
     handled(1);
     assert_eq!(action(SIGHUP).sa_sigaction, handler);
-    l.register(&mut signals, 2, READ);
+    poll.register(&mut signals, 2, READ);
     send(SIGHUP);
-    received(&mut l, 2, &signals, &[SIGHUP]);
+    received(&mut poll, 2, &signals, &[SIGHUP]);
     handled(1);
     restore(SIGHUP, &ours);
     drop(signals);
@@ -309,120 +305,120 @@ fn a_handler_that_came_later_and_hands_on() {
 }
 
 #[test]
-fn several_on_several_polls() {
+fn signal_is_reported_to_every_poll() {
     let _alone = alone();
-    let mut loops = [Loop::new(), Loop::new(), Loop::new()];
+    let mut polls = [TestPoll::new(), TestPoll::new(), TestPoll::new()];
     let mut sources = [
         Signals::new([SIGUSR1]).unwrap(),
         Signals::new([SIGUSR1, SIGUSR2]).unwrap(),
         Signals::new([SIGUSR2, SIGTERM]).unwrap(),
     ];
-    for (l, signals) in loops.iter().zip(&mut sources) {
-        l.register(signals, 1, READ);
+    for (poll, signals) in polls.iter().zip(&mut sources) {
+        poll.register(signals, 1, READ);
     }
     send(SIGUSR1);
-    received(&mut loops[0], 1, &sources[0], &[SIGUSR1]);
-    received(&mut loops[1], 1, &sources[1], &[SIGUSR1]);
-    loops[2].expect_silence();
-    loops[0].deregister(&mut sources[0]);
+    received(&mut polls[0], 1, &sources[0], &[SIGUSR1]);
+    received(&mut polls[1], 1, &sources[1], &[SIGUSR1]);
+    polls[2].expect_no_events();
+    polls[0].deregister(&mut sources[0]);
     send(SIGUSR1);
     send(SIGUSR2);
-    received(&mut loops[1], 1, &sources[1], &[SIGUSR1, SIGUSR2]);
-    received(&mut loops[2], 1, &sources[2], &[SIGUSR2]);
-    loops[0].expect_silence();
+    received(&mut polls[1], 1, &sources[1], &[SIGUSR1, SIGUSR2]);
+    received(&mut polls[2], 1, &sources[2], &[SIGUSR2]);
+    polls[0].expect_no_events();
     drop(sources);
     assert!([SIGUSR1, SIGUSR2, SIGTERM].into_iter().all(is_default));
 }
 
-/// The table of differences: one filter of a kqueue has one token.
+/// See the table of differences: a kqueue has one filter, and so one token, for each signal.
 #[test]
-fn two_on_one_poll() {
+fn second_set_in_one_poll_fails_on_kqueue_only() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut first = Signals::new([SIGUSR1, SIGTERM]).unwrap();
     let mut second = Signals::new([SIGHUP, SIGTERM]).unwrap();
-    l.register(&mut first, 1, READ);
-    let result = l.poll.registry().register(&mut second, Token(2), READ);
+    poll.register(&mut first, 1, READ);
+    let result = poll.registry().register(&mut second, Token(2), READ);
     if BACKEND == Backend::Kqueue {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::AlreadyExists);
-        assert!(is_default(SIGHUP), "half of it is registered");
+        assert!(is_default(SIGHUP), "a part of the set is registered");
         send(SIGTERM);
-        received(&mut l, 1, &first, &[SIGTERM]);
-        l.deregister(&mut first);
-        l.register(&mut second, 2, READ);
+        received(&mut poll, 1, &first, &[SIGTERM]);
+        poll.deregister(&mut first);
+        poll.register(&mut second, 2, READ);
         send(SIGHUP);
-        received(&mut l, 2, &second, &[SIGHUP]);
-        return l.expect_silence();
+        received(&mut poll, 2, &second, &[SIGHUP]);
+        return poll.expect_no_events();
     }
     result.unwrap();
     send(SIGTERM);
-    l.expect_all(&[(1, R), (2, R)]);
+    poll.expect_all(&[(1, R), (2, R)]);
 }
 
-/// The table of differences.
+/// See the table of differences.
 #[test]
-fn events_of_several_signals() {
+fn several_signals_are_one_event_except_on_kqueue() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let all = [SIGUSR1, SIGUSR2, SIGHUP];
     let mut signals = Signals::new(all).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     all.into_iter().for_each(send);
-    if libkqueue::is_here() {
-        received(&mut l, 1, &signals, &all);
+    if is_libkqueue() {
+        received(&mut poll, 1, &signals, &all);
         return;
     }
-    l.expect(1, R);
+    poll.expect(1, R);
     let expected = if BACKEND == Backend::Kqueue { 3 } else { 1 };
-    assert_eq!(l.events.iter().count(), expected);
+    assert_eq!(poll.events.iter().count(), expected);
 }
 
-/// The table of differences: where a handler tells, it has to run.
+/// See the table of differences: without kqueue, a signal is reported when its handler runs.
 #[test]
-fn a_signal_that_is_blocked() {
+fn blocked_signal_is_reported_at_once_on_kqueue_only() {
     let _alone = alone();
-    if libkqueue::is_here() || cfg!(any(target_vendor = "apple", target_os = "dragonfly")) {
+    if is_libkqueue() || cfg!(any(target_vendor = "apple", target_os = "dragonfly")) {
         return;
     }
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     mask(libc::SIG_BLOCK, &[SIGUSR1]);
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::raise(SIGUSR1) }, 0);
     if BACKEND == Backend::Kqueue {
-        received(&mut l, 1, &signals, &[SIGUSR1]);
+        received(&mut poll, 1, &signals, &[SIGUSR1]);
     } else {
-        l.expect_silence();
+        poll.expect_no_events();
     }
     mask(libc::SIG_UNBLOCK, &[SIGUSR1]);
     if BACKEND != Backend::Kqueue {
-        received(&mut l, 1, &signals, &[SIGUSR1]);
+        received(&mut poll, 1, &signals, &[SIGUSR1]);
     }
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
-/// The table of differences: Apple and libkqueue report nothing.
+/// See the table of differences: Apple and libkqueue report nothing.
 #[test]
-fn a_signal_for_one_thread() {
+fn signal_for_one_thread_is_reported() {
     let _alone = alone();
-    if libkqueue::is_here() {
+    if is_libkqueue() {
         return;
     }
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     // SAFETY: no pointers but the thread's own.
     assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), SIGUSR1) }, 0);
     if cfg!(target_vendor = "apple") {
-        l.expect_silence();
+        poll.expect_no_events();
     } else {
-        received(&mut l, 1, &signals, &[SIGUSR1]);
+        received(&mut poll, 1, &signals, &[SIGUSR1]);
     }
 }
 
 #[test]
-fn a_signal_during_a_wait() {
+fn signal_during_poll_until_is_reported() {
     let _alone = alone();
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(8);
@@ -439,15 +435,15 @@ fn a_signal_during_a_wait() {
                 assert_eq!(unsafe { libc::kill(libc::getpid(), SIGUSR1) }, 0);
             });
             waiting.store(true, Ordering::SeqCst);
-            poll.poll_until(&mut events, Some(Instant::now() + DEADLINE)).unwrap();
+            poll.poll_until(&mut events, Some(Instant::now() + TIMEOUT)).unwrap();
         });
-        let told: Vec<_> = events.iter().flat_map(|event| signals.received(event).unwrap()).collect();
-        assert_eq!(told, [(SIGUSR1, 1)]);
+        let reported: Vec<_> = events.iter().flat_map(|event| signals.received(event).unwrap()).collect();
+        assert_eq!(reported, [(SIGUSR1, 1)]);
     }
 }
 
 #[test]
-fn what_cannot_be_waited_for() {
+fn uncatchable_and_invalid_signals_are_rejected() {
     for signal in
         [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGBUS, 0, -1, 4096, i32::MAX]
     {
@@ -458,10 +454,10 @@ fn what_cannot_be_waited_for() {
 }
 
 #[test]
-fn how_it_can_be_registered() {
+fn invalid_registrations_fail_and_keep_the_source() {
     let _alone = alone();
-    let mut l = Loop::new();
-    let registry = l.poll.registry().try_clone().unwrap();
+    let mut poll = TestPoll::new();
+    let registry = poll.registry().try_clone().unwrap();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     let kind = |result: io::Result<()>| result.unwrap_err().kind();
     for interest in [READ.oneshot(), WRITE, Interest::PRIORITY, Interest::AIO, READ.exclusive()] {
@@ -475,14 +471,14 @@ fn how_it_can_be_registered() {
     let other = Poll::new().unwrap();
     assert_eq!(kind(other.registry().register(&mut signals, Token(1), READ)), ErrorKind::AlreadyExists);
     assert_eq!(kind(other.registry().deregister(&mut signals)), ErrorKind::NotFound);
-    assert!(!is_default(SIGUSR1), "a failed attempt stopped it");
+    assert!(!is_default(SIGUSR1), "a failed call restored the default action");
     send(SIGUSR1);
-    received(&mut l, 1, &signals, &[SIGUSR1]);
+    received(&mut poll, 1, &signals, &[SIGUSR1]);
     registry.deregister(&mut signals).unwrap();
     other.registry().register(&mut signals, Token(1), READ).unwrap();
 }
 
-/// After an error of `deregister` nothing of it is left.
+/// A failed `deregister` removes the registration and restores the default action.
 #[cfg(all(
     any(
         all(has_kqueue, not(links_libkqueue)),
@@ -494,132 +490,116 @@ fn how_it_can_be_registered() {
     not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
 ))]
 #[test]
-fn failed_deregistration_gives_the_signals_back() {
+fn failed_deregistration_restores_the_default_action() {
     use std::os::fd::AsRawFd;
 
     let _alone = alone();
-    if libkqueue::is_here() {
+    if is_libkqueue() {
         return;
     }
     in_a_child(|| {
-        let l = Loop::new();
+        let poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1, SIGTERM]).unwrap();
-        l.register(&mut signals, 1, READ);
-        // SAFETY: what uses it after this fails, and is not dropped.
-        assert_eq!(unsafe { libc::close(l.poll.as_raw_fd()) }, 0);
-        let deregister = |signals: &mut Signals| l.poll.registry().deregister(signals).unwrap_err();
+        poll.register(&mut signals, 1, READ);
+        // SAFETY: later calls with the descriptor fail, and the poll is not dropped.
+        assert_eq!(unsafe { libc::close(poll.inner.as_raw_fd()) }, 0);
+        let deregister = |signals: &mut Signals| poll.registry().deregister(signals).unwrap_err();
         assert_eq!(deregister(&mut signals).raw_os_error(), Some(libc::EBADF));
         assert!(is_default(SIGUSR1) && is_default(SIGTERM));
         assert_eq!(deregister(&mut signals).kind(), ErrorKind::NotFound);
-        mem::forget(l);
+        mem::forget(poll);
     });
 }
 
 #[test]
-fn parked_it_is_silent_and_keeps_the_default_away() {
+fn disabled_signals_report_nothing_and_suppress_the_default() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGTERM]).unwrap();
     for _ in 0..2 {
-        l.register(&mut signals, 1, Interest::NONE);
+        poll.register(&mut signals, 1, Interest::NONE);
         assert!(!is_default(SIGTERM));
-        if !libkqueue::is_here() {
-            // There it stays pending, for nobody takes it.
+        if !is_libkqueue() {
+            // On libkqueue the signal would stay pending.
             send(SIGTERM);
         }
-        l.expect_silence();
-        l.reregister(&mut signals, 2, READ);
-        l.expect_silence();
+        poll.expect_no_events();
+        poll.reregister(&mut signals, 2, READ);
+        poll.expect_no_events();
         send(SIGTERM);
-        received(&mut l, 2, &signals, &[SIGTERM]);
-        l.reregister(&mut signals, 2, Interest::NONE);
-        l.deregister(&mut signals);
+        received(&mut poll, 2, &signals, &[SIGTERM]);
+        poll.reregister(&mut signals, 2, Interest::NONE);
+        poll.deregister(&mut signals);
     }
 }
 
 #[test]
-fn reregistering_forgets_nothing_and_deregistering_does() {
+fn reregistering_keeps_signals_and_deregistering_discards() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     send(SIGUSR1);
-    l.reregister(&mut signals, 2, READ);
-    received(&mut l, 2, &signals, &[SIGUSR1]);
+    poll.reregister(&mut signals, 2, READ);
+    received(&mut poll, 2, &signals, &[SIGUSR1]);
     send(SIGUSR2);
-    l.expect(2, R);
-    l.deregister(&mut signals);
-    l.register(&mut signals, 3, READ);
-    l.expect_silence();
+    poll.expect(2, R);
+    poll.deregister(&mut signals);
+    poll.register(&mut signals, 3, READ);
+    poll.expect_no_events();
     send(SIGUSR1);
-    received(&mut l, 3, &signals, &[SIGUSR1]);
+    received(&mut poll, 3, &signals, &[SIGUSR1]);
 }
 
 #[test]
-fn not_asked_it_does_not_fire_for_ever() {
+fn unread_signal_is_reported_once() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     for interest in [READ, READ.level()] {
-        l.register(&mut signals, 1, interest);
+        poll.register(&mut signals, 1, interest);
         send(SIGUSR1);
-        l.expect(1, R);
-        l.expect_silence();
-        // The table of differences: a descriptor that was not read makes no more events.
+        poll.expect(1, R);
+        poll.expect_no_events();
+        // See the table of differences: without kqueue, an unread descriptor makes no further events.
         send(SIGUSR1);
         if BACKEND == Backend::Kqueue {
-            l.expect(1, R);
+            poll.expect(1, R);
         }
-        l.expect_silence();
-        l.deregister(&mut signals);
+        poll.expect_no_events();
+        poll.deregister(&mut signals);
     }
 }
 
 #[test]
-fn an_event_of_another_source() {
+fn event_of_another_source_is_rejected() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     let mut timer = Timer::after(Duration::ZERO).unwrap();
-    l.register(&mut signals, 1, READ);
-    l.register(&mut timer, 2, READ);
-    l.expect(2, R);
-    let event = l.events.iter().next().unwrap();
+    poll.register(&mut signals, 1, READ);
+    poll.register(&mut timer, 2, READ);
+    poll.expect(2, R);
+    let event = poll.events.iter().next().unwrap();
     assert_eq!(signals.received(event).unwrap_err().kind(), ErrorKind::InvalidInput);
     let event = event.clone();
     timer.cancel().unwrap();
     send(SIGUSR1);
-    l.expect(1, R);
-    assert_eq!(timer.expirations(l.events.iter().next().unwrap()).unwrap_err().kind(), ErrorKind::InvalidInput);
+    poll.expect(1, R);
+    assert_eq!(timer.expirations(poll.events.iter().next().unwrap()).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert!(timer.expirations(&event).is_ok());
 }
 
-/// How a child ended; it is ended if it does not.
-#[track_caller]
-fn status_of(pid: libc::pid_t) -> libc::c_int {
-    let deadline = Instant::now() + DEADLINE;
-    let mut status = 0;
-    // SAFETY: no pointers but to the status.
-    while unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } != pid {
-        if Instant::now() > deadline {
-            // SAFETY: no pointers.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-        }
-        thread::yield_now();
-    }
-    status
-}
-
-/// A forked child of a process with threads may do little; this one waits to be ended by a signal.
+/// The forked child only waits until a signal terminates it, because few calls are safe in a child of a process with threads.
 #[test]
-fn a_child_is_ended_as_before() {
+fn child_is_terminated_by_its_signal() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGTERM]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     // SAFETY: the child calls nothing but what may be called after fork(2) and in a handler.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
@@ -630,46 +610,22 @@ fn a_child_is_ended_as_before() {
     }
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::kill(pid, SIGTERM) }, 0);
-    let status = status_of(pid);
+    let status = wait_for_child(pid);
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == SIGTERM, "{status:x}");
-    l.expect_silence();
+    poll.expect_no_events();
     let mut program = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    // It runs once it answers. Before that, exec of NetBSD would discard the signal (ksiginfo_exechook).
+    // The program has started when its output arrives. Before that, exec of NetBSD discards the signal (ksiginfo_exechook).
     program.stdin.as_mut().unwrap().write_all(b"x").unwrap();
     program.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     // SAFETY: no pointers.
     assert_eq!(unsafe { libc::kill(program.id() as i32, SIGTERM) }, 0);
-    assert_eq!(program.wait().unwrap().signal(), Some(SIGTERM), "a program that is run starts anew");
-    l.expect_silence();
+    assert_eq!(program.wait().unwrap().signal(), Some(SIGTERM), "a program starts with the default action");
+    poll.expect_no_events();
     send(SIGTERM);
-    received(&mut l, 1, &signals, &[SIGTERM]);
+    received(&mut poll, 1, &signals, &[SIGTERM]);
 }
 
-/// Forks a child, which ends when it has done this, and sees it end.
-#[track_caller]
-fn in_a_child(what: impl FnOnce()) {
-    assert_eq!(end_of(what), 0);
-}
-
-/// How a forked child ends that does this.
-#[track_caller]
-fn end_of(what: impl FnOnce()) -> libc::c_int {
-    // SAFETY: no other thread of these tests holds a lock that the child needs, or that is what is tested.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        std::panic::set_hook(Box::new(|panic| {
-            let text = format!("in the child: {panic}\n");
-            // SAFETY: the text lives until the call returns.
-            unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
-        }));
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
-        // SAFETY: it leaves without running anything else of this process.
-        unsafe { libc::_exit(i32::from(result.is_err())) };
-    }
-    status_of(pid)
-}
-
-/// Does `f` while another thread does `again` and again, and ends that thread whatever becomes of it.
+/// Runs `f` while another thread repeats `again`. Ends that thread even if `f` panics.
 fn while_another(mut again: impl FnMut() + Send, f: impl FnOnce()) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -684,18 +640,18 @@ fn while_another(mut again: impl FnMut() + Send, f: impl FnOnce()) {
     });
 }
 
-/// Forked while another thread changes what is done with signals: what the child drops waits for nobody.
+/// The fork happens while another thread changes signal actions. Dropping in the child must not block.
 #[test]
-fn a_child_of_a_process_that_watches_more() {
+fn child_forked_during_registrations_drops_without_blocking() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     let mut signals = Some(signals);
-    let other = Loop::new();
+    let other = TestPoll::new();
     let mut more = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
     let again = || {
         other.register(&mut more, 1, READ);
@@ -707,124 +663,124 @@ fn a_child_of_a_process_that_watches_more() {
     assert!(is_default(SIGUSR1));
 }
 
-/// The default was taken in a child, by our handler; then the child watches the signal itself.
+/// In the child, the inherited handler applies the default action. Then the child registers a source of its own.
 #[test]
-fn a_child_watches_what_it_did_not_watch() {
+fn child_reports_a_signal_of_its_own_source() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut signals = Signals::new([SIGWINCH]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     in_a_child(|| {
-        // By default it is ignored.
+        // The default action ignores this signal.
         send(SIGWINCH);
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut own = Signals::new([SIGWINCH]).unwrap();
-        l.register(&mut own, 2, READ);
+        poll.register(&mut own, 2, READ);
         send(SIGWINCH);
-        received(&mut l, 2, &own, &[SIGWINCH]);
+        received(&mut poll, 2, &own, &[SIGWINCH]);
         drop(own);
         assert!(is_default(SIGWINCH));
     });
 }
 
-/// Forked while a handler runs in another thread, which the child does not have: it does not wait for that.
+/// The fork happens while a handler runs in another thread, which does not exist in the child. The child must not block.
 #[test]
-fn a_child_of_a_process_that_signals_come_to() {
+fn child_forked_during_a_handler_does_not_block() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     // SAFETY: no pointers.
     let again = || assert_eq!(unsafe { libc::raise(SIGUSR1) }, 0);
     while_another(again, || {
         for _ in 0..300 {
             in_a_child(|| {
-                let l = Loop::new();
+                let poll = TestPoll::new();
                 let mut own = Signals::new([SIGUSR1]).unwrap();
-                l.register(&mut own, 1, READ);
-                l.deregister(&mut own);
+                poll.register(&mut own, 1, READ);
+                poll.deregister(&mut own);
             });
         }
     });
 }
 
-/// Children of who ignores SIGCHLD are not waited for, and that stays so.
+/// If a process ignores SIGCHLD, the kernel reaps its children. A signal source does not change that.
 #[test]
-fn ignored_children_are_reaped_as_before() {
+fn ignored_sigchld_reaps_children_as_before() {
     let _alone = alone();
-    if libkqueue::gets_wrong("a_handler_that_was_there_is_called") {
+    if is_known_failure(Check::PreviousHandler) {
         return;
     }
     let before = set_action(SIGCHLD, libc::SIG_IGN, 0);
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGCHLD]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     let mut child = Command::new("true").spawn().unwrap();
     assert_eq!(child.wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
     drop(signals);
     restore(SIGCHLD, &before);
     let mut signals = Signals::new([SIGCHLD]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     let mut child = Command::new("true").spawn().unwrap();
-    received(&mut l, 1, &signals, &[SIGCHLD]);
+    received(&mut poll, 1, &signals, &[SIGCHLD]);
     assert!(child.wait().unwrap().success());
 }
 
 #[test]
-fn in_a_batch() {
+fn batch_registers_signals() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut ours, _theirs) = UnixStream::pair().unwrap();
     let mut signals = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
     let mut batch = Batch::new();
     batch.register(&mut ours, Token(1), Interest::WRITABLE).register(&mut signals, Token(2), READ);
-    let results = l.poll.registry().submit(batch);
+    let results = poll.registry().submit(batch);
     assert!(results.iter().all(Result::is_ok), "{results:?}");
-    l.expect(1, W);
+    poll.expect(1, W);
     send(SIGUSR2);
-    received(&mut l, 2, &signals, &[SIGUSR2]);
+    received(&mut poll, 2, &signals, &[SIGUSR2]);
 }
 
 #[test]
-fn it_outlives_its_poll() {
+fn signals_survive_drop_of_poll() {
     let _alone = alone();
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
-    l.register(&mut signals, 1, READ);
-    drop(l);
+    poll.register(&mut signals, 1, READ);
+    drop(poll);
     drop(signals);
     assert!(is_default(SIGUSR1));
 }
 
-/// When its poll is no more it can go to another, and each signal still counts once.
+/// After its poll is dropped, a source registers in another poll, and each signal is counted once.
 #[test]
-fn from_poll_to_poll() {
+fn signals_registered_in_successive_polls_count_once() {
     let _alone = alone();
     let mut signals = Signals::new([SIGUSR1]).unwrap();
     for token in 1..4 {
-        let mut l = Loop::new();
-        l.register(&mut signals, token, READ);
+        let mut poll = TestPoll::new();
+        poll.register(&mut signals, token, READ);
         send(SIGUSR1);
-        assert_eq!(received(&mut l, token, &signals, &[SIGUSR1]), [(SIGUSR1, 1)]);
+        assert_eq!(received(&mut poll, token, &signals, &[SIGUSR1]), [(SIGUSR1, 1)]);
     }
     drop(signals);
     assert!(is_default(SIGUSR1));
 }
 
-/// Mailboxes come and go while signals come: none is read after it is freed, and who stays misses nothing.
+/// Sources are registered and dropped while signals arrive. No freed state is read, and the source that stays loses no signal.
 #[test]
-fn a_storm() {
+fn no_signal_is_lost_under_load() {
     let _alone = alone();
     const ROUNDS: usize = 300;
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut signals = Signals::new([SIGUSR1, SIGUSR2]).unwrap();
-    l.register(&mut signals, 1, READ);
+    poll.register(&mut signals, 1, READ);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -837,31 +793,31 @@ fn a_storm() {
         let changers: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(|| {
-                    let l = Loop::new();
+                    let poll = TestPoll::new();
                     for _ in 0..ROUNDS {
                         let mut signals = Signals::new([SIGUSR1]).unwrap();
-                        l.register(&mut signals, 1, READ);
+                        poll.register(&mut signals, 1, READ);
                     }
                 })
             })
             .collect();
-        let end = Instant::now() + 3 * DEADLINE;
+        let end = Instant::now() + 3 * TIMEOUT;
         let mut count = 0;
         while count < 100 || !changers.iter().all(|changer| changer.is_finished()) {
             assert!(Instant::now() < end, "{count} signals");
-            l.turn(Some(Duration::from_millis(100)));
-            for event in &l.events {
+            poll.poll_once(Some(Duration::from_millis(100)));
+            for event in &poll.events {
                 count += signals.received(event).unwrap().iter().map(|(_, count)| count).sum::<u64>();
             }
         }
         over.store(true, Ordering::SeqCst);
     });
-    let mut is_told = false;
+    let mut is_reported = false;
     send(SIGUSR2);
-    while !is_told {
-        l.expect(1, R);
-        for event in &l.events {
-            is_told |= signals.received(event).unwrap().iter().any(|(signal, _)| *signal == SIGUSR2);
+    while !is_reported {
+        poll.expect(1, R);
+        for event in &poll.events {
+            is_reported |= signals.received(event).unwrap().iter().any(|(signal, _)| *signal == SIGUSR2);
         }
     }
 }

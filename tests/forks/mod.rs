@@ -1,4 +1,4 @@
-//! What a forked child may do with the polls and sources of its parent, and with its own.
+//! The polls and sources of a forked child, and those that the child inherits.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -10,17 +10,17 @@ use kevio::net::UnixStream;
 use kevio::unix::SourceFd;
 use kevio::{Batch, Events, Interest, Poll, Process, Signals, Timer, Token, Waker, Watch};
 
-use super::{expect, in_a_child, libkqueue};
-
-const READ: Interest = Interest::READABLE;
+use crate::support::known_failures::{is_known_failure, Check};
+use crate::support::poll::{expect_event, READ};
+use crate::support::process::in_a_child;
 
 #[track_caller]
-fn is_refused<T: std::fmt::Debug>(result: std::io::Result<T>) {
+fn expect_unsupported<T: std::fmt::Debug>(result: std::io::Result<T>) {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }
 
-/// A poll with something of everything registered.
+/// A poll with a registered source of every kind.
 struct Parent {
     poll: Poll,
     events: Events,
@@ -47,7 +47,7 @@ impl Parent {
         registry.register(&mut timer, Token(3), READ).unwrap();
         let mut signals = Signals::new([libc::SIGWINCH]).unwrap();
         registry.register(&mut signals, Token(4), READ).unwrap();
-        // A zombie until it is waited for, which has no event while it is parked.
+        // The process is a zombie until `wait`, and disabled, so that there is no event.
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let mut process = Process::new(&child).unwrap();
         registry.register(&mut process, Token(5), Interest::NONE).unwrap();
@@ -60,85 +60,85 @@ impl Parent {
         Parent { poll, events, waker, stream, peer, unregistered, timer, unset, signals, process, watch }
     }
 
-    /// In a child: nothing of it can be changed or waited for.
-    fn is_refused(&mut self) {
+    /// Checks in a child that every change and wait fails.
+    fn check_rejected(&mut self) {
         let (poll, events) = (&mut self.poll, &mut self.events);
-        is_refused(poll.poll(events, Some(Duration::ZERO)));
-        is_refused(poll.poll_until(events, None));
-        is_refused(self.waker.wake());
+        expect_unsupported(poll.poll(events, Some(Duration::ZERO)));
+        expect_unsupported(poll.poll_until(events, None));
+        expect_unsupported(self.waker.wake());
         let registry = poll.registry().try_clone().unwrap();
-        is_refused(Waker::new(&registry, Token(7)));
-        is_refused(registry.register(&mut self.unregistered, Token(7), READ));
-        is_refused(registry.reregister(&mut self.stream, Token(7), READ));
-        is_refused(registry.deregister(&mut self.stream));
+        expect_unsupported(Waker::new(&registry, Token(7)));
+        expect_unsupported(registry.register(&mut self.unregistered, Token(7), READ));
+        expect_unsupported(registry.reregister(&mut self.stream, Token(7), READ));
+        expect_unsupported(registry.deregister(&mut self.stream));
         let fds = [self.stream.as_raw_fd(), self.unregistered.as_raw_fd()];
-        is_refused(registry.reregister(&mut SourceFd(&fds[0]), Token(7), READ));
-        is_refused(registry.deregister(&mut SourceFd(&fds[0])));
-        is_refused(registry.register(&mut SourceFd(&fds[1]), Token(7), READ));
+        expect_unsupported(registry.reregister(&mut SourceFd(&fds[0]), Token(7), READ));
+        expect_unsupported(registry.deregister(&mut SourceFd(&fds[0])));
+        expect_unsupported(registry.register(&mut SourceFd(&fds[1]), Token(7), READ));
         for timer in [&mut self.timer, &mut self.unset] {
-            is_refused(timer.set_after(Duration::ZERO));
-            is_refused(timer.cancel());
-            is_refused(registry.register(timer, Token(7), READ));
-            is_refused(registry.reregister(timer, Token(7), READ));
-            is_refused(registry.deregister(timer));
+            expect_unsupported(timer.set_after(Duration::ZERO));
+            expect_unsupported(timer.cancel());
+            expect_unsupported(registry.register(timer, Token(7), READ));
+            expect_unsupported(registry.reregister(timer, Token(7), READ));
+            expect_unsupported(registry.deregister(timer));
         }
         let mut others: Vec<&mut dyn kevio::event::Source> = vec![&mut self.signals, &mut self.process];
         others.extend(self.watch.as_mut().map(|watch| watch as _));
         for source in others {
-            is_refused(registry.register(source, Token(7), READ));
-            is_refused(registry.reregister(source, Token(7), READ));
-            is_refused(registry.deregister(source));
+            expect_unsupported(registry.register(source, Token(7), READ));
+            expect_unsupported(registry.reregister(source, Token(7), READ));
+            expect_unsupported(registry.deregister(source));
         }
         let mut batch = Batch::new();
         batch.register(&mut self.unregistered, Token(7), READ).deregister(&mut self.stream);
-        registry.submit(batch).into_iter().for_each(is_refused);
+        registry.submit(batch).into_iter().for_each(expect_unsupported);
     }
 
-    /// In the parent: it is as it was.
-    fn works(&mut self) {
+    /// Checks in the parent that all sources work.
+    fn check_usable(&mut self) {
         self.poll.poll(&mut self.events, Some(Duration::ZERO)).unwrap();
         assert!(self.events.is_empty(), "{:?}", self.events);
         assert!(self.timer.remaining().unwrap() > Duration::from_secs(900_000));
         self.waker.wake().unwrap();
-        expect(&mut self.poll, &mut self.events, Token(1));
+        expect_event(&mut self.poll, &mut self.events, Token(1));
         self.peer.write_all(b"x").unwrap();
-        expect(&mut self.poll, &mut self.events, Token(2));
+        expect_event(&mut self.poll, &mut self.events, Token(2));
         assert_eq!(self.stream.read(&mut [0; 4]).unwrap(), 1);
         assert_eq!(self.stream.read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
         self.timer.set_after(Duration::ZERO).unwrap();
-        expect(&mut self.poll, &mut self.events, Token(3));
+        expect_event(&mut self.poll, &mut self.events, Token(3));
         assert_eq!(self.timer.expirations(self.events.iter().next().unwrap()).unwrap(), 1);
         self.timer.set_every(Duration::from_secs(1_000_000)).unwrap();
         self.poll.registry().reregister(&mut self.stream, Token(2), READ).unwrap();
     }
 }
 
-/// A child cannot change its parent, and is not kept waiting.
-pub fn an_inherited_poll_is_refused() {
+/// A child cannot change the polls of its parent, and does not block.
+pub fn inherited_poll_is_rejected() {
     let mut parent = Parent::new();
     for _ in 0..3 {
-        in_a_child(|| parent.is_refused());
-        parent.works();
-        // A poll of the child's own does not make the other its own.
+        in_a_child(|| parent.check_rejected());
+        parent.check_usable();
+        // A poll of the child does not make the inherited poll usable.
         in_a_child(|| {
             let _own = Poll::new().unwrap();
-            parent.is_refused();
+            parent.check_rejected();
         });
-        parent.works();
-        // A grandchild has no part in either.
+        parent.check_usable();
+        // A grandchild can use neither poll.
         in_a_child(|| {
             let mut own = Parent::new();
             in_a_child(|| {
-                parent.is_refused();
-                own.is_refused();
+                parent.check_rejected();
+                own.check_rejected();
             });
-            own.works();
+            own.check_usable();
         });
-        parent.works();
+        parent.check_usable();
     }
 }
 
-/// Does `f` while other threads do `again` and again.
+/// Runs `f` while other threads repeat `again`.
 fn while_others(again: impl Fn() + Sync, f: impl FnOnce()) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -155,9 +155,9 @@ fn while_others(again: impl Fn() + Sync, f: impl FnOnce()) {
     });
 }
 
-/// Forked while other threads hold the locks of the poll.
-pub fn an_inherited_source_can_be_used_and_dropped() {
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+/// The fork happens while other threads hold the locks of the poll.
+pub fn inherited_source_can_be_used_and_dropped() {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
     let mut parent = Some(Parent::new());
@@ -177,7 +177,7 @@ pub fn an_inherited_source_can_be_used_and_dropped() {
             in_a_child(|| {
                 let mut inherited = parent.take().unwrap();
                 if round % 2 == 0 {
-                    inherited.is_refused();
+                    inherited.check_rejected();
                 }
                 inherited.peer.write_all(b"yz").unwrap();
                 assert_eq!(inherited.stream.read(&mut [0; 4]).unwrap(), 2);
@@ -186,16 +186,16 @@ pub fn an_inherited_source_can_be_used_and_dropped() {
         }
     });
     let mut parent = parent.unwrap();
-    // The threads' wakes, and an edge for what a child wrote and read.
+    // Events of the wakes of the threads, and of the data that a child wrote and read.
     while parent.poll.poll(&mut parent.events, Some(Duration::ZERO)).is_ok() && !parent.events.is_empty() {
         let _ = parent.stream.read(&mut [0; 4]);
     }
-    parent.works();
+    parent.check_usable();
 }
 
-/// Forked while other threads make polls and watch signals: the child waits for none of their locks.
-pub fn a_child_can_make_its_own() {
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+/// The fork happens while other threads create polls and register signals. The child must not block on their locks.
+pub fn child_can_create_its_own_poll_and_sources() {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
     let poll = Poll::new().unwrap();
@@ -211,13 +211,13 @@ pub fn a_child_can_make_its_own() {
         for round in 0..40 {
             in_a_child(|| {
                 if round % 10 == 0 {
-                    Parent::new().works();
+                    Parent::new().check_usable();
                 }
                 let mut own = Poll::new().unwrap();
                 let mut events = Events::with_capacity(8);
                 own.registry().register(&mut inherited, Token(2), READ).unwrap();
                 peer.write_all(b"x").unwrap();
-                expect(&mut own, &mut events, Token(2));
+                expect_event(&mut own, &mut events, Token(2));
                 assert_eq!(inherited.read(&mut [0; 4]).unwrap(), 1);
                 let mut signals = Signals::new([libc::SIGWINCH]).unwrap();
                 own.registry().register(&mut signals, Token(3), READ).unwrap();
@@ -228,25 +228,25 @@ pub fn a_child_can_make_its_own() {
                         Ok(()) if events.iter().any(|event| event.token() == Token(3)) => break,
                         result => result.unwrap(),
                     }
-                    assert!(!events.is_empty(), "the signal did not come");
+                    assert!(!events.is_empty(), "the signal was not reported");
                 }
             });
         }
     });
 }
 
-/// Parent and child have the same process identifier, each in its namespace.
+/// Parent and child have the same process identifier in different namespaces.
 #[cfg(target_os = "linux")]
-pub fn two_processes_with_the_same_number() {
-    if libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls") {
+pub fn child_with_the_pid_of_its_parent_is_rejected() {
+    if is_known_failure(Check::ForkedChild) {
         return;
     }
-    // SAFETY: no pointers. It moves the children to come, not this process.
+    // SAFETY: no pointers. unshare(2) moves later children, not this process.
     let unshare = || unsafe { libc::unshare(libc::CLONE_NEWPID) } == 0;
     let is_first = || std::process::id() == 1;
     in_a_child(|| {
         if !unshare() {
-            return println!("two_processes_with_the_same_number: left out, for it needs CAP_SYS_ADMIN");
+            return println!("not checked: unshare(2) requires CAP_SYS_ADMIN");
         }
         in_a_child(|| {
             let parent = Parent::new();
@@ -256,11 +256,11 @@ pub fn two_processes_with_the_same_number() {
             in_a_child(|| {
                 assert!(is_first());
                 let mut inherited = parent.take().unwrap();
-                inherited.is_refused();
+                inherited.check_rejected();
                 drop(inherited);
-                Parent::new().works();
+                Parent::new().check_usable();
             });
-            parent.unwrap().works();
+            parent.unwrap().check_usable();
         });
     });
 }

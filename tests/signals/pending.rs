@@ -1,45 +1,45 @@
-//! Signals that were posted while they were watched: their handler runs later, or the source is gone before it can run.
+//! Signals that were sent while a source was registered, and whose handler runs later, or after the source is dropped.
 
 use super::*;
 
-/// Neither Apple nor DragonFly reports what every thread blocks to a kqueue.
+/// kqueue of Apple and DragonFly does not report signals that every thread blocks.
 const REPORTS_BLOCKED: bool =
     matches!(BACKEND, Backend::Kqueue) && cfg!(not(any(target_vendor = "apple", target_os = "dragonfly")));
 
-const ENDING: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, libc::SIGALRM];
+const TERMINATING: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, libc::SIGALRM];
 
-fn is_left_out() -> bool {
-    libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls")
+fn is_unsupported() -> bool {
+    is_known_failure(Check::ForkedChild)
 }
 
-/// Whether the source is dropped or deregistered, the signals go back.
-fn ends(l: &Loop, mut signals: Signals, is_dropped: bool) {
+/// Drops or deregisters the source; both restore the actions.
+fn end_source(poll: &TestPoll, mut signals: Signals, is_dropped: bool) {
     if !is_dropped {
-        l.deregister(&mut signals);
+        poll.deregister(&mut signals);
     }
     drop(signals);
 }
 
 #[test]
-fn pending_signal_of_an_ended_set_is_discarded() {
+fn pending_signal_of_a_dropped_source_is_discarded() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
-    for (signal, is_dropped) in ENDING.into_iter().flat_map(|signal| [(signal, true), (signal, false)]) {
+    for (signal, is_dropped) in TERMINATING.into_iter().flat_map(|signal| [(signal, true), (signal, false)]) {
         in_a_child(|| {
-            let mut l = Loop::new();
+            let mut poll = TestPoll::new();
             let mut signals = Signals::new([signal]).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
             mask(libc::SIG_BLOCK, &[signal]);
             // SAFETY: no pointers.
             assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
             if REPORTS_BLOCKED {
-                received(&mut l, 1, &signals, &[signal]);
+                received(&mut poll, 1, &signals, &[signal]);
             }
-            ends(&l, signals, is_dropped);
+            end_source(&poll, signals, is_dropped);
             assert!(is_default(signal));
-            // This would end the child.
+            // The default action would terminate the child.
             mask(libc::SIG_UNBLOCK, &[signal]);
         });
     }
@@ -48,14 +48,14 @@ fn pending_signal_of_an_ended_set_is_discarded() {
 #[test]
 fn signal_pending_in_another_thread_is_discarded() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
     for is_dropped in [true, false] {
         in_a_child(|| {
-            let l = Loop::new();
+            let poll = TestPoll::new();
             let mut signals = Signals::new([SIGTERM]).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
             let (is_pending, pending) = std::sync::mpsc::channel();
             let (is_over, over) = std::sync::mpsc::channel();
             let other = thread::spawn(move || {
@@ -64,11 +64,11 @@ fn signal_pending_in_another_thread_is_discarded() {
                 assert_eq!(unsafe { libc::pthread_kill(libc::pthread_self(), SIGTERM) }, 0);
                 is_pending.send(()).unwrap();
                 over.recv().unwrap();
-                // This would end the child.
+                // The default action would terminate the child.
                 mask(libc::SIG_UNBLOCK, &[SIGTERM]);
             });
             pending.recv().unwrap();
-            ends(&l, signals, is_dropped);
+            end_source(&poll, signals, is_dropped);
             is_over.send(()).unwrap();
             other.join().unwrap();
         });
@@ -76,19 +76,19 @@ fn signal_pending_in_another_thread_is_discarded() {
 }
 
 #[test]
-fn signal_after_the_end_of_a_set_takes_its_default() {
+fn signal_after_drop_takes_its_default_action() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
-    for (signal, is_dropped) in ENDING.into_iter().flat_map(|signal| [(signal, true), (signal, false)]) {
-        let status = end_of(|| {
-            let mut l = Loop::new();
+    for (signal, is_dropped) in TERMINATING.into_iter().flat_map(|signal| [(signal, true), (signal, false)]) {
+        let status = status_of_child(|| {
+            let mut poll = TestPoll::new();
             let mut signals = Signals::new([signal]).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
             send(signal);
-            received(&mut l, 1, &signals, &[signal]);
-            ends(&l, signals, is_dropped);
+            received(&mut poll, 1, &signals, &[signal]);
+            end_source(&poll, signals, is_dropped);
             send(signal);
         });
         assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == signal, "{status:x}");
@@ -96,50 +96,50 @@ fn signal_after_the_end_of_a_set_takes_its_default() {
 }
 
 #[test]
-fn pending_signal_of_an_ended_set_goes_to_the_previous_handler() {
+fn pending_signal_of_a_dropped_source_reaches_the_previous_handler() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
     for is_dropped in [true, false] {
         in_a_child(|| {
             set_action(SIGUSR1, plain as extern "C" fn(_) as libc::sighandler_t, libc::SA_RESTART);
             HANDLED.store(0, Ordering::SeqCst);
-            let l = Loop::new();
+            let poll = TestPoll::new();
             let mut signals = Signals::new([SIGUSR1]).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
             mask(libc::SIG_BLOCK, &[SIGUSR1]);
             // SAFETY: no pointers.
             assert_eq!(unsafe { libc::kill(libc::getpid(), SIGUSR1) }, 0);
-            ends(&l, signals, is_dropped);
+            end_source(&poll, signals, is_dropped);
             mask(libc::SIG_UNBLOCK, &[SIGUSR1]);
             handled(1);
         });
     }
 }
 
-/// A kqueue reports the signal when it is posted; the handler runs later, perhaps in another thread.
+/// A kqueue reports the signal when it is sent; the handler runs later, perhaps in another thread.
 #[test]
-fn set_that_ends_right_after_its_event_survives() {
+fn dropping_a_source_right_after_its_event_is_safe() {
     let _alone = alone();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     for round in 0..300 {
         let mut signals = Signals::new([SIGHUP, SIGTERM, SIGUSR1]).unwrap();
-        l.register(&mut signals, 1, READ);
+        poll.register(&mut signals, 1, READ);
         let signal = [SIGHUP, SIGTERM, SIGUSR1][round % 3];
         send(signal);
-        received(&mut l, 1, &signals, &[signal]);
-        ends(&l, signals, round % 2 == 0);
+        received(&mut poll, 1, &signals, &[signal]);
+        end_source(&poll, signals, round % 2 == 0);
     }
 }
 
-/// To ignore SIGCHLD, be it for a moment, reaps the children that exit meanwhile.
+/// Ignoring SIGCHLD, even for a moment, would reap the children that exit meanwhile.
 #[test]
-fn end_of_a_set_reaps_no_child() {
+fn dropping_a_sigchld_source_reaps_no_child() {
     let _alone = alone();
-    let l = Loop::new();
+    let poll = TestPoll::new();
     for _ in 0..100 {
-        // SAFETY: the child leaves without running anything else of this process.
+        // SAFETY: the child exits without running anything else of this process.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             // SAFETY: as above.
@@ -147,7 +147,7 @@ fn end_of_a_set_reaps_no_child() {
         }
         for _ in 0..10 {
             let mut signals = Signals::new([SIGCHLD]).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
         }
         let mut status = 0;
         // SAFETY: no pointers but to the status.

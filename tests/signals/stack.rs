@@ -1,17 +1,17 @@
-//! What the handler needs, and what it leaves alone: the stack, other signals, `errno`.
+//! The stack use of the signal handler, its mask, and `errno`.
 
 use super::*;
 
 const MANY: [i32; 8] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF];
 
 /// What the handler and the functions that it calls may use. Measured on x86-64 without optimization: 1640 bytes.
-const MOST_USED: usize = if cfg!(debug_assertions) { 2048 } else { 1024 };
+const MAX_STACK_USE: usize = if cfg!(debug_assertions) { 2048 } else { 1024 };
 
-fn is_left_out() -> bool {
-    libkqueue::gets_wrong("a_child_of_a_process_that_makes_polls")
+fn is_unsupported() -> bool {
+    is_known_failure(Check::ForkedChild)
 }
 
-/// An alternate stack of this thread, below which nothing can be written.
+/// An alternate signal stack of this thread, with a guard region below.
 struct Stack {
     start: *mut u8,
     size: usize,
@@ -37,7 +37,7 @@ impl Stack {
         }
     }
 
-    /// The size of an ordinary one, or as much as the processor's registers need beyond that.
+    /// Returns a stack of ordinary size, or of the size that the registers of the processor need.
     fn small() -> Stack {
         #[cfg(target_os = "linux")]
         // SAFETY: no pointers.
@@ -47,9 +47,9 @@ impl Stack {
         Stack::of(8192.max(least + 2048))
     }
 
-    /// How many bytes are used when this thread raises a signal.
+    /// Raises a signal in this thread. Returns the number of bytes that the handler used.
     fn used_by(&self, signal: i32) -> usize {
-        // SAFETY: the stack's own bytes, while no handler runs.
+        // SAFETY: the bytes belong to the stack, and no handler runs.
         unsafe {
             ptr::write_bytes(self.start, Self::PAINT, self.size);
             assert_eq!(libc::raise(signal), 0);
@@ -59,8 +59,8 @@ impl Stack {
     }
 }
 
-/// Sends all of them to this thread, which blocks them, and has them come at once.
-fn all_at_once(signals: &[i32]) {
+/// Sends all signals while this thread blocks them, and then unblocks them at once.
+fn deliver_at_once(signals: &[i32]) {
     mask(libc::SIG_BLOCK, signals);
     for &signal in signals {
         // SAFETY: no pointers.
@@ -69,11 +69,11 @@ fn all_at_once(signals: &[i32]) {
     mask(libc::SIG_UNBLOCK, signals);
 }
 
-/// Nested, three frames of a processor with AVX-512 would be more than there is.
+/// Three nested frames of a processor with AVX-512 would not fit.
 #[test]
 fn many_pending_signals_fit_on_a_small_stack() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
     for has_handlers in [false, true] {
@@ -85,13 +85,13 @@ fn many_pending_signals_fit_on_a_small_stack() {
                     set_action(signal, handler, libc::SA_ONSTACK);
                 }
             }
-            let mut l = Loop::new();
+            let mut poll = TestPoll::new();
             let mut signals = Signals::new(MANY).unwrap();
-            l.register(&mut signals, 1, READ);
+            poll.register(&mut signals, 1, READ);
             let _stack = Stack::small();
             for _ in 0..3 {
-                all_at_once(&MANY);
-                received(&mut l, 1, &signals, &MANY);
+                deliver_at_once(&MANY);
+                received(&mut poll, 1, &signals, &MANY);
                 handled(if has_handlers { MANY.len() } else { 0 });
             }
         });
@@ -101,33 +101,33 @@ fn many_pending_signals_fit_on_a_small_stack() {
 #[test]
 fn handler_uses_little_of_the_stack() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
     in_a_child(|| {
         set_action(SIGUSR2, plain as extern "C" fn(_) as libc::sighandler_t, libc::SA_ONSTACK);
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1]).unwrap();
-        l.register(&mut signals, 1, READ);
+        poll.register(&mut signals, 1, READ);
         let stack = Stack::of(1 << 16);
         // The first call of a function may resolve its name.
         stack.used_by(SIGUSR1);
         stack.used_by(SIGUSR2);
         let (ours, frame) = (stack.used_by(SIGUSR1), stack.used_by(SIGUSR2));
-        println!("a handler that only adds uses {frame} bytes, the crate's {ours}");
-        assert!(ours < frame + MOST_USED, "{ours} bytes, of which {frame} are the frame");
-        received(&mut l, 1, &signals, &[SIGUSR1]);
+        println!("a handler that only adds uses {frame} bytes, the handler of the crate {ours}");
+        assert!(ours < frame + MAX_STACK_USE, "{ours} bytes, of which {frame} are the frame");
+        received(&mut poll, 1, &signals, &[SIGUSR1]);
     });
 }
 
 #[test]
-fn signals_but_faults_are_blocked_during_a_handler() {
+fn handler_blocks_all_signals_but_faults() {
     let _alone = alone();
     for previous in [None, Some(plain as extern "C" fn(_) as libc::sighandler_t)] {
         let before = previous.map(|handler| set_action(SIGUSR1, handler, libc::SA_NODEFER));
-        let l = Loop::new();
+        let poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1]).unwrap();
-        l.register(&mut signals, 1, READ);
+        poll.register(&mut signals, 1, READ);
         let during = action(SIGUSR1);
         assert_eq!(during.sa_flags & libc::SA_NODEFER, 0);
         // SAFETY: a set of bits, which is read.
@@ -141,18 +141,18 @@ fn signals_but_faults_are_blocked_during_a_handler() {
     }
 }
 
-/// Also when the descriptor that it writes to was closed by the program.
+/// The descriptor to which the handler writes is closed.
 #[test]
 fn handler_keeps_errno() {
     let _alone = alone();
-    if is_left_out() {
+    if is_unsupported() {
         return;
     }
     in_a_child(|| {
-        let l = Loop::new();
+        let poll = TestPoll::new();
         let mut signals = Signals::new([SIGUSR1]).unwrap();
-        l.register(&mut signals, 1, READ);
-        // SAFETY: no pointers but to a constant; what is closed is not used after.
+        poll.register(&mut signals, 1, READ);
+        // SAFETY: no pointers but to a constant; the closed descriptors are not used afterwards.
         unsafe {
             for fd in 3..256 {
                 libc::close(fd);
@@ -161,6 +161,6 @@ fn handler_keeps_errno() {
             assert_eq!(libc::raise(SIGUSR1), 0);
         }
         assert_eq!(io::Error::last_os_error().raw_os_error(), Some(libc::ENOENT));
-        mem::forget((l, signals));
+        mem::forget((poll, signals));
     });
 }

@@ -1,4 +1,4 @@
-//! Names, traits and printed forms that programs written for mio rely on.
+//! Names, traits and debug output on which programs that were written for mio depend.
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
@@ -10,10 +10,12 @@ use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, 
 use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Events, Interest, Poll, Registry, Token, Waker};
 
-use super::harness::*;
+use crate::support::net::{listener, loopback};
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{R, W};
 
 #[test]
-fn traits_are_there() {
+fn public_types_implement_expected_traits() {
     fn descriptor<T: AsFd + AsRawFd + FromRawFd + IntoRawFd + From<OwnedFd> + Source + Debug + Send + Sync>()
     where
         OwnedFd: From<T>,
@@ -70,34 +72,34 @@ fn traits_are_there() {
 }
 
 #[test]
-fn sizes_stay_small() {
+fn sources_and_interests_are_small() {
     assert!(std::mem::size_of::<TcpStream>() <= 16);
     assert!(std::mem::size_of::<UnixDatagram>() <= 16);
     assert_eq!(std::mem::size_of::<Option<Interest>>(), std::mem::size_of::<Interest>());
 }
 
 #[test]
-fn printed_forms() {
+fn debug_output_matches_mio() {
     assert_eq!(format!("{:?}", Token(1)), "Token(1)");
     assert_eq!(format!("{BOTH:?}"), "READABLE | WRITABLE");
     assert_eq!(format!("{:?}", Interest::PRIORITY | Interest::LIO | Interest::AIO), "PRIORITY | AIO | LIO");
-    let mut l = Loop::new();
-    assert_eq!(format!("{:?} {:?}", l.poll, l.poll.registry()), "Poll Registry");
+    let mut poll = TestPoll::new();
+    assert_eq!(format!("{:?} {:?}", poll.inner, poll.registry()), "Poll Registry");
     let (a, _b) = UnixStream::pair().unwrap();
     let mut a = a;
-    l.register(&mut a, 5, WRITE);
-    l.expect(5, W);
-    let event = l.events.iter().next().unwrap();
+    poll.register(&mut a, 5, WRITE);
+    poll.expect(5, W);
+    let event = poll.events.iter().next().unwrap();
     let plain = format!("{event:?}");
     assert!(plain.starts_with("Event { token: Token(5), readable: false, writable: true, error: false"), "{plain}");
     assert!(!plain.contains("details") && format!("{event:#?}").contains("details: "));
-    assert!(format!("{:?}", l.events).starts_with("[Event { token: Token(5)"));
+    assert!(format!("{:?}", poll.events).starts_with("[Event { token: Token(5)"));
     let std = std_unix::UnixStream::from(a);
     assert_eq!(format!("{:?}", IoSource::new(std.as_raw_fd())), format!("{:?}", std.as_raw_fd()));
 }
 
 #[test]
-fn the_backend_has_a_name() {
+fn backend_name_matches_configuration() {
     let name = if cfg!(any(kevio_backend = "poll", mio_unsupported_force_poll_poll)) {
         "poll"
     } else if cfg!(kevio_backend = "kqueue") {
@@ -111,7 +113,7 @@ fn the_backend_has_a_name() {
 }
 
 #[test]
-fn interests_add_and_remove() {
+fn interests_combine_and_remove() {
     let mut interest = READ;
     interest |= WRITE;
     assert_eq!(interest, BOTH);
@@ -122,58 +124,58 @@ fn interests_add_and_remove() {
 }
 
 #[test]
-fn iteration_counts_what_is_left() {
-    let mut l = Loop::new();
+fn event_iterator_returns_exact_length() {
+    let mut poll = TestPoll::new();
     let mut pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
     for (token, (a, _)) in pairs.iter_mut().enumerate() {
-        l.register(a, token, WRITE);
+        poll.register(a, token, WRITE);
     }
-    l.until(|said| said.len() == 3, || "three".to_owned());
-    // All were ready before the first poll, and there was room for all of them.
-    assert_eq!((l.events.len(), l.events.is_empty()), (3, false));
-    let mut iter = l.events.iter();
+    poll.until(|reported| reported.len() == 3, || "three".to_owned());
+    // All sources were ready before the first poll, and the buffer holds all of them.
+    assert_eq!((poll.events.len(), poll.events.is_empty()), (3, false));
+    let mut iter = poll.events.iter();
     assert_eq!((iter.size_hint(), iter.len()), ((3, Some(3)), 3));
     iter.next();
     assert_eq!((iter.size_hint(), iter.len(), iter.clone().count()), ((2, Some(2)), 2, 2));
     assert_eq!(iter.by_ref().count(), 2);
     assert!(iter.next().is_none() && iter.next().is_none());
-    l.events.clear();
-    assert!(l.events.is_empty());
+    poll.events.clear();
+    assert!(poll.events.is_empty());
 }
 
 #[test]
-fn every_token_comes_back() {
+fn every_token_is_reported_unchanged() {
     for token in [0, 1, usize::MAX - 1, usize::MAX] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (mut a, _b) = UnixStream::pair().unwrap();
-        l.register(&mut a, token, WRITE);
-        l.expect(token, W);
+        poll.register(&mut a, token, WRITE);
+        poll.expect(token, W);
     }
 }
 
 #[test]
-fn a_box_of_a_source_is_a_source() {
-    let mut l = Loop::new();
+fn boxed_source_registers_as_source() {
+    let mut poll = TestPoll::new();
     let (a, _b) = UnixStream::pair().unwrap();
     let mut boxed: Box<dyn Source> = Box::new(a);
-    l.register(&mut boxed, 1, WRITE);
-    l.expect(1, W);
-    l.reregister(&mut boxed, 2, WRITE);
-    l.expect(2, W);
-    l.deregister(&mut boxed);
-    l.expect_silence();
+    poll.register(&mut boxed, 1, WRITE);
+    poll.expect(1, W);
+    poll.reregister(&mut boxed, 2, WRITE);
+    poll.expect(2, W);
+    poll.deregister(&mut boxed);
+    poll.expect_no_events();
 }
 
 #[test]
-fn what_is_made_does_not_block_and_does_not_leak_into_children() {
-    fn check(what: &str, fd: &impl AsRawFd) {
+fn new_descriptors_are_nonblocking_and_close_on_exec() {
+    fn check(name: &str, fd: &impl AsRawFd) {
         // SAFETY: fcntl with commands that take no pointer.
         let (flags, status) = unsafe { (libc_fcntl(fd, libc::F_GETFD), libc_fcntl(fd, libc::F_GETFL)) };
-        assert_ne!(flags & libc::FD_CLOEXEC, 0, "{what} stays open in children");
-        assert_ne!(status & libc::O_NONBLOCK, 0, "{what} blocks");
+        assert_ne!(flags & libc::FD_CLOEXEC, 0, "{name} stays open in children");
+        assert_ne!(status & libc::O_NONBLOCK, 0, "{name} blocks");
     }
     unsafe fn libc_fcntl(fd: &impl AsRawFd, command: libc::c_int) -> libc::c_int {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { libc::fcntl(fd.as_raw_fd(), command) }
     }
 
@@ -200,10 +202,10 @@ fn what_is_made_does_not_block_and_does_not_leak_into_children() {
     check("Sender", &sender);
     check("Receiver", &receiver);
 
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut tcp_listener = tcp_listener;
-    l.register(&mut tcp_listener, 1, READ);
-    l.expect(1, R);
+    poll.register(&mut tcp_listener, 1, READ);
+    poll.expect(1, R);
     check("accepted TcpStream", &tcp_listener.accept().unwrap().0);
     sender.set_nonblocking(false).unwrap();
     // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! Many changes in one call.
+//! Batches: many changes in one call.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -9,9 +9,12 @@ use kevio::net::UnixStream;
 use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Backend, Batch, Interest, Registry, Token, BACKEND};
 
-use super::harness::*;
+use crate::support::limits::{closed_descriptor, raise_fd_limit_to_default};
+use crate::support::net::loopback;
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{R, W};
 
-/// A source of another crate, made of two, which counts what it is.
+/// A source of another crate that consists of two streams, and records whether it is registered.
 struct Two(UnixStream, UnixStream, bool);
 
 impl Source for Two {
@@ -39,21 +42,21 @@ fn kinds(results: Vec<io::Result<()>>) -> Vec<Option<ErrorKind>> {
 }
 
 #[test]
-fn an_empty_batch_is_nothing() {
-    let mut l = Loop::new();
+fn empty_batch_changes_nothing() {
+    let mut poll = TestPoll::new();
     assert!(Batch::new().is_empty());
-    assert!(l.poll.registry().submit(Batch::with_capacity(4)).is_empty());
-    l.expect_silence();
+    assert!(poll.registry().submit(Batch::with_capacity(4)).is_empty());
+    poll.expect_no_events();
 }
 
 #[test]
-fn sources_of_every_kind() {
-    let mut l = Loop::new();
+fn batch_changes_sources_of_every_kind() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let (mut sender, mut receiver) = pipe::new().unwrap();
-    let (bare, mut bare_peer) = UnixStream::pair().unwrap();
-    let number = bare.as_raw_fd();
-    let mut bare = SourceFd(&number);
+    let (raw, mut raw_peer) = UnixStream::pair().unwrap();
+    let number = raw.as_raw_fd();
+    let mut raw = SourceFd(&number);
     let (first, mut first_peer) = UnixStream::pair().unwrap();
     let (second, mut second_peer) = UnixStream::pair().unwrap();
     let mut two = Two(first, second, false);
@@ -62,39 +65,39 @@ fn sources_of_every_kind() {
     batch
         .register(&mut a, Token(1), BOTH)
         .register(&mut receiver, Token(2), READ)
-        .register(&mut bare, Token(3), READ)
+        .register(&mut raw, Token(3), READ)
         .register(&mut two, Token(4), READ)
         .register(&mut boxed, Token(5), Interest::NONE);
     assert_eq!(batch.len(), 5);
     assert_eq!(format!("{batch:?}"), "Batch { len: 5 }");
-    assert_eq!(kinds(l.poll.registry().submit(batch)), [None; 5]);
+    assert_eq!(kinds(poll.registry().submit(batch)), [None; 5]);
 
-    for peer in [&mut b, &mut bare_peer, &mut first_peer, &mut boxed_peer] {
+    for peer in [&mut b, &mut raw_peer, &mut first_peer, &mut boxed_peer] {
         peer.write_all(b"x").unwrap();
     }
     sender.write_all(b"x").unwrap();
-    let said = l.now();
-    assert_eq!(said.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4], "{said:?}");
-    assert!(said[&1].has(R | W));
+    let reported = poll.drain_events();
+    assert_eq!(reported.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4], "{reported:?}");
+    assert!(reported[&1].has(R | W));
 
     let mut batch = Batch::new();
     batch.reregister(&mut a, Token(11), WRITE).deregister(&mut receiver).reregister(&mut boxed, Token(15), READ);
-    batch.deregister(&mut bare).reregister(&mut two, Token(14), READ);
-    assert_eq!(kinds(l.poll.registry().submit(batch)), [None; 5]);
+    batch.deregister(&mut raw).reregister(&mut two, Token(14), READ);
+    assert_eq!(kinds(poll.registry().submit(batch)), [None; 5]);
     second_peer.write_all(b"x").unwrap();
-    let said = l.now();
-    assert_eq!(said.keys().copied().collect::<Vec<_>>(), [11, 14, 15], "{said:?}");
-    // What was registered in a batch is registered, and can be registered again when it is not.
-    let registry = l.poll.registry();
+    let reported = poll.drain_events();
+    assert_eq!(reported.keys().copied().collect::<Vec<_>>(), [11, 14, 15], "{reported:?}");
+    // A source that was registered in a batch counts as registered, and can be registered again after deregistering.
+    let registry = poll.registry();
     assert_eq!(registry.register(&mut a, Token(1), READ).unwrap_err().kind(), ErrorKind::AlreadyExists);
     registry.deregister(&mut a).unwrap();
     registry.register(&mut receiver, Token(2), READ).unwrap();
-    l.expect(2, R);
+    poll.expect(2, R);
 }
 
 #[test]
-fn one_that_fails_stops_no_other() {
-    let mut l = Loop::new();
+fn failed_change_does_not_stop_the_others() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let (mut c, mut d) = UnixStream::pair().unwrap();
     let (mut aio, _aio_peer) = UnixStream::pair().unwrap();
@@ -104,8 +107,8 @@ fn one_that_fails_stops_no_other() {
     let closed = closed_descriptor();
     let file = tempfile::tempfile().unwrap();
     let again = again.as_raw_fd();
-    l.register(&mut registered, 9, READ);
-    l.register(&mut SourceFd(&again), 10, READ);
+    poll.register(&mut registered, 9, READ);
+    poll.register(&mut SourceFd(&again), 10, READ);
     let (mut closed, mut negative) = (SourceFd(&closed), SourceFd(&-1));
     let file = file.as_raw_fd();
     let (mut file, mut unknown) = (SourceFd(&file), SourceFd(&again));
@@ -120,7 +123,7 @@ fn one_that_fails_stops_no_other() {
         .register(&mut registered, Token(2), READ)
         .deregister(&mut unknown)
         .register(&mut c, Token(3), READ);
-    let results = l.poll.registry().submit(batch);
+    let results = poll.registry().submit(batch);
     let errno = |index: usize| results[index].as_ref().unwrap_err().raw_os_error();
     assert!(results[0].is_ok() && results[7].is_ok() && results[8].is_ok(), "{results:?}");
     assert_eq!((errno(1), errno(2), errno(3)), (Some(libc::EBADF), Some(libc::EBADF), Some(libc::EPERM)));
@@ -128,87 +131,87 @@ fn one_that_fails_stops_no_other() {
     assert_eq!((kind(4), kind(5), kind(6)), (ErrorKind::Unsupported, ErrorKind::NotFound, ErrorKind::AlreadyExists));
     b.write_all(b"x").unwrap();
     d.write_all(b"x").unwrap();
-    assert_eq!(l.now().into_keys().collect::<Vec<_>>(), [1, 3]);
-    // What failed is not registered, and what had been still is.
-    l.register(&mut aio, 4, WRITE);
-    l.expect(4, W);
-    l.reregister(&mut registered, 5, WRITE);
-    l.expect(5, W);
+    assert_eq!(poll.drain_events().into_keys().collect::<Vec<_>>(), [1, 3]);
+    // A source whose change failed is not registered; an earlier registration stays.
+    poll.register(&mut aio, 4, WRITE);
+    poll.expect(4, W);
+    poll.reregister(&mut registered, 5, WRITE);
+    poll.expect(5, W);
 }
 
-/// What the kernel refuses, and its source has been told that it was done.
+/// The kernel rejects a change after the source returned success.
 #[test]
-fn what_the_kernel_refuses_is_taken_back() {
-    let mut l = Loop::new();
-    // SAFETY: the number is nobody's; it is given back before the stream is dropped, which so closes nothing.
+fn source_rejected_by_the_kernel_is_rolled_back() {
+    let mut poll = TestPoll::new();
+    // SAFETY: the number is not open; the stream returns the number before it is dropped, and so closes nothing.
     let mut closed = unsafe { <UnixStream as std::os::fd::FromRawFd>::from_raw_fd(closed_descriptor()) };
     let (mut good, _peer) = UnixStream::pair().unwrap();
     let mut batch = Batch::new();
     batch.register(&mut closed, Token(1), BOTH).register(&mut good, Token(2), WRITE);
-    let results = l.poll.registry().submit(batch);
+    let results = poll.registry().submit(batch);
     assert!(results[1].is_ok());
-    l.expect(2, W);
+    poll.expect(2, W);
     if BACKEND != Backend::Poll {
-        // poll(2) would see it at the next poll, and forgets it then.
+        // poll(2) detects the closed descriptor in the next poll, and removes the registration then.
         assert_eq!(results[0].as_ref().unwrap_err().raw_os_error(), Some(libc::EBADF));
-        let registry = l.poll.registry();
+        let registry = poll.registry();
         assert_eq!(registry.deregister(&mut closed).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(registry.register(&mut closed, Token(1), BOTH).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
-    l.expect_silence();
+    poll.expect_no_events();
     let _ = std::os::fd::IntoRawFd::into_raw_fd(closed);
 }
 
-/// The same bare descriptor twice, and one after the other.
+/// A batch registers one raw descriptor twice, and another batch deregisters and registers the descriptor.
 #[test]
-fn the_same_descriptor_twice() {
-    let mut l = Loop::new();
+fn same_descriptor_twice_in_a_batch_follows_the_order() {
+    let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let number = a.as_raw_fd();
     let [mut first, mut second, mut third, mut fourth] = [(); 4].map(|()| SourceFd(&number));
     let mut batch = Batch::new();
     batch.register(&mut first, Token(1), READ).register(&mut second, Token(2), READ);
-    let results = kinds(l.poll.registry().submit(batch));
+    let results = kinds(poll.registry().submit(batch));
     let replaces = BACKEND == Backend::Kqueue;
     assert_eq!(results, [None, (!replaces).then_some(ErrorKind::AlreadyExists)]);
     b.write_all(b"x").unwrap();
-    l.expect(if replaces { 2 } else { 1 }, R);
+    poll.expect(if replaces { 2 } else { 1 }, R);
 
     let mut batch = Batch::new();
     batch.deregister(&mut third).register(&mut fourth, Token(3), READ);
-    assert_eq!(kinds(l.poll.registry().submit(batch)), [None, None]);
-    l.expect(3, R);
+    assert_eq!(kinds(poll.registry().submit(batch)), [None, None]);
+    poll.expect(3, R);
 }
 
 #[test]
-fn a_thousand_at_once() {
-    let limit = raise_descriptor_limit();
+fn batch_of_a_thousand_changes_succeeds() {
+    let limit = raise_fd_limit_to_default();
     let many = 1000.min(limit.saturating_sub(500));
     assert!(many >= 300, "no more than {limit} descriptors can be opened here");
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let socket = std::net::UdpSocket::bind(loopback()).unwrap();
     let mut copies: Vec<_> = (0..many).map(|_| kevio::net::UdpSocket::from_std(socket.try_clone().unwrap())).collect();
     let mut batch = Batch::with_capacity(many);
     for (token, copy) in copies.iter_mut().enumerate() {
         batch.register(copy, Token(token), WRITE);
     }
-    assert_eq!(kinds(l.poll.registry().submit(batch)), vec![None; many]);
-    l.until(|said| said.len() == many, || format!("{many} tokens"));
+    assert_eq!(kinds(poll.registry().submit(batch)), vec![None; many]);
+    poll.until(|reported| reported.len() == many, || format!("{many} tokens"));
     let mut batch = Batch::with_capacity(many);
     for copy in &mut copies {
         batch.deregister(copy);
     }
-    assert_eq!(kinds(l.poll.registry().submit(batch)), vec![None; many]);
-    assert!(copies.iter_mut().all(|copy| l.poll.registry().deregister(copy).is_err()));
+    assert_eq!(kinds(poll.registry().submit(batch)), vec![None; many]);
+    assert!(copies.iter_mut().all(|copy| poll.registry().deregister(copy).is_err()));
 }
 
-/// A source that acts on what the registry answers, as each may.
-struct Insists(SourceFd<'static>, bool);
+/// A source whose calls depend on the results of the registry, as any source may.
+struct HandlesResults(SourceFd<'static>, bool);
 
-impl Source for Insists {
+impl Source for HandlesResults {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         if self.1 {
-            // Whatever there was.
+            // The descriptor may be registered or not.
             let _ = registry.deregister(&mut self.0);
             return registry.register(&mut self.0, token, interests);
         }
@@ -228,32 +231,32 @@ impl Source for Insists {
 }
 
 #[test]
-fn a_source_that_looks_at_the_answer() {
+fn source_that_handles_results_is_called_again() {
     for deregisters in [true, false] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (a, mut b) = UnixStream::pair().unwrap();
         let (mut c, mut d) = UnixStream::pair().unwrap();
         let number: &'static _ = Box::leak(Box::new(a.as_raw_fd()));
         for token in [1, 2] {
-            let mut insists = Insists(SourceFd(number), deregisters);
+            let mut source = HandlesResults(SourceFd(number), deregisters);
             let mut batch = Batch::new();
-            batch.register(&mut insists, Token(token), READ);
+            batch.register(&mut source, Token(token), READ);
             if token == 1 {
                 batch.register(&mut c, Token(9), READ);
             }
-            assert!(l.poll.registry().submit(batch).iter().all(Result::is_ok));
+            assert!(poll.registry().submit(batch).iter().all(Result::is_ok));
             b.write_all(b"x").unwrap();
-            l.expect(token, R);
+            poll.expect(token, R);
         }
         d.write_all(b"x").unwrap();
-        l.expect(9, R);
+        poll.expect(9, R);
     }
 }
 
-/// A source of two of which one cannot be registered does not stay registered by half.
+/// If one of two descriptors of a source cannot be registered, neither stays registered.
 #[test]
-fn half_of_a_source() {
-    let mut l = Loop::new();
+fn source_with_one_failed_descriptor_is_rolled_back() {
+    let mut poll = TestPoll::new();
     let file = tempfile::tempfile().unwrap();
     let file: &'static _ = Box::leak(Box::new(file.as_raw_fd()));
     let (a, mut b) = UnixStream::pair().unwrap();
@@ -264,17 +267,17 @@ fn half_of_a_source() {
         let (mut other, _peer) = UnixStream::pair().unwrap();
         let mut batch = Batch::new();
         batch.register(&mut pair, Token(1), READ).register(&mut other, Token(2), WRITE);
-        let results = l.poll.registry().submit(batch);
+        let results = poll.registry().submit(batch);
         assert!(results[0].is_err() && results[1].is_ok(), "{results:?}");
         b.write_all(b"x").unwrap();
-        assert_eq!(l.now().into_keys().collect::<Vec<_>>(), [2]);
-        let error = l.poll.registry().deregister(&mut SourceFd(number)).unwrap_err();
+        assert_eq!(poll.drain_events().into_keys().collect::<Vec<_>>(), [2]);
+        let error = poll.registry().deregister(&mut SourceFd(number)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        l.deregister(&mut other);
+        poll.deregister(&mut other);
     }
 }
 
-/// It does no more than it must.
+/// A source of two descriptors that does not roll back.
 struct Pair(SourceFd<'static>, SourceFd<'static>);
 
 impl Source for Pair {
@@ -298,35 +301,35 @@ struct Panics;
 
 impl Source for Panics {
     fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        panic!("a source of somebody else's")
+        panic!("a source of another crate")
     }
 
     fn reregister(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
-        panic!("a source of somebody else's")
+        panic!("a source of another crate")
     }
 
     fn deregister(&mut self, _: &Registry) -> io::Result<()> {
-        panic!("a source of somebody else's")
+        panic!("a source of another crate")
     }
 }
 
-/// What came before it is done, as the sources have been told.
+/// The changes before the panicking source are applied, because their sources returned success.
 #[test]
-fn a_source_that_panics() {
-    let mut l = Loop::new();
+fn panicking_source_keeps_the_changes_before() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let (mut c, mut d) = UnixStream::pair().unwrap();
-    l.register(&mut c, 2, READ);
+    poll.register(&mut c, 2, READ);
     let mut batch = Batch::new();
     let mut panics = Panics;
     batch.register(&mut a, Token(1), READ).deregister(&mut c).register(&mut panics, Token(3), READ);
-    let registry = l.poll.registry();
+    let registry = poll.registry();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| registry.submit(batch)));
     assert!(panicked.is_err());
     d.write_all(b"x").unwrap();
     b.write_all(b"x").unwrap();
-    assert_eq!(l.now().into_keys().collect::<Vec<_>>(), [1]);
-    l.deregister(&mut a);
+    assert_eq!(poll.drain_events().into_keys().collect::<Vec<_>>(), [1]);
+    poll.deregister(&mut a);
 }
 
 /// A source of the property test: a raw descriptor, or one of two sources that borrow it.
@@ -347,12 +350,12 @@ const DESCRIPTORS: usize = 3;
 
 /// Streams whose other ends can be written to, the last of them closed; a poll; and sources that borrow the streams.
 struct World<'a> {
-    l: Loop,
+    poll: TestPoll,
     fds: &'a [std::os::fd::RawFd; DESCRIPTORS],
     borrowed: Vec<Option<IoSource<std::os::fd::BorrowedFd<'a>>>>,
 }
 
-/// A source out of a world.
+/// A source that was taken out of a world.
 enum Taken<'a> {
     Raw(SourceFd<'a>),
     Borrowed(usize, IoSource<std::os::fd::BorrowedFd<'a>>),
@@ -361,10 +364,10 @@ enum Taken<'a> {
 impl<'a> World<'a> {
     fn new(fds: &'a [std::os::fd::RawFd; DESCRIPTORS], streams: &'a [std::os::unix::net::UnixStream]) -> World<'a> {
         let borrowed = streams.iter().flat_map(|stream| [stream.as_fd(); 2]).map(|fd| Some(IoSource::new(fd)));
-        World { l: Loop::new(), fds, borrowed: borrowed.collect() }
+        World { poll: TestPoll::new(), fds, borrowed: borrowed.collect() }
     }
 
-    /// Takes the source of a step; `None` if this batch has it already.
+    /// Takes the source of a step; `None` if the batch has taken the source already.
     fn take(&mut self, step: Step) -> Option<Taken<'a>> {
         let (Step::Register(of, _) | Step::Reregister(of, _) | Step::Deregister(of)) = step;
         match of {
@@ -376,7 +379,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Makes steps in one batch, and returns the kinds of their errors. The tokens count from `first`.
+    /// Runs steps in one batch, and returns the kinds of their errors. The tokens count from `first`.
     fn submit(&mut self, first: usize, steps: &[Step], mut taken: Vec<Taken<'a>>) -> Vec<Option<ErrorKind>> {
         let mut batch = Batch::new();
         for (index, (step, taken)) in steps.iter().zip(&mut taken).enumerate() {
@@ -390,7 +393,7 @@ impl<'a> World<'a> {
                 Step::Deregister(_) => batch.deregister(source),
             };
         }
-        let results = kinds(self.l.poll.registry().submit(batch));
+        let results = kinds(self.poll.registry().submit(batch));
         for taken in taken {
             if let Taken::Borrowed(index, source) = taken {
                 self.borrowed[index] = Some(source);
@@ -399,7 +402,7 @@ impl<'a> World<'a> {
         results
     }
 
-    /// Makes steps in batches of at most `size`.
+    /// Runs steps in batches of at most `size`.
     fn run(&mut self, steps: &[Step], size: usize) -> Vec<Option<ErrorKind>> {
         let (mut results, mut start) = (Vec::new(), 0);
         while start < steps.len() {
@@ -418,20 +421,20 @@ impl<'a> World<'a> {
     }
 }
 
-/// The results of the steps, and the events that follow them: at once, and after each peer has written.
+/// Returns the results of the steps, and the events that follow: at once, and after each peer has written.
 fn observe(steps: &[Step], size: usize) -> (Vec<Option<ErrorKind>>, Vec<String>) {
     let pairs: [_; DESCRIPTORS - 1] = std::array::from_fn(|_| std::os::unix::net::UnixStream::pair().unwrap());
     let (streams, mut peers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-    // The last number is never a descriptor; that of a closed one may be another test's.
+    // The last number is never a descriptor. The number of a closed descriptor may belong to another test.
     let fds = [streams[0].as_raw_fd(), streams[1].as_raw_fd(), i32::MAX];
     let mut world = World::new(&fds, &streams);
     let results = world.run(steps, size);
     let mut events = Vec::new();
     for peer in &mut peers {
-        events.push(format!("{:?}", world.l.turn(Some(Duration::ZERO))));
+        events.push(format!("{:?}", world.poll.poll_once(Some(Duration::ZERO))));
         peer.write_all(b"x").unwrap();
     }
-    events.push(format!("{:?}", world.l.turn(Some(Duration::ZERO))));
+    events.push(format!("{:?}", world.poll.poll_once(Some(Duration::ZERO))));
     (results, events)
 }
 
@@ -444,7 +447,7 @@ fn check_same_one_by_one(steps: &[Step], size: usize) {
 const INTERESTS: [Interest; 6] = [READ, WRITE, BOTH, READ.level(), BOTH.oneshot(), Interest::NONE];
 
 #[test]
-fn short_batches_equal_their_calls_one_by_one() {
+fn short_batches_equal_single_calls() {
     let raw = Of::Raw(0);
     let changes = [READ, WRITE.level(), BOTH.oneshot(), Interest::NONE];
     let mut all: Vec<Step> = changes.map(|interest| Step::Register(raw, interest)).to_vec();
@@ -459,7 +462,7 @@ fn short_batches_equal_their_calls_one_by_one() {
 }
 
 #[test]
-fn batches_equal_their_calls_one_by_one() {
+fn random_batches_equal_single_calls() {
     use proptest::prelude::*;
 
     let of = (0..DESCRIPTORS, 0..3_usize).prop_map(|(fd, which)| match which {
@@ -500,13 +503,13 @@ impl Source for PanicsAgain {
 
 #[test]
 fn panic_in_a_second_call_loses_no_other_change() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (a, _peer) = UnixStream::pair().unwrap();
     let (mut b, _other_peer) = UnixStream::pair().unwrap();
     let number = a.as_raw_fd();
-    // Not registered, so that the kernel refuses the change, and the source is called again where changes are queued.
+    // The descriptor is not registered, so that the kernel rejects the change. If changes are queued, the source is called again.
     let mut panics = PanicsAgain(number, 0);
-    let registry = l.poll.registry();
+    let registry = poll.registry();
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut batch = Batch::new();
         let mut first = SourceFd(&number);
@@ -518,14 +521,14 @@ fn panic_in_a_second_call_loses_no_other_change() {
         drop(registry.submit(batch));
     }));
     assert_eq!(result.is_err(), BACKEND == Backend::Kqueue);
-    l.expect_all(&[(2, W), (3, W)]);
+    poll.expect_all(&[(2, W), (3, W)]);
 }
 
 #[test]
-fn large_number_that_is_no_descriptor_is_refused() {
-    let l = Loop::new();
+fn largest_number_is_rejected_in_a_batch() {
+    let poll = TestPoll::new();
     let mut batch = Batch::new();
     let (mut first, mut second) = (SourceFd(&i32::MAX), SourceFd(&i32::MAX));
     batch.deregister(&mut first).reregister(&mut second, Token(1), READ);
-    assert!(l.poll.registry().submit(batch).iter().all(Result::is_err));
+    assert!(poll.registry().submit(batch).iter().all(Result::is_err));
 }

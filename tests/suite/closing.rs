@@ -1,4 +1,4 @@
-//! Closing a descriptor ends its registration, and its number can be used again at once.
+//! Closing a descriptor ends its registration, so that the number can be registered again at once.
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -7,11 +7,13 @@ use kevio::event::Source;
 use kevio::net::{UdpSocket, UnixStream};
 use kevio::unix::{IoSource, SourceFd};
 
-use super::harness::*;
+use crate::support::net::{drain, loopback};
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{R, W};
 
-/// Puts `fd` in the place of the number `number`, which is closed if it is open.
+/// Moves `fd` to the number `number`, whose file is closed.
 fn put(fd: OwnedFd, number: i32) -> OwnedFd {
-    // SAFETY: no pointers; the number is this test's own, and the result is its one owner.
+    // SAFETY: no pointers; the test owns the number, and the result is its only owner.
     unsafe {
         assert_eq!(libc::dup2(fd.as_raw_fd(), number), number);
         OwnedFd::from_raw_fd(number)
@@ -19,225 +21,225 @@ fn put(fd: OwnedFd, number: i32) -> OwnedFd {
 }
 
 #[test]
-fn a_dropped_source_is_silent() {
-    let mut l = Loop::new();
+fn dropped_source_reports_nothing() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, BOTH);
+    poll.register(&mut a, 1, BOTH);
     b.write_all(b"x").unwrap();
     drop(a);
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 #[test]
-fn a_number_is_registered_again_after_deregistering() {
-    let mut l = Loop::new();
+fn reused_number_registers_after_deregistering() {
+    let mut poll = TestPoll::new();
     let (a, _b) = UnixStream::pair().unwrap();
     let number = a.as_raw_fd();
-    l.register(&mut SourceFd(&number), 1, BOTH);
-    l.deregister(&mut SourceFd(&number));
+    poll.register(&mut SourceFd(&number), 1, BOTH);
+    poll.deregister(&mut SourceFd(&number));
     let (c, mut d) = UnixStream::pair().unwrap();
     let _ = a.into_raw_fd();
     let mut c = UnixStream::from(put(c.into(), number));
-    l.register(&mut c, 2, READ);
+    poll.register(&mut c, 2, READ);
     d.write_all(b"x").unwrap();
-    l.expect(2, R);
+    poll.expect(2, R);
 }
 
 #[test]
-fn a_number_is_registered_again_after_its_source_was_dropped() {
-    // Another test may take the number between the two lines that matter; of many tries some have it.
-    let mut l = Loop::new();
+fn reused_number_registers_after_dropping_its_source() {
+    // Another test may receive the number between drop and pair; some of many rounds reuse the number.
+    let mut poll = TestPoll::new();
     let mut again = 0;
     for token in 0..50 {
         let (mut a, mut b) = UnixStream::pair().unwrap();
-        l.register(&mut a, token, BOTH);
+        poll.register(&mut a, token, BOTH);
         b.write_all(b"x").unwrap();
         let number = a.as_raw_fd();
         drop(a);
         let (c, mut d) = UnixStream::pair().unwrap();
         let mut c = c;
         again += usize::from(c.as_raw_fd() == number);
-        l.register(&mut c, 1000 + token, READ);
+        poll.register(&mut c, 1000 + token, READ);
         d.write_all(b"x").unwrap();
-        l.expect(1000 + token, R);
+        poll.expect(1000 + token, R);
     }
-    assert!(again > 0, "the number was never used again");
+    assert!(again > 0, "the number was never reused");
 }
 
 #[test]
-fn a_bare_number_is_registered_again_after_closing() {
-    let mut l = Loop::new();
+fn raw_number_registers_again_after_closing() {
+    let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let number = a.into_raw_fd();
-    l.register(&mut SourceFd(&number), 1, READ);
+    poll.register(&mut SourceFd(&number), 1, READ);
     let (c, mut d) = UnixStream::pair().unwrap();
     let c = put(c.into(), number);
-    l.register(&mut SourceFd(&number), 2, READ);
+    poll.register(&mut SourceFd(&number), 2, READ);
     d.write_all(b"x").unwrap();
-    assert!(b.write_all(b"y").is_err(), "the other end was closed");
-    l.expect(2, R);
+    assert!(b.write_all(b"y").is_err(), "the other end is closed");
+    poll.expect(2, R);
     drop(c);
 }
 
 #[test]
-fn a_number_that_became_anothers_is_silent() {
-    let mut l = Loop::new();
+fn reused_descriptor_number_reports_nothing() {
+    let mut poll = TestPoll::new();
     let (a, _b) = UnixStream::pair().unwrap();
     let number = a.into_raw_fd();
-    l.register(&mut SourceFd(&number), 1, READ);
-    // Closed without deregistering, and used by a descriptor that nobody registered.
+    poll.register(&mut SourceFd(&number), 1, READ);
+    // The descriptor is closed without deregistering, and its number goes to an unregistered descriptor.
     let (c, mut d) = UnixStream::pair().unwrap();
     let c = put(c.into(), number);
     d.write_all(b"x").unwrap();
-    l.expect_silence();
-    l.register(&mut SourceFd(&number), 2, READ);
-    l.expect(2, R);
+    poll.expect_no_events();
+    poll.register(&mut SourceFd(&number), 2, READ);
+    poll.expect(2, R);
     drop(c);
 }
 
 #[test]
-fn churn_on_one_number() {
-    let mut l = Loop::new();
+fn repeated_reuse_of_one_number_reports_each_source() {
+    let mut poll = TestPoll::new();
     for token in 0..100 {
         let (mut a, mut b) = UnixStream::pair().unwrap();
-        l.register(&mut a, token, BOTH);
+        poll.register(&mut a, token, BOTH);
         b.write_all(b"x").unwrap();
-        l.expect(token, R | W);
+        poll.expect(token, R | W);
     }
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
-/// What the first of two events does may end the second: its token must not come in a later poll.
+/// Handling the first of two events deregisters the other source. A later poll must not report its token.
 #[test]
-fn a_stale_event_does_not_survive_deregistering() {
-    let mut l = Loop::with_capacity(1);
+fn deregistering_removes_an_undelivered_event() {
+    let mut poll = TestPoll::with_capacity(1);
     let mut pairs: Vec<_> = (0..2).map(|_| UnixStream::pair().unwrap()).collect();
     for (token, (a, b)) in pairs.iter_mut().enumerate() {
-        l.register(a, token, READ);
+        poll.register(a, token, READ);
         b.write_all(b"x").unwrap();
     }
-    let said = l.until(|said| !said.is_empty(), || "one".to_owned());
-    let first = *said.keys().next().unwrap();
-    l.deregister(&mut pairs[1 - first].0);
-    l.expect_silence();
+    let reported = poll.until(|reported| !reported.is_empty(), || "one".to_owned());
+    let first = *reported.keys().next().unwrap();
+    poll.deregister(&mut pairs[1 - first].0);
+    poll.expect_no_events();
 }
 
 #[test]
-fn what_leaves_its_source_stays_registered() {
-    let mut l = Loop::new();
+fn detached_descriptor_stays_registered() {
+    let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let mut source = IoSource::new(OwnedFd::from(a));
-    l.register(&mut source, 1, READ);
+    poll.register(&mut source, 1, READ);
     let fd = source.into_inner();
     b.write_all(b"x").unwrap();
-    l.expect(1, R);
-    l.reregister(&mut SourceFd(&fd.as_raw_fd()), 2, READ);
-    l.expect(2, R);
-    l.deregister(&mut SourceFd(&fd.as_raw_fd()));
-    l.expect_silence();
+    poll.expect(1, R);
+    poll.reregister(&mut SourceFd(&fd.as_raw_fd()), 2, READ);
+    poll.expect(2, R);
+    poll.deregister(&mut SourceFd(&fd.as_raw_fd()));
+    poll.expect_no_events();
 }
 
 #[test]
-fn a_closed_descriptor_does_not_spin() {
-    let mut l = Loop::new();
+fn closed_descriptor_does_not_spin() {
+    let mut poll = TestPoll::new();
     let (mut a, _b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, READ);
+    poll.register(&mut a, 1, READ);
     let (c, d) = UnixStream::pair().unwrap();
     let number = c.as_raw_fd();
-    l.register(&mut SourceFd(&number), 2, READ);
+    poll.register(&mut SourceFd(&number), 2, READ);
     drop((c, d));
-    // The descriptor is closed and poll(2) says so at once, each time. Nothing is reported, and the wait is a wait.
+    // poll(2) returns POLLNVAL for the closed descriptor at once, each time. The wait reports nothing and lasts its timeout.
     let start = std::time::Instant::now();
-    assert!(l.turn(Some(std::time::Duration::from_millis(30))).is_empty());
+    assert!(poll.poll_once(Some(std::time::Duration::from_millis(30))).is_empty());
     assert!(start.elapsed() >= std::time::Duration::from_millis(30));
 }
 
 #[test]
-fn a_dropped_poll_leaves_its_sources_alone() {
+fn dropped_poll_leaves_its_sources_usable() {
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let mut socket = UdpSocket::bind(loopback()).unwrap();
-    let bare = socket.as_raw_fd();
+    let fd = socket.as_raw_fd();
     {
-        let l = Loop::new();
-        l.register(&mut a, 1, BOTH);
-        l.register(&mut SourceFd(&bare), 2, BOTH);
+        let poll = TestPoll::new();
+        poll.register(&mut a, 1, BOTH);
+        poll.register(&mut SourceFd(&fd), 2, BOTH);
     }
     b.write_all(b"x").unwrap();
     assert_eq!(drain(&mut a), (1, false));
     socket.send_to(b"y", socket.local_addr().unwrap()).unwrap();
-    let mut l = Loop::new();
-    l.register(&mut socket, 3, READ);
-    l.expect(3, R);
+    let mut poll = TestPoll::new();
+    poll.register(&mut socket, 3, READ);
+    poll.expect(3, R);
 }
 
 #[test]
-fn a_registered_source_dropped_after_its_poll() {
-    let l = Loop::new();
+fn source_dropped_after_its_poll_does_not_fail() {
+    let poll = TestPoll::new();
     let (mut a, _b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, BOTH);
-    drop(l);
+    poll.register(&mut a, 1, BOTH);
+    drop(poll);
     drop(a);
 }
 
-type Lend = fn(&UnixStream) -> Box<dyn Source + '_>;
+type Borrow = fn(&UnixStream) -> Box<dyn Source + '_>;
 
 #[test]
-fn what_is_lent_is_deregistered_when_its_source_goes() {
-    let mut l = Loop::new();
+fn dropping_a_borrowing_source_deregisters_its_descriptor() {
+    let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
-    let lend: [Lend; 2] = [|a| Box::new(IoSource::new(a.as_fd())), |a| Box::new(IoSource::new(a))];
-    for lend in lend {
-        let mut source = lend(&a);
-        l.register(&mut source, 1, READ);
+    let borrow: [Borrow; 2] = [|a| Box::new(IoSource::new(a.as_fd())), |a| Box::new(IoSource::new(a))];
+    for borrow in borrow {
+        let mut source = borrow(&a);
+        poll.register(&mut source, 1, READ);
         b.write_all(b"x").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         drop(source);
         b.write_all(b"x").unwrap();
-        l.expect_silence();
-        let error = l.poll.registry().deregister(&mut SourceFd(&a.as_raw_fd())).unwrap_err();
+        poll.expect_no_events();
+        let error = poll.registry().deregister(&mut SourceFd(&a.as_raw_fd())).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
-        // One that was deregistered before it goes takes nothing with it.
-        let mut source = lend(&a);
-        l.register(&mut source, 2, READ);
-        l.deregister(&mut source);
-        l.register(&mut SourceFd(&a.as_raw_fd()), 3, READ);
+        // A source that was deregistered before does not deregister anything when dropped.
+        let mut source = borrow(&a);
+        poll.register(&mut source, 2, READ);
+        poll.deregister(&mut source);
+        poll.register(&mut SourceFd(&a.as_raw_fd()), 3, READ);
         drop(source);
         b.write_all(b"x").unwrap();
-        l.expect(3, R);
-        l.deregister(&mut SourceFd(&a.as_raw_fd()));
+        poll.expect(3, R);
+        poll.deregister(&mut SourceFd(&a.as_raw_fd()));
     }
 }
 
 #[test]
-fn what_is_lent_outlives_its_poll() {
+fn borrowed_source_survives_drop_of_poll() {
     let (a, _b) = UnixStream::pair().unwrap();
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut source = IoSource::new(a.as_fd());
-    l.register(&mut source, 1, READ);
-    drop(l);
-    let mut l = Loop::new();
-    l.register(&mut source, 2, WRITE);
-    l.expect(2, W);
-    // And what has left its source stays registered.
-    let lent = source.into_inner();
-    l.reregister(&mut SourceFd(&lent.as_raw_fd()), 3, WRITE);
-    l.expect(3, W);
+    poll.register(&mut source, 1, READ);
+    drop(poll);
+    let mut poll = TestPoll::new();
+    poll.register(&mut source, 2, WRITE);
+    poll.expect(2, W);
+    // The descriptor stays registered after leaving its source.
+    let fd = source.into_inner();
+    poll.reregister(&mut SourceFd(&fd.as_raw_fd()), 3, WRITE);
+    poll.expect(3, W);
 }
 
-/// What has a destructor is taken for an owner, and deregistered by its own.
+/// kevio takes a type with a destructor for an owner, and does not deregister when the source is dropped.
 #[test]
-fn what_is_shared_is_deregistered_by_hand() {
-    let mut l = Loop::new();
+fn shared_source_is_deregistered_explicitly() {
+    let mut poll = TestPoll::new();
     let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
     a.set_nonblocking(true).unwrap();
     let shared = std::sync::Arc::new(a);
     let mut source = IoSource::new(std::sync::Arc::clone(&shared));
-    l.register(&mut source, 1, READ);
-    l.deregister(&mut source);
+    poll.register(&mut source, 1, READ);
+    poll.deregister(&mut source);
     drop(source);
     b.write_all(b"x").unwrap();
-    l.expect_silence();
+    poll.expect_no_events();
     let mut source = IoSource::new(&*shared);
-    l.register(&mut source, 2, READ);
-    l.expect(2, R);
+    poll.register(&mut source, 2, READ);
+    poll.expect(2, R);
 }

@@ -1,4 +1,4 @@
-//! When an event comes, and when it does not come again.
+//! Edge-triggered events: when an event is reported, and when it is not reported again.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -9,143 +9,145 @@ use std::thread;
 use kevio::net::UnixStream;
 use kevio::unix::{IoSource, SourceFd};
 
-use super::harness::*;
+use crate::support::net::{drain, fill, tcp_stream_pair};
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{R, W};
 
-/// A stream registered for `READ` under token 1, and its peer.
-fn reading(l: &Loop) -> (UnixStream, UnixStream) {
+/// Returns a stream that is registered for `READ` under token 1, and its peer.
+fn reading(poll: &TestPoll) -> (UnixStream, UnixStream) {
     let (mut a, b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, READ);
+    poll.register(&mut a, 1, READ);
     (a, b)
 }
 
 #[test]
-fn a_fresh_poll_is_silent() {
-    let mut l = Loop::new();
-    assert!(l.turn(Some(std::time::Duration::ZERO)).is_empty());
-    l.expect_silence();
+fn new_poll_reports_no_events() {
+    let mut poll = TestPoll::new();
+    assert!(poll.poll_once(Some(std::time::Duration::ZERO)).is_empty());
+    poll.expect_no_events();
 }
 
 #[test]
 fn readiness_before_registration_is_reported() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     b.write_all(b"x").unwrap();
-    l.register(&mut a, 1, BOTH);
-    l.expect(1, R | W);
+    poll.register(&mut a, 1, BOTH);
+    poll.expect(1, R | W);
 }
 
 #[test]
 fn unread_data_is_reported_once() {
-    let mut l = Loop::new();
-    let (_a, mut b) = reading(&l);
+    let mut poll = TestPoll::new();
+    let (_a, mut b) = reading(&poll);
     b.write_all(b"x").unwrap();
-    l.expect(1, R);
-    l.expect_silence();
-    l.expect_silence();
+    poll.expect(1, R);
+    poll.expect_no_events();
+    poll.expect_no_events();
 }
 
 #[test]
 fn data_after_draining_is_reported_again() {
-    let mut l = Loop::new();
-    let (mut a, mut b) = reading(&l);
+    let mut poll = TestPoll::new();
+    let (mut a, mut b) = reading(&poll);
     for _ in 0..10 {
         b.write_all(b"x").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(drain(&mut a), (1, false));
-        l.expect_silence();
+        poll.expect_no_events();
     }
 }
 
 #[test]
 fn data_after_a_short_read_is_reported_again() {
-    // tokio takes a read that fills only part of the buffer for a drained socket, and waits.
-    let mut l = Loop::new();
-    let (mut a, mut b) = reading(&l);
+    // tokio takes a read that fills only a part of the buffer for a drained socket, and waits for the next event.
+    let mut poll = TestPoll::new();
+    let (mut a, mut b) = reading(&poll);
     for _ in 0..10 {
         b.write_all(b"x").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(a.read(&mut [0; 16]).unwrap(), 1);
         b.write_all(b"y").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(a.read(&mut [0; 16]).unwrap(), 1);
     }
 }
 
 #[test]
 fn data_after_an_operation_through_do_io_is_reported_again() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let mut a = IoSource::new(std::os::unix::net::UnixStream::from(a));
-    l.register(&mut a, 1, READ);
+    poll.register(&mut a, 1, READ);
     for _ in 0..3 {
         b.write_all(b"x").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(a.do_io(|mut a| a.read(&mut [0; 16])).unwrap(), 1);
         b.write_all(b"x").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(a.try_io(|| (&*a).read(&mut [0; 16])).unwrap(), 1);
     }
 }
 
 #[test]
-fn reregistering_reports_again_what_is_ready() {
-    let mut l = Loop::new();
-    let (mut a, mut b) = reading(&l);
+fn reregistering_reports_readiness_again() {
+    let mut poll = TestPoll::new();
+    let (mut a, mut b) = reading(&poll);
     b.write_all(b"x").unwrap();
-    l.expect(1, R);
-    l.reregister(&mut a, 1, READ);
-    l.expect(1, R);
+    poll.expect(1, R);
+    poll.reregister(&mut a, 1, READ);
+    poll.expect(1, R);
 }
 
 #[test]
 fn reregistering_replaces_the_token() {
-    let mut l = Loop::new();
-    let (mut a, mut b) = reading(&l);
+    let mut poll = TestPoll::new();
+    let (mut a, mut b) = reading(&poll);
     b.write_all(b"x").unwrap();
-    l.reregister(&mut a, 2, BOTH);
+    poll.reregister(&mut a, 2, BOTH);
     // `expect` fails on any other token.
-    l.expect(2, R | W);
+    poll.expect(2, R | W);
     drain(&mut a);
     b.write_all(b"x").unwrap();
-    l.expect(2, R);
+    poll.expect(2, R);
 }
 
 #[test]
-fn reregistering_for_writing_stops_reading() {
-    let mut l = Loop::new();
-    let (mut a, mut b) = reading(&l);
-    l.reregister(&mut a, 1, WRITE);
+fn reregistering_for_writing_stops_readable_events() {
+    let mut poll = TestPoll::new();
+    let (mut a, mut b) = reading(&poll);
+    poll.reregister(&mut a, 1, WRITE);
     b.write_all(b"x").unwrap();
-    l.expect(1, W);
-    l.expect_not(1, R);
-    l.reregister(&mut a, 1, READ);
-    l.expect(1, R);
+    poll.expect(1, W);
+    poll.expect_without(1, R);
+    poll.reregister(&mut a, 1, READ);
+    poll.expect(1, R);
 }
 
 #[test]
-fn a_deregistered_source_is_silent_and_works() {
-    let mut l = Loop::new();
-    let (mut a, mut b) = reading(&l);
+fn deregistered_source_reports_nothing_and_works() {
+    let mut poll = TestPoll::new();
+    let (mut a, mut b) = reading(&poll);
     b.write_all(b"x").unwrap();
-    l.deregister(&mut a);
-    l.expect_silence();
+    poll.deregister(&mut a);
+    poll.expect_no_events();
     b.write_all(b"y").unwrap();
-    l.expect_silence();
+    poll.expect_no_events();
     assert_eq!(drain(&mut a), (2, false));
-    l.register(&mut a, 4, READ);
+    poll.register(&mut a, 4, READ);
     b.write_all(b"z").unwrap();
-    l.expect(4, R);
+    poll.expect(4, R);
 }
 
 #[test]
-fn writable_comes_back_after_the_peer_has_read() {
-    let mut l = Loop::new();
-    let (mut a, mut b) = tcp_twins();
-    l.register(&mut a, 1, WRITE);
-    l.expect(1, W);
+fn full_stream_reports_writable_after_peer_reads() {
+    let mut poll = TestPoll::new();
+    let (mut a, mut b) = tcp_stream_pair();
+    poll.register(&mut a, 1, WRITE);
+    poll.expect(1, W);
     let mut sent = fill(&mut a);
-    l.now();
-    // What the kernel moves from one socket to the other meanwhile may make room again.
+    poll.drain_events();
+    // The kernel may move data to the peer meanwhile, so that more can be written.
     sent += fill(&mut a);
     let mut received = 0;
     let reader = thread::spawn(move || {
@@ -158,59 +160,59 @@ fn writable_comes_back_after_the_peer_has_read() {
         }
         b
     });
-    l.expect(1, W);
+    poll.expect(1, W);
     let _b = reader.join().unwrap();
 }
 
 #[test]
-fn two_waves_through_a_bare_descriptor() {
-    // Nobody tells the backend that the first wave was read.
-    let mut l = Loop::new();
+fn raw_descriptor_reports_each_new_burst() {
+    // The backend does not observe the reads.
+    let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let mut a = std::os::unix::net::UnixStream::from(a);
-    l.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
+    poll.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
     for _ in 0..10 {
-        b.write_all(b"wave").unwrap();
-        l.expect(1, R);
+        b.write_all(b"data").unwrap();
+        poll.expect(1, R);
         assert_eq!(drain(&mut a), (4, false));
     }
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 #[test]
-fn two_waves_while_another_thread_reads() {
-    // The first is drained, and the same number of bytes written again, while this thread is in the wait.
-    let mut l = Loop::new();
+fn events_continue_when_another_thread_drains() {
+    // Another thread reads the data, and as many bytes are written again, while this thread is blocked in `poll`.
+    let mut poll = TestPoll::new();
     let (a, b) = UnixStream::pair().unwrap();
     let a = std::os::unix::net::UnixStream::from(a);
-    l.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
+    poll.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
     let (events, seen) = mpsc::channel();
     let mut reader = a.try_clone().unwrap();
     let thread = thread::spawn(move || {
         let mut b = b;
         for _ in 0..3 {
-            b.write_all(b"wave").unwrap();
+            b.write_all(b"data").unwrap();
             seen.recv().unwrap();
             assert_eq!(drain(&mut reader), (4, false));
         }
     });
     for _ in 0..3 {
-        l.expect(1, R);
+        poll.expect(1, R);
         events.send(()).unwrap();
     }
     thread.join().unwrap();
 }
 
-/// An operation that panics or that returns early has read all the same.
+/// An operation that panics or returns early may have read before.
 #[test]
 fn operation_that_panics_rearms() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let mut source = IoSource::new(std::os::unix::net::UnixStream::from(a));
-    l.register(&mut source, 1, READ);
+    poll.register(&mut source, 1, READ);
     for panics in [true, true, false] {
         b.write_all(b"x").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         let result = panic::catch_unwind(AssertUnwindSafe(|| {
             source.do_io(|mut stream| {
                 let n = stream.read(&mut [0; 8])?;
@@ -223,17 +225,17 @@ fn operation_that_panics_rearms() {
         assert_eq!(result.is_err(), panics);
     }
     b.write_all(b"x").unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
 }
 
 #[test]
 fn stream_operation_that_panics_rearms() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, READ);
+    poll.register(&mut a, 1, READ);
     for _ in 0..2 {
         b.write_all(b"x").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         let operation = || {
             a.try_io(|| {
                 drain(&mut std::os::unix::net::UnixStream::from(a.as_fd().try_clone_to_owned()?));
@@ -245,32 +247,32 @@ fn stream_operation_that_panics_rearms() {
         assert!(panic::catch_unwind(AssertUnwindSafe(operation)).is_err());
     }
     b.write_all(b"x").unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
 }
 
 #[test]
-fn a_descriptor_and_its_copy_are_two() {
-    let mut l = Loop::new();
+fn descriptor_and_its_copy_are_two_registrations() {
+    let mut poll = TestPoll::new();
     let (a, mut b) = UnixStream::pair().unwrap();
     let a = OwnedFd::from(a);
     let copy = a.try_clone().unwrap();
     let (mut a, mut copy) = (UnixStream::from(a), UnixStream::from(copy));
-    l.register(&mut a, 1, READ);
-    l.register(&mut copy, 2, READ);
+    poll.register(&mut a, 1, READ);
+    poll.register(&mut copy, 2, READ);
     b.write_all(b"x").unwrap();
-    l.expect_all(&[(1, R), (2, R)]);
+    poll.expect_all(&[(1, R), (2, R)]);
 }
 
 #[test]
 fn one_direction_does_not_hide_the_other() {
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, BOTH);
-    l.expect(1, W);
+    poll.register(&mut a, 1, BOTH);
+    poll.expect(1, W);
     b.write_all(b"x").unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     assert_eq!(drain(&mut a), (1, false));
     fill(&mut a);
     drain(&mut b);
-    l.expect(1, W);
+    poll.expect(1, W);
 }

@@ -1,11 +1,11 @@
-//! Load and faults: many threads, many descriptors, signals without pause.
+//! Load and faults: many threads, many descriptors, continuous signals.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,18 @@ use kevio::net::{TcpStream, UnixStream};
 use kevio::unix::SourceFd;
 use kevio::{Registry, Token, Waker};
 
-use super::harness::*;
+use crate::support::handler;
+use crate::support::limits::raise_fd_limit_to_default;
+use crate::support::net::{drain, listener};
+use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT};
+use crate::support::process::run_alone;
+use crate::support::readiness::{E, R, W};
 
-/// Registers, changes and deregisters, `times` times; then registers for good.
-fn change(registry: &Registry, stream: &mut UnixStream, is_bare: bool, token: Token, times: usize) {
+/// Registers, reregisters and deregisters `times` times, then registers.
+fn change(registry: &Registry, stream: &mut UnixStream, is_raw: bool, token: Token, times: usize) {
     let number = stream.as_raw_fd();
-    let mut bare = SourceFd(&number);
-    let source: &mut dyn kevio::event::Source = if is_bare { &mut bare } else { stream };
+    let mut raw = SourceFd(&number);
+    let source: &mut dyn kevio::event::Source = if is_raw { &mut raw } else { stream };
     for _ in 0..times {
         registry.register(source, token, BOTH).unwrap();
         registry.reregister(source, token, READ).unwrap();
@@ -30,13 +35,13 @@ fn change(registry: &Registry, stream: &mut UnixStream, is_bare: bool, token: To
 }
 
 #[test]
-fn eight_threads_change_while_one_polls() {
+fn changes_of_eight_threads_take_effect_during_polls() {
     const THREADS: usize = 8;
     const EACH: usize = 10_000;
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let threads: Vec<_> = (0..THREADS)
         .map(|token| {
-            let registry = l.poll.registry().try_clone().unwrap();
+            let registry = poll.registry().try_clone().unwrap();
             thread::spawn(move || {
                 let (mut a, b) = UnixStream::pair().unwrap();
                 change(&registry, &mut a, token % 2 == 0, Token(token), EACH);
@@ -45,76 +50,75 @@ fn eight_threads_change_while_one_polls() {
         })
         .collect();
     while !threads.iter().all(thread::JoinHandle::is_finished) {
-        for (token, said) in l.turn(Some(Duration::from_millis(5))) {
-            assert!(token < THREADS && !said.has(E), "{token}: {said:?}");
+        for (token, reported) in poll.poll_once(Some(Duration::from_millis(5))) {
+            assert!(token < THREADS && !reported.has(E), "{token}: {reported:?}");
         }
     }
     let mut pairs: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-    l.expect_silence();
-    // What each did last holds.
+    poll.expect_no_events();
+    // The last registration of each thread is in effect.
     for (_, b) in &mut pairs {
         b.write_all(b"x").unwrap();
     }
-    l.expect_all(&(0..THREADS).map(|token| (token, R)).collect::<Vec<_>>());
+    poll.expect_all(&(0..THREADS).map(|token| (token, R)).collect::<Vec<_>>());
 }
 
 #[test]
-fn five_thousand_ready_at_once() {
-    const ROOM: usize = 64;
-    let limit = raise_descriptor_limit();
-    // Other tests need some too.
+fn five_thousand_ready_sources_are_all_reported() {
+    const CAPACITY: usize = 64;
+    let limit = raise_fd_limit_to_default();
+    // Other tests of the process need descriptors too.
     let n = (limit - limit / 4).min(5_000);
     if n < 5_000 {
         println!("{n} instead of 5000: no more than {limit} descriptors are allowed");
     }
-    // Copies of one socket: a byte for it is one for all.
+    // All are copies of one socket, so that one byte makes all of them readable.
     let (first, mut peer) = UnixStream::pair().unwrap();
     let first = OwnedFd::from(first);
     let mut copies: Vec<_> = (0..n).map(|_| UnixStream::from(first.try_clone().unwrap())).collect();
-    let mut l = Loop::with_capacity(ROOM);
+    let mut poll = TestPoll::with_capacity(CAPACITY);
     for (token, copy) in copies.iter_mut().enumerate() {
-        l.register(copy, token, READ);
+        poll.register(copy, token, READ);
     }
-    l.expect_silence();
-    for wave in 0..3 {
+    poll.expect_no_events();
+    for round in 0..3 {
         peer.write_all(b"x").unwrap();
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + TIMEOUT;
         let (mut seen, mut missing, mut events) = (vec![false; n], n, 0);
         while missing > 0 {
-            assert!(Instant::now() < deadline, "wave {wave}: {missing} of {n} were not seen");
-            for (token, said) in l.turn(Some(DEADLINE)) {
-                assert!(said.has(R), "{token}: {said:?}");
+            assert!(Instant::now() < deadline, "round {round}: {missing} of {n} were not reported");
+            for (token, reported) in poll.poll_once(Some(TIMEOUT)) {
+                assert!(reported.has(R), "{token}: {reported:?}");
                 missing -= usize::from(!std::mem::replace(&mut seen[token], true));
             }
-            assert!(l.events.iter().count() <= ROOM);
-            events += l.events.iter().count();
+            assert!(poll.events.iter().count() <= CAPACITY);
+            events += poll.events.iter().count();
         }
         assert!(events <= 2 * n, "{events} events for {n} descriptors");
-        // One of them has it.
+        // One copy reads the byte.
         assert_eq!(copies.iter_mut().map(|copy| drain(copy).0).sum::<usize>(), 1);
     }
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
-/// SIGUSR1 for the thread that made this, without pause, until it is dropped.
-struct Storm {
+/// Sends SIGUSR1 to the thread that created this value, continuously, until dropped.
+struct SignalSender {
     stop: Arc<AtomicBool>,
     sender: Option<thread::JoinHandle<()>>,
-    /// Handlers are the process's.
-    _one: MutexGuard<'static, ()>,
+    /// A handler belongs to the process, so that only one test may use the signal.
+    _alone: MutexGuard<'static, ()>,
 }
 
-static STRIKES: AtomicUsize = AtomicUsize::new(0);
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
 
-impl Storm {
-    fn new(flags: libc::c_int) -> Storm {
+impl SignalSender {
+    fn new(flags: libc::c_int) -> SignalSender {
         extern "C" fn handler(_: libc::c_int) {
-            STRIKES.fetch_add(1, Ordering::Relaxed);
+            HANDLED.fetch_add(1, Ordering::Relaxed);
         }
-        static ONE: Mutex<()> = Mutex::new(());
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        STRIKES.store(0, Ordering::Relaxed);
-        handle(libc::SIGUSR1, handler, flags);
+        let alone = run_alone();
+        HANDLED.store(0, Ordering::Relaxed);
+        handler::install(libc::SIGUSR1, handler, flags);
         // SAFETY: no arguments.
         let target = unsafe { libc::pthread_self() } as usize;
         let stop = Arc::new(AtomicBool::new(false));
@@ -125,60 +129,60 @@ impl Storm {
                 unsafe { libc::pthread_kill(target as libc::pthread_t, libc::SIGUSR1) };
             }
         });
-        Storm { stop, sender: Some(sender), _one: one }
+        SignalSender { stop, sender: Some(sender), _alone: alone }
     }
 }
 
-impl Drop for Storm {
+impl Drop for SignalSender {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.sender.take().unwrap().join().unwrap();
-        assert!(thread::panicking() || STRIKES.load(Ordering::Relaxed) > 0, "there was no storm");
+        assert!(thread::panicking() || HANDLED.load(Ordering::Relaxed) > 0, "no signal was handled");
     }
 }
 
-/// Does `f` again and again, with and without the kernel's going on by itself, until it has met some signals. How many
-/// there are in a second depends on how many processors there are for the two threads.
-fn in_storms(mut f: impl FnMut()) {
-    const ENOUGH: usize = 1_000;
+/// Repeats `f` under signals, with and without SA_RESTART, until enough signals were handled. The number of signals in a
+/// second depends on the number of processors.
+fn under_signals(mut f: impl FnMut()) {
+    const MIN_SIGNALS: usize = 1_000;
     for flags in [0, libc::SA_RESTART] {
-        let storm = Storm::new(flags);
+        let signals = SignalSender::new(flags);
         let start = Instant::now();
         f();
-        while STRIKES.load(Ordering::Relaxed) < ENOUGH && start.elapsed() < Duration::from_millis(700) {
+        while HANDLED.load(Ordering::Relaxed) < MIN_SIGNALS && start.elapsed() < Duration::from_millis(700) {
             f();
         }
-        drop(storm);
+        drop(signals);
     }
 }
 
 #[test]
-fn changes_in_a_storm_of_signals() {
+fn registry_changes_succeed_under_signals() {
     const ROUNDS: usize = 50;
-    in_storms(|| {
-        let mut l = Loop::new();
+    under_signals(|| {
+        let mut poll = TestPoll::new();
         for round in 0..ROUNDS {
             let (mut a, mut b) = UnixStream::pair().unwrap();
             let number = a.as_raw_fd();
-            let mut bare = SourceFd(&number);
-            let source: &mut dyn kevio::event::Source = if round % 2 == 0 { &mut a } else { &mut bare };
-            let registry = l.poll.registry().try_clone().unwrap();
+            let mut raw = SourceFd(&number);
+            let source: &mut dyn kevio::event::Source = if round % 2 == 0 { &mut a } else { &mut raw };
+            let registry = poll.registry().try_clone().unwrap();
             registry.register(source, Token(1), READ).unwrap();
             if kevio::BACKEND != kevio::Backend::Kqueue {
                 let again = registry.register(source, Token(9), READ);
                 assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
             }
             assert_eq!(b.write(b"x").unwrap(), 1);
-            l.expect(1, R);
+            poll.expect(1, R);
             registry.reregister(source, Token(2), BOTH).unwrap();
-            l.expect(2, R | W);
+            poll.expect(2, R | W);
             registry.deregister(source).unwrap();
             assert_eq!(registry.deregister(source).unwrap_err().kind(), ErrorKind::NotFound);
             assert_eq!(registry.reregister(source, Token(3), BOTH).unwrap_err().kind(), ErrorKind::NotFound);
             assert_eq!(b.write(b"y").unwrap(), 1);
-            l.expect_silence();
+            poll.expect_no_events();
             registry.register(source, Token(4), READ).unwrap();
-            l.expect(4, R);
+            poll.expect(4, R);
             assert_eq!(a.read(&mut [0; 4]).unwrap(), 2);
             if round % 2 == 0 {
                 registry.deregister(&mut SourceFd(&number)).unwrap();
@@ -187,13 +191,13 @@ fn changes_in_a_storm_of_signals() {
     });
 }
 
-/// Another thread, which no signal meets, registers what is ready and wakes, while this one waits.
+/// Another thread, which receives no signals, registers ready sources and wakes, while this thread waits.
 #[test]
-fn waits_in_a_storm_of_signals() {
+fn waits_report_every_event_under_signals() {
     const ROUNDS: usize = 50;
-    in_storms(|| {
-        let mut l = Loop::new();
-        let registry = l.poll.registry().try_clone().unwrap();
+    under_signals(|| {
+        let mut poll = TestPoll::new();
+        let registry = poll.registry().try_clone().unwrap();
         let waker = Waker::new(&registry, Token(ROUNDS)).unwrap();
         let (go, gone) = std::sync::mpsc::channel();
         let other = thread::spawn(move || {
@@ -206,21 +210,21 @@ fn waits_in_a_storm_of_signals() {
                 drop(a);
                 waker.wake().unwrap();
             }
-            // A dropped waker takes its wake along.
+            // Dropping a waker would discard its wake.
             waker
         });
         for token in 0..ROUNDS {
             go.send(()).unwrap();
-            l.expect(token, R);
+            poll.expect(token, R);
             go.send(()).unwrap();
-            l.expect(ROUNDS, R);
+            poll.expect(ROUNDS, R);
         }
         let _waker = other.join().unwrap();
-        l.expect_silence();
+        poll.expect_no_events();
     });
 }
 
-/// A connection of the server below: it takes all until the end, and gives it back.
+/// A connection of the server below: reads until the end of file, and then writes all bytes back.
 struct Connection {
     stream: TcpStream,
     bytes: Vec<u8>,
@@ -228,7 +232,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Goes on as far as it can; whether it is done.
+    /// Reads and writes until `WouldBlock`. Returns `true` if the connection is done.
     fn run(&mut self) -> bool {
         let is_blocked = |error: &io::Error| {
             assert_eq!(error.kind(), ErrorKind::WouldBlock);
@@ -253,20 +257,20 @@ impl Connection {
 }
 
 #[test]
-fn every_byte_arrives_in_a_storm_of_signals() {
+fn every_byte_arrives_under_signals() {
     const CLIENTS: usize = 8;
     const BYTES: usize = 200_000;
     const LISTENER: usize = usize::MAX;
-    in_storms(|| {
-        let mut l = Loop::new();
+    under_signals(|| {
+        let mut poll = TestPoll::new();
         let (mut listener, address) = listener();
-        l.register(&mut listener, LISTENER, READ);
+        poll.register(&mut listener, LISTENER, READ);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 thread::spawn(move || {
                     let sent: Vec<u8> = (0..BYTES).map(|i| (i * (2 * client + 1) / 7) as u8).collect();
                     let mut stream = std::net::TcpStream::connect(address).unwrap();
-                    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
                     stream.write_all(&sent).unwrap();
                     stream.shutdown(Shutdown::Write).unwrap();
                     let mut returned = Vec::new();
@@ -278,8 +282,9 @@ fn every_byte_arrives_in_a_storm_of_signals() {
         let mut connections = HashMap::new();
         let (mut accepted, mut done) = (0, 0);
         while done < CLIENTS {
-            let said = l.until(|said| !said.is_empty(), || format!("more: {accepted} accepted, {done} done"));
-            for token in said.into_keys() {
+            let reported =
+                poll.until(|reported| !reported.is_empty(), || format!("more: {accepted} accepted, {done} done"));
+            for token in reported.into_keys() {
                 if token != LISTENER {
                     if connections.get_mut(&token).is_some_and(Connection::run) {
                         connections.remove(&token);
@@ -293,7 +298,7 @@ fn every_byte_arrives_in_a_storm_of_signals() {
                         Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                         Err(error) => panic!("{error}"),
                     };
-                    l.register(&mut stream, accepted, BOTH);
+                    poll.register(&mut stream, accepted, BOTH);
                     connections.insert(accepted, Connection { stream, bytes: Vec::new(), returned: None });
                     accepted += 1;
                 }

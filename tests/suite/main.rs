@@ -1,12 +1,10 @@
-//! The public suite: what a program sees, the same on every backend.
+//! The public suite: the behaviour of the public API, which is the same on every backend.
 //!
-//! Run it for each: plainly, with `RUSTFLAGS='--cfg kevio_backend="poll"'`, and with `"kqueue"` where there is one.
+//! Run the suite for each backend: plainly, with `RUSTFLAGS='--cfg kevio_backend="poll"'`, and with
+//! `"kqueue"` if the system has a kqueue.
 
-mod asleep;
-mod harness;
-mod libkqueue;
-mod said;
-mod system;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod api;
 mod bad_input;
@@ -14,14 +12,14 @@ mod batches;
 mod closing;
 mod differences;
 mod edges;
-// Where there is a kqueue, whatever the backend.
+// On systems with a kqueue, on any backend.
 #[cfg(has_kqueue)]
 mod kqueue;
 mod load;
 mod modes;
 mod pipes;
 mod pollset;
-// Where the queue is a descriptor, which poll(2)'s is not.
+// On backends whose queue is a descriptor; poll(2) has none.
 #[cfg(all(
     any(
         all(has_kqueue, not(links_libkqueue)),
@@ -41,7 +39,7 @@ mod udp;
 mod unix_sockets;
 mod waits;
 mod wakers;
-// Where there is a kqueue, or inotify.
+// On systems with a kqueue or inotify.
 #[cfg(any(
     kevio_backend = "kqueue",
     all(any(target_os = "linux", target_os = "android"), not(kevio_unsupported_force_fallbacks)),

@@ -1,4 +1,4 @@
-//! Trigger modes and parked registrations, through every kind of source.
+//! Trigger modes and disabled registrations, for every kind of source.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,10 +11,12 @@ use kevio::net::{TcpStream, UdpSocket, UnixStream};
 use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Backend, Interest, Registry, Token, BACKEND};
 
-use super::harness::*;
-use super::libkqueue;
+use crate::support::known_failures::{is_known_failure, Check};
+use crate::support::net::{drain, loopback, tcp_pair, tcp_stream_pair};
+use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
+use crate::support::readiness::{R, W};
 
-/// As another crate would write it: it knows of no modes.
+/// A source of another crate, which passes interests on.
 struct Foreign(UnixStream);
 
 impl Source for Foreign {
@@ -31,7 +33,7 @@ impl Source for Foreign {
     }
 }
 
-/// Each kind of source that has become readable, and its peer.
+/// Calls `check` with each kind of source, which is readable.
 fn readable(check: impl Fn(&mut dyn Source)) {
     let keep = |mut peer: UnixStream| {
         peer.write_all(b"unread").unwrap();
@@ -60,80 +62,80 @@ fn readable(check: impl Fn(&mut dyn Source)) {
     check(&mut socket);
 }
 
-fn register(l: &Loop, source: &mut dyn Source, token: usize, interest: Interest) {
-    l.poll.registry().register(source, Token(token), interest).unwrap();
+fn register(poll: &TestPoll, source: &mut dyn Source, token: usize, interest: Interest) {
+    poll.registry().register(source, Token(token), interest).unwrap();
 }
 
 #[test]
-fn every_source_is_told_by_level() {
+fn level_reports_every_kind_of_source_while_ready() {
     readable(|source| {
-        let mut l = Loop::new();
-        register(&l, source, 1, READ.level());
+        let mut poll = TestPoll::new();
+        register(&poll, source, 1, READ.level());
         for _ in 0..3 {
-            l.expect(1, R);
+            poll.expect(1, R);
         }
-        l.poll.registry().deregister(source).unwrap();
-        l.expect_silence();
+        poll.registry().deregister(source).unwrap();
+        poll.expect_no_events();
     });
 }
 
 #[test]
-fn every_source_is_told_once() {
+fn one_shot_reports_every_kind_of_source_once() {
     readable(|source| {
-        let mut l = Loop::new();
-        register(&l, source, 1, READ.oneshot());
-        l.expect(1, R);
-        l.expect_silence();
-        l.poll.registry().reregister(source, Token(2), READ.oneshot()).unwrap();
-        l.expect(2, R);
-        l.expect_silence();
-        l.poll.registry().deregister(source).unwrap();
+        let mut poll = TestPoll::new();
+        register(&poll, source, 1, READ.oneshot());
+        poll.expect(1, R);
+        poll.expect_no_events();
+        poll.registry().reregister(source, Token(2), READ.oneshot()).unwrap();
+        poll.expect(2, R);
+        poll.expect_no_events();
+        poll.registry().deregister(source).unwrap();
     });
 }
 
 #[test]
-fn every_source_is_parked() {
+fn disabled_reports_no_kind_of_source() {
     readable(|source| {
-        let mut l = Loop::new();
-        register(&l, source, 1, Interest::NONE);
-        l.expect_silence();
-        l.poll.registry().reregister(source, Token(2), READ).unwrap();
-        l.expect(2, R);
-        l.poll.registry().reregister(source, Token(3), Interest::NONE).unwrap();
-        l.expect_silence();
-        l.poll.registry().deregister(source).unwrap();
-        assert_eq!(l.poll.registry().deregister(source).unwrap_err().kind(), ErrorKind::NotFound);
+        let mut poll = TestPoll::new();
+        register(&poll, source, 1, Interest::NONE);
+        poll.expect_no_events();
+        poll.registry().reregister(source, Token(2), READ).unwrap();
+        poll.expect(2, R);
+        poll.registry().reregister(source, Token(3), Interest::NONE).unwrap();
+        poll.expect_no_events();
+        poll.registry().deregister(source).unwrap();
+        assert_eq!(poll.registry().deregister(source).unwrap_err().kind(), ErrorKind::NotFound);
     });
 }
 
 #[test]
-fn a_parked_source_is_registered() {
-    let mut l = Loop::new();
+fn disabled_source_counts_as_registered() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, Interest::NONE);
+    poll.register(&mut a, 1, Interest::NONE);
     for interest in [READ, Interest::NONE] {
-        let error = l.poll.registry().register(&mut a, Token(2), interest).unwrap_err();
+        let error = poll.registry().register(&mut a, Token(2), interest).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     }
-    // Closing it ends that too: its number can be registered by the next.
+    // Closing ends a disabled registration too, so that the number can be registered again.
     let number = a.as_raw_fd();
     drop(a);
     for _ in 0..20 {
         let (mut c, mut d) = UnixStream::pair().unwrap();
         let again = c.as_raw_fd() == number;
-        l.register(&mut c, 3, READ);
+        poll.register(&mut c, 3, READ);
         d.write_all(b"x").unwrap();
-        l.expect(3, R);
+        poll.expect(3, R);
         if again {
             break;
         }
     }
     assert!(b.write_all(b"x").is_err());
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 #[test]
-fn interests_of_several_modes() {
+fn combining_interests_keeps_the_mode() {
     let (level, once) = (READ.level(), WRITE.oneshot());
     assert!((READ | WRITE.level()).is_level() && (level | WRITE).is_readable());
     assert!((level | once).is_oneshot() && !(level | once).is_level());
@@ -141,11 +143,11 @@ fn interests_of_several_modes() {
     assert_eq!((READ | WRITE).level().remove(WRITE), Some(level));
     assert_eq!(level.remove(READ), None);
     assert_eq!(level.remove(WRITE.oneshot()), Some(level));
-    for parked in [Interest::NONE, Interest::NONE.level(), Interest::NONE.oneshot(), Interest::NONE.exclusive()] {
-        assert_eq!(parked, Interest::NONE);
-        assert_eq!(parked | once, once);
-        assert_eq!(level.add(parked), level);
-        assert_eq!(parked | parked, parked);
+    for none in [Interest::NONE, Interest::NONE.level(), Interest::NONE.oneshot(), Interest::NONE.exclusive()] {
+        assert_eq!(none, Interest::NONE);
+        assert_eq!(none | once, once);
+        assert_eq!(level.add(none), level);
+        assert_eq!(none | none, none);
     }
     assert!(Interest::NONE.is_none() && !Interest::NONE.is_edge() && Interest::NONE.remove(READ).is_none());
     assert_eq!(
@@ -155,74 +157,74 @@ fn interests_of_several_modes() {
 }
 
 #[test]
-fn the_mode_of_a_combination_is_kept() {
-    let mut l = Loop::new();
+fn combined_interest_is_reported_in_its_mode() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     b.write_all(b"x").unwrap();
-    l.register(&mut a, 1, READ.level() | WRITE);
+    poll.register(&mut a, 1, READ.level() | WRITE);
     for _ in 0..3 {
-        l.expect(1, R | W);
+        poll.expect(1, R | W);
     }
-    l.reregister(&mut a, 2, READ.level() | WRITE.oneshot());
-    l.expect_any(2, R | W);
-    l.expect_silence();
+    poll.reregister(&mut a, 2, READ.level() | WRITE.oneshot());
+    poll.expect_any(2, R | W);
+    poll.expect_no_events();
 }
 
-/// One-shot with everything true at once, over and over.
+/// One-shot with several kinds of readiness at once, many times.
 #[test]
-fn one_shot_is_one_event_for_each_arming() {
-    one_event_for_each_arming(8);
-    if !libkqueue::gets_wrong("both_directions_through_a_buffer_for_one") {
-        one_event_for_each_arming(1);
+fn one_shot_reports_one_event_for_each_arming() {
+    check_one_event_for_each_arming(8);
+    if !is_known_failure(Check::BothDirectionsInBufferOfOne) {
+        check_one_event_for_each_arming(1);
     }
 }
 
-fn one_event_for_each_arming(room: usize) {
-    let mut l = Loop::with_capacity(room);
-    let (mut a, mut b) = tcp_twins();
+fn check_one_event_for_each_arming(capacity: usize) {
+    let mut poll = TestPoll::with_capacity(capacity);
+    let (mut a, mut b) = tcp_stream_pair();
     b.write_all(b"x").unwrap();
-    l.register(&mut a, 0, BOTH.oneshot());
+    poll.register(&mut a, 0, BOTH.oneshot());
     for token in 1..200 {
-        let said = l.turn(Some(DEADLINE));
-        assert_eq!(said.keys().copied().collect::<Vec<_>>(), [token - 1]);
-        assert_eq!(l.events.len(), 1, "{:?}", l.events);
-        assert!(l.turn(Some(Duration::ZERO)).is_empty());
-        l.reregister(&mut a, token, BOTH.oneshot());
+        let reported = poll.poll_once(Some(TIMEOUT));
+        assert_eq!(reported.keys().copied().collect::<Vec<_>>(), [token - 1]);
+        assert_eq!(poll.events.len(), 1, "{:?}", poll.events);
+        assert!(poll.poll_once(Some(Duration::ZERO)).is_empty());
+        poll.reregister(&mut a, token, BOTH.oneshot());
     }
 }
 
 #[test]
-fn the_end_and_level() {
-    let mut l = Loop::new();
-    let (mut a, mut b) = tcp_twins();
-    l.register(&mut a, 1, READ.level());
+fn level_reports_the_end_of_file_repeatedly() {
+    let mut poll = TestPoll::new();
+    let (mut a, mut b) = tcp_stream_pair();
+    poll.register(&mut a, 1, READ.level());
     b.write_all(b"last").unwrap();
     drop(b);
     for _ in 0..3 {
-        l.expect(1, R);
+        poll.expect(1, R);
     }
     assert_eq!(drain(&mut a), (4, true));
     for _ in 0..3 {
-        l.expect(1, R);
+        poll.expect(1, R);
     }
-    l.reregister(&mut a, 2, Interest::NONE);
-    // A wait is one, though the stream is at its end.
+    poll.reregister(&mut a, 2, Interest::NONE);
+    // The wait lasts its timeout, although the stream is at its end.
     let start = Instant::now();
-    assert!(l.turn(Some(Duration::from_millis(20))).is_empty());
+    assert!(poll.poll_once(Some(Duration::from_millis(20))).is_empty());
     assert!(start.elapsed() >= Duration::from_millis(20));
 }
 
-/// A server in which each event belongs to one worker until it is armed again.
+/// A server in which each event belongs to one worker until the worker re-arms.
 #[test]
 fn one_shot_gives_each_event_to_one_worker() {
     const ROUNDS: usize = 200;
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let pairs: Vec<_> = (0..4).map(|_| tcp_pair()).collect();
-    let registry = l.poll.registry().try_clone().unwrap();
+    let registry = poll.registry().try_clone().unwrap();
     let (streams, peers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     let streams: Vec<_> = streams.into_iter().map(|stream| (AtomicBool::new(false), Mutex::new(stream))).collect();
     for (token, (_, stream)) in streams.iter().enumerate() {
-        l.register(&mut *stream.lock().unwrap(), token, BOTH.oneshot());
+        poll.register(&mut *stream.lock().unwrap(), token, BOTH.oneshot());
     }
     let (work, queue) = std::sync::mpsc::channel::<usize>();
     let queue = Mutex::new(queue);
@@ -233,7 +235,7 @@ fn one_shot_gives_each_event_to_one_worker() {
             scope.spawn(move || {
                 while let Ok(token) = next() {
                     let (is_taken, stream) = &streams[token];
-                    assert!(!is_taken.swap(true, Ordering::AcqRel), "an event for two workers");
+                    assert!(!is_taken.swap(true, Ordering::AcqRel), "two workers have an event of one source");
                     let mut stream = stream.lock().unwrap();
                     echo(&mut stream);
                     is_taken.store(false, Ordering::Release);
@@ -243,7 +245,7 @@ fn one_shot_gives_each_event_to_one_worker() {
         }
         let clients: Vec<_> = peers.into_iter().map(|peer| scope.spawn(move || talk(peer, ROUNDS))).collect();
         while !clients.iter().all(|client| client.is_finished()) {
-            for token in l.turn(Some(Duration::from_millis(20))).into_keys() {
+            for token in poll.poll_once(Some(Duration::from_millis(20))).into_keys() {
                 work.send(token).unwrap();
             }
         }
@@ -259,7 +261,7 @@ fn echo(stream: &mut TcpStream) {
 }
 
 fn talk(mut peer: std::net::TcpStream, rounds: usize) {
-    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    peer.set_read_timeout(Some(TIMEOUT)).unwrap();
     for round in 0..rounds {
         let message = (round as u64).to_ne_bytes();
         peer.write_all(&message).unwrap();
@@ -270,21 +272,21 @@ fn talk(mut peer: std::net::TcpStream, rounds: usize) {
 }
 
 #[test]
-fn what_cannot_be_exclusive_is_not_registered() {
-    let mut l = Loop::new();
+fn unsupported_exclusive_leaves_source_unregistered() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let can = BACKEND == Backend::Epoll && cfg!(any(target_os = "linux", target_os = "android"));
     for (interest, can) in [(READ.exclusive(), can), (READ.exclusive().oneshot(), false)] {
-        match l.poll.registry().register(&mut a, Token(1), interest) {
+        match poll.registry().register(&mut a, Token(1), interest) {
             Ok(()) => {
                 assert!(can, "{interest:?}");
-                l.deregister(&mut a);
+                poll.deregister(&mut a);
             }
             Err(error) => assert!(error.kind() == ErrorKind::Unsupported && !can, "{interest:?}: {error}"),
         }
     }
     b.write_all(b"x").unwrap();
-    l.expect_silence();
-    l.register(&mut a, 2, READ);
-    l.expect(2, R);
+    poll.expect_no_events();
+    poll.register(&mut a, 2, READ);
+    poll.expect(2, R);
 }

@@ -1,4 +1,4 @@
-//! Pipes and FIFOs: two ends that come and go.
+//! Pipes, FIFOs and terminals.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -9,130 +9,132 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use kevio::unix::{pipe, IoSource, SourceFd};
 
-use super::harness::*;
+use crate::support::net::{drain, fill};
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{R, RC, W};
 
 #[test]
-fn data_and_then_the_end_of_file() {
-    let mut l = Loop::new();
+fn end_of_file_is_reported_after_data() {
+    let mut poll = TestPoll::new();
     let (mut sender, mut receiver) = pipe::new().unwrap();
-    l.register(&mut receiver, 1, READ);
-    l.expect_silence();
+    poll.register(&mut receiver, 1, READ);
+    poll.expect_no_events();
     sender.write_all(b"last words").unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     drop(sender);
-    l.expect(1, R | RC);
+    poll.expect(1, R | RC);
     assert_eq!(drain(&mut receiver), (10, true));
 }
 
 #[test]
-fn the_end_of_file_of_an_empty_pipe_is_readable() {
-    let mut l = Loop::new();
+fn end_of_file_of_empty_pipe_is_reported_once() {
+    let mut poll = TestPoll::new();
     let (sender, mut receiver) = pipe::new().unwrap();
-    l.register(&mut receiver, 1, READ);
+    poll.register(&mut receiver, 1, READ);
     drop(sender);
-    l.expect(1, R | RC);
+    poll.expect(1, R | RC);
     assert_eq!(drain(&mut receiver), (0, true));
     if kevio::BACKEND == kevio::Backend::Kqueue && cfg!(any(target_os = "netbsd", target_os = "openbsd")) {
-        // A row of the table of differences: the first read at the end runs the filter again.
-        l.expect(1, R | RC);
+        // See the table of differences: the first read at the end of file runs the filter again.
+        poll.expect(1, R | RC);
     }
-    // It is reported once, whatever is done about it.
-    l.expect_silence();
+    // The end of file is reported once, and reads do not repeat it.
+    poll.expect_no_events();
     assert_eq!(drain(&mut receiver), (0, true));
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
-/// A writer that has been told that its reader has gone.
-fn widowed() -> (Loop, pipe::Sender) {
-    let mut l = Loop::new();
+/// Returns a poll and a writer whose closed reader has been reported.
+fn reported_broken_pipe() -> (TestPoll, pipe::Sender) {
+    let mut poll = TestPoll::new();
     let (mut sender, receiver) = pipe::new().unwrap();
-    l.register(&mut sender, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut sender, 1, WRITE);
+    poll.expect(1, W);
     drop(receiver);
-    l.expect(1, W);
-    (l, sender)
+    poll.expect(1, W);
+    (poll, sender)
 }
 
 #[test]
-fn a_reader_that_goes_is_writable() {
-    let (mut l, mut sender) = widowed();
+fn broken_pipe_is_reported_once_as_writable() {
+    let (mut poll, mut sender) = reported_broken_pipe();
     assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-    l.expect_silence();
+    poll.expect_no_events();
     assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 #[test]
-fn a_writer_is_still_registered_after_its_reader_has_gone() {
-    let (mut l, mut sender) = widowed();
-    l.reregister(&mut sender, 2, WRITE);
-    l.expect(2, W);
-    l.deregister(&mut sender);
-    l.expect_silence();
+fn broken_pipe_stays_registered() {
+    let (mut poll, mut sender) = reported_broken_pipe();
+    poll.reregister(&mut sender, 2, WRITE);
+    poll.expect(2, W);
+    poll.deregister(&mut sender);
+    poll.expect_no_events();
 }
 
 #[test]
-fn a_reader_that_has_gone_before_registration_is_writable() {
-    let mut l = Loop::new();
+fn registering_a_broken_pipe_reports_writable() {
+    let mut poll = TestPoll::new();
     for interest in [WRITE, BOTH] {
         let (mut sender, receiver) = pipe::new().unwrap();
         drop(receiver);
-        l.register(&mut sender, 1, interest);
-        l.expect(1, W);
-        l.reregister(&mut sender, 2, interest);
-        l.expect(2, W);
-        l.deregister(&mut sender);
-        l.expect_silence();
+        poll.register(&mut sender, 1, interest);
+        poll.expect(1, W);
+        poll.reregister(&mut sender, 2, interest);
+        poll.expect(2, W);
+        poll.deregister(&mut sender);
+        poll.expect_no_events();
     }
 }
 
 #[test]
-fn a_full_pipe_is_writable_when_it_has_been_read() {
-    let mut l = Loop::new();
+fn full_pipe_reports_writable_after_reading() {
+    let mut poll = TestPoll::new();
     let (mut sender, mut receiver) = pipe::new().unwrap();
-    l.register(&mut sender, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut sender, 1, WRITE);
+    poll.expect(1, W);
     let size = fill(&mut sender);
-    l.expect_silence();
+    poll.expect_no_events();
     assert_eq!(drain(&mut receiver), (size, false));
-    l.expect(1, W);
+    poll.expect(1, W);
 }
 
 #[test]
-fn a_full_pipe_whose_reader_goes_is_writable() {
-    let mut l = Loop::new();
+fn full_pipe_reports_writable_when_its_reader_closes() {
+    let mut poll = TestPoll::new();
     let (mut sender, receiver) = pipe::new().unwrap();
-    l.register(&mut sender, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut sender, 1, WRITE);
+    poll.expect(1, W);
     fill(&mut sender);
-    l.expect_silence();
+    poll.expect_no_events();
     drop(receiver);
-    l.expect(1, W);
+    poll.expect(1, W);
     assert_eq!(sender.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 }
 
 #[test]
-fn a_closed_pipe_does_not_spin() {
-    let mut l = Loop::new();
+fn closed_pipe_does_not_spin() {
+    let mut poll = TestPoll::new();
     let (sender, mut receiver) = pipe::new().unwrap();
     let (mut other, gone) = pipe::new().unwrap();
-    l.register(&mut receiver, 1, READ);
-    l.register(&mut other, 2, WRITE);
+    poll.register(&mut receiver, 1, READ);
+    poll.register(&mut other, 2, WRITE);
     drop((sender, gone));
-    l.expect_all(&[(1, R), (2, W)]);
+    poll.expect_all(&[(1, R), (2, W)]);
     let start = std::time::Instant::now();
-    let mut turns = 0;
+    let mut events = 0;
     while start.elapsed() < std::time::Duration::from_millis(50) {
-        turns += l.turn(Some(std::time::Duration::from_millis(50))).len();
+        events += poll.poll_once(Some(std::time::Duration::from_millis(50))).len();
     }
-    assert!(turns <= 1, "{turns} events of closed pipes in 50 ms");
+    assert!(events <= 1, "{events} events of closed pipes in 50 ms");
 }
 
-/// A FIFO's reader outlives its writers: after the last has gone comes the end of file, and then another writer.
+/// The reader of a FIFO outlives its writers: after each writer the end of file is reported, and then the next writer.
 #[test]
-fn a_fifo_has_one_writer_after_another() {
+fn fifo_reports_each_writer_and_its_end() {
     if cfg!(target_vendor = "apple") {
-        // Apple's kernels never report the end of file of a FIFO: a row in the table of differences.
+        // Apple's kernels never report the end of file of a FIFO: see the table of differences.
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -143,51 +145,51 @@ fn a_fifo_has_one_writer_after_another() {
     let open_reader = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
     let writer = || OpenOptions::new().write(true).open(&path).unwrap();
 
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut reader = pipe::Receiver::from(OwnedFd::from(open_reader()));
-    l.register(&mut reader, 1, READ);
+    poll.register(&mut reader, 1, READ);
     for _ in 0..3 {
         let mut writer = writer();
         writer.write_all(b"line\n").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(drain(&mut reader), (5, false));
         drop(writer);
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(drain(&mut reader), (0, true));
     }
 
-    // The same through a bare descriptor.
-    l.deregister(&mut reader);
+    // The same with a raw descriptor.
+    poll.deregister(&mut reader);
     let mut reader = File::from(OwnedFd::from(reader));
-    l.register(&mut SourceFd(&reader.as_raw_fd()), 2, READ);
+    poll.register(&mut SourceFd(&reader.as_raw_fd()), 2, READ);
     for _ in 0..3 {
         let mut writer = writer();
         writer.write_all(b"line\n").unwrap();
-        l.expect(2, R);
+        poll.expect(2, R);
         assert_eq!(drain(&mut reader), (5, false));
         drop(writer);
-        l.expect(2, R);
+        poll.expect(2, R);
         assert_eq!(drain(&mut reader), (0, true));
     }
 }
 
 #[test]
-fn both_ends_of_one_pipe_in_one_poll() {
-    let mut l = Loop::new();
+fn both_ends_of_a_pipe_are_reported_in_one_poll() {
+    let mut poll = TestPoll::new();
     let (mut sender, mut receiver) = pipe::new().unwrap();
-    l.register(&mut sender, 1, WRITE);
-    l.register(&mut receiver, 2, READ);
-    l.expect(1, W);
+    poll.register(&mut sender, 1, WRITE);
+    poll.register(&mut receiver, 2, READ);
+    poll.expect(1, W);
     for _ in 0..3 {
         let size = fill(&mut sender);
-        l.expect(2, R);
+        poll.expect(2, R);
         assert_eq!(drain(&mut receiver), (size, false));
-        l.expect(1, W);
+        poll.expect(1, W);
     }
 }
 
 #[test]
-fn vectored_and_by_reference() {
+fn vectored_io_works_by_reference() {
     let (sender, receiver) = pipe::new().unwrap();
     let n = (&sender).write_vectored(&[io::IoSlice::new(b"ab"), io::IoSlice::new(b"cd")]).unwrap();
     (&sender).flush().unwrap();
@@ -198,26 +200,26 @@ fn vectored_and_by_reference() {
     assert_eq!((&receiver).read(&mut first).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 }
 
-/// Ctrl-D is a line of no bytes, and a read of it is not the end of file.
+/// Ctrl-D ends a line of no bytes. The read of 0 bytes is not the end of file.
 #[test]
-fn terminal_goes_on_after_a_line_of_no_bytes() {
+fn terminal_stays_open_after_a_line_of_no_bytes() {
     let (mut master, slave) = terminal();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut line = pipe::Receiver::from(OwnedFd::from(slave));
     line.set_nonblocking(true).unwrap();
-    l.register(&mut line, 1, READ);
+    poll.register(&mut line, 1, READ);
     for _ in 0..2 {
         master.write_all(&[4]).unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(drain(&mut line), (0, true));
         master.write_all(b"line\n").unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert_eq!(drain(&mut line), (5, false));
     }
 }
 
 fn terminal() -> (File, File) {
-    // SAFETY: each call's result is checked; the name is copied before the next call.
+    // SAFETY: the result of each call is checked; the name is copied before the next call.
     unsafe {
         let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
         assert!(master >= 0);
@@ -229,17 +231,20 @@ fn terminal() -> (File, File) {
 }
 
 #[test]
-fn a_terminal() {
+fn terminal_reports_lines_and_hang_up() {
     let (master, slave) = terminal();
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut master = IoSource::new(master);
     let mut slave = IoSource::new(slave);
-    l.register(&mut master, 1, READ);
-    l.register(&mut slave, 2, READ);
+    poll.register(&mut master, 1, READ);
+    poll.register(&mut slave, 2, READ);
     master.do_io(|mut master| master.write_all(b"line\n")).unwrap();
-    l.until(|said| said.get(&2).is_some_and(|said| said.has(R)), || "the line".to_owned());
+    poll.until(|reported| reported.get(&2).is_some_and(|reported| reported.has(R)), || "the line".to_owned());
     let mut buffer = [0; 16];
     assert_eq!(slave.do_io(|mut slave| slave.read(&mut buffer)).unwrap(), 5);
     drop(slave);
-    l.until(|said| said.get(&1).is_some_and(|said| said.has_any(R | RC)), || "the hang-up".to_owned());
+    poll.until(
+        |reported| reported.get(&1).is_some_and(|reported| reported.has_any(R | RC)),
+        || "the hang-up".to_owned(),
+    );
 }

@@ -1,4 +1,4 @@
-//! The bare poll(2).
+//! The public poll(2) bindings.
 
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use kevio::unix::pollset::{PollFlags, PollSet, Slot};
 
-use super::harness::{closed_descriptor, handle, raise_descriptor_limit, DEADLINE};
+use crate::support::handler;
+use crate::support::limits::{closed_descriptor, raise_fd_limit_to_default};
+use crate::support::poll::TIMEOUT;
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const IN: PollFlags = PollFlags::IN;
@@ -25,7 +27,7 @@ fn ready(set: &PollSet) -> Vec<(usize, RawFd, PollFlags)> {
 }
 
 #[test]
-fn the_ready_slots_and_no_others() {
+fn poll_returns_only_the_ready_slots() {
     let (a, mut b) = UnixStream::pair().unwrap();
     let (c, _d) = UnixStream::pair().unwrap();
     let mut set = set_of(9);
@@ -39,10 +41,10 @@ fn the_ready_slots_and_no_others() {
     assert_eq!(ready(&set), [(3, a.as_raw_fd(), IN), (7, a.as_raw_fd(), OUT)]);
     assert_eq!(set.ready().size_hint(), (0, Some(2)));
 
-    // Over the first slots alone.
+    // Only the first slots are polled.
     assert_eq!(set.poll(7, None).unwrap(), 1);
     assert_eq!(ready(&set), [(3, a.as_raw_fd(), IN)]);
-    assert_eq!(set.get(7).unwrap().revents(), PollFlags::empty(), "not waited for");
+    assert_eq!(set.get(7).unwrap().revents(), PollFlags::empty(), "the slot was not polled");
     assert_eq!(set.poll(3, NOW).unwrap(), 0);
     assert_eq!(ready(&set), []);
     assert_eq!(set.poll(0, NOW).unwrap(), 0);
@@ -53,7 +55,7 @@ fn the_ready_slots_and_no_others() {
 }
 
 #[test]
-fn what_is_in_a_slot() {
+fn slot_returns_what_was_set() {
     let (a, b) = UnixStream::pair().unwrap();
     let mut set = set_of(2);
     assert_eq!((set.get(0), set.get(2), set.get(usize::MAX)), (None, None, None));
@@ -62,7 +64,7 @@ fn what_is_in_a_slot() {
     assert_eq!(fields(set.get(1).unwrap()), (1, a.as_raw_fd(), OUT, PollFlags::empty()));
     set.poll(2, None).unwrap();
     assert_eq!(fields(set.get(1).unwrap()), (1, a.as_raw_fd(), OUT, OUT));
-    // What was returned was of the slot as it was.
+    // Setting a slot clears its result.
     set.set(1, b.as_raw_fd(), OUT | IN).unwrap();
     assert_eq!(fields(set.get(1).unwrap()), (1, b.as_raw_fd(), OUT | IN, PollFlags::empty()));
     assert_eq!(ready(&set), []);
@@ -71,7 +73,7 @@ fn what_is_in_a_slot() {
 }
 
 #[test]
-fn a_set_grows_and_keeps_what_it_has() {
+fn growing_a_set_keeps_its_slots() {
     let (a, _b) = UnixStream::pair().unwrap();
     let mut set = PollSet::new();
     assert!(set.is_empty());
@@ -87,35 +89,35 @@ fn a_set_grows_and_keeps_what_it_has() {
 }
 
 #[test]
-fn what_cannot_be_asked_for_is_refused_and_changes_nothing() {
+fn invalid_calls_fail_and_change_nothing() {
     let (a, _b) = UnixStream::pair().unwrap();
     let mut set = set_of(2);
     set.set(1, a.as_raw_fd(), OUT).unwrap();
     assert_eq!(set.poll(2, None).unwrap(), 1);
     let before = format!("{set:?}");
-    let refused = |result: std::io::Result<()>| assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
-    refused(set.set(2, a.as_raw_fd(), IN));
-    refused(set.set(usize::MAX, a.as_raw_fd(), IN));
-    refused(set.unset(2));
-    refused(set.set(1, -1, IN));
-    refused(set.set(1, RawFd::MIN, IN));
-    refused(set.grow(i32::MAX as usize + 1));
-    refused(set.grow(usize::MAX));
+    let expect_invalid = |result: std::io::Result<()>| assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
+    expect_invalid(set.set(2, a.as_raw_fd(), IN));
+    expect_invalid(set.set(usize::MAX, a.as_raw_fd(), IN));
+    expect_invalid(set.unset(2));
+    expect_invalid(set.set(1, -1, IN));
+    expect_invalid(set.set(1, RawFd::MIN, IN));
+    expect_invalid(set.grow(i32::MAX as usize + 1));
+    expect_invalid(set.grow(usize::MAX));
     assert_eq!((format!("{set:?}"), set.len(), ready(&set).len()), (before, 2, 1));
 
-    refused(set.poll(3, None).map(drop));
-    refused(set.ppoll(usize::MAX, None, None).map(drop));
-    assert_eq!(ready(&set), [], "nothing is ready after a wait that failed");
+    expect_invalid(set.poll(3, None).map(drop));
+    expect_invalid(set.ppoll(usize::MAX, None, None).map(drop));
+    assert_eq!(ready(&set), [], "no slot is ready after a failed wait");
     assert_eq!(set.get(1).unwrap().revents(), PollFlags::empty());
-    assert_eq!(set.poll(2, None).unwrap(), 1, "the slots are as before");
+    assert_eq!(set.poll(2, None).unwrap(), 1, "the slots are unchanged");
 }
 
-/// How many slots the system takes is not the same everywhere: the limit of descriptors (Linux, OpenBSD), or that of a
-/// process on the whole system (FreeBSD), or more (NetBSD).
+/// The maximum number of slots depends on the system: the limit of descriptors (Linux, OpenBSD), the limit of a process on
+/// the whole system (FreeBSD), or more (NetBSD).
 #[test]
-fn more_slots_than_the_system_takes() {
+fn more_slots_than_the_limit_are_rejected() {
     let (a, _b) = UnixStream::pair().unwrap();
-    let limit = raise_descriptor_limit();
+    let limit = raise_fd_limit_to_default();
     let mut set = set_of(limit);
     set.set(0, a.as_raw_fd(), OUT).unwrap();
     assert_eq!(set.poll(limit, None).unwrap(), 1);
@@ -132,13 +134,13 @@ fn more_slots_than_the_system_takes() {
     set.grow(many).unwrap();
     match set.poll(many, NOW) {
         Err(error) => assert_eq!((error.kind(), ready(&set).len()), (ErrorKind::InvalidInput, 0)),
-        Ok(n) => assert!(n == 1 && !cfg!(target_os = "linux"), "Linux takes no more than the limit"),
+        Ok(n) => assert!(n == 1 && !cfg!(target_os = "linux"), "Linux rejects more slots than the limit"),
     }
     assert_eq!(set.poll(1, None).unwrap(), 1);
 }
 
 #[test]
-fn what_cannot_be_masked() {
+fn hang_up_and_error_are_reported_without_request() {
     let (a, b) = UnixStream::pair().unwrap();
     let (pipe, writer) = kevio::unix::pipe::new().map(|(sender, receiver)| (receiver, sender)).unwrap();
     let mut set = set_of(3);
@@ -148,9 +150,9 @@ fn what_cannot_be_masked() {
     drop((b, writer));
     set.set(2, closed_descriptor(), IN | OUT).unwrap();
     // Sockets of NetBSD and OpenBSD report no hang-up.
-    let is_silent = cfg!(any(target_os = "netbsd", target_os = "openbsd"));
-    assert_eq!(set.poll(3, None).unwrap(), if is_silent { 2 } else { 3 });
-    assert_eq!(set.get(0).unwrap().revents().contains(PollFlags::HUP), !is_silent);
+    let lacks_hang_up = cfg!(any(target_os = "netbsd", target_os = "openbsd"));
+    assert_eq!(set.poll(3, None).unwrap(), if lacks_hang_up { 2 } else { 3 });
+    assert_eq!(set.get(0).unwrap().revents().contains(PollFlags::HUP), !lacks_hang_up);
     assert!(set.get(1).unwrap().revents().contains(PollFlags::HUP));
     assert_eq!(set.get(2).unwrap().revents(), PollFlags::NVAL);
 
@@ -158,28 +160,28 @@ fn what_cannot_be_masked() {
     set.set(0, writer.as_raw_fd(), OUT).unwrap();
     drop(reader);
     assert_eq!(set.poll(1, None).unwrap(), 1);
-    // macOS says HUP here.
+    // macOS reports POLLHUP here.
     assert!(set.get(0).unwrap().revents().intersects(PollFlags::ERR | PollFlags::HUP));
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_half_close_and_urgent_data() {
-    let (ours, theirs) = super::harness::tcp_pair();
+fn rdhup_and_pri_are_reported() {
+    let (ours, theirs) = crate::support::net::tcp_pair();
     let mut set = set_of(1);
     set.set(0, ours.as_raw_fd(), PollFlags::PRI | PollFlags::RDHUP).unwrap();
     assert_eq!(set.poll(1, NOW).unwrap(), 0);
     socket2::SockRef::from(&theirs).send_out_of_band(b"!").unwrap();
-    assert_eq!(set.poll(1, Some(DEADLINE)).unwrap(), 1);
+    assert_eq!(set.poll(1, Some(TIMEOUT)).unwrap(), 1);
     assert_eq!(set.get(0).unwrap().revents(), PollFlags::PRI);
     theirs.shutdown(std::net::Shutdown::Write).unwrap();
     set.set(0, ours.as_raw_fd(), PollFlags::RDHUP).unwrap();
-    assert_eq!(set.poll(1, Some(DEADLINE)).unwrap(), 1);
+    assert_eq!(set.poll(1, Some(TIMEOUT)).unwrap(), 1);
     assert_eq!(set.get(0).unwrap().revents(), PollFlags::RDHUP);
 }
 
 #[test]
-fn times() {
+fn poll_waits_for_its_timeout() {
     let (a, mut b) = UnixStream::pair().unwrap();
     let mut set = set_of(1);
     set.set(0, a.as_raw_fd(), IN).unwrap();
@@ -190,9 +192,9 @@ fn times() {
         assert!(start.elapsed() >= wait, "{wait:?}");
         assert_eq!(set.ppoll(1, Some(wait), None).unwrap(), 0);
         assert!(start.elapsed() >= wait * 2, "{wait:?}");
-        assert!(start.elapsed() < DEADLINE);
+        assert!(start.elapsed() < TIMEOUT);
     }
-    // No time is too long.
+    // Any timeout is accepted.
     b.write_all(b"x").unwrap();
     for wait in [Duration::MAX, Duration::from_secs(u64::from(u32::MAX)), Duration::from_secs(1 << 40)] {
         assert_eq!(set.poll(1, Some(wait)).unwrap(), 1);
@@ -200,21 +202,21 @@ fn times() {
     assert_eq!(set.poll(1, None).unwrap(), 1);
 }
 
-static STRUCK: AtomicBool = AtomicBool::new(false);
+static HANDLED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn handler(_: libc::c_int) {
-    STRUCK.store(true, Ordering::SeqCst);
+    HANDLED.store(true, Ordering::SeqCst);
 }
 
-/// A signal that came before the wait, and was blocked until then, ends it; one that the mask blocks does not.
+/// A pending signal that the mask of `ppoll` unblocks interrupts the wait; a signal that the mask blocks does not.
 #[test]
-fn signals() {
+fn ppoll_is_interrupted_only_by_unmasked_signals() {
     let (a, _b) = UnixStream::pair().unwrap();
     let mut set = set_of(1);
     set.set(0, a.as_raw_fd(), IN).unwrap();
     std::thread::spawn(move || {
-        handle(libc::SIGPROF, handler, libc::SA_RESTART);
-        // SAFETY: the sets are as the calls want them, and the signal is for this thread, which alone has it blocked.
+        handler::install(libc::SIGPROF, handler, libc::SA_RESTART);
+        // SAFETY: the sets are initialized; the signal goes to this thread, which blocks it.
         let (none, all) = unsafe {
             let (mut none, mut one) = (std::mem::zeroed(), std::mem::zeroed());
             libc::sigemptyset(&mut none);
@@ -233,10 +235,10 @@ fn signals() {
             }
             result => assert_eq!(result.unwrap(), 0),
         }
-        assert!(!STRUCK.load(Ordering::SeqCst));
-        let error = set.ppoll(1, Some(DEADLINE), Some(&none)).unwrap_err();
+        assert!(!HANDLED.load(Ordering::SeqCst));
+        let error = set.ppoll(1, Some(TIMEOUT), Some(&none)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interrupted);
-        assert!(STRUCK.load(Ordering::SeqCst));
+        assert!(HANDLED.load(Ordering::SeqCst));
         assert_eq!((ready(&set), set.poll(1, NOW).unwrap()), (vec![], 0));
     })
     .join()
@@ -244,7 +246,7 @@ fn signals() {
 }
 
 #[test]
-fn the_flags_are_those_of_libc() {
+fn flags_equal_those_of_libc() {
     let table = [
         (PollFlags::IN, libc::POLLIN, "IN"),
         (PollFlags::PRI, libc::POLLPRI, "PRI"),

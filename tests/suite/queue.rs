@@ -1,4 +1,4 @@
-//! The queue as a descriptor of its own.
+//! The queue of a poll as a descriptor.
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,104 +7,106 @@ use kevio::net::UnixStream;
 use kevio::unix::SourceFd;
 use kevio::{Backend, Token, Waker, BACKEND};
 
-use super::harness::*;
-use super::libkqueue;
+use crate::support::known_failures::{is_known_failure, Check};
+use crate::support::net::drain;
+use crate::support::poll::{TestPoll, READ};
+use crate::support::readiness::R;
 
 #[test]
-fn a_poll_and_its_registry_are_one() {
-    let l = Loop::new();
-    assert!(l.poll.as_raw_fd() >= 0);
-    assert_eq!(l.poll.registry().as_raw_fd(), l.poll.as_raw_fd());
-    assert_eq!(l.poll.registry().as_fd().as_raw_fd(), l.poll.as_raw_fd());
+fn poll_and_registry_have_one_descriptor() {
+    let poll = TestPoll::new();
+    assert!(poll.inner.as_raw_fd() >= 0);
+    assert_eq!(poll.registry().as_raw_fd(), poll.inner.as_raw_fd());
+    assert_eq!(poll.registry().as_fd().as_raw_fd(), poll.inner.as_raw_fd());
 }
 
 #[test]
-fn a_poll_cannot_wait_for_itself() {
-    let mut l = Loop::new();
-    let own = l.poll.as_raw_fd();
-    let error = l.poll.registry().register(&mut SourceFd(&own), Token(1), READ).unwrap_err();
+fn poll_registered_in_itself_is_rejected() {
+    let mut poll = TestPoll::new();
+    let own = poll.inner.as_raw_fd();
+    let error = poll.registry().register(&mut SourceFd(&own), Token(1), READ).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
-/// The outer one waits for the inner one, which is its source 1.
-fn one_inside_another() -> (Loop, Loop) {
-    let (outer, inner) = (Loop::new(), Loop::new());
-    outer.register(&mut SourceFd(&inner.poll.as_raw_fd()), 1, READ);
+/// Returns two polls; the inner poll is source 1 of the outer.
+fn nested_polls() -> (TestPoll, TestPoll) {
+    let (outer, inner) = (TestPoll::new(), TestPoll::new());
+    outer.register(&mut SourceFd(&inner.inner.as_raw_fd()), 1, READ);
     (outer, inner)
 }
 
 #[test]
-fn a_poll_inside_a_poll() {
-    if libkqueue::gets_wrong("a_poll_inside_a_poll") {
+fn poll_in_a_poll_reports_readable() {
+    if is_known_failure(Check::QueueIsPollable) {
         return;
     }
-    let (mut outer, mut inner) = one_inside_another();
+    let (mut outer, mut inner) = nested_polls();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     inner.register(&mut a, 1, READ);
     b.write_all(b"x").unwrap();
     outer.expect(1, R);
     inner.expect(1, R);
-    outer.expect_silence();
+    outer.expect_no_events();
 }
 
-/// The queue as a descriptor tells of wakes too.
+/// A wake of the inner poll makes its descriptor readable.
 #[test]
-fn a_wake_inside_a_poll_inside_a_poll() {
-    if libkqueue::gets_wrong("a_poll_inside_a_poll") {
+fn wake_of_inner_poll_reports_readable_in_outer() {
+    if is_known_failure(Check::QueueIsPollable) {
         return;
     }
-    let mut outer = Loop::new();
-    let mut inner = Loop::new();
-    let waker = Waker::new(inner.poll.registry(), Token(2)).unwrap();
-    outer.register(&mut SourceFd(&inner.poll.as_raw_fd()), 1, READ);
+    let mut outer = TestPoll::new();
+    let mut inner = TestPoll::new();
+    let waker = Waker::new(inner.registry(), Token(2)).unwrap();
+    outer.register(&mut SourceFd(&inner.inner.as_raw_fd()), 1, READ);
     for _ in 0..3 {
-        outer.expect_silence();
+        outer.expect_no_events();
         waker.wake().unwrap();
         outer.expect(1, R);
         inner.expect(2, R);
     }
-    inner.expect_silence();
+    inner.expect_no_events();
 }
 
-/// The inner queue is waited for in another thread at the same time.
+/// Another thread waits for the inner poll at the same time.
 #[test]
-fn a_poll_inside_a_poll_in_two_threads() {
-    if libkqueue::gets_wrong("a_poll_inside_a_poll") {
+fn inner_poll_of_another_thread_reports_readable_in_outer() {
+    if is_known_failure(Check::QueueIsPollable) {
         return;
     }
-    let (mut outer, mut inner) = one_inside_another();
+    let (mut outer, mut inner) = nested_polls();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     inner.register(&mut a, 2, READ);
-    let waiter = std::thread::spawn(move || {
+    let waiting = std::thread::spawn(move || {
         inner.expect(2, R);
         inner
     });
     b.write_all(b"x").unwrap();
-    let mut inner = waiter.join().unwrap();
-    // Whether the outer one had a look before the inner was drained is a matter of time; it ends, and sees the next.
-    outer.now();
+    let mut inner = waiting.join().unwrap();
+    // The outer poll may or may not report the first event before the inner poll is drained; the next event is reported.
+    outer.drain_events();
     assert_eq!(drain(&mut a), (1, false));
-    inner.now();
-    outer.reregister(&mut SourceFd(&inner.poll.as_raw_fd()), 3, READ);
-    outer.now();
+    inner.drain_events();
+    outer.reregister(&mut SourceFd(&inner.inner.as_raw_fd()), 3, READ);
+    outer.drain_events();
     b.write_all(b"y").unwrap();
     outer.expect(3, R);
     inner.expect(2, R);
 }
 
-/// The kernel was asked for it, and has it still after each change.
+/// /proc shows the flags of the kernel after each change.
 #[cfg(target_os = "linux")]
 #[test]
-fn exclusive_reaches_the_kernel() {
+fn exclusive_sets_epollexclusive_in_the_kernel() {
     if kevio::BACKEND != kevio::Backend::Epoll {
         return;
     }
-    let (listener, _) = listener();
-    let l = Loop::new();
-    let registry = l.poll.registry();
+    let (listener, _) = crate::support::net::listener();
+    let poll = TestPoll::new();
+    let registry = poll.registry();
     let mask = || {
-        let path = format!("/proc/self/fdinfo/{}", l.poll.as_raw_fd());
+        let path = format!("/proc/self/fdinfo/{}", poll.inner.as_raw_fd());
         let text = std::fs::read_to_string(path).unwrap();
         let line = text.lines().find(|line| line.starts_with(&format!("tfd: {:8}", listener.as_raw_fd())));
         line.map(|line| {
@@ -125,17 +127,17 @@ fn exclusive_reaches_the_kernel() {
     assert_eq!(mask(), None);
 }
 
-/// epoll waits for another epoll, and refuses to wait exclusively.
+/// The kernel rejects EPOLLEXCLUSIVE for an epoll descriptor.
 #[test]
-fn refused_exclusive_reregistration_leaves_what_was_there() {
+fn failed_exclusive_reregistration_keeps_the_registration() {
     if BACKEND != Backend::Epoll {
         return;
     }
-    let (mut outer, inner) = one_inside_another();
+    let (mut outer, inner) = nested_polls();
     let (mut a, mut b) = UnixStream::pair().unwrap();
     inner.register(&mut a, 1, READ);
-    let fd = inner.poll.as_raw_fd();
-    outer.poll.registry().reregister(&mut SourceFd(&fd), Token(2), READ.exclusive()).unwrap_err();
+    let fd = inner.inner.as_raw_fd();
+    outer.registry().reregister(&mut SourceFd(&fd), Token(2), READ.exclusive()).unwrap_err();
     b.write_all(b"x").unwrap();
     outer.expect(1, R);
 }

@@ -1,4 +1,4 @@
-//! One descriptor and several sources, modes, and failures: a registration is what the last successful change made it.
+//! One descriptor with several sources, modes and failures: the last successful change defines the registration.
 
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -7,10 +7,11 @@ use kevio::net::UnixStream;
 use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Backend, Interest, Token, BACKEND};
 
-use super::harness::*;
-use super::libkqueue;
+use crate::support::known_failures::is_libkqueue;
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{R, W};
 
-/// The modes of a registration that its source leaves, and whether its event has been reported before.
+/// The interest of a registration that its source leaves, and `true` if its event has been reported before.
 const LEFT: [(Interest, bool); 6] = [
     (READ, false),
     (BOTH, true),
@@ -20,9 +21,9 @@ const LEFT: [(Interest, bool); 6] = [
     (Interest::NONE, false),
 ];
 
-/// Registers a source over a registration that was left behind: kqueue replaces it, and other backends may refuse.
-fn register_over(l: &Loop, source: &mut impl kevio::event::Source, fd: i32, token: usize, interest: Interest) {
-    let registry = l.poll.registry();
+/// Registers a source whose descriptor is registered already: kqueue replaces the registration, other backends may fail.
+fn register_over(poll: &TestPoll, source: &mut impl kevio::event::Source, fd: i32, token: usize, interest: Interest) {
+    let registry = poll.registry();
     match registry.register(source, Token(token), interest) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && BACKEND != Backend::Kqueue => {
             registry.deregister(&mut SourceFd(&fd)).unwrap();
@@ -32,296 +33,297 @@ fn register_over(l: &Loop, source: &mut impl kevio::event::Source, fd: i32, toke
     }
 }
 
-/// The stream is readable and writable; it has been registered, and nothing of that registration is reported any more.
+/// Checks a registration under token 2 of a stream that is readable and writable. Events of older registrations fail.
 #[track_caller]
-fn check_modes_of(l: &mut Loop, a: &mut impl kevio::event::Source, b: &mut impl Write, interest: Interest) {
+fn check_modes_of(poll: &mut TestPoll, a: &mut impl kevio::event::Source, b: &mut impl Write, interest: Interest) {
     b.write_all(b"x").unwrap();
     if interest.is_readable() {
-        l.expect(2, R);
+        poll.expect(2, R);
     }
     if interest.is_level() {
         for _ in 0..3 {
-            l.expect(2, R);
+            poll.expect(2, R);
         }
     } else if interest.is_oneshot() {
         b.write_all(b"y").unwrap();
-        l.expect_silence();
+        poll.expect_no_events();
     } else if interest == READ {
-        // The edge of readability, and nothing of writability.
-        l.expect_not(2, W);
+        // The readable edge is reported, writable is not.
+        poll.expect_without(2, W);
     }
-    l.reregister(a, 3, Interest::NONE);
-    l.expect_silence();
+    poll.reregister(a, 3, Interest::NONE);
+    poll.expect_no_events();
 }
 
 #[test]
-fn stream_wrapped_again_takes_its_new_registration() {
+fn stream_wrapped_again_has_its_new_registration() {
     for (left, is_reported) in LEFT {
         for interest in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
-            let mut l = Loop::new();
+            let mut poll = TestPoll::new();
             let (mut a, mut b) = UnixStream::pair().unwrap();
             let fd = a.as_raw_fd();
             b.write_all(b"x").unwrap();
-            l.register(&mut a, 1, left);
+            poll.register(&mut a, 1, left);
             if is_reported {
-                l.expect_any(1, R | W);
+                poll.expect_any(1, R | W);
             }
             let mut a = UnixStream::from_std(std::os::unix::net::UnixStream::from(a));
-            register_over(&l, &mut a, fd, 2, interest);
-            check_modes_of(&mut l, &mut a, &mut b, interest);
+            register_over(&poll, &mut a, fd, 2, interest);
+            check_modes_of(&mut poll, &mut a, &mut b, interest);
         }
     }
 }
 
 #[test]
-fn descriptor_wrapped_again_takes_its_new_registration() {
+fn descriptor_wrapped_again_has_its_new_registration() {
     for (left, is_reported) in LEFT {
         for interest in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
-            let mut l = Loop::new();
+            let mut poll = TestPoll::new();
             let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
             a.set_nonblocking(true).unwrap();
             let mut b = UnixStream::from_std(b);
             let fd = a.as_raw_fd();
             let mut source = IoSource::new(OwnedFd::from(a));
             b.write_all(b"x").unwrap();
-            l.register(&mut source, 1, left);
+            poll.register(&mut source, 1, left);
             if is_reported {
-                l.expect_any(1, R | W);
+                poll.expect_any(1, R | W);
             }
             let mut source = IoSource::new(source.into_inner());
-            register_over(&l, &mut source, fd, 2, interest);
-            check_modes_of(&mut l, &mut source, &mut b, interest);
+            register_over(&poll, &mut source, fd, 2, interest);
+            check_modes_of(&mut poll, &mut source, &mut b, interest);
         }
     }
 }
 
 #[test]
-fn stream_registered_after_its_number_takes_its_new_registration() {
+fn stream_registered_after_its_number_has_its_new_registration() {
     for (left, is_reported) in LEFT {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (a, mut b) = UnixStream::pair().unwrap();
         let mut a = UnixStream::from(OwnedFd::from(a));
         let fd = a.as_raw_fd();
         b.write_all(b"x").unwrap();
-        l.register(&mut SourceFd(&fd), 1, left);
+        poll.register(&mut SourceFd(&fd), 1, left);
         if is_reported {
-            l.expect_any(1, R | W);
+            poll.expect_any(1, R | W);
         }
-        register_over(&l, &mut a, fd, 2, READ);
-        check_modes_of(&mut l, &mut a, &mut b, READ);
+        register_over(&poll, &mut a, fd, 2, READ);
+        check_modes_of(&mut poll, &mut a, &mut b, READ);
     }
 }
 
-/// Every mode to every other, through a source and through a number.
+/// Tests a source and a raw number.
 #[test]
-fn reregistering_takes_every_mode_to_every_other() {
+fn reregistering_changes_every_mode_to_every_other() {
     let modes = [READ, WRITE, BOTH, READ.level(), BOTH.level(), READ.oneshot(), BOTH.oneshot(), Interest::NONE];
     for from in modes {
         for to in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
             for is_raw in [false, true] {
-                let mut l = Loop::new();
+                let mut poll = TestPoll::new();
                 let (mut a, mut b) = UnixStream::pair().unwrap();
                 let fd = a.as_raw_fd();
                 b.write_all(b"x").unwrap();
                 if is_raw {
-                    l.register(&mut SourceFd(&fd), 1, from);
-                    l.turn(Some(std::time::Duration::ZERO));
-                    l.reregister(&mut SourceFd(&fd), 2, to);
-                    check_modes_of(&mut l, &mut SourceFd(&fd), &mut b, to);
-                    l.deregister(&mut SourceFd(&fd));
+                    poll.register(&mut SourceFd(&fd), 1, from);
+                    poll.poll_once(Some(std::time::Duration::ZERO));
+                    poll.reregister(&mut SourceFd(&fd), 2, to);
+                    check_modes_of(&mut poll, &mut SourceFd(&fd), &mut b, to);
+                    poll.deregister(&mut SourceFd(&fd));
                 } else {
-                    l.register(&mut a, 1, from);
-                    l.turn(Some(std::time::Duration::ZERO));
-                    l.reregister(&mut a, 2, to);
-                    check_modes_of(&mut l, &mut a, &mut b, to);
-                    l.deregister(&mut a);
+                    poll.register(&mut a, 1, from);
+                    poll.poll_once(Some(std::time::Duration::ZERO));
+                    poll.reregister(&mut a, 2, to);
+                    check_modes_of(&mut poll, &mut a, &mut b, to);
+                    poll.deregister(&mut a);
                 }
                 b.write_all(b"z").unwrap();
-                l.expect_silence();
+                poll.expect_no_events();
             }
         }
     }
 }
 
 #[test]
-fn second_borrowing_source_is_refused_and_removes_nothing() {
+fn second_borrowing_source_is_rejected_and_removes_nothing() {
     for first_interest in [READ, Interest::NONE] {
         for second_interest in [READ, READ.level(), Interest::NONE] {
-            let mut l = Loop::new();
+            let mut poll = TestPoll::new();
             let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
             let mut first = IoSource::new(a.as_fd());
             let mut second = IoSource::new(a.as_fd());
-            l.register(&mut first, 1, first_interest);
-            let error = l.poll.registry().register(&mut second, Token(2), second_interest).unwrap_err();
+            poll.register(&mut first, 1, first_interest);
+            let error = poll.registry().register(&mut second, Token(2), second_interest).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AlreadyExists);
             let mut batch = kevio::Batch::new();
             batch.register(&mut second, Token(2), second_interest);
-            let error = l.poll.registry().submit(batch).remove(0).unwrap_err();
+            let error = poll.registry().submit(batch).remove(0).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AlreadyExists);
             drop(second);
-            l.reregister(&mut first, 3, READ);
+            poll.reregister(&mut first, 3, READ);
             b.write_all(b"x").unwrap();
-            l.expect(3, R);
-            // When the first one is gone, another one may be registered.
+            poll.expect(3, R);
+            // After the first source is dropped, another source can be registered.
             drop(first);
             let mut third = IoSource::new(a.as_fd());
-            l.register(&mut third, 4, READ);
-            l.expect(4, R);
+            poll.register(&mut third, 4, READ);
+            poll.expect(4, R);
         }
     }
 }
 
-/// The number of a source is deregistered and registered again without it: what it drops is not its registration.
+/// The number of a source is deregistered and registered again without the source. Dropping the source keeps the new
+/// registration.
 #[test]
 fn borrowing_source_removes_no_registration_of_its_number() {
     for interest in [READ, READ.level(), Interest::NONE] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
         a.set_nonblocking(true).unwrap();
         let fd = a.as_raw_fd();
         let [mut dropped, mut deregistered] = [IoSource::new(a.as_fd()), IoSource::new(a.as_fd())];
         for source in [&mut dropped, &mut deregistered] {
-            l.register(source, 1, interest);
-            l.deregister(&mut SourceFd(&fd));
+            poll.register(source, 1, interest);
+            poll.deregister(&mut SourceFd(&fd));
         }
-        l.register(&mut SourceFd(&fd), 2, READ);
+        poll.register(&mut SourceFd(&fd), 2, READ);
         drop(dropped);
-        let error = l.poll.registry().deregister(&mut deregistered).unwrap_err();
+        let error = poll.registry().deregister(&mut deregistered).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         b.write_all(b"x").unwrap();
-        l.expect(2, R);
-        l.deregister(&mut SourceFd(&fd));
+        poll.expect(2, R);
+        poll.deregister(&mut SourceFd(&fd));
     }
 }
 
 #[test]
-fn level_triggered_pipe_writer_is_reported_at_every_poll_after_its_reader_left() {
+fn level_triggered_broken_pipe_is_reported_at_every_poll() {
     for is_raw in [false, true] {
         for fills in [false, true] {
-            let mut l = Loop::new();
+            let mut poll = TestPoll::new();
             let (mut sender, receiver) = pipe::new().unwrap();
             let fd = sender.as_raw_fd();
             if is_raw {
-                l.register(&mut SourceFd(&fd), 1, WRITE.level());
+                poll.register(&mut SourceFd(&fd), 1, WRITE.level());
             } else {
-                l.register(&mut sender, 1, WRITE.level());
+                poll.register(&mut sender, 1, WRITE.level());
             }
-            l.expect(1, W);
+            poll.expect(1, W);
             if fills {
                 while sender.write(&[0; 4096]).is_ok() {}
-                l.expect_silence();
+                poll.expect_no_events();
             }
             drop(receiver);
             for _ in 0..5 {
-                l.expect(1, W);
+                poll.expect(1, W);
             }
             if is_raw {
-                l.reregister(&mut SourceFd(&fd), 2, WRITE.level());
+                poll.reregister(&mut SourceFd(&fd), 2, WRITE.level());
             } else {
-                l.reregister(&mut sender, 2, WRITE.level());
+                poll.reregister(&mut sender, 2, WRITE.level());
             }
             for _ in 0..5 {
-                l.expect(2, W);
+                poll.expect(2, W);
             }
             if is_raw {
-                l.deregister(&mut SourceFd(&fd));
+                poll.deregister(&mut SourceFd(&fd));
             } else {
-                l.deregister(&mut sender);
+                poll.deregister(&mut sender);
             }
-            l.expect_silence();
+            poll.expect_no_events();
         }
     }
 }
 
-/// The number of a writer whose reader left is registered until it is deregistered, whatever the kernel keeps of it.
+/// A broken pipe stays registered until deregistering, even if the kernel deletes its filter.
 #[test]
-fn pipe_writer_without_a_reader_stays_registered() {
+fn raw_broken_pipe_stays_registered() {
     for interest in [WRITE, WRITE.level(), WRITE.oneshot()] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (sender, receiver) = pipe::new().unwrap();
         let fd = sender.as_raw_fd();
-        l.register(&mut SourceFd(&fd), 1, interest);
-        l.expect(1, W);
-        l.reregister(&mut SourceFd(&fd), 2, interest);
-        l.expect(2, W);
+        poll.register(&mut SourceFd(&fd), 1, interest);
+        poll.expect(1, W);
+        poll.reregister(&mut SourceFd(&fd), 2, interest);
+        poll.expect(2, W);
         drop(receiver);
-        l.reregister(&mut SourceFd(&fd), 3, interest);
-        l.expect(3, W);
-        l.reregister(&mut SourceFd(&fd), 4, interest);
-        l.expect(4, W);
-        l.deregister(&mut SourceFd(&fd));
-        l.expect_silence();
+        poll.reregister(&mut SourceFd(&fd), 3, interest);
+        poll.expect(3, W);
+        poll.reregister(&mut SourceFd(&fd), 4, interest);
+        poll.expect(4, W);
+        poll.deregister(&mut SourceFd(&fd));
+        poll.expect_no_events();
     }
 }
 
 #[test]
-fn failed_reregistration_leaves_what_was_there() {
-    let mut l = Loop::new();
-    // Not every system can wait for urgent data of a pipe, and not every one refuses it.
+fn failed_reregistration_keeps_the_registration() {
+    let mut poll = TestPoll::new();
+    // Some systems reject the priority interest for a pipe.
     let (mut sender, mut receiver) = pipe::new().unwrap();
-    l.register(&mut receiver, 1, READ);
+    poll.register(&mut receiver, 1, READ);
     let fd = receiver.as_raw_fd();
     let mut expected = 1;
-    match l.poll.registry().reregister(&mut receiver, Token(2), READ | Interest::PRIORITY) {
+    match poll.registry().reregister(&mut receiver, Token(2), READ | Interest::PRIORITY) {
         Ok(()) => expected = 2,
         Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
     }
-    match l.poll.registry().reregister(&mut SourceFd(&fd), Token(3), Interest::PRIORITY.level()) {
-        Ok(()) => l.reregister(&mut receiver, expected, READ),
+    match poll.registry().reregister(&mut SourceFd(&fd), Token(3), Interest::PRIORITY.level()) {
+        Ok(()) => poll.reregister(&mut receiver, expected, READ),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
     }
     sender.write_all(b"x").unwrap();
-    l.expect(expected, R);
+    poll.expect(expected, R);
 }
 
-/// A queue can be read and not written.
+/// A kqueue rejects the write filter of a kqueue descriptor.
 #[test]
-fn failed_reregistration_of_a_queue_leaves_what_was_there() {
-    if BACKEND != Backend::Kqueue || libkqueue::is_here() {
+fn failed_reregistration_of_a_queue_keeps_the_registration() {
+    if BACKEND != Backend::Kqueue || is_libkqueue() {
         return;
     }
     let kq = kevio_queue();
     for interest in [WRITE, WRITE.level(), BOTH, BOTH.oneshot()] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let fd = kq.as_raw_fd();
-        l.register(&mut SourceFd(&fd), 1, READ.level());
-        l.poll.registry().reregister(&mut SourceFd(&fd), Token(2), interest).unwrap_err();
-        l.expect(1, R);
-        l.deregister(&mut SourceFd(&fd));
+        poll.register(&mut SourceFd(&fd), 1, READ.level());
+        poll.registry().reregister(&mut SourceFd(&fd), Token(2), interest).unwrap_err();
+        poll.expect(1, R);
+        poll.deregister(&mut SourceFd(&fd));
         let mut source = IoSource::new(kq.as_fd());
-        l.register(&mut source, 1, READ.level());
-        l.poll.registry().reregister(&mut source, Token(2), interest).unwrap_err();
-        l.expect(1, R);
+        poll.register(&mut source, 1, READ.level());
+        poll.registry().reregister(&mut source, Token(2), interest).unwrap_err();
+        poll.expect(1, R);
     }
 }
 
-/// A queue that has an event.
+/// Returns a kqueue that has an event.
 fn kevio_queue() -> OwnedFd {
     #[cfg(all(has_kqueue, not(links_libkqueue)))]
     {
         use kevio::unix::kqueue::{Flags, Kevent, Kqueue, TimerUnit};
         let kq = Kqueue::new().unwrap();
         let mut changes = [Kevent::timer(1, Flags::ADD | Flags::ONESHOT, 1, TimerUnit::Milliseconds).unwrap()];
-        assert!(kq.register(&mut changes).unwrap()[0].result().is_ok());
+        assert!(kq.apply(&mut changes).unwrap()[0].result().is_ok());
         kq.into()
     }
     #[cfg(not(all(has_kqueue, not(links_libkqueue))))]
-    unreachable!("there is no kqueue here")
+    unreachable!("this system has no kqueue")
 }
 
-/// A registration that is refused, or that is disabled, has no events: not even while its hang-up is found.
+/// A rejected or disabled registration reports no event, even if the kernel reports its hang-up.
 #[test]
 fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
     const TIMES: usize = 20_000;
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
     drop(b);
     let (_ours, mut other) = {
         let (mut ours, other) = UnixStream::pair().unwrap();
-        l.register(&mut ours, 2, READ);
+        poll.register(&mut ours, 2, READ);
         (ours, other)
     };
-    let registry = l.poll.registry().try_clone().unwrap();
+    let registry = poll.registry().try_clone().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             let fd = a.as_raw_fd();
@@ -336,8 +338,8 @@ fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
             other.write_all(b"x").unwrap();
         });
         loop {
-            // A wait without an end has an event, also on this way; or it is interrupted.
-            let events = l.turn(None);
+            // An endless wait returns an event, or is interrupted.
+            let events = poll.poll_once(None);
             assert!(!events.contains_key(&1), "{events:?}");
             if events.contains_key(&2) {
                 return;
@@ -346,17 +348,17 @@ fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
     });
 }
 
-/// A wait that meets a registration of a hung-up descriptor is as long as without.
+/// A disabled registration of a hung-up descriptor does not shorten a wait.
 #[test]
-fn disabled_registration_of_a_hung_up_descriptor_ends_no_wait() {
-    let mut l = Loop::new();
+fn disabled_registration_of_a_hung_up_descriptor_does_not_end_a_wait() {
+    let mut poll = TestPoll::new();
     let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
     drop(b);
     let fd = a.as_raw_fd();
-    l.register(&mut SourceFd(&fd), 1, Interest::NONE);
-    l.deregister(&mut SourceFd(&fd));
+    poll.register(&mut SourceFd(&fd), 1, Interest::NONE);
+    poll.deregister(&mut SourceFd(&fd));
     let (is_over, wait) = (std::sync::atomic::AtomicBool::new(false), std::time::Duration::from_millis(200));
-    let registry = l.poll.registry().try_clone().unwrap();
+    let registry = poll.registry().try_clone().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
@@ -365,27 +367,27 @@ fn disabled_registration_of_a_hung_up_descriptor_ends_no_wait() {
             }
         });
         let began = std::time::Instant::now();
-        let events = l.turn(Some(wait));
+        let events = poll.poll_once(Some(wait));
         is_over.store(true, std::sync::atomic::Ordering::SeqCst);
         assert!(events.is_empty() && began.elapsed() >= wait, "{events:?} after {:?}", began.elapsed());
     });
 }
 
-/// Two threads register one number in both modes: one succeeds, and its registration is the only one.
+/// Two threads register one number, one of them as disabled: one call succeeds, and one registration exists.
 #[test]
-fn one_of_two_threads_registers_a_number() {
+fn two_threads_registering_one_number_register_it_once() {
     if BACKEND == Backend::Kqueue {
         return;
     }
     for _ in 0..200 {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
         b.write_all(b"x").unwrap();
         let fd = a.as_raw_fd();
         let barrier = std::sync::Barrier::new(2);
         let registered: Vec<_> = std::thread::scope(|scope| {
             let threads = [READ, Interest::NONE].map(|interest| {
-                let (registry, barrier) = (l.poll.registry(), &barrier);
+                let (registry, barrier) = (poll.registry(), &barrier);
                 scope.spawn(move || {
                     barrier.wait();
                     registry.register(&mut SourceFd(&fd), Token(1), interest).is_ok()
@@ -394,61 +396,61 @@ fn one_of_two_threads_registers_a_number() {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert_ne!(registered[0], registered[1]);
-        l.deregister(&mut SourceFd(&fd));
-        l.poll.registry().deregister(&mut SourceFd(&fd)).unwrap_err();
-        l.expect_silence();
+        poll.deregister(&mut SourceFd(&fd));
+        poll.registry().deregister(&mut SourceFd(&fd)).unwrap_err();
+        poll.expect_no_events();
     }
 }
 
-/// The pipes of FreeBSD have two directions, so that the write filter of a reader ends with its writer.
+/// The pipes of FreeBSD are bidirectional, so that the write filter of a reader reports the end of its writer.
 #[test]
-fn pipe_registered_for_both_directions_reports_reading_at_its_end() {
+fn pipe_registered_for_both_directions_reports_readable_at_its_end() {
     for interest in [BOTH, BOTH.level(), BOTH.oneshot()] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (mut sender, mut receiver) = pipe::new().unwrap();
         sender.write_all(b"x").unwrap();
         drop(sender);
-        l.register(&mut receiver, 1, interest);
-        l.expect_any(1, R);
+        poll.register(&mut receiver, 1, interest);
+        poll.expect_any(1, R);
     }
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut sender, mut receiver) = pipe::new().unwrap();
-    l.register(&mut receiver, 1, BOTH.level());
+    poll.register(&mut receiver, 1, BOTH.level());
     sender.write_all(b"x").unwrap();
     drop(sender);
     for _ in 0..5 {
-        l.expect_any(1, R);
+        poll.expect_any(1, R);
     }
 }
 
 #[test]
-fn detached_pipe_writer_without_a_reader_stays_registered() {
-    let mut l = Loop::new();
+fn detached_broken_pipe_stays_registered() {
+    let mut poll = TestPoll::new();
     let (mut sender, receiver) = pipe::new().unwrap();
-    l.register(&mut sender, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut sender, 1, WRITE);
+    poll.expect(1, W);
     let detached = OwnedFd::from(sender);
     drop(receiver);
-    l.expect(1, W);
+    poll.expect(1, W);
     let fd = detached.as_raw_fd();
-    l.reregister(&mut SourceFd(&fd), 2, WRITE);
-    l.expect(2, W);
-    l.deregister(&mut SourceFd(&fd));
+    poll.reregister(&mut SourceFd(&fd), 2, WRITE);
+    poll.expect(2, W);
+    poll.deregister(&mut SourceFd(&fd));
 }
 
 #[test]
-fn failed_reregistration_does_not_arm_a_oneshot_that_has_fired() {
-    if BACKEND != Backend::Kqueue || libkqueue::is_here() {
+fn failed_reregistration_does_not_arm_a_disarmed_one_shot() {
+    if BACKEND != Backend::Kqueue || is_libkqueue() {
         return;
     }
     let kq = kevio_queue();
     let fd = kq.as_raw_fd();
-    let mut l = Loop::new();
-    l.register(&mut SourceFd(&fd), 1, READ.oneshot());
-    l.expect(1, R);
-    l.poll.registry().reregister(&mut SourceFd(&fd), Token(2), WRITE.oneshot()).unwrap_err();
-    l.expect_silence();
-    l.reregister(&mut SourceFd(&fd), 3, READ.oneshot());
-    l.expect(3, R);
-    l.expect_silence();
+    let mut poll = TestPoll::new();
+    poll.register(&mut SourceFd(&fd), 1, READ.oneshot());
+    poll.expect(1, R);
+    poll.registry().reregister(&mut SourceFd(&fd), Token(2), WRITE.oneshot()).unwrap_err();
+    poll.expect_no_events();
+    poll.reregister(&mut SourceFd(&fd), 3, READ.oneshot());
+    poll.expect(3, R);
+    poll.expect_no_events();
 }

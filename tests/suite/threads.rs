@@ -1,4 +1,4 @@
-//! The registry in many threads while one polls. With more of them: `load.rs`.
+//! The registry in many threads while one thread polls. See `load.rs` for more threads.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,17 +8,19 @@ use std::time::Duration;
 use kevio::net::UnixStream;
 use kevio::Token;
 
-use super::asleep::Waiter;
-use super::harness::*;
+use crate::support::blocked_thread::BlockedThread;
+use crate::support::net::{drain, tcp_pair};
+use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT};
+use crate::support::readiness::R;
 
-/// A thread that drops what it registered, while the descriptor's number goes to the next.
+/// Each thread drops its registered source, and the number of the descriptor goes to another thread.
 #[test]
-fn sources_come_and_go_in_four_threads() {
-    let mut l = Loop::new();
+fn sources_of_four_threads_report_only_their_tokens() {
+    let mut poll = TestPoll::new();
     let done = Arc::new(());
     let threads: Vec<_> = (0..4)
         .map(|token| {
-            let registry = l.poll.registry().try_clone().unwrap();
+            let registry = poll.registry().try_clone().unwrap();
             let done = Arc::clone(&done);
             thread::spawn(move || {
                 for round in 0..300 {
@@ -34,23 +36,23 @@ fn sources_come_and_go_in_four_threads() {
         })
         .collect();
     while Arc::strong_count(&done) > 1 {
-        for (token, _) in l.turn(Some(Duration::from_millis(5))) {
+        for (token, _) in poll.poll_once(Some(Duration::from_millis(5))) {
             assert!(token < 4);
         }
     }
     for thread in threads {
         thread.join().unwrap();
     }
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
-/// Readers in other threads: each byte must be reported, whatever the poller was doing when it came.
+/// Another thread reads: each byte must be reported, whether or not this thread was blocked when the byte arrived.
 #[test]
-fn reading_elsewhere_loses_no_event() {
+fn reading_in_another_thread_loses_no_event() {
     const BYTES: usize = 500;
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let (mut a, b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, BOTH);
+    poll.register(&mut a, 1, BOTH);
     let a = Arc::new(a);
     let (events, ready) = std::sync::mpsc::channel();
     let reader = {
@@ -58,14 +60,14 @@ fn reading_elsewhere_loses_no_event() {
         thread::spawn(move || {
             let mut taken = 0;
             while taken < BYTES {
-                if ready.recv_timeout(DEADLINE).is_err() {
+                if ready.recv_timeout(TIMEOUT).is_err() {
                     panic!("{taken} bytes read and no event for the next");
                 }
                 taken += drain(&mut &*a).0;
             }
         })
     };
-    // It waits when there is no room.
+    // The writer blocks when the socket is full.
     let mut b = std::os::unix::net::UnixStream::from(b);
     b.set_nonblocking(false).unwrap();
     let writer = thread::spawn(move || {
@@ -76,7 +78,7 @@ fn reading_elsewhere_loses_no_event() {
         b
     });
     while !reader.is_finished() {
-        if l.turn(Some(Duration::from_millis(20))).get(&1).is_some_and(|said| said.has(R)) {
+        if poll.poll_once(Some(Duration::from_millis(20))).get(&1).is_some_and(|reported| reported.has(R)) {
             let _ = events.send(());
         }
     }
@@ -84,23 +86,23 @@ fn reading_elsewhere_loses_no_event() {
     drop(writer.join().unwrap());
 }
 
-/// What is closed in one thread is closed for the peer at once, though another thread waits for it.
+/// Closing a stream in one thread closes the connection at once, although another thread waits for the stream.
 #[test]
-fn closing_under_a_wait_reaches_the_peer() {
-    let mut l = Loop::new();
+fn closing_during_a_wait_reaches_the_peer() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = tcp_pair();
-    l.register(&mut a, 1, READ);
-    let done = kevio::Waker::new(l.poll.registry(), Token(2)).unwrap();
-    let (say, said) = std::sync::mpsc::channel();
-    let waiter = thread::spawn(move || {
-        say.send(Waiter::here()).unwrap();
-        l.expect(2, R);
+    poll.register(&mut a, 1, READ);
+    let done = kevio::Waker::new(poll.registry(), Token(2)).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let waiting = thread::spawn(move || {
+        sender.send(BlockedThread::current()).unwrap();
+        poll.expect(2, R);
     });
-    // The waiter leaves only when it is woken, and it is woken only after the peer has read the end.
-    b.set_read_timeout(Some(DEADLINE / 2)).unwrap();
-    said.recv().unwrap().falls_asleep();
+    // The waiting thread returns only after the wake, which follows the read of the end of file.
+    b.set_read_timeout(Some(TIMEOUT / 2)).unwrap();
+    receiver.recv().unwrap().wait_until_blocked();
     drop(a);
     assert_eq!(std::io::Read::read(&mut b, &mut [0; 4]).unwrap(), 0);
     done.wake().unwrap();
-    waiter.join().unwrap();
+    waiting.join().unwrap();
 }

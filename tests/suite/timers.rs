@@ -1,4 +1,4 @@
-//! Timers: conformance cases 88 to 93, and what a program does with them.
+//! Timers.
 
 use std::io::{ErrorKind, Write};
 use std::thread;
@@ -7,160 +7,161 @@ use std::time::{Duration, Instant};
 use kevio::net::UnixStream;
 use kevio::{Batch, Interest, Poll, Timer, Token};
 
-use super::asleep::Waiter;
-use super::harness::*;
+use crate::support::blocked_thread::BlockedThread;
+use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
+use crate::support::readiness::R;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Polls until `token` has an event, and asks `timer`: how often it fired. Other tokens fail.
+/// Polls until `token` has an event. Returns the number of expirations; fails for other tokens.
 #[track_caller]
-fn fired(l: &mut Loop, token: usize, timer: &mut Timer) -> u64 {
-    l.expect(token, R);
-    l.events.iter().map(|event| timer.expirations(event).unwrap()).sum()
+fn fired(poll: &mut TestPoll, token: usize, timer: &mut Timer) -> u64 {
+    poll.expect(token, R);
+    poll.events.iter().map(|event| timer.expirations(event).unwrap()).sum()
 }
 
-/// As `fired`, until there are `wanted` expirations.
+/// Repeats `fired` until `wanted` expirations were reported.
 #[track_caller]
-fn fired_at_least(l: &mut Loop, wanted: u64, token: usize, timer: &mut Timer) -> u64 {
+fn fired_at_least(poll: &mut TestPoll, wanted: u64, token: usize, timer: &mut Timer) -> u64 {
     let mut count = 0;
     while count < wanted {
-        count += fired(l, token, timer);
+        count += fired(poll, token, timer);
     }
     count
 }
 
-/// Nothing comes in `wait`.
+/// Fails if an event is reported within `wait`.
 #[track_caller]
-fn silent_for(l: &mut Loop, wait: Duration) {
-    let said = l.turn(Some(wait));
-    assert!(said.is_empty(), "{said:?}");
+fn expect_no_events_for(poll: &mut TestPoll, wait: Duration) {
+    let reported = poll.poll_once(Some(wait));
+    assert!(reported.is_empty(), "{reported:?}");
 }
 
 #[test]
-fn a_timer_fires_once_and_not_early() {
-    let mut l = Loop::new();
+fn timer_fires_once_and_not_early() {
+    let mut poll = TestPoll::new();
     let start = Instant::now();
     let mut timer = Timer::after(ms(20)).unwrap();
-    l.register(&mut timer, 1, READ);
-    assert_eq!(fired(&mut l, 1, &mut timer), 1);
+    poll.register(&mut timer, 1, READ);
+    assert_eq!(fired(&mut poll, 1, &mut timer), 1);
     assert!(start.elapsed() >= ms(20), "{:?}", start.elapsed());
     assert_eq!(timer.remaining(), None);
-    silent_for(&mut l, ms(50));
+    expect_no_events_for(&mut poll, ms(50));
 }
 
 #[test]
-fn odd_times_are_never_early() {
-    let mut l = Loop::new();
+fn fractions_of_a_millisecond_are_never_early() {
+    let mut poll = TestPoll::new();
     for micros in [1, 500, 1_500, 20_250, 1_000_500].map(Duration::from_micros) {
         let start = Instant::now();
         let mut timer = Timer::after(micros).unwrap();
-        l.register(&mut timer, 1, READ);
-        assert_eq!(fired(&mut l, 1, &mut timer), 1);
+        poll.register(&mut timer, 1, READ);
+        assert_eq!(fired(&mut poll, 1, &mut timer), 1);
         assert!(start.elapsed() >= micros, "{:?} of {micros:?}", start.elapsed());
-        l.deregister(&mut timer);
+        poll.deregister(&mut timer);
         let start = Instant::now();
         timer.set_at(start + micros).unwrap();
-        l.register(&mut timer, 2, READ);
-        assert_eq!(fired(&mut l, 2, &mut timer), 1);
+        poll.register(&mut timer, 2, READ);
+        assert_eq!(fired(&mut poll, 2, &mut timer), 1);
         assert!(start.elapsed() >= micros, "{:?} until {micros:?}", start.elapsed());
     }
 }
 
 #[test]
-fn a_period_counts_what_nobody_polled_for() {
-    let mut l = Loop::new();
+fn periodic_timer_counts_missed_periods() {
+    let mut poll = TestPoll::new();
     let mut timer = Timer::every(ms(10)).unwrap();
     let start = Instant::now();
-    l.register(&mut timer, 1, READ);
-    // Five periods, in which nobody polls.
+    poll.register(&mut timer, 1, READ);
+    // Five periods pass without a poll.
     thread::sleep(ms(55));
-    let said = l.turn(Some(DEADLINE));
-    assert_eq!(said.len(), 1);
-    assert_eq!(l.events.len(), 1, "{:?}", l.events);
-    let count = timer.expirations(l.events.iter().next().unwrap()).unwrap();
+    let reported = poll.poll_once(Some(TIMEOUT));
+    assert_eq!(reported.len(), 1);
+    assert_eq!(poll.events.len(), 1, "{:?}", poll.events);
+    let count = timer.expirations(poll.events.iter().next().unwrap()).unwrap();
     let most = start.elapsed().as_millis() as u64 / 10;
-    // Each period is a tick longer where there are ticks of 10 ms.
+    // On systems with ticks of 10 ms, each period is a tick longer.
     let has_ticks = cfg!(any(target_os = "netbsd", target_os = "openbsd", target_os = "dragonfly"));
     let least = if has_ticks { 2 } else { 4 };
     assert!((least..=most).contains(&count), "{count} of {most}");
-    // And on it goes.
-    let count = count + fired_at_least(&mut l, 3, 1, &mut timer);
+    // The timer continues.
+    let count = count + fired_at_least(&mut poll, 3, 1, &mut timer);
     assert!(u128::from(count) <= start.elapsed().as_millis() / 10, "{count}");
 }
 
 #[test]
-fn a_timer_is_set_again() {
-    let mut l = Loop::new();
+fn setting_a_timer_again_replaces_its_deadline() {
+    let mut poll = TestPoll::new();
     let mut timer = Timer::after(ms(10)).unwrap();
-    l.register(&mut timer, 1, READ);
+    poll.register(&mut timer, 1, READ);
     let start = Instant::now();
     timer.set_after(ms(200)).unwrap();
-    assert_eq!(fired(&mut l, 1, &mut timer), 1);
+    assert_eq!(fired(&mut poll, 1, &mut timer), 1);
     assert!(start.elapsed() >= ms(200), "{:?}", start.elapsed());
-    // From far to near, from once to again, and back.
+    // From late to early, from one expiration to a period, and back.
     timer.set_after(Duration::from_secs(3600)).unwrap();
     let start = Instant::now();
     timer.set_every(ms(5)).unwrap();
-    fired_at_least(&mut l, 3, 1, &mut timer);
+    fired_at_least(&mut poll, 3, 1, &mut timer);
     assert!(start.elapsed() >= ms(15), "{:?}", start.elapsed());
     timer.set_after(ms(1)).unwrap();
-    assert_eq!(fired(&mut l, 1, &mut timer), 1);
-    silent_for(&mut l, ms(20));
+    assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+    expect_no_events_for(&mut poll, ms(20));
 }
 
 #[test]
-fn setting_forgets_what_was_not_told() {
-    let mut l = Loop::new();
+fn setting_a_timer_discards_unreported_expirations() {
+    let mut poll = TestPoll::new();
     for every in [false, true] {
         let mut timer = if every { Timer::every(ms(1)) } else { Timer::after(ms(1)) }.unwrap();
-        l.register(&mut timer, 1, READ);
-        // Its time passes, and nobody polls.
+        poll.register(&mut timer, 1, READ);
+        // The deadline passes without a poll.
         thread::sleep(ms(10));
         timer.set_after(ms(100)).unwrap();
-        l.expect_silence();
-        assert_eq!(fired(&mut l, 1, &mut timer), 1);
+        poll.expect_no_events();
+        assert_eq!(fired(&mut poll, 1, &mut timer), 1);
     }
 }
 
 #[test]
-fn setting_after_an_event_that_was_not_asked_for() {
-    let mut l = Loop::new();
+fn setting_a_timer_after_an_unread_event_fires_again() {
+    let mut poll = TestPoll::new();
     let mut timer = Timer::after(ms(1)).unwrap();
-    l.register(&mut timer, 1, READ);
+    poll.register(&mut timer, 1, READ);
     for _ in 0..5 {
-        l.expect(1, R);
+        poll.expect(1, R);
         let start = Instant::now();
         timer.set_after(ms(5)).unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         assert!(start.elapsed() >= ms(5), "{:?}", start.elapsed());
         timer.set_after(ms(1)).unwrap();
     }
 }
 
 #[test]
-fn a_stopped_timer_is_silent() {
-    let mut l = Loop::new();
+fn cancelled_timer_reports_nothing() {
+    let mut poll = TestPoll::new();
     let mut timer = Timer::every(ms(5)).unwrap();
-    l.register(&mut timer, 1, READ);
-    fired(&mut l, 1, &mut timer);
+    poll.register(&mut timer, 1, READ);
+    fired(&mut poll, 1, &mut timer);
     timer.cancel().unwrap();
     assert_eq!(timer.remaining(), None);
-    silent_for(&mut l, ms(30));
-    // What has expired and was not told goes too.
+    expect_no_events_for(&mut poll, ms(30));
+    // An unreported expiration is discarded too.
     timer.set_after(ms(1)).unwrap();
     thread::sleep(ms(10));
     timer.cancel().unwrap();
-    silent_for(&mut l, ms(10));
+    expect_no_events_for(&mut poll, ms(10));
     timer.cancel().unwrap();
     timer.set_after(ms(1)).unwrap();
-    assert_eq!(fired(&mut l, 1, &mut timer), 1);
+    assert_eq!(fired(&mut poll, 1, &mut timer), 1);
 }
 
 #[test]
-fn what_has_passed_and_zero_fire_at_once() {
-    let mut l = Loop::new();
+fn past_deadline_and_zero_fire_at_once() {
+    let mut poll = TestPoll::new();
     let make: [fn() -> Timer; 4] = [
         || Timer::after(Duration::ZERO).unwrap(),
         || Timer::at(Instant::now()).unwrap(),
@@ -170,47 +171,47 @@ fn what_has_passed_and_zero_fire_at_once() {
     for make in make {
         let mut timer = make();
         let start = Instant::now();
-        l.register(&mut timer, 1, READ);
-        assert_eq!(fired(&mut l, 1, &mut timer), 1);
+        poll.register(&mut timer, 1, READ);
+        assert_eq!(fired(&mut poll, 1, &mut timer), 1);
         assert!(start.elapsed() < Duration::from_secs(5));
-        l.expect_silence();
-        // And when it is registered already.
+        poll.expect_no_events();
+        // The same with a timer that is registered already.
         timer.set_after(Duration::ZERO).unwrap();
-        assert_eq!(fired(&mut l, 1, &mut timer), 1);
-        l.expect_silence();
+        assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+        poll.expect_no_events();
     }
 }
 
 #[test]
-fn a_period_of_zero_is_refused() {
+fn period_of_zero_is_rejected() {
     assert_eq!(Timer::every(Duration::ZERO).unwrap_err().kind(), ErrorKind::InvalidInput);
     let mut timer = Timer::after(ms(1)).unwrap();
     assert_eq!(timer.set_every(Duration::ZERO).unwrap_err().kind(), ErrorKind::InvalidInput);
-    // It is what it was.
-    let mut l = Loop::new();
-    l.register(&mut timer, 1, READ);
-    assert_eq!(fired(&mut l, 1, &mut timer), 1);
+    // The timer is unchanged.
+    let mut poll = TestPoll::new();
+    poll.register(&mut timer, 1, READ);
+    assert_eq!(fired(&mut poll, 1, &mut timer), 1);
 }
 
 #[test]
-fn the_longest_times_never_come() {
-    let mut l = Loop::new();
+fn longest_durations_never_fire() {
+    let mut poll = TestPoll::new();
     let mut timers = [Timer::new(), Timer::after(Duration::MAX), Timer::every(Duration::MAX)].map(Result::unwrap);
     for (token, timer) in timers.iter_mut().enumerate() {
-        l.register(timer, token, READ);
+        poll.register(timer, token, READ);
     }
     for seconds in [86_400, 20_000_000, 3_000_000_000, u64::MAX].map(Duration::from_secs) {
         timers[0].set_after(seconds).unwrap();
         assert!(timers[0].remaining().unwrap() > seconds - Duration::from_secs(60));
         timers[1].set_every(seconds).unwrap();
-        silent_for(&mut l, ms(5));
+        expect_no_events_for(&mut poll, ms(5));
     }
     assert_eq!(timers[0].remaining(), Some(Duration::MAX));
     assert_eq!(timers[2].remaining(), Some(Duration::MAX));
 }
 
 #[test]
-fn what_remains() {
+fn remaining_returns_the_time_until_the_deadline() {
     let poll = Poll::new().unwrap();
     let mut timer = Timer::new().unwrap();
     assert_eq!(timer.remaining(), None);
@@ -227,176 +228,176 @@ fn what_remains() {
 }
 
 #[test]
-fn an_event_of_another_source() {
-    let mut l = Loop::new();
+fn event_of_another_source_is_rejected() {
+    let mut poll = TestPoll::new();
     let mut timer = Timer::after(Duration::ZERO).unwrap();
     let mut other = Timer::after(Duration::from_secs(3600)).unwrap();
-    l.register(&mut timer, 1, READ);
-    l.register(&mut other, 2, READ);
+    poll.register(&mut timer, 1, READ);
+    poll.register(&mut other, 2, READ);
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.expect(1, R);
-    let event = l.events.iter().next().unwrap().clone();
+    poll.expect(1, R);
+    let event = poll.events.iter().next().unwrap().clone();
     assert_eq!(other.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
     let stranger = Timer::new().unwrap();
     assert_eq!(stranger.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(timer.expirations(&event).unwrap(), 1);
-    l.register(&mut a, 3, READ);
+    poll.register(&mut a, 3, READ);
     b.write_all(b"x").unwrap();
-    l.expect(3, R);
-    let event = l.events.iter().next().unwrap().clone();
+    poll.expect(3, R);
+    let event = poll.events.iter().next().unwrap().clone();
     assert_eq!(timer.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
-    // One that is not registered has no events.
-    l.deregister(&mut timer);
+    // An unregistered timer has no events.
+    poll.deregister(&mut timer);
     assert_eq!(timer.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 #[test]
-fn a_timer_that_is_not_asked_does_not_fire_for_ever() {
+fn unread_expiration_is_reported_once() {
     for interest in [READ, READ.level(), BOTH, BOTH.level()] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut timer = Timer::after(ms(1)).unwrap();
-        l.register(&mut timer, 1, interest);
-        l.expect(1, R);
-        silent_for(&mut l, ms(10));
-        // And it is not lost.
-        l.reregister(&mut timer, 2, interest);
-        assert_eq!(fired(&mut l, 2, &mut timer), 1);
-        l.reregister(&mut timer, 3, interest);
-        silent_for(&mut l, ms(10));
+        poll.register(&mut timer, 1, interest);
+        poll.expect(1, R);
+        expect_no_events_for(&mut poll, ms(10));
+        // The expiration is not lost.
+        poll.reregister(&mut timer, 2, interest);
+        assert_eq!(fired(&mut poll, 2, &mut timer), 1);
+        poll.reregister(&mut timer, 3, interest);
+        expect_no_events_for(&mut poll, ms(10));
     }
 }
 
 #[test]
-fn one_shot_is_silent_until_it_is_reregistered() {
-    let mut l = Loop::new();
+fn one_shot_timer_reports_again_after_reregistering() {
+    let mut poll = TestPoll::new();
     let mut timer = Timer::every(ms(2)).unwrap();
-    l.register(&mut timer, 1, READ.oneshot());
+    poll.register(&mut timer, 1, READ.oneshot());
     for token in 2..6 {
-        assert!(fired(&mut l, token - 1, &mut timer) >= 1);
-        silent_for(&mut l, ms(10));
+        assert!(fired(&mut poll, token - 1, &mut timer) >= 1);
+        expect_no_events_for(&mut poll, ms(10));
         let start = Instant::now();
-        l.reregister(&mut timer, token, READ.oneshot());
-        l.expect(token, R);
-        // The period has begun anew.
+        poll.reregister(&mut timer, token, READ.oneshot());
+        poll.expect(token, R);
+        // Reregistering starts the period again.
         assert!(start.elapsed() >= ms(2), "{:?}", start.elapsed());
-        l.reregister(&mut timer, token, READ.oneshot());
+        poll.reregister(&mut timer, token, READ.oneshot());
     }
-    // Setting it is not registering it.
-    fired(&mut l, 5, &mut timer);
+    // Setting a timer does not re-arm it.
+    fired(&mut poll, 5, &mut timer);
     timer.set_after(Duration::ZERO).unwrap();
-    silent_for(&mut l, ms(5));
-    l.reregister(&mut timer, 9, READ.oneshot());
-    assert_eq!(fired(&mut l, 9, &mut timer), 1);
+    expect_no_events_for(&mut poll, ms(5));
+    poll.reregister(&mut timer, 9, READ.oneshot());
+    assert_eq!(fired(&mut poll, 9, &mut timer), 1);
 }
 
 #[test]
-fn parked_is_silent_and_loses_no_deadline() {
+fn disabled_timer_reports_nothing_and_keeps_its_deadline() {
     for _ in 0..2 {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut timer = Timer::after(ms(1)).unwrap();
-        l.register(&mut timer, 1, Interest::NONE);
-        silent_for(&mut l, ms(10));
-        l.reregister(&mut timer, 2, READ);
-        assert_eq!(fired(&mut l, 2, &mut timer), 1);
+        poll.register(&mut timer, 1, Interest::NONE);
+        expect_no_events_for(&mut poll, ms(10));
+        poll.reregister(&mut timer, 2, READ);
+        assert_eq!(fired(&mut poll, 2, &mut timer), 1);
         timer.set_every(ms(1)).unwrap();
-        l.reregister(&mut timer, 3, Interest::NONE);
-        silent_for(&mut l, ms(10));
+        poll.reregister(&mut timer, 3, Interest::NONE);
+        expect_no_events_for(&mut poll, ms(10));
         timer.set_after(ms(1)).unwrap();
-        silent_for(&mut l, ms(10));
-        l.deregister(&mut timer);
-        l.expect_silence();
+        expect_no_events_for(&mut poll, ms(10));
+        poll.deregister(&mut timer);
+        poll.expect_no_events();
     }
 }
 
 #[test]
-fn interests_that_a_timer_has_not() {
-    let l = Loop::new();
+fn unsupported_interests_of_a_timer_are_rejected() {
+    let poll = TestPoll::new();
     let mut timer = Timer::after(ms(1)).unwrap();
     for foreign in
         [WRITE, Interest::AIO, Interest::LIO, Interest::PRIORITY, READ.exclusive(), READ | Interest::PRIORITY]
     {
-        let error = l.poll.registry().register(&mut timer, Token(1), foreign).unwrap_err();
+        let error = poll.registry().register(&mut timer, Token(1), foreign).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{foreign:?}");
     }
-    assert_eq!(l.poll.registry().deregister(&mut timer).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(poll.registry().deregister(&mut timer).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]
-fn registered_again_and_elsewhere() {
-    let (mut l, mut other) = (Loop::new(), Loop::new());
+fn timer_registers_in_one_poll_at_a_time() {
+    let (mut poll, mut other) = (TestPoll::new(), TestPoll::new());
     let mut timer = Timer::every(ms(2)).unwrap();
-    let registry = l.poll.registry();
+    let registry = poll.registry();
     assert_eq!(registry.reregister(&mut timer, Token(1), READ).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(registry.deregister(&mut timer).unwrap_err().kind(), ErrorKind::NotFound);
     for _ in 0..3 {
-        l.register(&mut timer, 1, READ);
-        for registry in [l.poll.registry(), other.poll.registry()] {
+        poll.register(&mut timer, 1, READ);
+        for registry in [poll.registry(), other.registry()] {
             let error = registry.register(&mut timer, Token(2), READ).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         }
-        assert_eq!(other.poll.registry().deregister(&mut timer).unwrap_err().kind(), ErrorKind::NotFound);
-        assert!(fired(&mut l, 1, &mut timer) >= 1);
-        l.deregister(&mut timer);
-        silent_for(&mut l, ms(10));
+        assert_eq!(other.registry().deregister(&mut timer).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(fired(&mut poll, 1, &mut timer) >= 1);
+        poll.deregister(&mut timer);
+        expect_no_events_for(&mut poll, ms(10));
         other.register(&mut timer, 3, READ);
         assert!(fired(&mut other, 3, &mut timer) >= 1);
         other.deregister(&mut timer);
-        other.expect_silence();
+        other.expect_no_events();
     }
-    // A poll that is no more holds nothing.
-    l.register(&mut timer, 1, READ);
-    drop(l);
+    // A dropped poll holds no registration.
+    poll.register(&mut timer, 1, READ);
+    drop(poll);
     timer.set_after(ms(1)).unwrap();
     other.register(&mut timer, 4, READ);
     assert_eq!(fired(&mut other, 4, &mut timer), 1);
 }
 
-/// A deadline stands; what is registered later than that is told at once.
+/// The deadline stays; a timer that is registered after its deadline is reported at once.
 #[test]
-fn a_time_passes_while_nobody_waits_for_it() {
-    let mut l = Loop::new();
+fn deadline_that_passes_unregistered_is_reported_when_registered() {
+    let mut poll = TestPoll::new();
     let start = Instant::now();
     let mut timer = Timer::after(ms(10)).unwrap();
     thread::sleep(ms(5));
-    l.register(&mut timer, 1, READ);
-    l.deregister(&mut timer);
+    poll.register(&mut timer, 1, READ);
+    poll.deregister(&mut timer);
     thread::sleep(ms(10));
-    l.register(&mut timer, 2, READ);
-    l.reregister(&mut timer, 3, READ);
-    assert_eq!(fired(&mut l, 3, &mut timer), 1);
+    poll.register(&mut timer, 2, READ);
+    poll.reregister(&mut timer, 3, READ);
+    assert_eq!(fired(&mut poll, 3, &mut timer), 1);
     assert!(start.elapsed() >= ms(15));
-    // It was asked, so that was that.
-    l.reregister(&mut timer, 4, READ);
-    silent_for(&mut l, ms(10));
+    // The expiration was read, and is not reported again.
+    poll.reregister(&mut timer, 4, READ);
+    expect_no_events_for(&mut poll, ms(10));
 }
 
 #[test]
-fn a_dropped_timer_is_silent() {
-    let mut l = Loop::new();
+fn dropped_timer_reports_nothing() {
+    let mut poll = TestPoll::new();
     for _ in 0..20 {
         let mut timer = Timer::every(ms(1)).unwrap();
-        l.register(&mut timer, 1, READ);
-        l.expect(1, R);
+        poll.register(&mut timer, 1, READ);
+        poll.expect(1, R);
         drop(timer);
-        l.expect_silence();
-        silent_for(&mut l, ms(2));
+        poll.expect_no_events();
+        expect_no_events_for(&mut poll, ms(2));
     }
 }
 
 #[test]
-fn many_timers_in_their_order() {
-    let mut l = Loop::new();
+fn many_timers_fire_at_their_deadlines() {
+    let mut poll = TestPoll::new();
     let start = Instant::now();
-    // The last is the first.
+    // The last timer has the earliest deadline.
     let mut timers: Vec<_> = (0..200).rev().map(|n| Timer::at(start + ms(20 + n / 4)).unwrap()).collect();
     for (token, timer) in timers.iter_mut().enumerate() {
-        l.register(timer, token, READ);
+        poll.register(timer, token, READ);
     }
     let mut order = Vec::new();
     while order.len() < timers.len() {
-        l.poll.poll(&mut l.events, Some(DEADLINE)).unwrap();
-        assert!(!l.events.is_empty(), "only {}", order.len());
-        for event in &l.events {
+        poll.inner.poll(&mut poll.events, Some(TIMEOUT)).unwrap();
+        assert!(!poll.events.is_empty(), "reported only {}", order.len());
+        for event in &poll.events {
             let token = event.token().0;
             assert_eq!(timers[token].expirations(event).unwrap(), 1);
             let due = ms(20 + (199 - token as u64) / 4);
@@ -406,21 +407,21 @@ fn many_timers_in_their_order() {
     }
     order.sort_unstable();
     assert!(order.iter().copied().eq(0..200), "{order:?}");
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 #[test]
-fn a_batch_of_timers() {
-    let mut l = Loop::new();
+fn batch_changes_timers_and_returns_each_result() {
+    let mut poll = TestPoll::new();
     let mut timers: Vec<_> = (0..20).map(|_| Timer::after(ms(1)).unwrap()).collect();
     let (mut stream, mut peer) = UnixStream::pair().unwrap();
-    l.register(&mut timers[7], 7, READ);
+    poll.register(&mut timers[7], 7, READ);
     let mut batch = Batch::new();
     for (token, timer) in timers.iter_mut().enumerate() {
         batch.register(timer, Token(token), if token == 9 { Interest::AIO } else { READ });
     }
     batch.register(&mut stream, Token(99), READ);
-    let results = l.poll.registry().submit(batch);
+    let results = poll.registry().submit(batch);
     for (token, result) in results.iter().enumerate() {
         let expected = match token {
             7 => Some(ErrorKind::AlreadyExists),
@@ -431,7 +432,7 @@ fn a_batch_of_timers() {
     }
     peer.write_all(b"x").unwrap();
     let wanted: Vec<_> = (0..20).filter(|token| *token != 9).chain([99]).map(|token| (token, R)).collect();
-    l.expect_all(&wanted);
+    poll.expect_all(&wanted);
 
     let mut batch = Batch::new();
     for (token, timer) in timers.iter_mut().enumerate() {
@@ -442,58 +443,58 @@ fn a_batch_of_timers() {
             batch.reregister(timer, Token(100 + token), READ);
         }
     }
-    let results = l.poll.registry().submit(batch);
+    let results = poll.registry().submit(batch);
     for (token, result) in results.iter().enumerate() {
         assert_eq!(result.is_err(), token == 9, "{token}: {result:?}");
     }
     let wanted: Vec<_> = (0..20).filter(|token| token % 2 == 1 && *token != 9).map(|token| (100 + token, R)).collect();
-    l.expect_all(&wanted);
+    poll.expect_all(&wanted);
 }
 
-/// The wait under way ends when the timer says, though it was set for later or not at all when it began.
+/// A blocked wait ends at the new deadline, although the timer had a later deadline or none when the wait began.
 #[test]
-fn set_by_another_thread_during_a_wait() {
+fn timer_set_during_a_blocked_wait_fires() {
     for first in [Duration::MAX, Duration::from_secs(3600)] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let mut timer = Timer::after(first).unwrap();
-        l.register(&mut timer, 1, READ);
-        let waiter = Waiter::here();
+        poll.register(&mut timer, 1, READ);
+        let blocked_thread = BlockedThread::current();
         thread::scope(|scope| {
             let timer = scope.spawn(move || {
-                waiter.falls_asleep();
+                blocked_thread.wait_until_blocked();
                 let start = Instant::now();
                 timer.set_after(ms(20)).unwrap();
                 (timer, start)
             });
             let mut count = 0;
             let start = Instant::now();
-            l.expect(1, R);
+            poll.expect(1, R);
             let (timer, set) = timer.join().unwrap();
             loop {
-                count += l.events.iter().map(|event| timer.expirations(event).unwrap()).sum::<u64>();
+                count += poll.events.iter().map(|event| timer.expirations(event).unwrap()).sum::<u64>();
                 if count > 0 {
                     break;
                 }
-                l.expect(1, R);
+                poll.expect(1, R);
             }
             assert_eq!(count, 1);
-            assert!(set.elapsed() >= ms(20) && start.elapsed() < DEADLINE);
+            assert!(set.elapsed() >= ms(20) && start.elapsed() < TIMEOUT);
         });
     }
 }
 
 #[test]
-fn a_timer_ends_a_wait_without_end() {
-    let mut l = Loop::new();
+fn timer_ends_an_endless_wait() {
+    let mut poll = TestPoll::new();
     let mut timer = Timer::after(ms(20)).unwrap();
-    l.register(&mut timer, 1, READ);
-    assert!(l.turn(None).contains_key(&1));
-    // And one that is longer than the timer's.
+    poll.register(&mut timer, 1, READ);
+    assert!(poll.poll_once(None).contains_key(&1));
+    // The same with a timeout that is longer than the deadline.
     timer.set_after(ms(5)).unwrap();
-    assert!(l.turn(Some(Duration::MAX)).contains_key(&1));
-    // A wait that is shorter is one.
-    timer.set_after(DEADLINE).unwrap();
+    assert!(poll.poll_once(Some(Duration::MAX)).contains_key(&1));
+    // A wait that is shorter than the deadline lasts its timeout.
+    timer.set_after(TIMEOUT).unwrap();
     let start = Instant::now();
-    silent_for(&mut l, ms(20));
+    expect_no_events_for(&mut poll, ms(20));
     assert!(start.elapsed() >= ms(20));
 }

@@ -1,11 +1,14 @@
-//! Datagrams: each is one arrival.
+//! UDP sockets.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use kevio::net::UdpSocket;
 
-use super::harness::*;
+use crate::support::known_failures::{is_known_failure, Check};
+use crate::support::net::loopback;
+use crate::support::poll::{TestPoll, BOTH, READ};
+use crate::support::readiness::{E, R, W};
 
 fn socket() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind(loopback()).unwrap();
@@ -14,15 +17,15 @@ fn socket() -> (UdpSocket, SocketAddr) {
 }
 
 #[test]
-fn a_bound_socket_is_writable_and_then_readable() {
-    let mut l = Loop::new();
+fn bound_socket_reports_writable_then_readable() {
+    let mut poll = TestPoll::new();
     let (mut receiver, address) = socket();
     let (sender, from) = socket();
-    l.register(&mut receiver, 1, BOTH);
-    l.expect(1, W);
-    l.expect_not(1, R);
+    poll.register(&mut receiver, 1, BOTH);
+    poll.expect(1, W);
+    poll.expect_without(1, R);
     assert_eq!(sender.send_to(b"hello", address).unwrap(), 5);
-    l.expect(1, R);
+    poll.expect(1, R);
     let mut buffer = [0; 16];
     assert_eq!(receiver.peek_from(&mut buffer).unwrap(), (5, from));
     assert_eq!(receiver.recv_from(&mut buffer).unwrap(), (5, from));
@@ -30,62 +33,62 @@ fn a_bound_socket_is_writable_and_then_readable() {
 }
 
 #[test]
-fn an_empty_datagram_is_readable() {
-    let mut l = Loop::new();
+fn empty_datagram_reports_readable() {
+    let mut poll = TestPoll::new();
     let (mut receiver, address) = socket();
-    l.register(&mut receiver, 1, READ);
+    poll.register(&mut receiver, 1, READ);
     socket().0.send_to(b"", address).unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     assert_eq!(receiver.recv_from(&mut [0; 4]).unwrap().0, 0);
 }
 
 #[test]
-fn every_arrival_is_an_event() {
-    let mut l = Loop::new();
+fn each_arrival_is_reported_while_others_are_unread() {
+    let mut poll = TestPoll::new();
     let (mut receiver, address) = socket();
     let (sender, _) = socket();
-    l.register(&mut receiver, 1, READ);
+    poll.register(&mut receiver, 1, READ);
     for _ in 0..2 {
         sender.send_to(b"x", address).unwrap();
     }
-    l.expect(1, R);
-    // One is read, one is left, and a third comes.
+    poll.expect(1, R);
+    // One datagram is read, one is left, and a third arrives.
     receiver.recv_from(&mut [0; 4]).unwrap();
     sender.send_to(b"x", address).unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     receiver.recv_from(&mut [0; 4]).unwrap();
     receiver.recv_from(&mut [0; 4]).unwrap();
 }
 
 #[test]
-fn nobody_there() {
-    let mut l = Loop::new();
+fn send_to_closed_port_reports_connection_refused() {
+    let mut poll = TestPoll::new();
     let (mut sender, _) = socket();
     let (gone, address) = socket();
     drop(gone);
     sender.connect(address).unwrap();
-    l.register(&mut sender, 1, READ);
-    sender.send(b"anybody?").unwrap();
-    l.expect_any(1, R | W | E);
+    poll.register(&mut sender, 1, READ);
+    sender.send(b"request").unwrap();
+    poll.expect_any(1, R | W | E);
     let error = match sender.recv(&mut [0; 4]) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock && super::libkqueue::gets_wrong("nobody_there") => return,
+        Err(error) if error.kind() == ErrorKind::WouldBlock && is_known_failure(Check::PendingSocketError) => return,
         result => result.unwrap_err(),
     };
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-    // The error is over, and the socket goes on.
+    // The error was read, and the socket works again.
     let (peer, address) = socket();
     sender.connect(address).unwrap();
     peer.send_to(b"me", sender.local_addr().unwrap()).unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     assert_eq!(sender.recv(&mut [0; 4]).unwrap(), 2);
 }
 
-/// With `IP_RECVERR` an error stays pending until its queue is read, and this program never does.
+/// With `IP_RECVERR` an error stays pending until the program reads the error queue. This test never does.
 #[cfg(target_os = "linux")]
 #[test]
 fn unread_error_queue_does_not_spin() {
     for interest in [READ, BOTH] {
-        let mut l = Loop::new();
+        let mut poll = TestPoll::new();
         let (mut sender, _) = socket();
         let (gone, address) = socket();
         drop(gone);
@@ -97,32 +100,32 @@ fn unread_error_queue_does_not_spin() {
             libc::setsockopt(fd, libc::IPPROTO_IP, libc::IP_RECVERR, (&on as *const i32).cast(), size as _)
         };
         assert_eq!(result, 0);
-        l.register(&mut sender, 1, interest);
-        sender.send(b"anybody?").unwrap();
-        l.expect(1, E);
+        poll.register(&mut sender, 1, interest);
+        sender.send(b"request").unwrap();
+        poll.expect(1, E);
         let start = std::time::Instant::now();
         let mut events = 0;
         while start.elapsed() < std::time::Duration::from_millis(60) {
             let error = sender.recv(&mut [0; 4]).unwrap_err().kind();
             assert!([ErrorKind::ConnectionRefused, ErrorKind::WouldBlock].contains(&error), "{error}");
-            events += l.turn(Some(std::time::Duration::from_millis(60))).len();
+            events += poll.poll_once(Some(std::time::Duration::from_millis(60))).len();
         }
-        assert!(events <= 2, "{events} events of one error");
+        assert!(events <= 2, "{events} events for one error");
     }
 }
 
 #[test]
-fn connected_sockets() {
+fn connected_sockets_report_each_datagram() {
     let ((a, address_a), (b, address_b)) = (socket(), socket());
     a.connect(address_b).unwrap();
     b.connect(address_a).unwrap();
     assert_eq!(a.peer_addr().unwrap(), address_b);
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut b = b;
-    l.register(&mut b, 1, READ);
+    poll.register(&mut b, 1, READ);
     for round in 0..5 {
         a.send(&[round]).unwrap();
-        l.expect(1, R);
+        poll.expect(1, R);
         let mut byte = [0; 4];
         assert_eq!((b.peek(&mut byte).unwrap(), byte[0]), (1, round));
         assert_eq!((b.recv(&mut byte).unwrap(), byte[0]), (1, round));
@@ -138,7 +141,7 @@ fn b_std(socket: &UdpSocket) -> std::net::UdpSocket {
 }
 
 #[test]
-fn options() {
+fn socket_options_round_trip() {
     let (socket, _) = socket();
     socket.set_broadcast(true).unwrap();
     assert!(socket.broadcast().unwrap());

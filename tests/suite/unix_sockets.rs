@@ -9,40 +9,42 @@ use std::path::{Path, PathBuf};
 
 use kevio::net::{UnixDatagram, UnixListener, UnixStream};
 
-use super::harness::*;
+use crate::support::net::{drain, fill, loopback};
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{E, R, RC, W};
 
 #[test]
-fn a_listener_and_its_client() {
+fn listener_reports_its_clients() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut listener = UnixListener::bind(&path).unwrap();
-    l.register(&mut listener, 1, READ);
-    l.expect_silence();
+    poll.register(&mut listener, 1, READ);
+    poll.expect_no_events();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 
     let mut client = UnixStream::connect(&path).unwrap();
-    l.register(&mut client, 2, WRITE);
-    l.expect_all(&[(1, R), (2, W)]);
-    l.deregister(&mut client);
+    poll.register(&mut client, 2, WRITE);
+    poll.expect_all(&[(1, R), (2, W)]);
+    poll.deregister(&mut client);
     let (mut server, address) = listener.accept().unwrap();
     assert!(address.is_unnamed());
     assert_eq!(client.peer_addr().unwrap().as_pathname(), Some(path.as_path()));
     assert_eq!(listener.local_addr().unwrap().as_pathname(), Some(path.as_path()));
     assert!(listener.take_error().unwrap().is_none());
 
-    l.register(&mut server, 3, READ);
+    poll.register(&mut server, 3, READ);
     client.write_all(b"hello").unwrap();
-    l.expect(3, R);
+    poll.expect(3, R);
     assert_eq!(drain(&mut server), (5, false));
     // A second client after the first was accepted.
     let _second = UnixStream::connect(&path).unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     assert!(UnixListener::bind(&path).is_err());
 }
 
 #[test]
-fn nobody_listens() {
+fn connecting_without_a_listener_fails() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), ErrorKind::NotFound);
@@ -51,60 +53,60 @@ fn nobody_listens() {
 }
 
 #[test]
-fn a_peer_that_closes() {
-    let mut l = Loop::new();
+fn closed_peer_reports_read_closed() {
+    let mut poll = TestPoll::new();
     let (mut a, b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, BOTH);
-    l.expect(1, W);
+    poll.register(&mut a, 1, BOTH);
+    poll.expect(1, W);
     drop(b);
-    l.expect(1, R | RC);
+    poll.expect(1, R | RC);
     assert_eq!(drain(&mut a), (0, true));
     assert_eq!(a.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 
 #[test]
-fn a_peer_that_shuts_down_writing() {
-    let mut l = Loop::new();
+fn write_shutdown_of_peer_reports_read_closed() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, READ);
+    poll.register(&mut a, 1, READ);
     b.write_all(b"last").unwrap();
     b.shutdown(Shutdown::Write).unwrap();
-    l.expect(1, R | RC);
+    poll.expect(1, R | RC);
     assert_eq!(drain(&mut a), (4, true));
     a.write_all(b"still here").unwrap();
     assert_eq!(drain(&mut b).0, 10);
-    l.expect_not(1, E);
+    poll.expect_without(1, E);
 }
 
 #[test]
-fn a_full_stream_is_writable_when_it_has_been_read() {
-    let mut l = Loop::new();
+fn full_stream_reports_writable_after_peer_reads() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut a, 1, WRITE);
+    poll.expect(1, W);
     let size = fill(&mut a);
-    l.expect_silence();
+    poll.expect_no_events();
     assert_eq!(drain(&mut b), (size, false));
-    l.expect(1, W);
+    poll.expect(1, W);
 }
 
 #[test]
-fn datagrams() {
+fn datagram_socket_reports_each_datagram() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let mut server = UnixDatagram::bind(&path).unwrap();
     let client = UnixDatagram::unbound().unwrap();
-    l.register(&mut server, 1, READ);
+    poll.register(&mut server, 1, READ);
     client.send_to(b"first", &path).unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     let mut buffer = [0; 16];
     let (n, address) = server.recv_from(&mut buffer).unwrap();
     assert!((&buffer[..n], address.is_unnamed()) == (b"first", true));
 
     client.connect(&path).unwrap();
     client.send(b"second").unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     assert_eq!(server.recv(&mut buffer).unwrap(), 6);
     assert_eq!(server.recv(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(server.local_addr().unwrap().as_pathname(), Some(path.as_path()));
@@ -112,11 +114,11 @@ fn datagrams() {
 }
 
 #[test]
-fn a_full_queue_of_datagrams() {
-    let mut l = Loop::new();
+fn full_datagram_queue_reports_writable_after_peer_reads() {
+    let mut poll = TestPoll::new();
     let (mut a, b) = UnixDatagram::pair().unwrap();
-    l.register(&mut a, 1, WRITE);
-    l.expect(1, W);
+    poll.register(&mut a, 1, WRITE);
+    poll.expect(1, W);
     let mut sent = 0;
     let error = loop {
         match a.send(&[0; 512]) {
@@ -124,33 +126,33 @@ fn a_full_queue_of_datagrams() {
             Err(error) => break error,
         }
     };
-    // The BSDs say that there is no buffer, and the socket stays writable.
+    // The BSDs fail with ENOBUFS, and the socket stays writable.
     assert!(error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::ENOBUFS), "{error}");
     if error.kind() == ErrorKind::WouldBlock {
-        l.expect_silence();
+        poll.expect_no_events();
     }
     for _ in 0..sent {
         b.recv(&mut [0; 512]).unwrap();
     }
     if error.kind() == ErrorKind::WouldBlock {
-        l.expect(1, W);
+        poll.expect(1, W);
     }
     assert_eq!(a.send(&[0; 512]).unwrap(), 512);
 }
 
 #[test]
-fn shutting_down_reading_here() {
-    let mut l = Loop::new();
+fn local_read_shutdown_reports_read_closed() {
+    let mut poll = TestPoll::new();
     let (mut a, _b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, READ);
+    poll.register(&mut a, 1, READ);
     a.shutdown(Shutdown::Read).unwrap();
-    l.expect(1, R | RC);
+    poll.expect(1, R | RC);
     assert_eq!(a.read(&mut [0; 4]).unwrap(), 0);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn abstract_names() {
+fn abstract_names_bind_and_connect() {
     use std::os::linux::net::SocketAddrExt;
 
     let name = format!("kevio-suite-{}", std::process::id());
@@ -168,14 +170,14 @@ fn abstract_names() {
     assert!(UnixDatagram::bind_addr(&datagram).unwrap().local_addr().unwrap().as_abstract_name().is_some());
 }
 
-/// How many bytes a name has at most.
-fn longest() -> usize {
+/// Returns the maximum length of a name, in bytes.
+fn max_name_len() -> usize {
     // SAFETY: integers. Zeroes are a value of each.
     let address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     address.sun_path.len()
 }
 
-/// What follows a name in the address that a program binds to.
+/// The bytes after the name in the address that is bound.
 #[derive(Copy, Clone, Debug, PartialEq)]
 enum End {
     Nothing,
@@ -183,7 +185,7 @@ enum End {
     Zeroes,
 }
 
-/// Binds as a program in C does, with bind(2). `None` if the system does not allow such a name.
+/// Binds with bind(2), as a C program does. Returns `None` if the system rejects the name.
 fn bind_raw(socket: &impl AsRawFd, path: &Path, end: End) -> Option<()> {
     let bytes = path.as_os_str().as_bytes();
     // SAFETY: integers. Zeroes are a value of each.
@@ -193,7 +195,7 @@ fn bind_raw(socket: &impl AsRawFd, path: &Path, end: End) -> Option<()> {
     for (to, &from) in address.sun_path.iter_mut().zip(bytes) {
         *to = from as libc::c_char;
     }
-    let room = longest() - bytes.len();
+    let room = max_name_len() - bytes.len();
     let len = offset + bytes.len() + [0, room.min(1), room][end as usize];
     let address = std::ptr::addr_of!(address).cast();
     // SAFETY: the kernel reads `len` bytes, which are at most the size of the address.
@@ -203,10 +205,10 @@ fn bind_raw(socket: &impl AsRawFd, path: &Path, end: End) -> Option<()> {
     }
 }
 
-/// Each name that the system allows, bound in each way.
+/// Calls `check` with each name, and with a function that binds the name in one of three ways.
 fn each_name(mut check: impl FnMut(&Path, &dyn Fn(&dyn AsRawFd) -> Option<()>)) {
     for end in [End::Nothing, End::Zero, End::Zeroes] {
-        for len in [0, longest() - 1, longest()] {
+        for len in [0, max_name_len() - 1, max_name_len()] {
             let directory = tempfile::tempdir_in("/tmp").unwrap();
             let mut name = directory.path().join("n").into_os_string();
             let longer = len.max(name.len() + 3) - name.len();
@@ -217,9 +219,9 @@ fn each_name(mut check: impl FnMut(&Path, &dyn Fn(&dyn AsRawFd) -> Option<()>)) 
     }
 }
 
-/// Whether an address has this name. On other systems than Linux std's address holds no name of the full length.
+/// Returns `true` if an address has this name. std supports names of the full length on Linux only.
 fn has_name(address: &SocketAddr, path: &Path) -> bool {
-    let is_longest = path.as_os_str().len() == longest();
+    let is_longest = path.as_os_str().len() == max_name_len();
     address.as_pathname() == Some(path)
         || (is_longest && !cfg!(any(target_os = "linux", target_os = "android")) && address.is_unnamed())
 }
@@ -229,13 +231,13 @@ fn peer_of_any_name_is_accepted() {
     let mut names = 0;
     each_name(|path, bind| {
         let directory = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(directory.path().join("l")).unwrap();
+        let listener = UnixListener::bind(directory.path().join("poll")).unwrap();
         let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
         if bind(&client).is_none() {
             return;
         }
         names += 1;
-        client.connect(&socket2::SockAddr::unix(directory.path().join("l")).unwrap()).unwrap();
+        client.connect(&socket2::SockAddr::unix(directory.path().join("poll")).unwrap()).unwrap();
         let (mut stream, address) = listener.accept().unwrap();
         assert!(has_name(&address, path), "{address:?} of {path:?}");
         let peer = stream.peer_addr().unwrap();
@@ -272,20 +274,20 @@ fn address_of_any_name_is_returned() {
         let listener = UnixListener::from(OwnedFd::from(listener));
         let local = listener.local_addr().unwrap();
         assert!(has_name(&local, path), "{local:?} of {path:?}");
-        // A datagram of no bytes has a sender too, and is no end.
+        // A datagram of no bytes has a sender too, and is not the end of file.
         sender.send_to(b"", &server).unwrap();
         let (n, address) = receiver.recv_from(&mut [0; 4]).unwrap();
         assert!(n == 0 && has_name(&address, path), "{address:?} of {path:?}");
         assert_eq!(receiver.recv_from(&mut [0; 4]).unwrap_err().kind(), ErrorKind::WouldBlock);
-        let mut l = Loop::new();
-        l.register(&mut receiver, 1, READ);
-        l.expect_silence();
+        let mut poll = TestPoll::new();
+        poll.register(&mut receiver, 1, READ);
+        poll.expect_no_events();
     });
     assert!(names >= 6, "{names}");
 }
 
 #[test]
-fn address_of_another_kind_of_socket_is_an_error() {
+fn address_of_a_tcp_socket_is_an_error() {
     let stream = UnixStream::from(OwnedFd::from(std::net::TcpListener::bind(loopback()).unwrap()));
     assert_eq!(stream.local_addr().unwrap_err().kind(), ErrorKind::InvalidInput);
 }

@@ -1,4 +1,4 @@
-//! Timeouts, interruptions, and waits under way.
+//! Timeouts, interruptions and blocked waits.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,33 +9,35 @@ use std::time::{Duration, Instant};
 use kevio::net::UnixStream;
 use kevio::{Token, Waker};
 
-use super::asleep::Waiter;
 use super::differences::waits_in_nanoseconds;
-use super::harness::*;
+use crate::support::blocked_thread::BlockedThread;
+use crate::support::handler;
+use crate::support::poll::{TestPoll, READ, TIMEOUT};
+use crate::support::readiness::R;
 
 #[test]
-fn a_timeout_is_never_early() {
-    let mut l = Loop::new();
+fn timeout_is_never_early() {
+    let mut poll = TestPoll::new();
     for timeout in [1, 1_000, 200_000, 999_999, 1_000_000, 1_500_000, 20_000_000].map(Duration::from_nanos) {
         let start = Instant::now();
-        assert!(l.turn(Some(timeout)).is_empty());
+        assert!(poll.poll_once(Some(timeout)).is_empty());
         let waited = start.elapsed();
         assert!(waited >= timeout, "{waited:?} of {timeout:?}");
     }
 }
 
 #[test]
-fn a_zero_timeout_returns_what_is_ready() {
-    let mut l = Loop::new();
+fn zero_timeout_returns_ready_events() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, READ);
-    assert!(l.turn(Some(Duration::ZERO)).is_empty());
+    poll.register(&mut a, 1, READ);
+    assert!(poll.poll_once(Some(Duration::ZERO)).is_empty());
     b.write_all(b"x").unwrap();
-    assert!(l.turn(Some(Duration::ZERO)).contains_key(&1));
+    assert!(poll.poll_once(Some(Duration::ZERO)).contains_key(&1));
 }
 
 #[test]
-fn long_timeouts_wait_until_there_is_an_event() {
+fn long_timeouts_block_until_woken() {
     let seconds = Duration::from_secs;
     let timeouts = [
         seconds(25 * 24 * 3600),
@@ -46,41 +48,41 @@ fn long_timeouts_wait_until_there_is_an_event() {
         seconds(u64::MAX),
         Duration::MAX,
     ];
-    let mut l = Loop::new();
-    let waker = Waker::new(l.poll.registry(), Token(1)).unwrap();
-    let waiter = Waiter::here();
+    let mut poll = TestPoll::new();
+    let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+    let blocked_thread = BlockedThread::current();
     for timeout in timeouts.into_iter().map(Some).chain([None]) {
         thread::scope(|scope| {
             scope.spawn(|| {
-                waiter.falls_asleep();
+                blocked_thread.wait_until_blocked();
                 waker.wake().unwrap();
             });
-            let said = l.turn(timeout);
-            assert!(said.contains_key(&1), "{timeout:?} returned without an event");
+            let reported = poll.poll_once(timeout);
+            assert!(reported.contains_key(&1), "{timeout:?} returned without an event");
         });
     }
 }
 
 #[test]
-fn a_registration_takes_effect_in_the_wait_under_way() {
-    let mut l = Loop::new();
-    let registry = l.poll.registry().try_clone().unwrap();
-    let waiter = Waiter::here();
+fn registration_takes_effect_in_a_blocked_wait() {
+    let mut poll = TestPoll::new();
+    let registry = poll.registry().try_clone().unwrap();
+    let blocked_thread = BlockedThread::current();
     let thread = thread::spawn(move || {
         let (mut a, mut b) = UnixStream::pair().unwrap();
         b.write_all(b"x").unwrap();
-        waiter.falls_asleep();
+        blocked_thread.wait_until_blocked();
         registry.register(&mut a, Token(1), READ).unwrap();
         (a, b)
     });
-    l.expect(1, R);
+    poll.expect(1, R);
     thread.join().unwrap();
 }
 
 #[test]
-fn registrations_from_elsewhere_do_not_prolong_a_wait() {
-    let mut l = Loop::new();
-    let registry = l.poll.registry().try_clone().unwrap();
+fn registrations_of_other_threads_do_not_prolong_a_wait() {
+    let mut poll = TestPoll::new();
+    let registry = poll.registry().try_clone().unwrap();
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let thread = thread::spawn(move || {
         let (mut a, _b) = UnixStream::pair().unwrap();
@@ -91,112 +93,112 @@ fn registrations_from_elsewhere_do_not_prolong_a_wait() {
     });
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(100) {
-        assert!(l.turn(Some(Duration::from_millis(100))).is_empty());
+        assert!(poll.poll_once(Some(Duration::from_millis(100))).is_empty());
     }
-    // It may be late on a loaded machine, but it does end.
-    assert!(start.elapsed() < DEADLINE);
+    // The wait may be late on a loaded machine, but must end.
+    assert!(start.elapsed() < TIMEOUT);
     drop(stop);
     thread.join().unwrap();
 }
 
 #[test]
-fn the_buffer_holds_no_old_events() {
-    let mut l = Loop::new();
+fn poll_without_events_clears_the_buffer() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, READ);
+    poll.register(&mut a, 1, READ);
     b.write_all(b"x").unwrap();
-    l.expect(1, R);
-    assert!(l.turn(Some(Duration::ZERO)).is_empty());
-    assert!(l.events.is_empty() && l.events.iter().next().is_none());
+    poll.expect(1, R);
+    assert!(poll.poll_once(Some(Duration::ZERO)).is_empty());
+    assert!(poll.events.is_empty() && poll.events.iter().next().is_none());
 }
 
 #[test]
 fn one_buffer_serves_several_polls() {
     let mut events = kevio::Events::with_capacity(4);
-    let mut loops = [Loop::new(), Loop::new()];
+    let mut polls = [TestPoll::new(), TestPoll::new()];
     let mut pairs: Vec<_> = (0..2).map(|_| UnixStream::pair().unwrap()).collect();
-    for (token, (l, (a, b))) in loops.iter_mut().zip(&mut pairs).enumerate() {
-        l.register(a, token, READ);
+    for (token, (poll, (a, b))) in polls.iter_mut().zip(&mut pairs).enumerate() {
+        poll.register(a, token, READ);
         b.write_all(b"x").unwrap();
-        l.poll.poll(&mut events, Some(DEADLINE)).unwrap();
+        poll.inner.poll(&mut events, Some(TIMEOUT)).unwrap();
         let tokens: Vec<_> = events.iter().map(|event| event.token()).collect();
         assert_eq!(tokens, [Token(token)]);
     }
 }
 
 #[test]
-fn a_signal_interrupts_a_wait() {
+fn signal_interrupts_a_wait() {
     for restart in [0, libc::SA_RESTART] {
-        let mut l = Loop::new();
-        handle(libc::SIGUSR2, interrupt, restart);
+        let mut poll = TestPoll::new();
+        handler::install(libc::SIGUSR2, handler::do_nothing, restart);
         let (send, receive) = std::sync::mpsc::channel();
-        let waiter = thread::spawn(move || {
+        let waiting_thread = thread::spawn(move || {
             // SAFETY: no arguments.
             send.send(unsafe { libc::pthread_self() } as usize).unwrap();
-            l.poll.poll(&mut l.events, Some(DEADLINE))
+            poll.inner.poll(&mut poll.events, Some(TIMEOUT))
         });
         let waiting = receive.recv().unwrap();
-        // It may not be waiting yet when the first signal arrives.
-        while !waiter.is_finished() {
+        // The first signal may arrive before the thread blocks.
+        while !waiting_thread.is_finished() {
             // SAFETY: the thread has not been joined, so it exists.
             unsafe { libc::pthread_kill(waiting as libc::pthread_t, libc::SIGUSR2) };
             thread::sleep(Duration::from_millis(1));
         }
-        let error = waiter.join().unwrap().unwrap_err();
+        let error = waiting_thread.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
     }
 }
 
-/// Waits until a deadline, and how much later it was.
-fn late(l: &mut Loop, wait: Duration) -> Duration {
+/// Waits until a deadline. Returns the lateness.
+fn lateness(poll: &mut TestPoll, wait: Duration) -> Duration {
     let deadline = Instant::now() + wait;
-    l.poll.poll_until(&mut l.events, Some(deadline)).unwrap();
-    assert!(l.events.is_empty());
+    poll.inner.poll_until(&mut poll.events, Some(deadline)).unwrap();
+    assert!(poll.events.is_empty());
     Instant::now().checked_duration_since(deadline).expect("not before the deadline")
 }
 
 #[test]
-fn a_deadline_is_kept() {
-    let mut l = Loop::new();
-    // Where the kernel does not count nanoseconds, a tick of the slowest clock; NetBSD, OpenBSD and DragonFly add another.
+fn deadline_is_not_missed_by_more_than_a_tick() {
+    let mut poll = TestPoll::new();
+    // Without nanosecond waits, the lateness is a tick of the slowest clock. NetBSD, OpenBSD and DragonFly add another tick.
     let ticks = if cfg!(any(target_os = "netbsd", target_os = "openbsd", target_os = "dragonfly")) { 2 } else { 1 };
     let grain = Duration::from_micros(if waits_in_nanoseconds() { 500 } else { 2_000 + 10_000 * ticks });
     for wait in [1, 200_000, 999_999, 1_000_001, 20_000_000].map(Duration::from_nanos) {
-        // A machine that is busy is late now and then, and not each time.
-        let deadline = Instant::now() + DEADLINE;
-        while late(&mut l, wait) >= grain {
+        // A busy machine is late sometimes, not every time.
+        let deadline = Instant::now() + TIMEOUT;
+        while lateness(&mut poll, wait) >= grain {
             assert!(Instant::now() < deadline, "always more than {grain:?} late after {wait:?}");
         }
     }
 }
 
 #[test]
-fn a_deadline_in_the_past_looks_once() {
-    let mut l = Loop::new();
+fn past_deadline_returns_ready_events() {
+    let mut poll = TestPoll::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, READ);
+    poll.register(&mut a, 1, READ);
     let past = Instant::now() - Duration::from_secs(1);
-    l.poll.poll_until(&mut l.events, Some(past)).unwrap();
-    assert!(l.events.is_empty());
+    poll.inner.poll_until(&mut poll.events, Some(past)).unwrap();
+    assert!(poll.events.is_empty());
     b.write_all(b"x").unwrap();
-    l.poll.poll_until(&mut l.events, Some(past)).unwrap();
-    assert_eq!(l.events.len(), 1);
+    poll.inner.poll_until(&mut poll.events, Some(past)).unwrap();
+    assert_eq!(poll.events.len(), 1);
 }
 
 #[test]
-fn no_deadline_waits_for_an_event() {
-    let mut l = Loop::new();
-    let waker = Waker::new(l.poll.registry(), Token(1)).unwrap();
+fn no_deadline_blocks_until_an_event() {
+    let mut poll = TestPoll::new();
+    let waker = Waker::new(poll.registry(), Token(1)).unwrap();
     let far = Instant::now() + Duration::from_secs(100 * 365 * 24 * 3600);
-    let waiter = Waiter::here();
+    let blocked_thread = BlockedThread::current();
     for deadline in [None, Some(far)] {
         thread::scope(|scope| {
             scope.spawn(|| {
-                waiter.falls_asleep();
+                blocked_thread.wait_until_blocked();
                 waker.wake().unwrap();
             });
-            l.poll.poll_until(&mut l.events, deadline).unwrap();
-            assert_eq!(l.events.len(), 1);
+            poll.inner.poll_until(&mut poll.events, deadline).unwrap();
+            assert_eq!(poll.events.len(), 1);
         });
     }
 }
@@ -204,8 +206,8 @@ fn no_deadline_waits_for_an_event() {
 #[test]
 fn signals_do_not_end_a_wait_with_a_deadline() {
     for restart in [0, libc::SA_RESTART] {
-        let mut l = Loop::new();
-        handle(libc::SIGVTALRM, interrupt, restart);
+        let mut poll = TestPoll::new();
+        handler::install(libc::SIGVTALRM, handler::do_nothing, restart);
         // SAFETY: no arguments.
         let waiting = unsafe { libc::pthread_self() } as usize;
         let (done, is_done) = std::sync::mpsc::channel::<()>();
@@ -219,11 +221,11 @@ fn signals_do_not_end_a_wait_with_a_deadline() {
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            // On a busy machine the other thread may not come to it in the first of the waits.
-            let deadline = Instant::now() + DEADLINE;
+            // On a busy machine the other thread may not send a signal during the first waits.
+            let deadline = Instant::now() + TIMEOUT;
             while sent.load(Ordering::Relaxed) < 3 {
                 assert!(Instant::now() < deadline, "no signal was sent");
-                late(&mut l, Duration::from_millis(50));
+                lateness(&mut poll, Duration::from_millis(50));
             }
             drop(done);
         });

@@ -1,4 +1,4 @@
-//! A wake is never lost and never reported twice.
+//! Wakers: a wake is never lost and never reported twice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -7,147 +7,148 @@ use std::time::Duration;
 
 use kevio::{Token, Waker};
 
-use super::asleep::Waiter;
-use super::harness::*;
+use crate::support::blocked_thread::BlockedThread;
+use crate::support::poll::{TestPoll, READ};
+use crate::support::readiness::R;
 
-fn waker(l: &Loop, token: usize) -> Waker {
-    Waker::new(l.poll.registry(), Token(token)).unwrap()
+fn waker(poll: &TestPoll, token: usize) -> Waker {
+    Waker::new(poll.registry(), Token(token)).unwrap()
 }
 
 #[test]
-fn a_wake_before_the_poll_is_not_lost() {
-    let mut l = Loop::new();
-    let waker = waker(&l, 1);
+fn wake_before_the_poll_is_reported() {
+    let mut poll = TestPoll::new();
+    let waker = waker(&poll, 1);
     waker.wake().unwrap();
-    assert_eq!(l.turn(None)[&1], R);
+    assert_eq!(poll.poll_once(None)[&1], R);
 }
 
 #[test]
-fn a_thousand_wakes_are_one_event() {
-    let mut l = Loop::new();
-    let waker = waker(&l, 1);
+fn thousand_wakes_are_coalesced() {
+    let mut poll = TestPoll::new();
+    let waker = waker(&poll, 1);
     for _ in 0..3 {
         for _ in 0..1000 {
             waker.wake().unwrap();
         }
-        l.expect(1, R);
-        assert_eq!(l.events.len(), 1);
+        poll.expect(1, R);
+        assert_eq!(poll.events.len(), 1);
         for _ in 0..100 {
-            assert!(l.turn(Some(Duration::ZERO)).is_empty());
+            assert!(poll.poll_once(Some(Duration::ZERO)).is_empty());
         }
     }
 }
 
 #[test]
-fn a_wake_from_another_thread_ends_the_wait() {
-    let mut l = Loop::new();
-    let waker = waker(&l, usize::MAX);
-    let waiter = Waiter::here();
+fn wake_of_another_thread_ends_a_blocked_wait() {
+    let mut poll = TestPoll::new();
+    let waker = waker(&poll, usize::MAX);
+    let blocked_thread = BlockedThread::current();
     let thread = thread::spawn(move || {
-        waiter.falls_asleep();
+        blocked_thread.wait_until_blocked();
         waker.wake().unwrap();
         waker
     });
-    l.expect(usize::MAX, R);
+    poll.expect(usize::MAX, R);
     thread.join().unwrap();
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 #[test]
-fn any_number_of_wakers_each_with_its_token() {
-    let mut l = Loop::new();
-    let wakers: Vec<_> = (0..10).map(|token| waker(&l, token)).collect();
+fn each_waker_reports_its_own_token() {
+    let mut poll = TestPoll::new();
+    let wakers: Vec<_> = (0..10).map(|token| waker(&poll, token)).collect();
     wakers[3].wake().unwrap();
-    l.expect(3, R);
+    poll.expect(3, R);
     for waker in &wakers {
         waker.wake().unwrap();
     }
-    l.expect_all(&(0..10).map(|token| (token, R)).collect::<Vec<_>>());
-    l.expect_silence();
-    // Through another handle too.
-    let clone = l.poll.registry().try_clone().unwrap();
+    poll.expect_all(&(0..10).map(|token| (token, R)).collect::<Vec<_>>());
+    poll.expect_no_events();
+    // The same through another handle.
+    let clone = poll.registry().try_clone().unwrap();
     let more = Waker::new(&clone, Token(10)).unwrap();
     more.wake().unwrap();
-    l.expect(10, R);
+    poll.expect(10, R);
 }
 
 #[test]
-fn two_wakers_with_one_token() {
-    let mut l = Loop::new();
-    let (first, second) = (waker(&l, 1), waker(&l, 1));
+fn two_wakers_with_one_token_report_independently() {
+    let mut poll = TestPoll::new();
+    let (first, second) = (waker(&poll, 1), waker(&poll, 1));
     first.wake().unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
     drop(first);
     second.wake().unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
 }
 
 #[test]
-fn many_wakers_with_room_for_one_event() {
-    let mut l = Loop::with_capacity(1);
-    let wakers: Vec<_> = (0..5).map(|token| waker(&l, token)).collect();
+fn small_buffer_reports_every_waker() {
+    let mut poll = TestPoll::with_capacity(1);
+    let wakers: Vec<_> = (0..5).map(|token| waker(&poll, token)).collect();
     for waker in &wakers {
         waker.wake().unwrap();
     }
-    l.expect_all(&(0..5).map(|token| (token, R)).collect::<Vec<_>>());
-    l.expect_silence();
+    poll.expect_all(&(0..5).map(|token| (token, R)).collect::<Vec<_>>());
+    poll.expect_no_events();
 }
 
 #[test]
 fn wakes_do_not_starve_sources() {
     use std::io::Write;
-    let mut l = Loop::with_capacity(1);
-    let waker = waker(&l, 1);
+    let mut poll = TestPoll::with_capacity(1);
+    let waker = waker(&poll, 1);
     let (mut a, mut b) = kevio::net::UnixStream::pair().unwrap();
-    l.register(&mut a, 2, READ);
+    poll.register(&mut a, 2, READ);
     b.write_all(b"x").unwrap();
-    let said = l.until(
-        |said| {
+    let reported = poll.until(
+        |reported| {
             waker.wake().unwrap();
-            said.contains_key(&2)
+            reported.contains_key(&2)
         },
         || "the source".to_owned(),
     );
-    assert!(said[&2].has(R));
+    assert!(reported[&2].has(R));
 }
 
 #[test]
-fn a_dropped_waker_is_silent() {
-    let mut l = Loop::new();
-    let woken = waker(&l, 1);
+fn dropped_waker_reports_nothing() {
+    let mut poll = TestPoll::new();
+    let woken = waker(&poll, 1);
     woken.wake().unwrap();
     drop(woken);
-    l.expect_silence();
-    // And the place is free.
-    let again = waker(&l, 1);
+    poll.expect_no_events();
+    // The token can be used again.
+    let again = waker(&poll, 1);
     again.wake().unwrap();
-    l.expect(1, R);
+    poll.expect(1, R);
 }
 
 #[test]
-fn a_waker_outlives_its_poll() {
-    let l = Loop::new();
-    let waker = waker(&l, 1);
-    drop(l);
+fn waker_survives_drop_of_poll() {
+    let poll = TestPoll::new();
+    let waker = waker(&poll, 1);
+    drop(poll);
     waker.wake().unwrap();
     assert_eq!(format!("{waker:?}"), "Waker { .. }");
 }
 
-/// Each thread puts something into a box and wakes. The loop empties the box after each wake, and so must in the end
-/// have had everything: the last wake came after the last thing.
+/// Each thread increments a counter and wakes. The poll thread takes the counter after each wake, and must take all in the
+/// end, because the last wake follows the last increment.
 #[test]
-fn sixteen_threads_wake_one_loop() {
+fn wakes_of_sixteen_threads_publish_their_writes() {
     const THREADS: usize = 16;
     const EACH: usize = 2000;
-    let mut l = Loop::new();
-    let waker = Arc::new(waker(&l, 1));
-    let boxed = Arc::new(AtomicUsize::new(0));
+    let mut poll = TestPoll::new();
+    let waker = Arc::new(waker(&poll, 1));
+    let counter = Arc::new(AtomicUsize::new(0));
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
-            let (waker, boxed) = (Arc::clone(&waker), Arc::clone(&boxed));
+            let (waker, counter) = (Arc::clone(&waker), Arc::clone(&counter));
             thread::spawn(move || {
                 for _ in 0..EACH {
-                    boxed.fetch_add(1, Ordering::Relaxed);
+                    counter.fetch_add(1, Ordering::Relaxed);
                     waker.wake().unwrap();
                 }
             })
@@ -155,28 +156,28 @@ fn sixteen_threads_wake_one_loop() {
         .collect();
     let mut taken = 0;
     while taken < THREADS * EACH {
-        l.expect(1, R);
-        taken += boxed.swap(0, Ordering::Relaxed);
+        poll.expect(1, R);
+        taken += counter.swap(0, Ordering::Relaxed);
     }
     for thread in threads {
         thread.join().unwrap();
     }
 }
 
-/// The same with one waker for each thread, so that the flags of several are cleared together.
+/// The same with one waker for each thread, so that the flags of several wakers are cleared together.
 #[test]
-fn eight_threads_with_a_waker_each() {
+fn wakes_of_eight_wakers_publish_their_writes() {
     const EACH: usize = 3000;
-    let mut l = Loop::new();
-    let boxes: Vec<_> = (0..8).map(|_| Arc::new(AtomicUsize::new(0))).collect();
-    let threads: Vec<_> = boxes
+    let mut poll = TestPoll::new();
+    let counters: Vec<_> = (0..8).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+    let threads: Vec<_> = counters
         .iter()
         .enumerate()
-        .map(|(token, boxed)| {
-            let (waker, boxed) = (waker(&l, token), Arc::clone(boxed));
+        .map(|(token, counter)| {
+            let (waker, counter) = (waker(&poll, token), Arc::clone(counter));
             thread::spawn(move || {
                 for _ in 0..EACH {
-                    boxed.fetch_add(1, Ordering::Relaxed);
+                    counter.fetch_add(1, Ordering::Relaxed);
                     waker.wake().unwrap();
                 }
                 waker
@@ -185,9 +186,9 @@ fn eight_threads_with_a_waker_each() {
         .collect();
     let mut taken = [0; 8];
     while taken != [EACH; 8] {
-        for (token, said) in l.until(|said| !said.is_empty(), || format!("more than {taken:?}")) {
-            assert_eq!(said, R);
-            taken[token] += boxes[token].swap(0, Ordering::Relaxed);
+        for (token, reported) in poll.until(|reported| !reported.is_empty(), || format!("more than {taken:?}")) {
+            assert_eq!(reported, R);
+            taken[token] += counters[token].swap(0, Ordering::Relaxed);
         }
     }
     for thread in threads {

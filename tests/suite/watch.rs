@@ -1,4 +1,4 @@
-//! Watches: what is told of files and directories, what a program does with it, and their rows of the table of differences.
+//! Watches of files and directories, and their rows of the table of differences.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -11,10 +11,11 @@ use kevio::net::UnixStream;
 use kevio::unix::pipe;
 use kevio::{Backend, Batch, FileChanges, Interest, Poll, Token, Watch, BACKEND};
 
-use super::harness::*;
-use super::libkqueue;
+use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
+use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
+use crate::support::readiness::{R, W};
 
-/// A directory of its own, and a file in it.
+/// A temporary directory with a file.
 pub struct Place {
     directory: tempfile::TempDir,
 }
@@ -22,7 +23,7 @@ pub struct Place {
 impl Place {
     pub fn new() -> Place {
         let place = Place { directory: tempfile::tempdir().unwrap() };
-        fs::write(place.file(), b"what is in it").unwrap();
+        fs::write(place.file(), b"file contents").unwrap();
         place
     }
 
@@ -48,79 +49,90 @@ pub fn chmod(path: &Path) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// What `watch` says of the events of `token` until it has said all of `least`. Other tokens fail.
+/// Polls until all of `least` is reported for `token`. Returns all changes that were reported; fails for other tokens.
 #[track_caller]
-pub fn told<T: AsFd>(l: &mut Loop, token: usize, watch: &mut Watch<T>, least: FileChanges) -> FileChanges {
+pub fn expect_changes<T: AsFd>(
+    poll: &mut TestPoll,
+    token: usize,
+    watch: &mut Watch<T>,
+    least: FileChanges,
+) -> FileChanges {
     let mut changes = FileChanges::empty();
     while !changes.contains(least) {
-        l.expect(token, R);
-        for event in &l.events {
+        poll.expect(token, R);
+        for event in &poll.events {
             changes |= watch.changes(event).unwrap();
         }
     }
     changes
 }
 
-/// As `told`; and it says no more than `most`, and nothing comes after it.
+/// As `expect_changes`. Fails if more than `most` is reported, or if another event follows.
 #[track_caller]
-fn told_within<T: AsFd>(l: &mut Loop, token: usize, watch: &mut Watch<T>, least: FileChanges, most: FileChanges) {
-    let changes = told(l, token, watch, least);
+fn expect_changes_within<T: AsFd>(
+    poll: &mut TestPoll,
+    token: usize,
+    watch: &mut Watch<T>,
+    least: FileChanges,
+    most: FileChanges,
+) {
+    let changes = expect_changes(poll, token, watch, least);
     assert!(most.contains(changes), "{changes:?} instead of {least:?}");
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
-/// What `watch` says by now; nothing if there is no event.
-fn told_by_now<T: AsFd>(l: &mut Loop, watch: &mut Watch<T>) -> FileChanges {
+/// Returns all changes that are reported without waiting; an empty set if there is no event.
+fn reported_changes<T: AsFd>(poll: &mut TestPoll, watch: &mut Watch<T>) -> FileChanges {
     let mut changes = FileChanges::empty();
-    while !l.turn(Some(Duration::ZERO)).is_empty() {
-        for event in &l.events {
+    while !poll.poll_once(Some(Duration::ZERO)).is_empty() {
+        for event in &poll.events {
             changes |= watch.changes(event).unwrap();
         }
     }
     changes
 }
 
-/// Everything that can happen to a file, in an order in which it can: what happens, what has to be told of it, and what
-/// may be.
+/// Every change of a file, in a possible order: the operation, the changes that must be reported, and the changes that may
+/// be reported.
 #[allow(clippy::type_complexity)]
-fn all_that_happens() -> Vec<(fn(&Place), FileChanges, FileChanges)> {
+fn all_changes() -> Vec<(fn(&Place), FileChanges, FileChanges)> {
     let extended = if cfg!(target_vendor = "apple") { FileChanges::empty() } else { FileChanges::EXTENDED };
-    let may_be = FileChanges::ATTRIBUTES | FileChanges::LINKED;
+    let possible = FileChanges::ATTRIBUTES | FileChanges::LINKED;
     vec![
         (|place| overwrite(&place.file()), FileChanges::WRITTEN, FileChanges::WRITTEN),
         (|place| append(&place.file()), FileChanges::WRITTEN | extended, FileChanges::WRITTEN | FileChanges::EXTENDED),
         (|place| chmod(&place.file()), FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES),
-        (|place| fs::hard_link(place.file(), place.at("link")).unwrap(), FileChanges::LINKED, may_be),
+        (|place| fs::hard_link(place.file(), place.at("link")).unwrap(), FileChanges::LINKED, possible),
         (|place| fs::rename(place.file(), place.at("name")).unwrap(), FileChanges::RENAMED, FileChanges::RENAMED),
         (|place| fs::rename(place.at("name"), place.file()).unwrap(), FileChanges::RENAMED, FileChanges::RENAMED),
-        // Most kqueues say of one name what the others say of the last.
-        (|place| fs::remove_file(place.at("link")).unwrap(), FileChanges::empty(), may_be | FileChanges::DELETED),
-        (|place| fs::remove_file(place.file()).unwrap(), FileChanges::DELETED, may_be | FileChanges::DELETED),
+        // Most kqueues report the removal of any name as the removal of the last.
+        (|place| fs::remove_file(place.at("link")).unwrap(), FileChanges::empty(), possible | FileChanges::DELETED),
+        (|place| fs::remove_file(place.file()).unwrap(), FileChanges::DELETED, possible | FileChanges::DELETED),
     ]
 }
 
 #[test]
-fn each_change_of_a_file() {
-    let mut l = Loop::new();
+fn each_change_of_a_file_is_reported() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
-    l.register(&mut watch, 1, READ);
-    l.expect_silence();
-    for (happen, least, most) in all_that_happens() {
-        happen(&place);
+    poll.register(&mut watch, 1, READ);
+    poll.expect_no_events();
+    for (operation, least, most) in all_changes() {
+        operation(&place);
         if least.is_empty() {
-            l.expect(1, R);
-            let event = l.events.iter().next().unwrap();
+            poll.expect(1, R);
+            let event = poll.events.iter().next().unwrap();
             let changes = watch.changes(event).unwrap();
             assert!(!changes.is_empty() && most.contains(changes), "{changes:?}");
         } else {
-            told_within(&mut l, 1, &mut watch, least, most);
+            expect_changes_within(&mut poll, 1, &mut watch, least, most);
         }
     }
 }
 
 #[test]
-fn only_what_was_asked_for() {
+fn only_requested_changes_of_a_file_are_reported() {
     let each = [
         FileChanges::WRITTEN,
         FileChanges::EXTENDED,
@@ -128,72 +140,72 @@ fn only_what_was_asked_for() {
         FileChanges::LINKED,
         FileChanges::RENAMED,
     ];
-    for asked in each.into_iter().chain([FileChanges::DELETED, FileChanges::WRITTEN | FileChanges::RENAMED]) {
-        let mut l = Loop::new();
+    for requested in each.into_iter().chain([FileChanges::DELETED, FileChanges::WRITTEN | FileChanges::RENAMED]) {
+        let mut poll = TestPoll::new();
         let place = Place::new();
-        let mut watch = Watch::with_changes(File::open(place.file()).unwrap(), asked).unwrap();
-        l.register(&mut watch, 1, READ);
-        for (happen, least, most) in all_that_happens() {
-            happen(&place);
-            if least.intersects(asked) {
-                told_within(&mut l, 1, &mut watch, least & asked, most & asked);
+        let mut watch = Watch::with_changes(File::open(place.file()).unwrap(), requested).unwrap();
+        poll.register(&mut watch, 1, READ);
+        for (operation, least, most) in all_changes() {
+            operation(&place);
+            if least.intersects(requested) {
+                expect_changes_within(&mut poll, 1, &mut watch, least & requested, most & requested);
                 continue;
             }
-            // There may be an event for what looks alike.
-            let changes = told_by_now(&mut l, &mut watch);
-            assert!((most & asked).contains(changes), "{changes:?}, and asked for {asked:?}");
+            // A change of the same kind for the kernel may make an event.
+            let changes = reported_changes(&mut poll, &mut watch);
+            assert!((most & requested).contains(changes), "{changes:?}, requested {requested:?}");
         }
     }
 }
 
 #[test]
-fn what_was_not_asked_for_makes_no_event() {
-    let mut l = Loop::new();
+fn unrequested_change_makes_no_event() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let mut watch = Watch::with_changes(File::open(place.file()).unwrap(), FileChanges::RENAMED).unwrap();
-    l.register(&mut watch, 1, READ);
+    poll.register(&mut watch, 1, READ);
     append(&place.file());
     chmod(&place.file());
     fs::hard_link(place.file(), place.at("link")).unwrap();
-    l.expect_silence();
+    poll.expect_no_events();
     fs::rename(place.file(), place.at("name")).unwrap();
-    told_within(&mut l, 1, &mut watch, FileChanges::RENAMED, FileChanges::RENAMED);
+    expect_changes_within(&mut poll, 1, &mut watch, FileChanges::RENAMED, FileChanges::RENAMED);
 }
 
 #[test]
-fn each_change_of_a_directory() {
-    let mut l = Loop::new();
+fn each_change_of_a_directory_is_reported() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let (path, file) = (place.at("directory"), place.at("directory/file"));
     fs::create_dir(&path).unwrap();
     let mut watch = Watch::new(File::open(&path).unwrap()).unwrap();
-    l.register(&mut watch, 1, READ);
-    // Directories have sizes too, on some systems.
+    poll.register(&mut watch, 1, READ);
+    // On some systems directories have a size too.
     let (written, most) = (FileChanges::WRITTEN, FileChanges::WRITTEN | FileChanges::EXTENDED);
     File::create(&file).unwrap();
-    told_within(&mut l, 1, &mut watch, written, most);
+    expect_changes_within(&mut poll, 1, &mut watch, written, most);
     fs::rename(&file, place.at("directory/name")).unwrap();
-    told_within(&mut l, 1, &mut watch, written, most);
+    expect_changes_within(&mut poll, 1, &mut watch, written, most);
     fs::rename(place.at("directory/name"), place.at("elsewhere")).unwrap();
-    told_within(&mut l, 1, &mut watch, written, most);
+    expect_changes_within(&mut poll, 1, &mut watch, written, most);
     fs::rename(place.at("elsewhere"), &file).unwrap();
-    told_within(&mut l, 1, &mut watch, written, most);
+    expect_changes_within(&mut poll, 1, &mut watch, written, most);
     fs::remove_file(&file).unwrap();
-    told_within(&mut l, 1, &mut watch, written, most);
+    expect_changes_within(&mut poll, 1, &mut watch, written, most);
     let links = path.metadata().unwrap().nlink();
     fs::create_dir(&file).unwrap();
     let linked = if path.metadata().unwrap().nlink() != links { FileChanges::LINKED } else { FileChanges::empty() };
-    told_within(&mut l, 1, &mut watch, written | linked, most | linked);
+    expect_changes_within(&mut poll, 1, &mut watch, written | linked, most | linked);
     fs::remove_dir(&file).unwrap();
-    told_within(&mut l, 1, &mut watch, written | linked, most | linked);
+    expect_changes_within(&mut poll, 1, &mut watch, written | linked, most | linked);
     chmod(&path);
-    told_within(&mut l, 1, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
+    expect_changes_within(&mut poll, 1, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
     fs::rename(&path, place.at("other")).unwrap();
-    told_within(&mut l, 1, &mut watch, FileChanges::RENAMED, FileChanges::RENAMED);
+    expect_changes_within(&mut poll, 1, &mut watch, FileChanges::RENAMED, FileChanges::RENAMED);
 }
 
 #[test]
-fn a_directory_and_only_what_was_asked_for() {
+fn only_requested_changes_of_a_directory_are_reported() {
     let each = [
         FileChanges::EXTENDED,
         FileChanges::ATTRIBUTES,
@@ -201,102 +213,102 @@ fn a_directory_and_only_what_was_asked_for() {
         FileChanges::RENAMED,
         FileChanges::DELETED,
     ];
-    for asked in each {
-        let mut l = Loop::new();
+    for requested in each {
+        let mut poll = TestPoll::new();
         let place = Place::new();
         let path = place.at("directory");
         fs::create_dir(&path).unwrap();
-        let mut watch = Watch::with_changes(File::open(&path).unwrap(), asked).unwrap();
-        l.register(&mut watch, 1, READ);
+        let mut watch = Watch::with_changes(File::open(&path).unwrap(), requested).unwrap();
+        poll.register(&mut watch, 1, READ);
         File::create(path.join("file")).unwrap();
         fs::create_dir(path.join("directory")).unwrap();
         chmod(&path);
         fs::rename(&path, place.at("other")).unwrap();
-        let changes = told_by_now(&mut l, &mut watch);
-        assert!(asked.contains(changes), "{changes:?}, and asked for {asked:?}");
+        let changes = reported_changes(&mut poll, &mut watch);
+        assert!(requested.contains(changes), "{changes:?}, requested {requested:?}");
         let certain = FileChanges::ATTRIBUTES | FileChanges::RENAMED;
-        assert_eq!(changes & certain, asked & certain);
+        assert_eq!(changes & certain, requested & certain);
     }
 }
 
 #[test]
-fn changes_that_come_together_make_one_event() {
-    let mut l = Loop::new();
+fn changes_before_a_poll_make_one_event() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
-    l.register(&mut watch, 1, READ);
+    poll.register(&mut watch, 1, READ);
     append(&place.file());
     chmod(&place.file());
     fs::rename(place.file(), place.at("name")).unwrap();
-    l.expect(1, R);
-    assert_eq!(l.events.len(), 1, "{:?}", l.events);
+    poll.expect(1, R);
+    assert_eq!(poll.events.len(), 1, "{:?}", poll.events);
     let wanted = FileChanges::WRITTEN | FileChanges::ATTRIBUTES | FileChanges::RENAMED;
-    let changes = watch.changes(l.events.iter().next().unwrap()).unwrap();
+    let changes = watch.changes(poll.events.iter().next().unwrap()).unwrap();
     assert!(changes.contains(wanted), "{changes:?}");
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
-/// Far more than one read of inotify takes.
+/// More changes than one read of inotify returns.
 #[test]
-fn many_changes_of_a_directory() {
-    let mut l = Loop::new();
+fn many_changes_of_a_directory_are_read() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let mut watch = Watch::new(File::open(place.at("")).unwrap()).unwrap();
-    l.register(&mut watch, 1, READ);
+    poll.register(&mut watch, 1, READ);
     for round in 0..3 {
         for n in 0..60 {
             File::create(place.at(&format!("{round}{n:0200}"))).unwrap();
         }
-        told(&mut l, 1, &mut watch, FileChanges::WRITTEN);
-        l.expect_silence();
+        expect_changes(&mut poll, 1, &mut watch, FileChanges::WRITTEN);
+        poll.expect_no_events();
     }
 }
 
 #[test]
-fn the_file_is_at_hand() {
-    let mut l = Loop::new();
+fn watched_file_can_be_used_and_returned() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
     (&*watch).seek(SeekFrom::End(0)).unwrap();
-    l.register(&mut watch, 1, READ);
+    poll.register(&mut watch, 1, READ);
     append(&place.file());
-    told(&mut l, 1, &mut watch, FileChanges::WRITTEN);
+    expect_changes(&mut poll, 1, &mut watch, FileChanges::WRITTEN);
     assert_eq!(std::io::read_to_string(&*watch).unwrap(), "more");
     assert_eq!(watch.as_fd().as_raw_fd(), watch.as_raw_fd());
-    // Given back it is open, and nothing comes any more.
+    // The returned file is open, and no change is reported any more.
     append(&place.file());
     let mut file = watch.into_inner();
-    l.expect_silence();
+    poll.expect_no_events();
     append(&place.file());
-    l.expect_silence();
+    poll.expect_no_events();
     let mut text = String::new();
     file.read_to_string(&mut text).unwrap();
     assert_eq!(text, "moremore");
-    // And can be watched again, lent too.
+    // The file can be watched again, also borrowed.
     let mut watch = Watch::new(&file).unwrap();
-    l.register(&mut watch, 2, READ);
+    poll.register(&mut watch, 2, READ);
     overwrite(&place.file());
-    told_within(&mut l, 2, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
+    expect_changes_within(&mut poll, 2, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
     drop(watch);
     let mut watch = Watch::new(file.as_fd()).unwrap();
-    l.register(&mut watch, 3, READ);
+    poll.register(&mut watch, 3, READ);
     chmod(&place.file());
-    told_within(&mut l, 3, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
+    expect_changes_within(&mut poll, 3, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
 }
 
 #[test]
-fn opened_only_to_watch() {
-    let mut l = Loop::new();
+fn watch_opened_by_path_reports_changes() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let mut file = Watch::open(place.file()).unwrap();
     let mut directory = Watch::open(place.at("")).unwrap();
-    l.register(&mut file, 1, READ);
+    poll.register(&mut file, 1, READ);
     append(&place.file());
-    told(&mut l, 1, &mut file, FileChanges::WRITTEN);
-    l.register(&mut directory, 2, READ);
+    expect_changes(&mut poll, 1, &mut file, FileChanges::WRITTEN);
+    poll.register(&mut directory, 2, READ);
     fs::remove_file(place.file()).unwrap();
-    l.expect_all(&[(1, R), (2, R)]);
-    for event in &l.events {
+    poll.expect_all(&[(1, R), (2, R)]);
+    for event in &poll.events {
         let changes = if event.token() == Token(1) { file.changes(event) } else { directory.changes(event) }.unwrap();
         assert!(changes.intersects(FileChanges::DELETED | FileChanges::WRITTEN), "{changes:?}");
     }
@@ -304,7 +316,7 @@ fn opened_only_to_watch() {
 }
 
 #[test]
-fn what_cannot_be_watched() {
+fn unsupported_descriptors_and_changes_are_rejected() {
     let place = Place::new();
     let (stream, _peer) = UnixStream::pair().unwrap();
     let (_sender, receiver) = pipe::new().unwrap();
@@ -320,394 +332,394 @@ fn what_cannot_be_watched() {
         let error = Watch::with_changes(&file, changes).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{changes:?}");
     }
-    let l = Loop::new();
+    let poll = TestPoll::new();
     let mut watch = Watch::new(&file).unwrap();
     for foreign in [WRITE, Interest::AIO, Interest::PRIORITY, READ.exclusive()] {
-        let error = l.poll.registry().register(&mut watch, Token(1), foreign).unwrap_err();
+        let error = poll.registry().register(&mut watch, Token(1), foreign).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
 }
 
 #[test]
-fn two_watches_of_one_file() {
-    let mut l = Loop::new();
+fn two_watches_of_one_file_report_independently() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let mut watches = [(); 2].map(|()| Watch::new(File::open(place.file()).unwrap()).unwrap());
     for (token, watch) in watches.iter_mut().enumerate() {
-        l.register(watch, token, READ);
+        poll.register(watch, token, READ);
     }
     append(&place.file());
-    l.expect_all(&[(0, R), (1, R)]);
-    for event in &l.events {
+    poll.expect_all(&[(0, R), (1, R)]);
+    for event in &poll.events {
         let changes = watches[event.token().0].changes(event).unwrap();
         assert!(changes.contains(FileChanges::WRITTEN), "{changes:?}");
     }
-    l.expect_silence();
-    // The end of one is not the other's.
+    poll.expect_no_events();
+    // Dropping one watch does not end the other.
     let [first, mut second] = watches;
     drop(first);
     overwrite(&place.file());
-    told_within(&mut l, 1, &mut second, FileChanges::WRITTEN, FileChanges::WRITTEN);
-    l.deregister(&mut second);
+    expect_changes_within(&mut poll, 1, &mut second, FileChanges::WRITTEN, FileChanges::WRITTEN);
+    poll.deregister(&mut second);
     overwrite(&place.file());
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
-/// As editors save: what has the name now is another file.
+/// Editors save this way: another file has the name now.
 #[test]
-fn a_file_replaced_by_rename() {
-    let mut l = Loop::new();
+fn file_replaced_by_rename_is_reported_as_deleted() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let mut old = Watch::new(File::open(place.file()).unwrap()).unwrap();
-    l.register(&mut old, 1, READ);
+    poll.register(&mut old, 1, READ);
     fs::write(place.at("new"), b"new").unwrap();
-    l.expect_silence();
+    poll.expect_no_events();
     fs::rename(place.at("new"), place.file()).unwrap();
-    let may_be = FileChanges::DELETED | FileChanges::LINKED | FileChanges::ATTRIBUTES;
-    told_within(&mut l, 1, &mut old, FileChanges::DELETED, may_be);
+    let possible = FileChanges::DELETED | FileChanges::LINKED | FileChanges::ATTRIBUTES;
+    expect_changes_within(&mut poll, 1, &mut old, FileChanges::DELETED, possible);
     let mut new = Watch::new(File::open(place.file()).unwrap()).unwrap();
-    l.register(&mut new, 2, READ);
+    poll.register(&mut new, 2, READ);
     append(&place.file());
-    told_within(&mut l, 2, &mut new, FileChanges::WRITTEN, FileChanges::WRITTEN | FileChanges::EXTENDED);
-    assert_eq!(std::io::read_to_string(&*old).unwrap(), "what is in it");
+    expect_changes_within(&mut poll, 2, &mut new, FileChanges::WRITTEN, FileChanges::WRITTEN | FileChanges::EXTENDED);
+    assert_eq!(std::io::read_to_string(&*old).unwrap(), "file contents");
 }
 
-/// It is the open file that is watched, whatever it is called.
+/// A watch follows the open file, not the name.
 #[test]
-fn a_file_without_a_name() {
-    if libkqueue::gets_wrong("a_file_without_a_name") {
+fn unlinked_file_is_watched_by_its_descriptor() {
+    if is_known_failure(Check::UnlinkedFile) {
         return;
     }
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let file = OpenOptions::new().read(true).write(true).open(place.file()).unwrap();
     fs::remove_file(place.file()).unwrap();
     fs::write(place.file(), b"another").unwrap();
     let mut watch = Watch::new(file).unwrap();
-    l.register(&mut watch, 1, READ);
+    poll.register(&mut watch, 1, READ);
     overwrite(&place.file());
     fs::remove_file(place.file()).unwrap();
-    l.expect_silence();
+    poll.expect_no_events();
     (&*watch).write_all(b"W").unwrap();
-    told_within(&mut l, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
+    expect_changes_within(&mut poll, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
 }
 
 #[test]
-fn registered_deregistered_and_registered_again() {
-    let (mut l, mut other) = (Loop::new(), Loop::new());
+fn watch_registers_in_one_poll_at_a_time() {
+    let (mut poll, mut other) = (TestPoll::new(), TestPoll::new());
     let place = Place::new();
     let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
-    // What happened before is not told.
+    // Changes before the registration are not reported.
     append(&place.file());
     for _ in 0..3 {
-        let registry = l.poll.registry();
+        let registry = poll.registry();
         assert_eq!(registry.reregister(&mut watch, Token(1), READ).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(registry.deregister(&mut watch).unwrap_err().kind(), ErrorKind::NotFound);
-        l.register(&mut watch, 1, READ);
-        for registry in [l.poll.registry(), other.poll.registry()] {
+        poll.register(&mut watch, 1, READ);
+        for registry in [poll.registry(), other.registry()] {
             let error = registry.register(&mut watch, Token(2), READ).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         }
-        l.expect_silence();
+        poll.expect_no_events();
         overwrite(&place.file());
-        told_within(&mut l, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
-        l.reregister(&mut watch, 2, READ);
-        l.expect_silence();
+        expect_changes_within(&mut poll, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
+        poll.reregister(&mut watch, 2, READ);
+        poll.expect_no_events();
         chmod(&place.file());
-        told_within(&mut l, 2, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
-        // Neither what was not told when it ended, nor what happened since.
+        expect_changes_within(&mut poll, 2, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
+        // Neither unreported changes nor changes after deregistering are reported.
         append(&place.file());
-        l.deregister(&mut watch);
+        poll.deregister(&mut watch);
         append(&place.file());
-        l.expect_silence();
-        std::mem::swap(&mut l, &mut other);
+        poll.expect_no_events();
+        std::mem::swap(&mut poll, &mut other);
     }
     other.register(&mut watch, 3, READ);
     overwrite(&place.file());
-    told_within(&mut other, 3, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
+    expect_changes_within(&mut other, 3, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
 }
 
 #[test]
-fn modes() {
-    let mut l = Loop::new();
+fn watch_follows_the_trigger_mode() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     for interest in [READ, READ.level(), BOTH] {
         let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
-        l.register(&mut watch, 1, interest);
+        poll.register(&mut watch, 1, interest);
         overwrite(&place.file());
-        // It is told once, asked or not.
-        l.expect(1, R);
-        let event = l.events.iter().next().unwrap().clone();
-        l.expect_silence();
+        // The change is reported once, read or unread.
+        poll.expect(1, R);
+        let event = poll.events.iter().next().unwrap().clone();
+        poll.expect_no_events();
         assert_eq!(watch.changes(&event).unwrap(), FileChanges::WRITTEN);
-        l.expect_silence();
+        poll.expect_no_events();
         overwrite(&place.file());
-        told_within(&mut l, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
+        expect_changes_within(&mut poll, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
     }
     let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
-    l.register(&mut watch, 1, READ.oneshot());
+    poll.register(&mut watch, 1, READ.oneshot());
     overwrite(&place.file());
-    told_within(&mut l, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
+    expect_changes_within(&mut poll, 1, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
     chmod(&place.file());
-    l.expect_silence();
-    l.reregister(&mut watch, 2, READ);
+    poll.expect_no_events();
+    poll.reregister(&mut watch, 2, READ);
     overwrite(&place.file());
-    told(&mut l, 2, &mut watch, FileChanges::WRITTEN);
+    expect_changes(&mut poll, 2, &mut watch, FileChanges::WRITTEN);
     for _ in 0..2 {
-        l.reregister(&mut watch, 3, Interest::NONE);
+        poll.reregister(&mut watch, 3, Interest::NONE);
         overwrite(&place.file());
-        l.expect_silence();
-        l.reregister(&mut watch, 4, READ);
+        poll.expect_no_events();
+        poll.reregister(&mut watch, 4, READ);
         overwrite(&place.file());
-        told_within(&mut l, 4, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
+        expect_changes_within(&mut poll, 4, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
     }
 }
 
 #[test]
-fn an_event_of_another_source() {
-    let mut l = Loop::new();
+fn event_of_another_source_is_rejected() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let mut watch = Watch::new(File::open(place.file()).unwrap()).unwrap();
-    l.register(&mut watch, 1, READ);
+    poll.register(&mut watch, 1, READ);
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 2, READ);
+    poll.register(&mut a, 2, READ);
     b.write_all(b"x").unwrap();
-    l.expect(2, R);
+    poll.expect(2, R);
     assert_eq!(a.read(&mut [0; 4]).unwrap(), 1);
-    let event = l.events.iter().next().unwrap().clone();
+    let event = poll.events.iter().next().unwrap().clone();
     assert_eq!(watch.changes(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
-    // Nor its own when it is registered no more.
+    // An event of the watch itself is rejected after deregistering.
     overwrite(&place.file());
-    l.expect(1, R);
-    let event = l.events.iter().next().unwrap().clone();
-    l.deregister(&mut watch);
+    poll.expect(1, R);
+    let event = poll.events.iter().next().unwrap().clone();
+    poll.deregister(&mut watch);
     assert_eq!(watch.changes(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 #[test]
-fn a_dropped_watch_is_silent() {
-    let mut l = Loop::new();
+fn dropped_watch_reports_nothing() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let file = File::open(place.file()).unwrap();
-    // The same descriptor again and again, and others with its number.
+    // The same descriptor several times, and other descriptors with its number.
     for token in 0..3 {
-        let mut lent = Watch::new(&file).unwrap();
-        l.register(&mut lent, token, READ);
+        let mut borrowed = Watch::new(&file).unwrap();
+        poll.register(&mut borrowed, token, READ);
         overwrite(&place.file());
-        drop(lent);
-        l.expect_silence();
+        drop(borrowed);
+        poll.expect_no_events();
         let mut owned = Watch::new(File::open(place.file()).unwrap()).unwrap();
-        l.register(&mut owned, token, READ);
+        poll.register(&mut owned, token, READ);
         overwrite(&place.file());
         drop(owned);
         overwrite(&place.file());
-        l.expect_silence();
+        poll.expect_no_events();
     }
-    // And one that outlives its poll.
+    // A watch that outlives its poll.
     let mut watch = Watch::new(file).unwrap();
-    let poll = Poll::new().unwrap();
-    poll.registry().register(&mut watch, Token(1), READ).unwrap();
-    drop(poll);
-    l.register(&mut watch, 2, READ);
+    let dropped = Poll::new().unwrap();
+    dropped.registry().register(&mut watch, Token(1), READ).unwrap();
+    drop(dropped);
+    poll.register(&mut watch, 2, READ);
     overwrite(&place.file());
-    told_within(&mut l, 2, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
+    expect_changes_within(&mut poll, 2, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
 }
 
 #[test]
-fn watches_in_a_batch() {
-    let mut l = Loop::new();
+fn batch_changes_watches() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let mut watches: Vec<_> = (0..5).map(|_| Watch::open(place.file()).unwrap()).collect();
     let mut batch = Batch::new();
     for (token, watch) in watches.iter_mut().enumerate() {
         batch.register(watch, Token(token), READ);
     }
-    assert!(l.poll.registry().submit(batch).iter().all(Result::is_ok));
+    assert!(poll.registry().submit(batch).iter().all(Result::is_ok));
     append(&place.file());
-    l.expect_all(&[(0, R), (1, R), (2, R), (3, R), (4, R)]);
-    for event in &l.events {
+    poll.expect_all(&[(0, R), (1, R), (2, R), (3, R), (4, R)]);
+    for event in &poll.events {
         assert!(watches[event.token().0].changes(event).unwrap().contains(FileChanges::WRITTEN));
     }
     let mut batch = Batch::new();
     for watch in &mut watches {
         batch.deregister(watch);
     }
-    assert!(l.poll.registry().submit(batch).iter().all(Result::is_ok));
+    assert!(poll.registry().submit(batch).iter().all(Result::is_ok));
     append(&place.file());
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
-/// A descriptor that is watched, its other registrations and what is registered under its number are nothing to each other.
+/// A watch, other registrations and a later registration of the same number are independent.
 #[test]
-fn a_watch_among_sockets() {
-    let mut l = Loop::new();
+fn watch_is_independent_of_other_registrations() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let (mut a, mut b) = UnixStream::pair().unwrap();
-    l.register(&mut a, 1, BOTH.oneshot());
+    poll.register(&mut a, 1, BOTH.oneshot());
     let mut watch = Watch::open(place.file()).unwrap();
-    l.register(&mut watch, 2, READ);
-    l.expect(1, W);
+    poll.register(&mut watch, 2, READ);
+    poll.expect(1, W);
     b.write_all(b"x").unwrap();
     overwrite(&place.file());
-    told_within(&mut l, 2, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
-    l.deregister(&mut watch);
+    expect_changes_within(&mut poll, 2, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
+    poll.deregister(&mut watch);
     let fd: OwnedFd = watch.into_inner();
     drop(fd);
-    l.reregister(&mut a, 1, READ.oneshot());
-    l.expect(1, R);
+    poll.reregister(&mut a, 1, READ.oneshot());
+    poll.expect(1, R);
 }
 
-fn is_kqueue() -> bool {
-    BACKEND == Backend::Kqueue
-}
-
-/// By itself, or under libkqueue.
+/// Returns `true` if inotify reports the changes, to kevio or to libkqueue.
 fn is_inotify() -> bool {
-    !is_kqueue() || libkqueue::is_here()
+    BACKEND != Backend::Kqueue || is_libkqueue()
 }
 
-/// A watch of everything, registered.
-fn watched(l: &Loop, path: &Path) -> Watch<OwnedFd> {
+/// Returns a registered watch of all changes.
+fn watched(poll: &TestPoll, path: &Path) -> Watch<OwnedFd> {
     let mut watch = Watch::open(path).unwrap();
-    l.register(&mut watch, 1, READ);
+    poll.register(&mut watch, 1, READ);
     watch
 }
 
 #[test]
-fn a_descriptor_watched_twice() {
-    let mut l = Loop::new();
+fn descriptor_watched_twice_fails_on_kqueue_only() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     let file = File::open(place.file()).unwrap();
     let mut first = Watch::with_changes(&file, FileChanges::WRITTEN).unwrap();
     let mut second = Watch::with_changes(&file, FileChanges::RENAMED).unwrap();
-    l.register(&mut first, 1, READ);
-    let result = l.poll.registry().register(&mut second, Token(2), READ);
-    if is_kqueue() {
+    poll.register(&mut first, 1, READ);
+    let result = poll.registry().register(&mut second, Token(2), READ);
+    if BACKEND == Backend::Kqueue {
         assert_eq!(result.unwrap_err().kind(), ErrorKind::AlreadyExists);
         drop(first);
-        l.register(&mut second, 2, READ);
+        poll.register(&mut second, 2, READ);
     } else {
         result.unwrap();
         overwrite(&place.file());
-        told(&mut l, 1, &mut first, FileChanges::WRITTEN);
+        expect_changes(&mut poll, 1, &mut first, FileChanges::WRITTEN);
     }
     fs::rename(place.file(), place.at("name")).unwrap();
-    told_within(&mut l, 2, &mut second, FileChanges::RENAMED, FileChanges::RENAMED);
+    expect_changes_within(&mut poll, 2, &mut second, FileChanges::RENAMED, FileChanges::RENAMED);
 }
 
 #[test]
-fn a_file_that_grows() {
-    let mut l = Loop::new();
+fn growing_file_is_extended_except_on_apple() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
-    let mut watch = watched(&l, &place.file());
+    let mut watch = watched(&poll, &place.file());
     append(&place.file());
-    let changes = told(&mut l, 1, &mut watch, FileChanges::WRITTEN);
-    assert_eq!(changes.contains(FileChanges::EXTENDED), !(is_kqueue() && cfg!(target_vendor = "apple")), "{changes:?}");
+    let changes = expect_changes(&mut poll, 1, &mut watch, FileChanges::WRITTEN);
+    assert_eq!(
+        changes.contains(FileChanges::EXTENDED),
+        !(BACKEND == Backend::Kqueue && cfg!(target_vendor = "apple")),
+        "{changes:?}"
+    );
 }
 
 #[test]
-fn a_file_that_is_cut_off() {
-    let mut l = Loop::new();
+fn truncated_file_is_written_or_attributes() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
-    let mut watch = watched(&l, &place.file());
+    let mut watch = watched(&poll, &place.file());
     OpenOptions::new().write(true).open(place.file()).unwrap().set_len(1).unwrap();
     let change = if is_inotify() { FileChanges::WRITTEN } else { FileChanges::ATTRIBUTES };
-    told_within(&mut l, 1, &mut watch, change, change);
+    expect_changes_within(&mut poll, 1, &mut watch, change, change);
 }
 
 #[test]
-fn a_name_more_and_a_name_less() {
-    let mut l = Loop::new();
+fn link_count_change_is_linked_or_deleted() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
-    let mut watch = watched(&l, &place.file());
+    let mut watch = watched(&poll, &place.file());
     let attributes = if is_inotify() { FileChanges::ATTRIBUTES } else { FileChanges::empty() };
     fs::hard_link(place.file(), place.at("link")).unwrap();
-    told_within(&mut l, 1, &mut watch, FileChanges::LINKED | attributes, FileChanges::LINKED | attributes);
+    expect_changes_within(&mut poll, 1, &mut watch, FileChanges::LINKED | attributes, FileChanges::LINKED | attributes);
     fs::remove_file(place.at("link")).unwrap();
     let change = if is_inotify() { FileChanges::LINKED } else { FileChanges::DELETED };
-    told_within(&mut l, 1, &mut watch, change | attributes, change | attributes | FileChanges::LINKED);
+    expect_changes_within(&mut poll, 1, &mut watch, change | attributes, change | attributes | FileChanges::LINKED);
 }
 
 #[test]
-fn a_watched_directory_is_removed() {
-    let mut l = Loop::new();
+fn removed_directory_is_deleted_except_on_inotify() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
     for name in ["directory", "other"] {
         fs::create_dir(place.at(name)).unwrap();
     }
-    let mut watch = watched(&l, &place.at("directory"));
-    // By another that gets its name.
+    let mut watch = watched(&poll, &place.at("directory"));
+    // Another directory replaces the directory.
     fs::rename(place.at("other"), place.at("directory")).unwrap();
-    told(&mut l, 1, &mut watch, FileChanges::DELETED);
-    let mut watch = watched(&l, &place.at("directory"));
+    expect_changes(&mut poll, 1, &mut watch, FileChanges::DELETED);
+    let mut watch = watched(&poll, &place.at("directory"));
     fs::remove_dir(place.at("directory")).unwrap();
     if is_inotify() {
-        l.expect_silence();
+        poll.expect_no_events();
     } else {
-        told(&mut l, 1, &mut watch, FileChanges::DELETED);
+        expect_changes(&mut poll, 1, &mut watch, FileChanges::DELETED);
     }
 }
 
 #[test]
-fn what_happens_in_a_directory() {
-    if libkqueue::gets_wrong("what_happens_in_a_directory") {
+fn change_of_a_file_in_a_directory_is_spurious_on_inotify() {
+    if is_known_failure(Check::FilesInDirectory) {
         return;
     }
-    let mut l = Loop::new();
+    let mut poll = TestPoll::new();
     let place = Place::new();
-    let watch = watched(&l, &place.at(""));
+    let watch = watched(&poll, &place.at(""));
     append(&place.file());
-    l.expect_silence();
+    poll.expect_no_events();
     chmod(&place.file());
-    if is_kqueue() {
-        l.expect_silence();
+    if BACKEND == Backend::Kqueue {
+        poll.expect_no_events();
     } else {
-        l.expect(1, R);
-        assert_eq!(watch.changes(l.events.iter().next().unwrap()).unwrap(), FileChanges::empty());
+        poll.expect(1, R);
+        assert_eq!(watch.changes(poll.events.iter().next().unwrap()).unwrap(), FileChanges::empty());
     }
-    l.expect_silence();
+    poll.expect_no_events();
 }
 
 #[test]
-fn changes_while_nobody_is_to_be_told() {
-    let mut l = Loop::new();
+fn change_while_disarmed_is_kept_on_inotify_only() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
-    for silent in [READ.oneshot(), Interest::NONE] {
+    for interest in [READ.oneshot(), Interest::NONE] {
         let mut watch = Watch::open(place.file()).unwrap();
-        l.register(&mut watch, 1, silent);
-        if silent.is_oneshot() {
+        poll.register(&mut watch, 1, interest);
+        if interest.is_oneshot() {
             overwrite(&place.file());
-            told(&mut l, 1, &mut watch, FileChanges::WRITTEN);
+            expect_changes(&mut poll, 1, &mut watch, FileChanges::WRITTEN);
         }
         chmod(&place.file());
-        l.expect_silence();
-        l.reregister(&mut watch, 1, READ);
-        if is_kqueue() {
-            l.expect_silence();
+        poll.expect_no_events();
+        poll.reregister(&mut watch, 1, READ);
+        if BACKEND == Backend::Kqueue {
+            poll.expect_no_events();
         } else {
-            told_within(&mut l, 1, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
+            expect_changes_within(&mut poll, 1, &mut watch, FileChanges::ATTRIBUTES, FileChanges::ATTRIBUTES);
         }
     }
 }
 
 #[test]
-fn a_watch_that_is_never_asked() {
-    let mut l = Loop::new();
+fn unread_change_is_reported_again_on_kqueue() {
+    let mut poll = TestPoll::new();
     let place = Place::new();
-    let _watch = watched(&l, &place.file());
+    let _watch = watched(&poll, &place.file());
     overwrite(&place.file());
-    l.expect(1, R);
-    // The same again is one with what is untold in inotify's queue.
+    poll.expect(1, R);
+    // inotify merges the change with the equal, unread one in its queue.
     overwrite(&place.file());
-    if is_kqueue() {
-        l.expect(1, R);
+    if BACKEND == Backend::Kqueue {
+        poll.expect(1, R);
     } else {
-        l.expect_silence();
+        poll.expect_no_events();
     }
     chmod(&place.file());
     if BACKEND == Backend::Poll {
-        l.expect_silence();
+        poll.expect_no_events();
     } else {
-        l.expect(1, R);
+        poll.expect(1, R);
     }
 }

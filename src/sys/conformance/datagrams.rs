@@ -8,87 +8,87 @@ fn socket() -> UdpSocket {
     socket
 }
 
-/// A socket that is connected to a port where nobody is.
-fn lonely() -> UdpSocket {
+/// Returns a socket that is connected to a closed port.
+fn socket_to_closed_port() -> UdpSocket {
     let socket = socket();
     let gone = UdpSocket::bind(loopback()).unwrap().local_addr().unwrap();
     socket.connect(gone).unwrap();
     socket
 }
 
-pub(crate) fn writable_and_then_readable<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn udp_socket_reports_writable_then_readable<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = (socket(), socket());
-    let _registration = rig.own(&a, 1, BOTH);
-    rig.expect(1, W);
+    let _registration = selector.register_builtin(&a, 1, BOTH);
+    selector.expect(1, W);
     b.send_to(b"x", a.local_addr().unwrap()).unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
 }
 
-pub(crate) fn an_empty_datagram<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn empty_datagram_reports_readable<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = (socket(), socket());
-    let _registration = rig.own(&a, 1, READ);
+    let _registration = selector.register_builtin(&a, 1, READ);
     b.send_to(b"", a.local_addr().unwrap()).unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
     assert_eq!(a.recv(&mut [0; 4]).unwrap(), 0);
 }
 
-pub(crate) fn datagram_errors_come_and_go<T: Selector>() {
-    let mut rig = Rig::<T>::new();
-    let socket = lonely();
-    let registration = rig.own(&socket, 1, READ);
+pub(crate) fn each_datagram_error_reports_readable_and_socket_recovers<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
+    let socket = socket_to_closed_port();
+    let registration = selector.register_builtin(&socket, 1, READ);
     for _ in 0..2 {
-        socket.send(b"anybody?").unwrap();
+        socket.send(b"request").unwrap();
         registration.rearm(IoDirection::Write);
-        rig.expect(1, R);
-        // libkqueue has taken the error, everybody else reports it here.
+        selector.expect(1, R);
+        // libkqueue has taken the error; every other backend leaves the error for this read.
         let result = socket.recv(&mut [0; 4]);
         assert!(is_libkqueue::<T>() || kind(result) == ErrorKind::ConnectionRefused);
         registration.rearm(IoDirection::Read);
-        rig.now();
+        selector.select_now();
     }
     let peer = UdpSocket::bind(loopback()).unwrap();
     socket.connect(peer.local_addr().unwrap()).unwrap();
     peer.send_to(b"me", socket.local_addr().unwrap()).unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
     assert_eq!(socket.recv(&mut [0; 4]).unwrap(), 2);
 }
 
-pub(crate) fn a_second_datagram_error_between_two_looks<T: Selector>() {
-    let mut rig = Rig::<T>::new();
-    let socket = lonely();
-    let registration = rig.own(&socket, 1, READ);
+pub(crate) fn datagram_error_between_two_probes_is_reported<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
+    let socket = socket_to_closed_port();
+    let registration = selector.register_builtin(&socket, 1, READ);
     for _ in 0..3 {
-        socket.send(b"anybody?").unwrap();
+        socket.send(b"request").unwrap();
         registration.rearm(IoDirection::Write);
-        rig.expect(1, R);
+        selector.expect(1, R);
         let _ = socket.recv(&mut [0; 4]);
         registration.rearm(IoDirection::Read);
     }
 }
 
-pub(crate) fn an_unread_datagram_hides_no_other<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn new_datagram_is_reported_while_old_one_is_unread<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = UnixDatagram::pair().unwrap();
     a.set_nonblocking(true).unwrap();
-    let registration = rig.own(&a, 1, READ);
+    let registration = selector.register_builtin(&a, 1, READ);
     b.send(b"1").unwrap();
     b.send(b"2").unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
     a.recv(&mut [0; 4]).unwrap();
     registration.rearm(IoDirection::Read);
     b.send(b"3").unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
 }
 
-pub(crate) fn a_full_queue<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn full_datagram_queue_reports_writable_after_peer_reads<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = UnixDatagram::pair().unwrap();
     a.set_nonblocking(true).unwrap();
     b.set_nonblocking(true).unwrap();
-    let registration = rig.own(&a, 1, WRITE);
-    rig.expect(1, W);
+    let registration = selector.register_builtin(&a, 1, WRITE);
+    selector.expect(1, W);
     let error = loop {
         let result = a.send(&[0; 1024]);
         registration.rearm(IoDirection::Write);
@@ -99,51 +99,52 @@ pub(crate) fn a_full_queue<T: Selector>() {
     };
     let full = [Some(libc::EAGAIN), Some(libc::ENOBUFS)];
     assert!(full.contains(&error.raw_os_error()), "{error}");
-    rig.now();
+    selector.select_now();
     while b.recv(&mut [0; 1024]).is_ok() {}
     if error.raw_os_error() == Some(libc::EAGAIN) {
-        rig.expect(1, W);
+        selector.expect(1, W);
     }
-    // Where the queue of the peer is full and the socket is writable all the time (the BSDs), there is no event.
+    // On the BSDs the queue of the peer is full while the socket stays writable, so that there is no event.
     a.send(b"again").unwrap();
     assert_eq!(b.recv(&mut [0; 1024]).unwrap(), 5);
 }
 
-/// An ICMP error of a socket that waits for both directions. epoll says that it can be written, and so does mio: quinn
-/// takes a readable socket for a datagram, and closes its endpoint when the read fails.
+/// An ICMP error of a socket that is registered for both directions. epoll and mio report the socket as writable only. quinn
+/// expects a datagram of a readable socket, and closes its endpoint when the read fails.
 pub(crate) fn datagram_error_is_not_readable_when_writable<T: Selector>() {
     if T::BACKEND == Backend::Kqueue || !cfg!(target_os = "linux") {
-        // Both filters of a kqueue fire, and other systems have no bit for it.
+        // Both filters of a kqueue fire, and poll(2) of other systems has no such bit.
         return;
     }
     for interest in [BOTH, BOTH.level(), BOTH.oneshot()] {
         for is_observed in [true, false] {
-            let mut rig = Rig::<T>::new();
-            let socket = lonely();
-            let registration = rig.own(&socket, 1, if interest.is_oneshot() { READ } else { interest });
-            rig.now();
-            socket.send(b"anybody?").unwrap();
+            let mut selector = TestSelector::<T>::new();
+            let socket = socket_to_closed_port();
+            let registration =
+                selector.register_builtin(&socket, 1, if interest.is_oneshot() { READ } else { interest });
+            selector.select_now();
+            socket.send(b"request").unwrap();
             if is_observed {
                 registration.rearm(IoDirection::Write);
             }
             if interest.is_oneshot() {
-                rig.reregister(&socket, 1, interest).unwrap();
+                selector.reregister(&socket, 1, interest).unwrap();
             }
-            let said = rig.expect(1, E);
-            assert_eq!(said, W | WC | E, "{interest:?}, observed: {is_observed}");
-            // And each direction by itself.
-            rig.reregister(&socket, 2, READ).unwrap();
-            rig.expect(2, R | E);
-            rig.reregister(&socket, 3, WRITE).unwrap();
-            assert_eq!(rig.expect(3, W | E), W | WC | E);
+            let reported = selector.expect(1, E);
+            assert_eq!(reported, W | WC | E, "{interest:?}, observed: {is_observed}");
+            // Each direction alone.
+            selector.reregister(&socket, 2, READ).unwrap();
+            selector.expect(2, R | E);
+            selector.reregister(&socket, 3, WRITE).unwrap();
+            assert_eq!(selector.expect(3, W | E), W | WC | E);
         }
     }
 }
 
-/// With `IP_RECVERR` an error stays pending until the error queue is read, and this program never does.
+/// Returns a socket with `IP_RECVERR`: an error stays pending until the program reads the error queue. This test never does.
 #[cfg(target_os = "linux")]
 fn with_error_queue() -> UdpSocket {
-    let (socket, on) = (lonely(), 1_i32);
+    let (socket, on) = (socket_to_closed_port(), 1_i32);
     // SAFETY: the kernel reads one `int`.
     let result = unsafe {
         let size = std::mem::size_of_val(&on) as libc::socklen_t;
@@ -156,62 +157,62 @@ fn with_error_queue() -> UdpSocket {
 pub(crate) fn unread_error_queue_does_not_spin<T: Selector>() {
     #[cfg(target_os = "linux")]
     for interest in [READ, BOTH] {
-        let mut rig = Rig::<T>::new();
+        let mut selector = TestSelector::<T>::new();
         let socket = with_error_queue();
-        let registration = rig.own(&socket, 1, interest);
-        rig.now();
-        socket.send(b"anybody?").unwrap();
+        let registration = selector.register_builtin(&socket, 1, interest);
+        selector.select_now();
+        socket.send(b"request").unwrap();
         registration.rearm(IoDirection::Write);
         // The error is reported in a direction of the registration.
-        rig.expect(1, if interest == READ { R } else { W });
+        selector.expect(1, if interest == READ { R } else { W });
         let start = Instant::now();
         let mut events = 0;
         while start.elapsed() < Duration::from_millis(60) {
-            // A program that reads at each event, and once more at the end.
+            // The program reads after each event, and once more at the end.
             match socket.recv(&mut [0; 4]) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => registration.rearm_blocked(IoDirection::Read),
                 _ => registration.rearm(IoDirection::Read),
             }
-            events += rig.select(Duration::from_millis(60)).len();
+            events += selector.select(Duration::from_millis(60)).len();
         }
-        // The first read fetches the error of the socket, and leaves that of the queue.
-        assert!(events <= 2, "{events} events of one error");
-        // The socket goes on.
+        // The first read takes the error of the socket, and leaves the error in the queue.
+        assert!(events <= 2, "{events} events for one error");
+        // The socket works again.
         let peer = UdpSocket::bind(loopback()).unwrap();
         socket.connect(peer.local_addr().unwrap()).unwrap();
         for _ in 0..2 {
             peer.send_to(b"me", socket.local_addr().unwrap()).unwrap();
-            rig.expect(1, R);
+            selector.expect(1, R);
             while socket.recv(&mut [0; 4]).map_or_else(|error| error.kind() != ErrorKind::WouldBlock, |_| true) {
                 registration.rearm(IoDirection::Read);
             }
             registration.rearm_blocked(IoDirection::Read);
-            rig.now();
+            selector.select_now();
         }
     }
 }
 
-pub(crate) fn level_triggered_error_repeats<T: Selector>() {
+pub(crate) fn level_triggered_error_is_reported_repeatedly<T: Selector>() {
     #[cfg(target_os = "linux")]
     if T::BACKEND != Backend::Kqueue {
-        let mut rig = Rig::<T>::new();
+        let mut selector = TestSelector::<T>::new();
         let socket = with_error_queue();
-        let _registration = rig.own(&socket, 1, READ.level());
-        socket.send(b"anybody?").unwrap();
+        let _registration = selector.register_builtin(&socket, 1, READ.level());
+        socket.send(b"request").unwrap();
         for _ in 0..3 {
-            assert_eq!(rig.now(), BTreeMap::from([(1, R | W | WC | E)]));
+            assert_eq!(selector.select_now(), BTreeMap::from([(1, R | W | WC | E)]));
         }
     }
 }
 
 conformance_tests! {
-    writable_and_then_readable,
-    an_empty_datagram,
-    datagram_errors_come_and_go,
-    an_unread_datagram_hides_no_other,
-    a_full_queue,
-    a_second_datagram_error_between_two_looks,
+    udp_socket_reports_writable_then_readable,
+    empty_datagram_reports_readable,
+    each_datagram_error_reports_readable_and_socket_recovers,
+    new_datagram_is_reported_while_old_one_is_unread,
+    full_datagram_queue_reports_writable_after_peer_reads,
+    datagram_error_between_two_probes_is_reported,
     datagram_error_is_not_readable_when_writable,
     unread_error_queue_does_not_spin,
-    level_triggered_error_repeats,
+    level_triggered_error_is_reported_repeatedly,
 }

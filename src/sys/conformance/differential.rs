@@ -1,14 +1,18 @@
-//! Two engines are told the same, and have to say the same.
+//! The differential test: two backends execute the same operations, and must report the same events.
 //!
-//! Random sequences of operations on a few sources, each of which is twins: one object for each engine, treated alike.
-//! After each wait the answers of an engine are held against a direct look at its own twin: what has begun and was not
-//! said must be said, what is not so must not, and what both say first of a registration must be the same. Events that
-//! are only superfluous are no difference, unless nothing at all was done to the source.
+//! Each sequence is random and uses a few sources. Each backend has its own copy of every source, and each operation is
+//! applied to both copies. After each wait the events of a backend are compared with poll(2) on its own copy:
 //!
-//! A run prints its seed. `KEVIO_TEST_SEED` sets it, `KEVIO_TEST_STEPS` the number of operations.
+//! 1. Readiness that has begun and was not reported must be reported.
+//! 2. Readiness that is not current must not be reported.
+//! 3. The first events of a registration must be equal on both backends.
+//!
+//! Spurious events are allowed, unless no operation was applied to the source.
+//!
+//! A run prints its seed. `KEVIO_TEST_SEED` sets the seed, and `KEVIO_TEST_STEPS` the number of operations.
 
+mod fixture;
 mod model;
-mod twin;
 
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
@@ -20,10 +24,12 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-use self::model::{answers, names, raw, Answers, Excuses, Watch, R};
-use self::twin::Source;
+use self::fixture::TestSource;
+use self::model::{raw, ExpectedState, KnownDifferences};
 use crate::interest::Interest;
-use crate::sys::conformance::{BOTH, READ, WRITE};
+use crate::sys::conformance::readiness_of;
+use crate::sys::conformance::support::poll::{BOTH, READ, WRITE};
+use crate::sys::conformance::support::readiness::{ReadinessSet, P, R};
 use crate::sys::selector::{EventRecord, Selector, SourceKind};
 use crate::token::Token;
 
@@ -31,7 +37,7 @@ const SLOTS: usize = 4;
 const WAKERS: usize = 2;
 const KINDS: [Kind; SLOTS] = [Kind::Unix, Kind::Tcp, Kind::Reader, Kind::Writer];
 
-/// A stream, or the end of a pipe that is ours.
+/// The kind of a source: a stream, or our end of a pipe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Unix,
@@ -58,11 +64,11 @@ enum Op {
     Wake(usize),
     ReplaceWaker(usize),
     Poll,
-    /// Until what may be told late was told.
+    /// Polls until delayed events were reported.
     PollPatiently,
 }
 
-/// What is done to one source. What cannot be done to it as it stands does nothing.
+/// An operation on one source. An operation that is not possible in the current state has no effect.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Register(Interest, SourceKind),
@@ -72,9 +78,9 @@ enum Act {
     Release,
     Read(End, Amount),
     Write(End, Amount),
-    /// `IoSource::do_io`, which does not say what it did; here it reads.
+    /// `IoSource::do_io`, whose direction is unknown; here the operation reads.
     TryIo,
-    /// An operation failed for want of descriptors.
+    /// An operation failed with EMFILE.
     Shortage,
     Shutdown(End, Shutdown),
     ClosePeer,
@@ -118,43 +124,43 @@ fn operation() -> impl Strategy<Value = Op> {
     ]
 }
 
-struct Wakes<T: Selector> {
+struct WakerState<T: Selector> {
     waker: T::WakeHandle,
     token: usize,
     woken: usize,
-    heard: usize,
+    observed: usize,
 }
 
-/// What was said of a registration that is new, with the interest and what was true.
-type First = Option<(Answers, Interest, libc::c_short)>;
+/// The first readiness that was reported for a registration, its interest, and the result of poll(2).
+type First = Option<(ReadinessSet, Interest, libc::c_short)>;
 
-/// One engine and its twins.
+/// One backend and its sources.
 struct Side<T: Selector> {
-    engine: T,
+    selector: T,
     events: Vec<T::Event>,
-    slots: Vec<Option<Source<T>>>,
-    wakers: Vec<Wakes<T>>,
+    slots: Vec<Option<TestSource<T>>>,
+    wakers: Vec<WakerState<T>>,
     tokens: usize,
 }
 
 impl<T: Selector> Side<T> {
-    fn new(room: usize) -> Side<T> {
-        let slots = KINDS.map(|kind| Some(Source::new(kind))).into();
-        let events = Vec::with_capacity(Excuses::<T>::room(room));
-        let mut side = Side { engine: T::new().unwrap(), events, slots, wakers: Vec::new(), tokens: 0 };
+    fn new(capacity: usize) -> Side<T> {
+        let slots = KINDS.map(|kind| Some(TestSource::new(kind))).into();
+        let events = Vec::with_capacity(KnownDifferences::<T>::capacity(capacity));
+        let mut side = Side { selector: T::new().unwrap(), events, slots, wakers: Vec::new(), tokens: 0 };
         side.wakers = (0..WAKERS).map(|_| side.add_waker()).collect();
         side
     }
 
-    /// Never the same twice, so that the token of what is no more is known.
+    /// Returns a new token, so that events of removed registrations are detected.
     fn token(&mut self) -> usize {
         self.tokens += 1;
         self.tokens
     }
 
-    fn add_waker(&mut self) -> Wakes<T> {
+    fn add_waker(&mut self) -> WakerState<T> {
         let token = self.token();
-        Wakes { waker: self.engine.add_waker(Token(token)).unwrap(), token, woken: 0, heard: 0 }
+        WakerState { waker: self.selector.add_waker(Token(token)).unwrap(), token, woken: 0, observed: 0 }
     }
 
     fn apply(&mut self, op: Op) -> Result<(), String> {
@@ -163,10 +169,10 @@ impl<T: Selector> Side<T> {
             Op::Slot(slot, act) => self.act(slot, token, act)?,
             Op::Wake(waker) => {
                 self.wakers[waker].woken = 1;
-                self.engine.wake(&self.wakers[waker].waker).map_err(|error| format!("wake: {error}"))?;
+                self.selector.wake(&self.wakers[waker].waker).map_err(|error| format!("wake: {error}"))?;
             }
             Op::ReplaceWaker(waker) => {
-                self.engine.remove_waker(&self.wakers[waker].waker);
+                self.selector.remove_waker(&self.wakers[waker].waker);
                 self.wakers[waker] = self.add_waker();
             }
             Op::Poll | Op::PollPatiently => {}
@@ -177,40 +183,40 @@ impl<T: Selector> Side<T> {
     fn act(&mut self, slot: usize, token: usize, act: Act) -> Result<(), String> {
         if let Act::Close | Act::Reopen(_) = act {
             if let Some(source) = self.slots[slot].take() {
-                source.close(&self.engine);
+                source.close(&self.selector);
             }
             if let Act::Reopen(kind) = act {
-                self.slots[slot] = Some(Source::new(kind));
+                self.slots[slot] = Some(TestSource::new(kind));
             }
         } else if let Some(source) = &mut self.slots[slot] {
-            source.act(&self.engine, token, act)?;
+            source.act(&self.selector, token, act)?;
         }
         Ok(())
     }
 
-    /// Waits until nothing more comes, and judges what came.
+    /// Waits until no event follows, and verifies the events.
     fn wait(&mut self, patiently: bool) -> Result<Vec<First>, String> {
         for source in self.slots.iter_mut().flatten() {
             let (fd, is_slow) = (source.fd(), source.kind == Kind::Tcp);
-            source.watch.iter_mut().for_each(|watch| watch.begin_wait(fd, patiently, is_slow));
+            source.state.iter_mut().for_each(|state| state.begin_wait(fd, patiently, is_slow));
         }
         self.collect(patiently)?;
-        for wakes in &mut self.wakers {
-            let (woken, heard) = (std::mem::take(&mut wakes.woken), std::mem::take(&mut wakes.heard));
-            if woken != heard {
-                return Err(format!("{heard} events of a waker that was woken {woken} times"));
+        for waker_state in &mut self.wakers {
+            let (woken, observed) = (std::mem::take(&mut waker_state.woken), std::mem::take(&mut waker_state.observed));
+            if woken != observed {
+                return Err(format!("{observed} events of a waker that was woken {woken} times"));
             }
         }
-        self.slots.iter_mut().enumerate().map(|(slot, source)| Self::judge(slot, source.as_mut())).collect()
+        self.slots.iter_mut().enumerate().map(|(slot, source)| Self::verify(slot, source.as_mut())).collect()
     }
 
-    fn judge(slot: usize, source: Option<&mut Source<T>>) -> Result<First, String> {
+    fn verify(slot: usize, source: Option<&mut TestSource<T>>) -> Result<First, String> {
         let Some(source) = source else { return Ok(None) };
         let (fd, is_exact) = (source.fd(), source.is_exact());
-        let Some(watch) = &mut source.watch else { return Ok(None) };
-        // What became true during the wait is compared with nothing.
-        let first = (watch.fresh && raw(fd) == watch.raw).then_some((watch.said, watch.interest, watch.raw));
-        let result = watch.end_wait::<T>(fd, is_exact);
+        let Some(state) = &mut source.state else { return Ok(None) };
+        // Readiness that began during the wait is not compared.
+        let first = (state.is_new && raw(fd) == state.raw).then_some((state.reported, state.interest, state.raw));
+        let result = state.end_wait::<T>(fd, is_exact);
         result.map(|()| first).map_err(|fault| format!("slot {slot}, {:?}: {fault}", source.kind))
     }
 
@@ -218,31 +224,39 @@ impl<T: Selector> Side<T> {
         let start = Instant::now();
         for _ in 0..1000 {
             let is_within = |most| start.elapsed() < Duration::from_millis(most);
-            let is_late = (patiently && self.slots.iter().flatten().any(Source::is_late) && is_within(2000))
-                || (self.slots.iter().flatten().any(Source::is_slow) && is_within(200));
-            let timeout = Duration::from_millis(if is_late { 20 } else { 0 });
-            self.engine.select(&mut self.events, Some(timeout)).map_err(|error| format!("select: {error}"))?;
-            if self.events.is_empty() && !is_late {
+            let is_delayed = (patiently && self.slots.iter().flatten().any(TestSource::is_delayed) && is_within(2000))
+                || (self.slots.iter().flatten().any(TestSource::is_slow) && is_within(200));
+            let timeout = Duration::from_millis(if is_delayed { 20 } else { 0 });
+            self.selector.select(&mut self.events, Some(timeout)).map_err(|error| format!("select: {error}"))?;
+            if self.events.is_empty() && !is_delayed {
                 return Ok(());
             }
             for record in &self.events {
                 let token = record.token().0;
-                if let Some(wakes) = self.wakers.iter_mut().find(|wakes| wakes.token == token && answers(record) == R) {
-                    wakes.heard += 1;
+                if let Some(waker_state) = self
+                    .wakers
+                    .iter_mut()
+                    .find(|waker_state| waker_state.token == token && readiness_of(record) - P == R)
+                {
+                    waker_state.observed += 1;
                 } else if let Some(source) = self.slots.iter_mut().flatten().find(|source| source.has(token)) {
-                    source.hear(record)?;
+                    source.observe(record)?;
                 } else {
-                    return Err(format!("token {token} is nobody's: {record:?}"));
+                    return Err(format!("token {token} is not registered: {record:?}"));
                 }
             }
-            self.slots.iter_mut().flatten().filter_map(|source| source.watch.as_mut()).for_each(Watch::heard);
+            self.slots
+                .iter_mut()
+                .flatten()
+                .filter_map(|source| source.state.as_mut())
+                .for_each(ExpectedState::end_select);
         }
         Err("events without end".to_owned())
     }
 }
 
-/// Packets take their time: lets the twins become equal, if they do so soon.
-fn settle<A: Selector, B: Selector>(a: Option<&Source<A>>, b: Option<&Source<B>>) {
+/// Waits for a short time until both copies are in the same state, because packets take time.
+fn settle<A: Selector, B: Selector>(a: Option<&TestSource<A>>, b: Option<&TestSource<B>>) {
     let (Some(a), Some(b)) = (a, b) else { return };
     let deadline = Instant::now() + Duration::from_millis(5);
     while a.kind == Kind::Tcp && raw(a.fd()) != raw(b.fd()) && Instant::now() < deadline {
@@ -250,19 +264,20 @@ fn settle<A: Selector, B: Selector>(a: Option<&Source<A>>, b: Option<&Source<B>>
     }
 }
 
-/// What both say first of a registration is the same, if their twins are.
+/// Fails if the first events of a registration differ although both copies are in the same state.
 fn compare<A: Selector, B: Selector>(a: &[First], b: &[First]) -> Result<(), String> {
     for (slot, (a, b)) in a.iter().zip(b).enumerate() {
-        let (Some((said, interest, raw)), Some((other, _, other_raw))) = (*a, *b) else { continue };
-        if raw == other_raw && interest.is_edge() && (said ^ other) & Excuses::<A>::common::<B>(interest) != 0 {
-            return Err(format!("slot {slot}: {} and {}; poll(2) says {raw:#x}", names(said), names(other)));
+        let (Some((reported, interest, raw)), Some((other, _, other_raw))) = (*a, *b) else { continue };
+        let common = KnownDifferences::<A>::common::<B>(interest);
+        if raw == other_raw && interest.is_edge() && (reported & common) != (other & common) {
+            return Err(format!("slot {slot}: {reported:?} and {other:?}; poll(2) returned {raw:#x}"));
         }
     }
     Ok(())
 }
 
-fn play<A: Selector, B: Selector>(room: usize, ops: &[Op]) -> Result<(), String> {
-    let (mut a, mut b) = (Side::<A>::new(room), Side::<B>::new(room));
+fn play<A: Selector, B: Selector>(capacity: usize, ops: &[Op]) -> Result<(), String> {
+    let (mut a, mut b) = (Side::<A>::new(capacity), Side::<B>::new(capacity));
     for (step, &op) in ops.iter().enumerate() {
         let at = |name: &'static str| move |fault: String| format!("step {step}, {name}: {fault}");
         a.apply(op).map_err(at(A::BACKEND.name()))?;
@@ -282,10 +297,10 @@ fn play<A: Selector, B: Selector>(room: usize, ops: &[Op]) -> Result<(), String>
 }
 
 fn setting(name: &str) -> Option<u64> {
-    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} has to be a number")))
+    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
-/// Runs sequences on two engines until there were steps enough.
+/// Runs sequences on two backends until enough steps were executed.
 fn run<A: Selector, B: Selector>() {
     let seed = setting("KEVIO_TEST_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
     let wanted = setting("KEVIO_TEST_STEPS").unwrap_or(20_000) as usize;
@@ -297,18 +312,20 @@ fn run<A: Selector, B: Selector>() {
     let (steps, failed) = (Cell::new(0), Cell::new(false));
     while steps.get() < wanted {
         let sequence = sequences.new_tree(&mut runner).unwrap();
-        let result = runner.run_one(sequence, |(room, ops)| {
+        let result = runner.run_one(sequence, |(capacity, ops)| {
             if !failed.get() {
                 steps.set(steps.get() + ops.len());
             }
-            let result = play::<A, B>(room, &ops);
+            let result = play::<A, B>(capacity, &ops);
             failed.set(failed.get() || result.is_err());
             result.map_err(TestCaseError::fail)
         });
-        if let Err(TestError::Fail(reason, (room, ops))) = result {
+        if let Err(TestError::Fail(reason, (capacity, ops))) = result {
             let ops: String = ops.iter().enumerate().map(|(step, op)| format!("{step:>4}  {op:?}\n")).collect();
             let steps = steps.get();
-            panic!("{reason}\ncaught after {steps} steps; room for {room} events:\n{ops}KEVIO_TEST_SEED={seed}");
+            panic!(
+                "{reason}\ncaught after {steps} steps; capacity for {capacity} events:\n{ops}KEVIO_TEST_SEED={seed}"
+            );
         }
     }
 }

@@ -1,18 +1,24 @@
-//! The contract, case by case, for every engine that the host compiles: plain `cargo test` on Linux runs each case on
-//! epoll and on poll(2).
+//! The conformance tests: each case of the contract of [`Selector`], for every backend that the host compiles. Plain
+//! `cargo test` on Linux runs each case on epoll and on poll(2).
 //!
-//! Each case is a function that is generic over the backend. `conformance_tests!` at the end of its file makes tests of it.
-//! Cases that need the types above the backends are in `tests/suite`.
+//! A case is a function that is generic over the backend. `conformance_tests!`, at the end of each file, writes one test for
+//! each case and backend. Cases that need the types above the backends are in `tests/suite`.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use self::asleep::Waiter;
-use self::said::{Said, E, NOTHING, P, R, RC, W, WC};
+use self::support::blocked_thread::BlockedThread;
+use self::support::handler;
+use self::support::known_failures::{self, Check};
+use self::support::limits::raise_fd_limit;
+use self::support::net::{blocking_tcp_pair, loopback};
+use self::support::poll::{BOTH, READ, TIMEOUT, WRITE};
+use self::support::readiness::{ReadinessSet, E, NONE, P, R, RC, W, WC};
+use self::support::system;
 use crate::backend::Backend;
 use crate::interest::Interest;
 use crate::sys::selector::*;
@@ -20,19 +26,10 @@ use crate::sys::unix::{fstat, pipe, syscall};
 use crate::token::Token;
 use std::io;
 
-#[path = "../../../tests/suite/said.rs"]
-pub(crate) mod said;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
 
-#[path = "../../../tests/suite/asleep.rs"]
-mod asleep;
-
-#[path = "../../../tests/suite/system.rs"]
-mod system;
-
-#[path = "../../../tests/suite/libkqueue.rs"]
-mod libkqueue;
-
-/// Writes a test of each case for each backend that the host has.
+/// Writes a test of each case, for each backend that the host compiles.
 macro_rules! conformance_tests {
     ($($case:ident,)+) => {
         #[cfg(has_kqueue)]
@@ -51,88 +48,79 @@ macro_rules! conformance_tests {
 
 mod closing;
 mod datagrams;
-#[allow(dead_code)] // Where there is one engine it has nothing to be compared with.
+#[allow(dead_code)] // Unused on systems with one backend, which has no other backend to be compared with.
 mod differential;
 mod edges;
 mod modes;
 mod pipes;
+mod readiness_table;
 mod registration;
 mod streams;
 mod structure;
-mod truth;
 mod waits;
 mod wakers;
 
-const READ: Interest = Interest::READABLE;
-const WRITE: Interest = Interest::WRITABLE;
-const BOTH: Interest = READ.add(WRITE);
-
-/// Far more than any wait here needs; a test that gets there has failed.
-const ENOUGH: Duration = Duration::from_secs(10);
-
-/// An engine and its buffer.
-struct Rig<T: Selector> {
-    engine: T,
+/// A selector and its event buffer.
+struct TestSelector<T: Selector> {
+    inner: T,
     events: Vec<T::Event>,
 }
 
-impl<T: Selector> Rig<T> {
-    fn new() -> Rig<T> {
-        Rig::with_capacity(64)
+impl<T: Selector> TestSelector<T> {
+    fn new() -> TestSelector<T> {
+        TestSelector::with_capacity(64)
     }
 
-    fn with_capacity(capacity: usize) -> Rig<T> {
-        Rig { engine: T::new().unwrap(), events: Vec::with_capacity(capacity) }
+    fn with_capacity(capacity: usize) -> TestSelector<T> {
+        TestSelector { inner: T::new().unwrap(), events: Vec::with_capacity(capacity) }
     }
 
-    fn own(&self, fd: &impl AsRawFd, token: usize, interest: Interest) -> T::Registration {
-        self.engine.register(fd.as_raw_fd(), Token(token), interest, SourceKind::Builtin).unwrap()
+    fn register_builtin(&self, fd: &impl AsRawFd, token: usize, interest: Interest) -> T::Registration {
+        self.inner.register(fd.as_raw_fd(), Token(token), interest, SourceKind::Builtin).unwrap()
     }
 
-    /// Registers `io`, whose operations the engine is told of.
-    fn hold<S: AsRawFd>(&self, io: S, token: usize, interest: Interest) -> Held<T, S> {
-        Held { registration: self.own(&io, token, interest), io }
+    /// Registers `io`. Reads and writes through the returned value re-arm the registration.
+    fn register_owned<S: AsRawFd>(&self, io: S, token: usize, interest: Interest) -> RegisteredIo<T, S> {
+        RegisteredIo { registration: self.register_builtin(&io, token, interest), io }
     }
 
-    fn bare(&self, fd: RawFd, token: usize, interest: Interest) -> io::Result<()> {
-        self.engine
-            .register(fd, Token(token), interest, SourceKind::RawFd)
-            .map(|registration| _ = registration.detach())
+    fn register_raw(&self, fd: RawFd, token: usize, interest: Interest) -> io::Result<()> {
+        self.inner.register(fd, Token(token), interest, SourceKind::RawFd).map(|registration| _ = registration.detach())
     }
 
     fn reregister(&self, fd: &impl AsRawFd, token: usize, interest: Interest) -> io::Result<()> {
-        self.engine.reregister(fd.as_raw_fd(), Token(token), interest, SourceKind::RawFd)
+        self.inner.reregister(fd.as_raw_fd(), Token(token), interest, SourceKind::RawFd)
     }
 
     fn deregister(&self, fd: &impl AsRawFd) -> io::Result<()> {
-        self.engine.deregister(fd.as_raw_fd(), SourceKind::RawFd)
+        self.inner.deregister(fd.as_raw_fd(), SourceKind::RawFd)
     }
 
-    fn select(&mut self, timeout: Duration) -> BTreeMap<usize, Said> {
+    fn select(&mut self, timeout: Duration) -> BTreeMap<usize, ReadinessSet> {
         let room = self.events.capacity();
-        self.engine.select(&mut self.events, Some(timeout)).unwrap();
+        self.inner.select(&mut self.events, Some(timeout)).unwrap();
         assert!(self.events.len() <= room && self.events.capacity() == room, "the buffer grew");
         let mut all = BTreeMap::new();
         for event in &self.events {
-            *all.entry(event.token().0).or_insert(NOTHING) |= said(event);
+            *all.entry(event.token().0).or_insert(NONE) |= readiness_of(event);
         }
         all
     }
 
-    /// What is ready, at once.
-    fn now(&mut self) -> BTreeMap<usize, Said> {
+    /// Selects once without blocking. Returns the readiness that is reported for each token.
+    fn select_now(&mut self) -> BTreeMap<usize, ReadinessSet> {
         self.select(Duration::ZERO)
     }
 
-    /// Selects until `token` has said all of `want`, and returns what it said. Other tokens fail.
+    /// Selects until all of `expected` is reported for `token`. Returns all that was reported; fails for other tokens.
     #[track_caller]
-    fn expect(&mut self, token: usize, want: Said) -> Said {
-        let deadline = Instant::now() + ENOUGH;
-        let mut all = NOTHING;
-        while !all.has(want) {
-            assert!(Instant::now() < deadline, "wanted {want:?} of {token}, had {all:?}");
-            for (said, one) in self.select(Duration::from_millis(100)) {
-                assert_eq!(said, token, "unexpected token");
+    fn expect(&mut self, token: usize, expected: ReadinessSet) -> ReadinessSet {
+        let deadline = Instant::now() + TIMEOUT;
+        let mut all = NONE;
+        while !all.has(expected) {
+            assert!(Instant::now() < deadline, "expected {expected:?} of {token}, reported {all:?}");
+            for (other, one) in self.select(Duration::from_millis(100)) {
+                assert_eq!(other, token, "unexpected token");
                 all |= one;
             }
         }
@@ -140,20 +128,20 @@ impl<T: Selector> Rig<T> {
     }
 
     #[track_caller]
-    fn silent(&mut self) {
-        assert_eq!(self.now(), BTreeMap::new());
+    fn expect_no_events(&mut self) {
+        assert_eq!(self.select_now(), BTreeMap::new());
     }
 
-    /// What `token` says now, which is none of `unwanted`.
+    /// Fails if any of `unexpected` is reported for `token`.
     #[track_caller]
-    fn not(&mut self, token: usize, unwanted: Said) {
-        let said = self.now().remove(&token).unwrap_or_default();
-        assert!(!said.has_any(unwanted), "unexpected {said:?} of {token}");
+    fn expect_without(&mut self, token: usize, unexpected: ReadinessSet) {
+        let reported = self.select_now().remove(&token).unwrap_or_default();
+        assert!(!reported.has_any(unexpected), "unexpected {reported:?} of {token}");
     }
 }
 
-fn said(event: &impl EventRecord) -> Said {
-    Said::of([
+fn readiness_of(event: &impl EventRecord) -> ReadinessSet {
+    ReadinessSet::of([
         event.is_readable(),
         event.is_writable(),
         event.is_read_closed(),
@@ -163,13 +151,13 @@ fn said(event: &impl EventRecord) -> Said {
     ])
 }
 
-/// What an `IoSource` is: it lets go of its registration first, and tells it of each operation.
-struct Held<T: Selector, S> {
+/// A descriptor with its registration, as in `IoSource`: the registration is dropped first, and each operation re-arms.
+struct RegisteredIo<T: Selector, S> {
     registration: T::Registration,
     io: S,
 }
 
-impl<T: Selector, S> Held<T, S>
+impl<T: Selector, S> RegisteredIo<T, S>
 where
     for<'a> &'a S: Read + Write,
 {
@@ -189,7 +177,7 @@ where
         result
     }
 
-    /// Reads until there is nothing left; how many bytes, and whether the end of file came.
+    /// Reads until `WouldBlock` or the end of file. Returns the number of bytes, and `true` if the end of file came.
     fn drain(&self) -> (usize, bool) {
         let (mut total, mut buffer) = (0, [0; 16 * 1024]);
         loop {
@@ -209,7 +197,7 @@ where
     }
 }
 
-/// Two Unix streams, connected and non-blocking.
+/// Returns two Unix streams, connected and non-blocking.
 fn pair() -> (UnixStream, UnixStream) {
     let (a, b) = UnixStream::pair().unwrap();
     a.set_nonblocking(true).unwrap();
@@ -217,21 +205,15 @@ fn pair() -> (UnixStream, UnixStream) {
     (a, b)
 }
 
-fn loopback() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, 0).into()
-}
-
-/// Two TCP streams, connected and non-blocking.
+/// Returns two TCP streams, connected and non-blocking.
 fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind(loopback()).unwrap();
-    let a = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (b, _) = listener.accept().unwrap();
+    let (a, b) = blocking_tcp_pair();
     a.set_nonblocking(true).unwrap();
     b.set_nonblocking(true).unwrap();
     (a, b)
 }
 
-/// Two ends of a pipe, non-blocking: where to read and where to write.
+/// Returns the reading end and the writing end of a pipe, both non-blocking.
 fn pipe_ends() -> (std::fs::File, std::fs::File) {
     let [reader, writer] = pipe::pipe().unwrap();
     (reader.into(), writer.into())
@@ -257,29 +239,30 @@ fn errno<T>(result: io::Result<T>) -> i32 {
     result.map(drop).unwrap_err().raw_os_error().unwrap()
 }
 
-/// The hints that a socket gives when its peer has gone. poll(2) of NetBSD and OpenBSD knows none: their sockets report
-/// neither `POLLHUP` nor `POLLERR`. A row of the table of differences.
-fn hint<T: Selector>(closed: Said) -> Said {
+/// Returns the hints that a socket reports when its peer has closed. poll(2) of NetBSD and OpenBSD reports none, because
+/// their sockets set neither `POLLHUP` nor `POLLERR`. See the table of differences in the crate docs.
+fn hint<T: Selector>(closed: ReadinessSet) -> ReadinessSet {
     let has_hints = T::BACKEND != Backend::Poll || !cfg!(any(target_os = "netbsd", target_os = "openbsd"));
     if has_hints {
         closed
     } else {
-        NOTHING
+        NONE
     }
 }
 
-/// Whether poll(2) knows that `fd` is the same open file: sockets and pipes have inodes of their own, if the system numbers
-/// them.
-fn refuses_twice<T: Selector>(fd: RawFd) -> bool {
-    let is_known = || fstat::pollable_file_id(fd).unwrap().is_some_and(|identity| identity.is_unique);
-    T::BACKEND == Backend::Epoll || (T::BACKEND == Backend::Poll && is_known())
+/// Returns `true` if registering `fd` twice fails. poll(2) detects that by the inode of the open file, which sockets and
+/// pipes have on some systems.
+fn rejects_duplicates<T: Selector>(fd: RawFd) -> bool {
+    let has_inode = || fstat::pollable_file_id(fd).unwrap().is_some_and(|file| file.is_unique);
+    T::BACKEND == Backend::Epoll || (T::BACKEND == Backend::Poll && has_inode())
 }
 
-/// A kqueue made of epoll, in user space.
+/// Returns `true` if `T` is libkqueue.
 fn is_libkqueue<T: Selector>() -> bool {
-    T::BACKEND == Backend::Kqueue && libkqueue::is_here()
+    T::BACKEND == Backend::Kqueue && known_failures::is_libkqueue()
 }
 
-fn gets_wrong<T: Selector>(case: &str) -> bool {
-    is_libkqueue::<T>() && libkqueue::gets_wrong(case)
+/// Returns `true` if `T` is libkqueue, which fails `check`.
+fn is_known_failure<T: Selector>(check: Check) -> bool {
+    is_libkqueue::<T>() && known_failures::is_known_failure(check)
 }

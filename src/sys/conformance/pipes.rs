@@ -6,70 +6,70 @@ use std::path::Path;
 
 use super::*;
 
-pub(crate) fn a_writer_closes<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn closed_writer_reports_read_closed<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (reader, writer) = pipe_ends();
-    let reader = rig.hold(reader, 1, READ);
-    rig.silent();
+    let reader = selector.register_owned(reader, 1, READ);
+    selector.expect_no_events();
     drop(writer);
-    rig.expect(1, R | RC);
+    selector.expect(1, R | RC);
     assert_eq!(reader.drain(), (0, true));
 }
 
-pub(crate) fn a_writer_closes_with_data_left<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn data_of_closed_writer_is_readable_before_the_end<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (reader, mut writer) = pipe_ends();
-    let reader = rig.hold(reader, 1, READ);
+    let reader = selector.register_owned(reader, 1, READ);
     writer.write_all(b"last words").unwrap();
     drop(writer);
-    rig.expect(1, R);
+    selector.expect(1, R);
     assert_eq!(reader.drain(), (10, true));
 }
 
-pub(crate) fn a_reader_closes<T: Selector>() {
+pub(crate) fn closed_reader_reports_writable<T: Selector>() {
     for full in [false, true] {
-        let mut rig = Rig::<T>::new();
+        let mut selector = TestSelector::<T>::new();
         let (reader, writer) = pipe_ends();
-        let writer = rig.hold(writer, 1, WRITE);
-        rig.expect(1, W);
+        let writer = selector.register_owned(writer, 1, WRITE);
+        selector.expect(1, W);
         if full {
-            // A full pipe says that its reader has gone and nothing else.
+            // A full pipe reports only that its reader has closed.
             writer.fill();
-            rig.silent();
+            selector.expect_no_events();
         }
         drop(reader);
-        rig.expect(1, W);
+        selector.expect(1, W);
         assert_eq!(kind(writer.write(b"x")), ErrorKind::BrokenPipe);
     }
 }
 
-pub(crate) fn a_reader_has_closed<T: Selector>() {
+pub(crate) fn registering_a_broken_pipe_reports_writable<T: Selector>() {
     for full in [false, true] {
-        let mut rig = Rig::<T>::new();
+        let mut selector = TestSelector::<T>::new();
         let (reader, writer) = pipe_ends();
         if full {
             fill(&writer);
         }
         drop(reader);
-        let writer = rig.hold(writer, 1, WRITE);
-        rig.expect(1, W);
+        let writer = selector.register_owned(writer, 1, WRITE);
+        selector.expect(1, W);
         assert_eq!(kind(writer.write(b"x")), ErrorKind::BrokenPipe);
-        rig.engine.reregister(writer.io.as_raw_fd(), Token(2), WRITE, SourceKind::Builtin).unwrap();
-        rig.expect(2, W);
-        rig.engine.deregister(writer.io.as_raw_fd(), SourceKind::Builtin).unwrap();
-        rig.silent();
+        selector.inner.reregister(writer.io.as_raw_fd(), Token(2), WRITE, SourceKind::Builtin).unwrap();
+        selector.expect(2, W);
+        selector.inner.deregister(writer.io.as_raw_fd(), SourceKind::Builtin).unwrap();
+        selector.expect_no_events();
     }
 }
 
-pub(crate) fn a_full_pipe_is_read<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn full_pipe_reports_writable_after_reading<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (mut reader, writer) = pipe_ends();
-    let writer = rig.hold(writer, 1, WRITE);
-    rig.expect(1, W);
+    let writer = selector.register_owned(writer, 1, WRITE);
+    selector.expect(1, W);
     writer.fill();
-    rig.silent();
+    selector.expect_no_events();
     assert_eq!(reader.read(&mut [0; 4096]).unwrap(), 4096);
-    rig.expect(1, W);
+    selector.expect(1, W);
     assert!(writer.write(b"x").is_ok());
 }
 
@@ -87,29 +87,29 @@ pub(crate) fn open_to_write(path: &Path) -> File {
     File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
 }
 
-pub(crate) fn a_fifo_has_one_writer_after_another<T: Selector>() {
+pub(crate) fn fifo_reports_each_writer_and_its_end<T: Selector>() {
     if cfg!(target_vendor = "apple") {
-        // Apple's kernels do not report the end of file of a FIFO: a row of the table of differences.
+        // Apple's kernels do not report the end of file of a FIFO: see the table of differences.
         return;
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fifo");
     make_fifo(&path);
-    let mut rig = Rig::<T>::new();
-    let reader = rig.hold(open_to_read(&path), 1, READ);
+    let mut selector = TestSelector::<T>::new();
+    let reader = selector.register_owned(open_to_read(&path), 1, READ);
     for _ in 0..3 {
         let mut writer = open_to_write(&path);
         writer.write_all(b"line\n").unwrap();
-        rig.expect(1, R);
+        selector.expect(1, R);
         assert_eq!(reader.drain(), (5, false));
         drop(writer);
-        rig.expect(1, R | hint::<T>(RC));
+        selector.expect(1, R | hint::<T>(RC));
         assert_eq!(reader.drain(), (0, true));
     }
 }
 
-/// A FIFO that hung up has another writer, which has gone again before anybody looks.
-pub(crate) fn a_fifo_between_two_looks<T: Selector>() {
+/// After a hang-up, another writer opens the FIFO, writes and closes before the next probe.
+pub(crate) fn fifo_writer_between_two_probes_is_reported<T: Selector>() {
     if cfg!(target_vendor = "apple") {
         // As above.
         return;
@@ -119,11 +119,11 @@ pub(crate) fn a_fifo_between_two_looks<T: Selector>() {
         let path = directory.path().join("fifo");
         make_fifo(&path);
         let mut reader = open_to_read(&path);
-        let mut rig = Rig::<T>::new();
-        let registration = rig.engine.register(reader.as_raw_fd(), Token(1), READ, kind).unwrap();
+        let mut selector = TestSelector::<T>::new();
+        let registration = selector.inner.register(reader.as_raw_fd(), Token(1), READ, kind).unwrap();
         for _ in 0..3 {
             open_to_write(&path).write_all(b"line\n").unwrap();
-            rig.expect(1, R);
+            selector.expect(1, R);
             while reader.read(&mut [0; 64]).unwrap() > 0 {}
             if kind == SourceKind::Builtin {
                 registration.rearm(IoDirection::Read);
@@ -135,7 +135,7 @@ pub(crate) fn a_fifo_between_two_looks<T: Selector>() {
     }
 }
 
-/// The two sides of a terminal, non-blocking: the master and the slave.
+/// Returns the master and the slave of a terminal, both non-blocking.
 pub(crate) fn terminal() -> (File, File) {
     let (mut master, mut slave) = (-1, -1);
     let null = std::ptr::null_mut();
@@ -145,26 +145,26 @@ pub(crate) fn terminal() -> (File, File) {
     for fd in [master, slave] {
         syscall::set_nonblocking(fd, true).unwrap();
     }
-    // SAFETY: both have just been made and are owned by nobody else.
+    // SAFETY: both are new, and have no other owner.
     unsafe { (std::os::fd::FromRawFd::from_raw_fd(master), std::os::fd::FromRawFd::from_raw_fd(slave)) }
 }
 
-pub(crate) fn a_terminal<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn terminal_reports_lines_and_hang_up<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (mut master, slave) = terminal();
-    let line = rig.hold(slave, 1, READ);
-    rig.silent();
+    let line = selector.register_owned(slave, 1, READ);
+    selector.expect_no_events();
     master.write_all(b"line\n").unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
     assert_eq!(line.drain(), (5, false));
-    // The echo of the line is there to be read.
-    let _master = rig.own(&master, 2, READ);
-    rig.expect(2, R);
+    // The echo of the line can be read.
+    let _master = selector.register_builtin(&master, 2, READ);
+    selector.expect(2, R);
     read_all(&master);
     drop(line);
-    rig.reregister(&master, 2, READ).unwrap();
-    rig.expect(2, R);
-    // Linux says EIO, the others the end of file.
+    selector.reregister(&master, 2, READ).unwrap();
+    selector.expect(2, R);
+    // The read fails with EIO on Linux, and returns the end of file on other systems.
     match master.read(&mut [0; 8]) {
         Ok(n) => assert_eq!(n, 0),
         Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EIO)),
@@ -179,54 +179,54 @@ pub(crate) fn terminal_name(line: &File) -> std::path::PathBuf {
     std::ffi::CStr::from_bytes_until_nul(&name).unwrap().to_str().unwrap().into()
 }
 
-/// Ctrl-D at a terminal ends a line of no bytes. The read returns 0, and the terminal goes on.
+/// Ctrl-D at a terminal ends a line of no bytes. The read returns 0, and the terminal stays open.
 pub(crate) fn line_of_no_bytes_is_not_the_end<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (mut master, slave) = terminal();
-    let line = rig.hold(slave, 1, READ);
+    let line = selector.register_owned(slave, 1, READ);
     for _ in 0..3 {
         master.write_all(&[4]).unwrap();
-        rig.expect(1, R);
+        selector.expect(1, R);
         assert_eq!(line.drain(), (0, true));
-        rig.now();
+        selector.select_now();
         master.write_all(b"line\n").unwrap();
-        rig.expect(1, R);
+        selector.expect(1, R);
         assert_eq!(line.drain(), (5, false));
-        rig.now();
+        selector.select_now();
     }
 }
 
-pub(crate) fn devices_without_readiness<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn device_without_readiness_is_ready_or_rejected<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     for path in ["/dev/null", "/dev/zero"] {
         let device = File::options().read(true).write(true).open(path).unwrap();
-        // A row of the table of differences: an event, or an error. FreeBSD's /dev/null is neither from release 15 on.
+        // See the table of differences: an event, or an error. /dev/null of FreeBSD is neither, from release 15.
         let is_of_freebsd = cfg!(target_os = "freebsd") && T::BACKEND == Backend::Kqueue;
-        match rig.bare(device.as_raw_fd(), 1, READ) {
+        match selector.register_raw(device.as_raw_fd(), 1, READ) {
             Ok(()) if is_of_freebsd && path == "/dev/null" => {
-                assert!(system::freebsd_release() > Some(13), "{path} was refused up to release 13");
-                rig.silent();
+                assert!(system::freebsd_release() > Some(13), "{path} was rejected up to release 13");
+                selector.expect_no_events();
             }
-            Ok(()) => drop(rig.expect(1, R)),
+            Ok(()) => drop(selector.expect(1, R)),
             Err(error) => {
                 let known = if is_of_freebsd { [libc::ENODEV; 2] } else { [libc::EPERM, libc::EINVAL] };
                 assert!(known.map(Some).contains(&error.raw_os_error()), "{path}: {error}");
                 assert_ne!(T::BACKEND, Backend::Poll, "{path}");
-                rig.silent();
+                selector.expect_no_events();
             }
         }
     }
 }
 
 conformance_tests! {
-    a_writer_closes,
-    a_writer_closes_with_data_left,
-    a_reader_closes,
-    a_reader_has_closed,
-    a_full_pipe_is_read,
-    a_fifo_has_one_writer_after_another,
-    a_fifo_between_two_looks,
-    a_terminal,
+    closed_writer_reports_read_closed,
+    data_of_closed_writer_is_readable_before_the_end,
+    closed_reader_reports_writable,
+    registering_a_broken_pipe_reports_writable,
+    full_pipe_reports_writable_after_reading,
+    fifo_reports_each_writer_and_its_end,
+    fifo_writer_between_two_probes_is_reported,
+    terminal_reports_lines_and_hang_up,
     line_of_no_bytes_is_not_the_end,
-    devices_without_readiness,
+    device_without_readiness_is_ready_or_rejected,
 }

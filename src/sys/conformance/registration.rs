@@ -2,55 +2,57 @@
 
 use super::*;
 
-pub(crate) fn a_new_queue_is_silent<T: Selector>() {
-    Rig::<T>::new().silent();
+pub(crate) fn new_selector_reports_no_events<T: Selector>() {
+    TestSelector::<T>::new().expect_no_events();
 }
 
-pub(crate) fn keeps_score<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn double_registration_fails_and_unknown_fd_is_not_found<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    assert_eq!(kind(rig.reregister(&a, 1, BOTH)), ErrorKind::NotFound);
-    assert_eq!(kind(rig.deregister(&a)), ErrorKind::NotFound);
+    assert_eq!(kind(selector.reregister(&a, 1, BOTH)), ErrorKind::NotFound);
+    assert_eq!(kind(selector.deregister(&a)), ErrorKind::NotFound);
     b.write_all(b"x").unwrap();
-    rig.silent();
-    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
-    let again = rig.bare(a.as_raw_fd(), 2, READ);
+    selector.expect_no_events();
+    selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
+    let again = selector.register_raw(a.as_raw_fd(), 2, READ);
     if T::BACKEND == Backend::Kqueue {
-        // It replaces what it finds; sources that know that they are registered do not come here.
+        // kevent(2) replaces the registration. A source that is registered is rejected before the backend is called.
         again.unwrap();
-        rig.expect(2, R);
+        selector.expect(2, R);
     } else {
         assert_eq!(kind(again), ErrorKind::AlreadyExists);
-        rig.expect(1, R);
+        selector.expect(1, R);
     }
-    rig.deregister(&a).unwrap();
-    assert_eq!(kind(rig.deregister(&a)), ErrorKind::NotFound);
-    assert_eq!(kind(rig.reregister(&a, 1, BOTH)), ErrorKind::NotFound);
-    rig.silent();
+    selector.deregister(&a).unwrap();
+    assert_eq!(kind(selector.deregister(&a)), ErrorKind::NotFound);
+    assert_eq!(kind(selector.reregister(&a, 1, BOTH)), ErrorKind::NotFound);
+    selector.expect_no_events();
 }
 
-pub(crate) fn refuses_what_cannot_be<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn unsupported_interests_and_files_are_rejected<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     for interest in [Interest::AIO, Interest::LIO, READ | Interest::LIO] {
-        assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, interest)), ErrorKind::Unsupported);
+        assert_eq!(kind(selector.register_raw(a.as_raw_fd(), 1, interest)), ErrorKind::Unsupported);
     }
-    assert_eq!(errno(rig.bare(-1, 1, READ)), libc::EBADF);
-    assert_eq!(errno(rig.bare(RawFd::MAX, 1, BOTH)), libc::EBADF);
+    assert_eq!(errno(selector.register_raw(-1, 1, READ)), libc::EBADF);
+    assert_eq!(errno(selector.register_raw(RawFd::MAX, 1, BOTH)), libc::EBADF);
     let file = tempfile::tempfile().unwrap();
     let directory = std::fs::File::open("/").unwrap();
     for fd in [file.as_raw_fd(), directory.as_raw_fd()] {
-        assert_eq!(errno(rig.bare(fd, 1, READ)), libc::EPERM);
-        let wrapped =
-            rig.engine.register(fd, Token(1), WRITE, SourceKind::Owned).map(|registration| _ = registration.detach());
-        assert_eq!(errno(wrapped), libc::EPERM);
+        assert_eq!(errno(selector.register_raw(fd, 1, READ)), libc::EPERM);
+        let owned = selector
+            .inner
+            .register(fd, Token(1), WRITE, SourceKind::Owned)
+            .map(|registration| _ = registration.detach());
+        assert_eq!(errno(owned), libc::EPERM);
     }
     b.write_all(b"x").unwrap();
-    rig.silent();
+    selector.expect_no_events();
 }
 
-/// POSIX message queues are regular files in the eyes of fstat(2), and the kernel can wait for them.
-pub(crate) fn message_queue_can_be_waited_for<T: Selector>() {
+/// fstat(2) reports POSIX message queues as regular files, and the kernel can wait for them.
+pub(crate) fn message_queue_reports_readable<T: Selector>() {
     #[cfg(has_mq_descriptors)]
     {
         use std::os::fd::FromRawFd;
@@ -76,32 +78,32 @@ pub(crate) fn message_queue_can_be_waited_for<T: Selector>() {
         // SAFETY: there is room for a message.
         let receive = || assert_eq!(unsafe { libc::mq_receive(fd, [0_u8; 8].as_mut_ptr().cast(), 8, &mut 0) }, 1);
 
-        let mut rig = Rig::<T>::new();
-        // Empty, and with messages and room, which poll(2) shows of a plain file too.
+        let mut selector = TestSelector::<T>::new();
+        // Without messages, and with messages and free space, which poll(2) reports for a regular file too.
         for messages in [0, 2] {
             (0..messages).for_each(|_| send());
             if is_libkqueue::<T>() {
-                assert_eq!(errno(rig.bare(fd, 1, READ)), libc::EPERM);
+                assert_eq!(errno(selector.register_raw(fd, 1, READ)), libc::EPERM);
                 continue;
             }
-            rig.bare(fd, 1, READ).unwrap();
-            assert_eq!(rig.now().contains_key(&1), messages > 0);
+            selector.register_raw(fd, 1, READ).unwrap();
+            assert_eq!(selector.select_now().contains_key(&1), messages > 0);
             send();
-            rig.expect(1, R);
+            selector.expect(1, R);
             (0..messages + 1).for_each(|_| receive());
-            rig.now();
+            selector.select_now();
             send();
-            rig.expect(1, R);
+            selector.expect(1, R);
             receive();
-            rig.deregister(&queue).unwrap();
+            selector.deregister(&queue).unwrap();
         }
     }
     #[cfg(not(has_mq_descriptors))]
     {}
 }
 
-/// A descriptor that was opened with `O_PATH` names a file, and nothing can be waited for.
-pub(crate) fn path_descriptor_is_refused<T: Selector>() {
+/// A descriptor that was opened with `O_PATH` only names a file, and has no readiness.
+pub(crate) fn o_path_descriptor_is_rejected<T: Selector>() {
     #[cfg(has_o_path)]
     {
         use std::os::unix::fs::OpenOptionsExt;
@@ -109,148 +111,148 @@ pub(crate) fn path_descriptor_is_refused<T: Selector>() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("fifo");
         crate::sys::conformance::pipes::make_fifo(&path);
-        let mut rig = Rig::<T>::new();
+        let mut selector = TestSelector::<T>::new();
         for path in [path.as_path(), directory.path()] {
             let file = std::fs::File::options().read(true).custom_flags(libc::O_PATH).open(path).unwrap();
-            let result = rig.bare(file.as_raw_fd(), 1, READ);
+            let result = selector.register_raw(file.as_raw_fd(), 1, READ);
             if is_libkqueue::<T>() {
                 result.unwrap_err();
                 continue;
             }
             assert_eq!(errno(result), libc::EBADF, "{path:?}");
-            let wrapped =
-                rig.engine.register(file.as_raw_fd(), Token(1), READ, SourceKind::Owned).map(Registration::detach);
-            assert_eq!(errno(wrapped), libc::EBADF, "{path:?}");
+            let owned =
+                selector.inner.register(file.as_raw_fd(), Token(1), READ, SourceKind::Owned).map(Registration::detach);
+            assert_eq!(errno(owned), libc::EBADF, "{path:?}");
         }
-        rig.silent();
+        selector.expect_no_events();
     }
     #[cfg(not(has_o_path))]
     {}
 }
 
-pub(crate) fn a_failed_reregistration_changes_nothing<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn failed_reregistration_keeps_the_registration<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
-    assert_eq!(kind(rig.reregister(&a, 2, Interest::AIO)), ErrorKind::Unsupported);
+    selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
+    assert_eq!(kind(selector.reregister(&a, 2, Interest::AIO)), ErrorKind::Unsupported);
     b.write_all(b"x").unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
 }
 
-pub(crate) fn a_failed_registration_leaves_nothing<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn failed_registration_leaves_fd_unregistered<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, BOTH | Interest::AIO)), ErrorKind::Unsupported);
+    assert_eq!(kind(selector.register_raw(a.as_raw_fd(), 1, BOTH | Interest::AIO)), ErrorKind::Unsupported);
     b.write_all(b"x").unwrap();
-    rig.silent();
-    // Neither of the two directions was registered, and both can be now.
-    assert_eq!(kind(rig.deregister(&a)), ErrorKind::NotFound);
-    rig.bare(a.as_raw_fd(), 2, BOTH).unwrap();
-    rig.expect(2, R | W);
+    selector.expect_no_events();
+    // Neither direction was registered, so that registering both succeeds now.
+    assert_eq!(kind(selector.deregister(&a)), ErrorKind::NotFound);
+    selector.register_raw(a.as_raw_fd(), 2, BOTH).unwrap();
+    selector.expect(2, R | W);
 }
 
-pub(crate) fn reregistering_for_writing_stops_reading<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn reregistering_for_writing_stops_readable_events<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
-    rig.reregister(&a, 1, WRITE).unwrap();
-    rig.expect(1, W);
+    selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
+    selector.reregister(&a, 1, WRITE).unwrap();
+    selector.expect(1, W);
     b.write_all(b"x").unwrap();
-    rig.not(1, R);
+    selector.expect_without(1, R);
 }
 
 pub(crate) fn reregistering_replaces_the_token<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
-    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
-    rig.reregister(&a, 2, READ).unwrap();
-    rig.expect(2, R);
+    selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
+    selector.reregister(&a, 2, READ).unwrap();
+    selector.expect(2, R);
     assert_eq!(read_all(&a), 1);
-    rig.silent();
+    selector.expect_no_events();
     b.write_all(b"x").unwrap();
-    rig.expect(2, R);
+    selector.expect(2, R);
 }
 
-pub(crate) fn deregistering_is_at_once<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn deregistering_removes_pending_events<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
-    rig.bare(a.as_raw_fd(), 1, BOTH).unwrap();
-    rig.deregister(&a).unwrap();
-    rig.silent();
+    selector.register_raw(a.as_raw_fd(), 1, BOTH).unwrap();
+    selector.deregister(&a).unwrap();
+    selector.expect_no_events();
     b.write_all(b"x").unwrap();
-    rig.silent();
+    selector.expect_no_events();
 }
 
-pub(crate) fn tokens_come_back<T: Selector>() {
+pub(crate) fn any_token_value_is_reported_unchanged<T: Selector>() {
     for token in [0, 1, usize::MAX] {
-        let mut rig = Rig::<T>::new();
+        let mut selector = TestSelector::<T>::new();
         let (a, _b) = pair();
-        rig.bare(a.as_raw_fd(), token, WRITE).unwrap();
-        rig.expect(token, W);
+        selector.register_raw(a.as_raw_fd(), token, WRITE).unwrap();
+        selector.expect(token, W);
     }
 }
 
-pub(crate) fn a_dropped_tie_frees_its_number<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn dropped_registration_frees_fd_for_registering<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, _keep) = pair();
     for token in 0..3 {
-        let registration = rig.own(&a, token, WRITE);
-        rig.expect(token, W);
+        let registration = selector.register_builtin(&a, token, WRITE);
+        selector.expect(token, W);
         if T::BACKEND != Backend::Poll {
-            // For these the registration is nothing, and closing the descriptor is what ends it.
-            rig.deregister(&a).unwrap();
+            // On epoll and kqueue the registration value has no effect; closing the descriptor ends the registration.
+            selector.deregister(&a).unwrap();
         }
         drop(registration);
-        rig.silent();
+        selector.expect_no_events();
     }
 }
 
-pub(crate) fn a_released_tie_stays<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn detached_registration_keeps_reporting<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    rig.own(&a, 1, READ).detach();
+    selector.register_builtin(&a, 1, READ).detach();
     for _ in 0..2 {
-        b.write_all(b"wave").unwrap();
-        rig.expect(1, R);
+        b.write_all(b"data").unwrap();
+        selector.expect(1, R);
         assert_eq!(read_all(&a), 4);
     }
 }
 
-pub(crate) fn leaving_during_a_wait_loses_nothing<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn detaching_during_a_blocked_wait_loses_no_event<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    let registration = rig.own(&a, 1, READ);
+    let registration = selector.register_builtin(&a, 1, READ);
     b.write_all(b"x").unwrap();
-    rig.expect(1, R);
-    let waiter = Waiter::here();
+    selector.expect(1, R);
+    let blocked_thread = BlockedThread::current();
     std::thread::scope(|scope| {
         let (a, b) = (&a, &mut b);
         scope.spawn(move || {
-            waiter.falls_asleep();
+            blocked_thread.wait_until_blocked();
             let _ = registration.detach();
             assert_eq!(read_all(a), 1);
             b.write_all(b"y").unwrap();
         });
-        rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
+        selector.inner.select(&mut selector.events, Some(TIMEOUT)).unwrap();
     });
-    assert_eq!(rig.events.len(), 1);
+    assert_eq!(selector.events.len(), 1);
 }
 
 conformance_tests! {
-    a_new_queue_is_silent,
-    keeps_score,
-    refuses_what_cannot_be,
-    message_queue_can_be_waited_for,
-    path_descriptor_is_refused,
-    a_failed_reregistration_changes_nothing,
-    a_failed_registration_leaves_nothing,
-    reregistering_for_writing_stops_reading,
+    new_selector_reports_no_events,
+    double_registration_fails_and_unknown_fd_is_not_found,
+    unsupported_interests_and_files_are_rejected,
+    message_queue_reports_readable,
+    o_path_descriptor_is_rejected,
+    failed_reregistration_keeps_the_registration,
+    failed_registration_leaves_fd_unregistered,
+    reregistering_for_writing_stops_readable_events,
     reregistering_replaces_the_token,
-    deregistering_is_at_once,
-    tokens_come_back,
-    a_dropped_tie_frees_its_number,
-    a_released_tie_stays,
-    leaving_during_a_wait_loses_nothing,
+    deregistering_removes_pending_events,
+    any_token_value_is_reported_unchanged,
+    dropped_registration_frees_fd_for_registering,
+    detached_registration_keeps_reporting,
+    detaching_during_a_blocked_wait_loses_no_event,
 }

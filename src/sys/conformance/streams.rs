@@ -1,4 +1,4 @@
-//! TCP, and what Unix streams do in the same way.
+//! TCP streams and listeners, and Unix streams where they behave alike.
 
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -11,14 +11,14 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// A TCP socket that is not connected, and does not block.
+/// Returns a TCP socket that is not connected, and does not block.
 fn fresh() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_nonblocking(true).unwrap();
     socket
 }
 
-/// Begins to connect; it may take a while. Returns `true` if the connection was refused at once, as FreeBSD does on the
+/// Starts to connect, which may take a while. Returns `true` if the connection was refused at once, as FreeBSD does on the
 /// loopback.
 fn connect(socket: &Socket, to: SocketAddr) -> bool {
     let Err(error) = socket.connect(&to.into()) else { return false };
@@ -26,108 +26,108 @@ fn connect(socket: &Socket, to: SocketAddr) -> bool {
     error.raw_os_error() == Some(libc::ECONNREFUSED)
 }
 
-/// A port where nobody listens.
+/// Returns the address of a port that has no listener.
 fn closed_port() -> SocketAddr {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&loopback().into()).unwrap();
     socket.local_addr().unwrap().as_socket().unwrap()
 }
 
-pub(crate) fn a_listener_and_a_client<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn listener_reports_a_client<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (tcp, address) = listener();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let unix = UnixListener::bind(&path).unwrap();
-    let _ties = [rig.own(&tcp, 1, READ), rig.own(&unix, 2, READ)];
-    rig.silent();
+    let _registrations = [selector.register_builtin(&tcp, 1, READ), selector.register_builtin(&unix, 2, READ)];
+    selector.expect_no_events();
     let _client = TcpStream::connect(address).unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
     let client = UnixStream::connect(&path).unwrap();
-    rig.expect(2, R);
-    // A client need not be accepted to write.
-    let _client = rig.hold(client, 3, WRITE);
-    rig.expect(3, W);
+    selector.expect(2, R);
+    // A client can write before the listener accepts the connection.
+    let _client = selector.register_owned(client, 3, WRITE);
+    selector.expect(3, W);
 }
 
-pub(crate) fn one_of_two_is_accepted<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn second_connection_is_reported_after_accepting_the_first<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (listener, address) = listener();
-    let registration = rig.own(&listener, 1, READ);
+    let registration = selector.register_builtin(&listener, 1, READ);
     let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
-    rig.expect(1, R);
+    selector.expect(1, R);
     listener.accept().unwrap();
     registration.rearm(IoDirection::Read);
-    rig.reregister(&listener, 2, READ).unwrap();
+    selector.reregister(&listener, 2, READ).unwrap();
     // An event with the first token may have come before; the second connection may come after connect(2) has returned.
-    let deadline = Instant::now() + ENOUGH;
-    while !rig.select(Duration::from_millis(100)).contains_key(&2) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !selector.select(Duration::from_millis(100)).contains_key(&2) {
         assert!(Instant::now() < deadline, "the second connection is not reported");
     }
     listener.accept().unwrap();
     assert_eq!(kind(listener.accept()), ErrorKind::WouldBlock);
 }
 
-pub(crate) fn a_connect_that_succeeds<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn connect_reports_writable<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (_listener, address) = listener();
     let socket = fresh();
     connect(&socket, address);
-    let _registration = rig.own(&socket, 1, WRITE);
-    rig.expect(1, W);
+    let _registration = selector.register_builtin(&socket, 1, WRITE);
+    selector.expect(1, W);
     assert!(socket.take_error().unwrap().is_none());
     assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(address));
 }
 
-pub(crate) fn a_connect_that_is_refused<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn refused_connect_reports_writable_and_keeps_its_error<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let socket = fresh();
     let is_over = connect(&socket, closed_port());
-    let _registration = rig.own(&socket, 1, WRITE);
-    let said = rig.expect(1, W);
+    let _registration = selector.register_builtin(&socket, 1, WRITE);
+    let reported = selector.expect(1, W);
     if is_libkqueue::<T>() {
-        // It takes the error from the program, to fill in `fflags`.
+        // libkqueue takes the error from the program, to fill in `fflags`.
         return;
     }
-    assert!(said.has_any(E | WC) || hint::<T>(WC) == NOTHING, "{said:?}");
+    assert!(reported.has_any(E | WC) || hint::<T>(WC) == NONE, "{reported:?}");
     // connect(2) has returned the error, or it is pending.
     let error = socket.take_error().unwrap().map(|error| error.kind());
     assert_eq!(error, Some(ErrorKind::ConnectionRefused).filter(|_| !is_over));
 }
 
-pub(crate) fn data_comes_and_is_read<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn received_data_reports_readable_once<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = tcp_pair();
-    let a = rig.hold(a, 1, READ);
-    rig.silent();
+    let a = selector.register_owned(a, 1, READ);
+    selector.expect_no_events();
     b.write_all(b"data").unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
     assert_eq!(a.drain(), (4, false));
-    rig.silent();
+    selector.expect_no_events();
 }
 
-pub(crate) fn a_peer_shuts_down_writing<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn write_shutdown_of_peer_reports_read_closed<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = tcp_pair();
-    let a = rig.hold(a, 1, READ);
+    let a = selector.register_owned(a, 1, READ);
     b.shutdown(Shutdown::Write).unwrap();
-    rig.expect(1, R | if tells_half_close::<T>() { RC } else { NOTHING });
+    selector.expect(1, R | if reports_half_close::<T>() { RC } else { NONE });
     assert_eq!(a.drain(), (0, true));
     assert_eq!(a.write(b"yet").unwrap(), 3);
-    let _b = rig.own(&b, 2, READ);
-    rig.expect(2, R);
+    let _b = selector.register_builtin(&b, 2, READ);
+    selector.expect(2, R);
     assert_eq!(b.read(&mut [0; 8]).unwrap(), 3);
 }
 
-/// Where poll(2) has no `POLLRDHUP`, only a read tells.
-fn tells_half_close<T: Selector>() -> bool {
+/// Returns `true` if the backend reports a half-closed stream. poll(2) without `POLLRDHUP` does not; a read detects the end.
+fn reports_half_close<T: Selector>() -> bool {
     T::BACKEND != Backend::Poll || cfg!(has_pollrdhup)
 }
 
-pub(crate) fn data_and_then_the_end<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn end_of_file_is_reported_after_data<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = tcp_pair();
-    let a = rig.hold(a, 1, READ);
+    let a = selector.register_owned(a, 1, READ);
     let message = [7; 100_000];
     let writer = std::thread::spawn(move || {
         b.set_nonblocking(false).unwrap();
@@ -135,32 +135,32 @@ pub(crate) fn data_and_then_the_end<T: Selector>() {
         b.shutdown(Shutdown::Write).unwrap();
         b
     });
-    let (mut total, mut end, mut all) = (0, false, NOTHING);
+    let (mut total, mut end, mut all) = (0, false, NONE);
     while !end {
-        all |= rig.expect(1, R);
+        all |= selector.expect(1, R);
         let (n, ended) = a.drain();
         (total, end) = (total + n, ended);
     }
     assert_eq!(total, message.len());
-    if tells_half_close::<T>() && !all.has(RC) {
-        // The end was read before anybody looked.
-        rig.expect(1, RC);
+    if reports_half_close::<T>() && !all.has(RC) {
+        // The end was read before the next wait.
+        selector.expect(1, RC);
     }
     drop(writer.join().unwrap());
 }
 
-pub(crate) fn a_peer_closes<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn closed_peer_reports_read_closed<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
-    let a = rig.hold(a, 1, READ);
+    let a = selector.register_owned(a, 1, READ);
     drop(b);
-    rig.expect(1, R | if tells_half_close::<T>() { RC } else { NOTHING });
+    selector.expect(1, R | if reports_half_close::<T>() { RC } else { NONE });
     assert_eq!(a.drain(), (0, true));
 
     let (c, d) = pair();
-    let c = rig.hold(c, 2, READ);
+    let c = selector.register_owned(c, 2, READ);
     drop(d);
-    rig.expect(2, R | hint::<T>(RC));
+    selector.expect(2, R | hint::<T>(RC));
     assert_eq!(c.drain(), (0, true));
     assert_eq!(kind(c.write(b"x")), ErrorKind::BrokenPipe);
 }
@@ -169,36 +169,36 @@ fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-pub(crate) fn a_peer_resets<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn reset_reports_readable_and_keeps_its_error<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
-    let a = rig.hold(a, 1, READ);
+    let a = selector.register_owned(a, 1, READ);
     reset(b);
-    let said = rig.expect(1, R);
-    assert!(said.has_any(E | RC) || hint::<T>(RC) == NOTHING, "{said:?}");
+    let reported = selector.expect(1, R);
+    assert!(reported.has_any(E | RC) || hint::<T>(RC) == NONE, "{reported:?}");
     if !is_libkqueue::<T>() {
         assert_eq!(kind(a.read(&mut [0; 8])), ErrorKind::ConnectionReset);
     }
-    // The error has been fetched; that it is closed stays true.
-    rig.reregister(&a.io, 2, READ).unwrap();
-    rig.now();
-    rig.reregister(&a.io, 3, READ).unwrap();
-    rig.expect(3, R | hint::<T>(RC));
+    // The read has taken the error; the stream stays closed.
+    selector.reregister(&a.io, 2, READ).unwrap();
+    selector.select_now();
+    selector.reregister(&a.io, 3, READ).unwrap();
+    selector.expect(3, R | hint::<T>(RC));
     assert!(a.io.take_error().unwrap().is_none());
 }
 
-pub(crate) fn a_peer_closes_unread<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn peer_that_closes_with_unread_data_reports_readable<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
-    let a = rig.hold(a, 1, READ);
-    assert_eq!(a.write(b"nobody reads this").unwrap(), 17);
+    let a = selector.register_owned(a, 1, READ);
+    assert_eq!(a.write(b"this is not read!").unwrap(), 17);
     let mut byte = [0];
-    // It has to be there before its reader goes.
+    // The data has to arrive before the reader closes.
     let _ = SockRef::from(&b).set_nonblocking(false);
     assert_eq!(b.peek(&mut byte).unwrap(), 1);
     drop(b);
-    let said = rig.expect(1, R);
-    assert!(said.has_any(E | RC) || hint::<T>(RC) == NOTHING, "{said:?}");
+    let reported = selector.expect(1, R);
+    assert!(reported.has_any(E | RC) || hint::<T>(RC) == NONE, "{reported:?}");
     match a.read(&mut [0; 8]) {
         // The BSDs send FIN first, and reset the connection when the other side writes again.
         Ok(n) => assert!(n == 0 && (!cfg!(target_os = "linux") || is_libkqueue::<T>())),
@@ -206,38 +206,38 @@ pub(crate) fn a_peer_closes_unread<T: Selector>() {
     }
 }
 
-pub(crate) fn both_shut_down_writing<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn write_shutdown_of_both_reports_end_of_file<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
     a.shutdown(Shutdown::Write).unwrap();
     b.shutdown(Shutdown::Write).unwrap();
-    let a = rig.hold(a, 1, READ);
-    rig.expect(1, R | hint::<T>(RC));
+    let a = selector.register_owned(a, 1, READ);
+    selector.expect(1, R | hint::<T>(RC));
     assert_eq!(a.drain(), (0, true));
 }
 
-pub(crate) fn shutting_down_reading<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn read_shutdown_is_no_error_and_keeps_writing<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    let a = rig.hold(a, 1, BOTH);
-    rig.expect(1, W);
+    let a = selector.register_owned(a, 1, BOTH);
+    selector.expect(1, W);
     a.io.shutdown(Shutdown::Read).unwrap();
-    rig.not(1, E);
+    selector.expect_without(1, E);
     assert_eq!(a.drain(), (0, true));
     // The other direction still works.
     assert_eq!(a.write(b"out").unwrap(), 3);
     assert_eq!(b.read(&mut [0; 8]).unwrap(), 3);
 }
 
-pub(crate) fn a_full_buffer_is_drained<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn full_tcp_stream_reports_writable_after_peer_reads<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
-    let a = rig.hold(a, 1, WRITE);
-    rig.expect(1, W);
-    // What the peer's kernel takes meanwhile makes room again; one pass may not be enough.
+    let a = selector.register_owned(a, 1, WRITE);
+    selector.expect(1, W);
+    // The kernel may send data to the peer meanwhile, so that one pass may not fill the stream.
     while {
         a.fill();
-        !rig.select(Duration::from_millis(50)).is_empty()
+        !selector.select(Duration::from_millis(50)).is_empty()
     } {}
     let reader = std::thread::spawn(move || {
         let mut total = 0;
@@ -247,73 +247,73 @@ pub(crate) fn a_full_buffer_is_drained<T: Selector>() {
         }
         total
     });
-    rig.expect(1, W);
+    selector.expect(1, W);
     drop(a);
     assert!(reader.join().unwrap() > 0);
 }
 
-pub(crate) fn urgent_data<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn urgent_data_reports_priority<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = tcp_pair();
     if T::BACKEND == Backend::Kqueue && !cfg!(has_evfilt_except) {
-        assert_eq!(kind(rig.bare(a.as_raw_fd(), 1, READ | Interest::PRIORITY)), ErrorKind::Unsupported);
+        assert_eq!(kind(selector.register_raw(a.as_raw_fd(), 1, READ | Interest::PRIORITY)), ErrorKind::Unsupported);
         b.write_all(b"x").unwrap();
-        return rig.silent();
+        return selector.expect_no_events();
     }
-    let a = rig.hold(a, 1, READ | Interest::PRIORITY);
+    let a = selector.register_owned(a, 1, READ | Interest::PRIORITY);
     b.write_all(b"ordinary").unwrap();
-    assert!(!rig.expect(1, R).has(P));
+    assert!(!selector.expect(1, R).has(P));
     assert_eq!(a.drain(), (8, false));
-    rig.now();
+    selector.select_now();
     assert_eq!(SockRef::from(&b).send_out_of_band(b"!").unwrap(), 1);
-    rig.expect(1, P);
+    selector.expect(1, P);
 }
 
-pub(crate) fn registered_before_connected<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn socket_registered_before_connect_reports_writable<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (_listener, address) = listener();
     let socket = fresh();
-    let registration = rig.own(&socket, 1, BOTH);
-    // A row of the table of differences: some systems say that it is closed.
-    rig.now();
+    let registration = selector.register_builtin(&socket, 1, BOTH);
+    // See the table of differences: some systems report the socket as closed.
+    selector.select_now();
     connect(&socket, address);
     registration.rearm(IoDirection::Unknown);
-    let deadline = Instant::now() + ENOUGH;
-    while !(rig.select(Duration::from_millis(100)).get(&1).is_some_and(|said| said.has(W))
+    let deadline = Instant::now() + TIMEOUT;
+    while !(selector.select(Duration::from_millis(100)).get(&1).is_some_and(|reported| reported.has(W))
         && socket.peer_addr().is_ok())
     {
-        assert!(Instant::now() < deadline, "it does not become writable");
+        assert!(Instant::now() < deadline, "the socket does not become writable");
     }
 }
 
-pub(crate) fn registered_before_listening<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn socket_registered_before_listen_reports_connection<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let socket = fresh();
     socket.bind(&loopback().into()).unwrap();
-    let _registration = rig.own(&socket, 1, READ);
-    rig.now();
+    let _registration = selector.register_builtin(&socket, 1, READ);
+    selector.select_now();
     socket.listen(8).unwrap();
     let _client = TcpStream::connect(socket.local_addr().unwrap().as_socket().unwrap()).unwrap();
     // NetBSD and DragonFly choose the listener's filter when it is added.
-    rig.reregister(&socket, 2, READ).unwrap();
-    rig.expect(2, R);
+    selector.reregister(&socket, 2, READ).unwrap();
+    selector.expect(2, R);
 }
 
 conformance_tests! {
-    a_listener_and_a_client,
-    one_of_two_is_accepted,
-    a_connect_that_succeeds,
-    a_connect_that_is_refused,
-    data_comes_and_is_read,
-    a_peer_shuts_down_writing,
-    data_and_then_the_end,
-    a_peer_closes,
-    a_peer_resets,
-    a_peer_closes_unread,
-    both_shut_down_writing,
-    shutting_down_reading,
-    a_full_buffer_is_drained,
-    urgent_data,
-    registered_before_connected,
-    registered_before_listening,
+    listener_reports_a_client,
+    second_connection_is_reported_after_accepting_the_first,
+    connect_reports_writable,
+    refused_connect_reports_writable_and_keeps_its_error,
+    received_data_reports_readable_once,
+    write_shutdown_of_peer_reports_read_closed,
+    end_of_file_is_reported_after_data,
+    closed_peer_reports_read_closed,
+    reset_reports_readable_and_keeps_its_error,
+    peer_that_closes_with_unread_data_reports_readable,
+    write_shutdown_of_both_reports_end_of_file,
+    read_shutdown_is_no_error_and_keeps_writing,
+    full_tcp_stream_reports_writable_after_peer_reads,
+    urgent_data_reports_priority,
+    socket_registered_before_connect_reports_writable,
+    socket_registered_before_listen_reports_connection,
 }

@@ -4,103 +4,90 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-pub(crate) fn waits_are_not_short<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn wait_lasts_at_least_its_timeout<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     for wait in [1, 200_000, 1_000_001, 12_000_000].map(Duration::from_nanos) {
         let start = Instant::now();
-        assert!(rig.select(wait).is_empty());
+        assert!(selector.select(wait).is_empty());
         assert!(start.elapsed() >= wait, "{wait:?}");
     }
 }
 
-/// Longer ones are cut by `Poll`; `tests/suite/waits.rs` has them.
-pub(crate) fn the_longest_wait_is_one<T: Selector>() {
-    let mut rig = Rig::<T>::new();
-    let waker = rig.engine.add_waker(Token(1)).unwrap();
-    let waiter = Waiter::here();
+/// `Poll` splits longer timeouts; see `tests/suite/waits.rs`.
+pub(crate) fn max_timeout_and_none_block_until_woken<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
+    let waker = selector.inner.add_waker(Token(1)).unwrap();
+    let blocked_thread = BlockedThread::current();
     for wait in [Some(MAX_WAIT), None] {
         std::thread::scope(|scope| {
-            let (engine, waker) = (&rig.engine, &waker);
+            let (inner, waker) = (&selector.inner, &waker);
             scope.spawn(move || {
-                waiter.falls_asleep();
-                engine.wake(waker).unwrap();
+                blocked_thread.wait_until_blocked();
+                inner.wake(waker).unwrap();
             });
-            rig.engine.select(&mut rig.events, wait).unwrap();
+            selector.inner.select(&mut selector.events, wait).unwrap();
         });
-        assert_eq!(rig.events.len(), 1, "{wait:?}");
+        assert_eq!(selector.events.len(), 1, "{wait:?}");
     }
 }
 
-pub(crate) fn a_registration_joins_a_wait<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn registration_takes_effect_in_a_blocked_wait<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
-    let waiter = Waiter::here();
+    let blocked_thread = BlockedThread::current();
     std::thread::scope(|scope| {
-        let engine = &rig.engine;
+        let inner = &selector.inner;
         let fd = a.as_raw_fd();
         scope.spawn(move || {
-            waiter.falls_asleep();
-            engine
+            blocked_thread.wait_until_blocked();
+            inner
                 .register(fd, Token(1), READ, SourceKind::RawFd)
                 .map(|registration| _ = registration.detach())
                 .unwrap();
         });
-        rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
+        selector.inner.select(&mut selector.events, Some(TIMEOUT)).unwrap();
     });
-    assert_eq!(rig.events[0].token(), Token(1));
+    assert_eq!(selector.events[0].token(), Token(1));
 }
 
-extern "C" fn ignore(_: libc::c_int) {}
-
-/// Installs a handler that does nothing. The test processes use this signal for nothing else.
-fn handle(signal: libc::c_int, flags: libc::c_int) {
-    // SAFETY: the handler does nothing, and the structure is as sigaction(2) wants it.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as usize;
-        action.sa_flags = flags;
-        assert_eq!(libc::sigaction(signal, &action, std::ptr::null_mut()), 0);
-    }
-}
-
-pub(crate) fn a_signal_ends_a_wait_and_nothing_else<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn signal_interrupts_the_wait_and_keeps_registrations<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    rig.bare(a.as_raw_fd(), 1, READ).unwrap();
+    selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
     for flags in [0, libc::SA_RESTART] {
-        handle(libc::SIGURG, flags);
+        handler::install(libc::SIGURG, handler::do_nothing, flags);
         // SAFETY: no arguments.
         let waiting = unsafe { libc::pthread_self() } as usize;
         let (done, is_done) = std::sync::mpsc::channel::<()>();
         let result = std::thread::scope(|scope| {
             scope.spawn(move || {
-                // It may not be waiting yet when the first signal arrives.
+                // The first signal may arrive before the thread blocks.
                 while is_done.recv_timeout(Duration::from_millis(1)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
                 {
                     // SAFETY: the thread outlives this one.
                     unsafe { libc::pthread_kill(waiting as libc::pthread_t, libc::SIGURG) };
                 }
             });
-            let result = rig.engine.select(&mut rig.events, Some(ENOUGH));
+            let result = selector.inner.select(&mut selector.events, Some(TIMEOUT));
             drop(done);
             result
         });
         assert_eq!(kind(result), ErrorKind::Interrupted);
         b.write_all(b"x").unwrap();
-        rig.expect(1, R);
+        selector.expect(1, R);
         assert_eq!(read_all(&a), 1);
-        rig.not(1, W | RC);
+        selector.expect_without(1, W | RC);
     }
 }
 
-pub(crate) fn everything_is_seen_through_a_small_buffer<T: Selector>() {
+pub(crate) fn small_buffer_reports_every_edge_once<T: Selector>() {
     for capacity in [1, 3, 7] {
-        let mut rig = Rig::<T>::with_capacity(capacity);
+        let mut selector = TestSelector::<T>::with_capacity(capacity);
         let mut pairs = Vec::new();
         for token in 0..20 {
             let (a, b) = pair();
-            pairs.push((rig.hold(a, token, READ), b));
+            pairs.push((selector.register_owned(a, token, READ), b));
         }
         for _ in 0..3 {
             for (_, b) in &mut pairs {
@@ -108,10 +95,10 @@ pub(crate) fn everything_is_seen_through_a_small_buffer<T: Selector>() {
             }
             let mut seen = BTreeSet::new();
             while seen.len() < pairs.len() {
-                let said = rig.now();
-                assert!(!said.is_empty(), "{capacity}: only {seen:?}");
-                for token in said.into_keys() {
-                    assert!(seen.insert(token), "{token} twice");
+                let reported = selector.select_now();
+                assert!(!reported.is_empty(), "capacity {capacity}: reported only {seen:?}");
+                for token in reported.into_keys() {
+                    assert!(seen.insert(token), "{token} was reported twice");
                 }
             }
             for (a, _) in &pairs {
@@ -121,44 +108,44 @@ pub(crate) fn everything_is_seen_through_a_small_buffer<T: Selector>() {
     }
 }
 
-pub(crate) fn both_directions_through_a_buffer_for_one<T: Selector>() {
-    if gets_wrong::<T>("both_directions_through_a_buffer_for_one") {
+pub(crate) fn buffer_for_one_reports_both_directions<T: Selector>() {
+    if is_known_failure::<T>(Check::BothDirectionsInBufferOfOne) {
         return;
     }
-    let mut rig = Rig::<T>::with_capacity(1);
+    let mut selector = TestSelector::<T>::with_capacity(1);
     let (a, mut b) = pair();
     b.write_all(b"x").unwrap();
-    let _a = rig.hold(a, 1, BOTH);
-    let mut said = NOTHING;
+    let _a = selector.register_owned(a, 1, BOTH);
+    let mut reported = NONE;
     for _ in 0..2 {
-        said |= rig.now().remove(&1).unwrap_or_default();
+        reported |= selector.select_now().remove(&1).unwrap_or_default();
     }
-    assert_eq!(said, R | W);
+    assert_eq!(reported, R | W);
 }
 
-pub(crate) fn the_buffer_holds_no_old_events<T: Selector>() {
-    let mut rig = Rig::<T>::new();
+pub(crate) fn wait_without_events_clears_the_buffer<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
     let (a, _b) = pair();
-    rig.bare(a.as_raw_fd(), 1, WRITE).unwrap();
-    rig.expect(1, W);
-    rig.deregister(&a).unwrap();
-    assert!(!rig.events.is_empty());
-    rig.silent();
-    assert!(rig.events.is_empty());
+    selector.register_raw(a.as_raw_fd(), 1, WRITE).unwrap();
+    selector.expect(1, W);
+    selector.deregister(&a).unwrap();
+    assert!(!selector.events.is_empty());
+    selector.expect_no_events();
+    assert!(selector.events.is_empty());
 }
 
-/// One source that is always ready again must not hide another behind a buffer for one.
-pub(crate) fn nobody_starves<T: Selector>() {
-    let mut rig = Rig::<T>::with_capacity(1);
+/// With a buffer for one event, a source that is always ready does not prevent the events of others.
+pub(crate) fn small_buffer_serves_every_source<T: Selector>() {
+    let mut selector = TestSelector::<T>::with_capacity(1);
     let mut pairs = Vec::new();
     for token in 0..3 {
         let (a, mut b) = pair();
         b.write_all(b"x").unwrap();
-        pairs.push((rig.hold(a, token, READ), b));
+        pairs.push((selector.register_owned(a, token, READ), b));
     }
     let mut seen = [false; 3];
     for _ in 0..20 {
-        for token in rig.now().into_keys() {
+        for token in selector.select_now().into_keys() {
             seen[token] = true;
             pairs[token].0.drain();
             pairs[token].1.write_all(b"x").unwrap();
@@ -168,12 +155,12 @@ pub(crate) fn nobody_starves<T: Selector>() {
 }
 
 conformance_tests! {
-    waits_are_not_short,
-    the_longest_wait_is_one,
-    a_registration_joins_a_wait,
-    a_signal_ends_a_wait_and_nothing_else,
-    everything_is_seen_through_a_small_buffer,
-    both_directions_through_a_buffer_for_one,
-    the_buffer_holds_no_old_events,
-    nobody_starves,
+    wait_lasts_at_least_its_timeout,
+    max_timeout_and_none_block_until_woken,
+    registration_takes_effect_in_a_blocked_wait,
+    signal_interrupts_the_wait_and_keeps_registrations,
+    small_buffer_reports_every_edge_once,
+    buffer_for_one_reports_both_directions,
+    wait_without_events_clears_the_buffer,
+    small_buffer_serves_every_source,
 }

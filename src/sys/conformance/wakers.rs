@@ -1,121 +1,125 @@
-//! Wakes are events.
+//! Wakes.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-pub(crate) fn a_thousand_wakes_are_few_events<T: Selector>() {
-    let mut rig = Rig::<T>::new();
-    let waker = rig.engine.add_waker(Token(1)).unwrap();
+pub(crate) fn thousand_wakes_are_coalesced<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
+    let waker = selector.inner.add_waker(Token(1)).unwrap();
     for _ in 0..3 {
         for _ in 0..1000 {
-            rig.engine.wake(&waker).unwrap();
+            selector.inner.wake(&waker).unwrap();
         }
-        assert_eq!(rig.now(), BTreeMap::from([(1, R)]));
-        assert_eq!(rig.events.len(), 1);
-        rig.silent();
+        assert_eq!(selector.select_now(), BTreeMap::from([(1, R)]));
+        assert_eq!(selector.events.len(), 1);
+        selector.expect_no_events();
     }
 }
 
-pub(crate) fn wakes_are_events<T: Selector>() {
-    let mut rig = Rig::<T>::new();
-    let first = rig.engine.add_waker(Token(1)).unwrap();
-    let second = rig.engine.add_waker(Token(usize::MAX)).unwrap();
-    rig.silent();
+pub(crate) fn each_waker_reports_its_own_token<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
+    let first = selector.inner.add_waker(Token(1)).unwrap();
+    let second = selector.inner.add_waker(Token(usize::MAX)).unwrap();
+    selector.expect_no_events();
     for _ in 0..3 {
-        rig.engine.wake(&first).unwrap();
-        assert_eq!(rig.now(), BTreeMap::from([(1, R)]));
-        rig.silent();
+        selector.inner.wake(&first).unwrap();
+        assert_eq!(selector.select_now(), BTreeMap::from([(1, R)]));
+        selector.expect_no_events();
     }
-    rig.engine.wake(&second).unwrap();
-    assert_eq!(rig.now().len(), 1);
-    rig.engine.wake(&first).unwrap();
-    rig.engine.remove_waker(&first);
+    selector.inner.wake(&second).unwrap();
+    assert_eq!(selector.select_now().len(), 1);
+    selector.inner.wake(&first).unwrap();
+    selector.inner.remove_waker(&first);
     drop(first);
-    rig.silent();
-    rig.engine.wake(&second).unwrap();
-    rig.expect(usize::MAX, R);
+    selector.expect_no_events();
+    selector.inner.wake(&second).unwrap();
+    selector.expect(usize::MAX, R);
 }
 
-/// Each thread's last wake is seen after it was made: what it wrote before is read by then.
-pub(crate) fn sixteen_threads_wake<T: Selector>() {
+/// A wait that returns a wake also sees all writes that the waking thread made before the wake.
+pub(crate) fn wakes_of_sixteen_threads_publish_their_writes<T: Selector>() {
     const WAKES: usize = 500;
-    let mut rig = Rig::<T>::new();
-    let waker = rig.engine.add_waker(Token(1)).unwrap();
+    let mut selector = TestSelector::<T>::new();
+    let waker = selector.inner.add_waker(Token(1)).unwrap();
     let written = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let (engine, waker, written) = (&rig.engine, &waker, &written);
+        let (inner, waker, written) = (&selector.inner, &waker, &written);
         for _ in 0..16 {
             scope.spawn(move || {
                 for _ in 0..WAKES {
                     written.fetch_add(1, Ordering::Release);
-                    engine.wake(waker).unwrap();
+                    inner.wake(waker).unwrap();
                 }
             });
         }
         while written.load(Ordering::Acquire) < 16 * WAKES {
-            engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
-            assert!(!rig.events.is_empty(), "{} written, and nobody was woken", written.load(Ordering::Acquire));
+            inner.select(&mut selector.events, Some(TIMEOUT)).unwrap();
+            assert!(
+                !selector.events.is_empty(),
+                "{} writes, and no wake was reported",
+                written.load(Ordering::Acquire)
+            );
         }
     });
-    rig.now();
-    rig.silent();
+    selector.select_now();
+    selector.expect_no_events();
 }
 
-pub(crate) fn a_wake_before_the_wait<T: Selector>() {
-    let mut rig = Rig::<T>::new();
-    let waker = rig.engine.add_waker(Token(1)).unwrap();
-    rig.engine.wake(&waker).unwrap();
-    rig.engine.select(&mut rig.events, None).unwrap();
-    assert_eq!(rig.events.len(), 1);
+pub(crate) fn wake_before_the_wait_ends_the_wait<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
+    let waker = selector.inner.add_waker(Token(1)).unwrap();
+    selector.inner.wake(&waker).unwrap();
+    selector.inner.select(&mut selector.events, None).unwrap();
+    assert_eq!(selector.events.len(), 1);
 }
 
-/// More than a pipe has bytes; what an eventfd counts to is tried where it is made.
-pub(crate) fn more_wakes_than_fit<T: Selector>() {
-    let mut rig = Rig::<T>::new();
-    let waker = rig.engine.add_waker(Token(1)).unwrap();
+/// The number of wakes is larger than the capacity of a pipe. The tests of `wake_fd` cover the maximum of an eventfd.
+pub(crate) fn more_wakes_than_a_pipe_holds_do_not_block<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
+    let waker = selector.inner.add_waker(Token(1)).unwrap();
     for _ in 0..70_000 {
-        rig.engine.wake(&waker).unwrap();
+        selector.inner.wake(&waker).unwrap();
     }
-    rig.expect(1, R);
-    rig.silent();
-    rig.engine.wake(&waker).unwrap();
-    rig.expect(1, R);
+    selector.expect(1, R);
+    selector.expect_no_events();
+    selector.inner.wake(&waker).unwrap();
+    selector.expect(1, R);
 }
 
-pub(crate) fn a_wake_ends_a_wait<T: Selector>() {
-    let mut rig = Rig::<T>::new();
-    let waker = rig.engine.add_waker(Token(1)).unwrap();
-    let waiter = Waiter::here();
+pub(crate) fn wake_ends_a_blocked_wait<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
+    let waker = selector.inner.add_waker(Token(1)).unwrap();
+    let blocked_thread = BlockedThread::current();
     std::thread::scope(|scope| {
-        let (engine, waker) = (&rig.engine, &waker);
+        let (inner, waker) = (&selector.inner, &waker);
         scope.spawn(move || {
-            waiter.falls_asleep();
-            engine.wake(waker).unwrap();
+            blocked_thread.wait_until_blocked();
+            inner.wake(waker).unwrap();
         });
-        rig.engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
+        selector.inner.select(&mut selector.events, Some(TIMEOUT)).unwrap();
     });
-    assert_eq!(rig.events.len(), 1);
+    assert_eq!(selector.events.len(), 1);
 }
 
-/// Wakes do not hide sources, nor sources wakes, when there is more of both than room for them.
-pub(crate) fn wakes_and_sources_take_turns<T: Selector>() {
+/// If wakes and sources are more than the buffer holds, both are reported in turn.
+pub(crate) fn wakes_and_sources_share_a_small_buffer<T: Selector>() {
     for (wakers, sources) in [(1, 3), (3, 1), (3, 3)] {
-        let mut rig = Rig::<T>::with_capacity(1);
-        let wakers: Vec<_> = (0..wakers).map(|token| rig.engine.add_waker(Token(token)).unwrap()).collect();
+        let mut selector = TestSelector::<T>::with_capacity(1);
+        let wakers: Vec<_> = (0..wakers).map(|token| selector.inner.add_waker(Token(token)).unwrap()).collect();
         let mut pairs = Vec::new();
         for token in 100..100 + sources {
             let (a, mut b) = pair();
             b.write_all(b"x").unwrap();
-            pairs.push((rig.hold(a, token, READ), b));
+            pairs.push((selector.register_owned(a, token, READ), b));
         }
         let mut seen = BTreeSet::new();
         for _ in 0..50 {
             for waker in &wakers {
-                rig.engine.wake(waker).unwrap();
+                selector.inner.wake(waker).unwrap();
             }
-            for token in rig.now().into_keys() {
+            for token in selector.select_now().into_keys() {
                 seen.insert(token);
                 if token >= 100 {
                     pairs[token - 100].0.drain();
@@ -123,65 +127,65 @@ pub(crate) fn wakes_and_sources_take_turns<T: Selector>() {
                 }
             }
         }
-        assert_eq!(seen.len(), wakers.len() + pairs.len(), "only {seen:?}");
-        // What is left over is one event for each.
-        let left = (0..20).map(|_| rig.now().len()).sum::<usize>();
-        assert!(left <= seen.len(), "{left} events were left");
+        assert_eq!(seen.len(), wakers.len() + pairs.len(), "reported only {seen:?}");
+        // At most one event for each token remains.
+        let left = (0..20).map(|_| selector.select_now().len()).sum::<usize>();
+        assert!(left <= seen.len(), "{left} events remain");
     }
 }
 
-/// Each thread waits for the event of its wake before it wakes again, so that one that was lost ends everything, and one
-/// that was doubled is counted. There is room for one event, and more than that to report in each turn.
-pub(crate) fn each_wake_is_one_event_among_others<T: Selector>() {
+/// Each thread waits for the event of its wake before the next wake, so that the test fails if a wake is lost or reported
+/// twice. The buffer holds one event, and more events than one are ready for each wait.
+pub(crate) fn each_wake_is_reported_once_among_other_events<T: Selector>() {
     const THREADS: usize = 4;
     const WAKES: usize = 300;
-    let mut rig = Rig::<T>::with_capacity(1);
-    let wakers: Vec<_> = (0..THREADS).map(|token| rig.engine.add_waker(Token(token)).unwrap()).collect();
+    let mut selector = TestSelector::<T>::with_capacity(1);
+    let wakers: Vec<_> = (0..THREADS).map(|token| selector.inner.add_waker(Token(token)).unwrap()).collect();
     let pairs: Vec<_> = (0..2).map(|_| pair()).collect();
     for (a, _) in &pairs {
-        rig.bare(a.as_raw_fd(), THREADS, Interest::WRITABLE.level()).unwrap();
+        selector.register_raw(a.as_raw_fd(), THREADS, Interest::WRITABLE.level()).unwrap();
     }
     let mut seen = [0; THREADS];
     std::thread::scope(|scope| {
-        let engine = &rig.engine;
+        let inner = &selector.inner;
         let mut answers = Vec::new();
         for waker in &wakers {
             let (answer, answered) = std::sync::mpsc::channel();
             answers.push(answer);
             scope.spawn(move || {
                 for _ in 0..WAKES {
-                    engine.wake(waker).unwrap();
-                    answered.recv_timeout(ENOUGH).expect("a wake was lost");
+                    inner.wake(waker).unwrap();
+                    answered.recv_timeout(TIMEOUT).expect("a wake was lost");
                 }
             });
         }
-        let deadline = Instant::now() + ENOUGH;
+        let deadline = Instant::now() + TIMEOUT;
         while seen != [WAKES; THREADS] {
-            assert!(Instant::now() < deadline, "only {seen:?} were seen");
-            engine.select(&mut rig.events, Some(ENOUGH)).unwrap();
-            for event in &rig.events {
+            assert!(Instant::now() < deadline, "reported only {seen:?}");
+            inner.select(&mut selector.events, Some(TIMEOUT)).unwrap();
+            for event in &selector.events {
                 let token = event.token().0;
                 if token < THREADS {
                     seen[token] += 1;
-                    assert!(seen[token] <= WAKES, "a wake was doubled");
+                    assert!(seen[token] <= WAKES, "a wake was reported twice");
                     answers[token].send(()).unwrap();
                 }
             }
         }
     });
     for (a, _) in &pairs {
-        rig.deregister(a).unwrap();
+        selector.deregister(a).unwrap();
     }
-    rig.silent();
+    selector.expect_no_events();
 }
 
 conformance_tests! {
-    each_wake_is_one_event_among_others,
-    a_thousand_wakes_are_few_events,
-    wakes_are_events,
-    sixteen_threads_wake,
-    a_wake_before_the_wait,
-    more_wakes_than_fit,
-    a_wake_ends_a_wait,
-    wakes_and_sources_take_turns,
+    each_wake_is_reported_once_among_other_events,
+    thousand_wakes_are_coalesced,
+    each_waker_reports_its_own_token,
+    wakes_of_sixteen_threads_publish_their_writes,
+    wake_before_the_wait_ends_the_wait,
+    more_wakes_than_a_pipe_holds_do_not_block,
+    wake_ends_a_blocked_wait,
+    wakes_and_sources_share_a_small_buffer,
 }

@@ -1,4 +1,4 @@
-//! What an engine owes, and what it is excused from.
+//! The events that a backend must report for a registration, and the known differences between the backends.
 
 use std::marker::PhantomData;
 use std::os::fd::RawFd;
@@ -7,8 +7,9 @@ use libc::{c_short, POLLERR, POLLHUP, POLLIN, POLLOUT};
 
 use crate::backend::Backend;
 use crate::interest::Interest;
-use crate::sys::conformance::BOTH;
-use crate::sys::selector::{EventRecord, IoDirection, Selector, SourceKind};
+use crate::sys::conformance::support::poll::BOTH;
+use crate::sys::conformance::support::readiness::{ReadinessSet, E, NONE, R, RC, W, WC};
+use crate::sys::selector::{IoDirection, Selector, SourceKind};
 use crate::sys::unix::{fstat, syscall};
 
 #[cfg(has_pollrdhup)]
@@ -16,40 +17,12 @@ const POLLRDHUP: c_short = libc::POLLRDHUP;
 #[cfg(not(has_pollrdhup))]
 const POLLRDHUP: c_short = 0;
 
-/// A set of answers to the questions of a `EventRecord`.
-pub(super) type Answers = u8;
-pub(super) const R: Answers = 1;
-pub(super) const W: Answers = 2;
-pub(super) const RC: Answers = 4;
-pub(super) const WC: Answers = 8;
-pub(super) const E: Answers = 16;
-pub(super) const ALL: Answers = R | W | RC | WC | E;
-
-fn sum<const N: usize>(list: [(Answers, bool); N]) -> Answers {
-    list.iter().filter(|(_, is_true)| *is_true).fold(0, |all, (answer, _)| all | answer)
+/// Returns the union of the sets whose condition is `true`.
+fn union<const N: usize>(sets: [(ReadinessSet, bool); N]) -> ReadinessSet {
+    sets.into_iter().filter(|(_, is_included)| *is_included).fold(NONE, |all, (set, _)| all | set)
 }
 
-pub(super) fn answers(record: &impl EventRecord) -> Answers {
-    sum([
-        (R, record.is_readable()),
-        (W, record.is_writable()),
-        (RC, record.is_read_closed()),
-        (WC, record.is_write_closed()),
-        (E, record.is_error()),
-    ])
-}
-
-pub(super) fn names(answers: Answers) -> String {
-    let names = [(R, "readable"), (W, "writable"), (RC, "read closed"), (WC, "write closed"), (E, "error")];
-    let said: Vec<_> = names.into_iter().filter(|(answer, _)| answers & answer != 0).map(|(_, name)| name).collect();
-    if said.is_empty() {
-        "nothing".to_owned()
-    } else {
-        said.join(", ")
-    }
-}
-
-/// What the system says of a descriptor now.
+/// Returns the result of poll(2) for a descriptor.
 pub(super) fn raw(fd: RawFd) -> c_short {
     let mut one = libc::pollfd { fd, events: POLLIN | POLLOUT | POLLRDHUP, revents: 0 };
     // SAFETY: one record is read and written.
@@ -57,13 +30,13 @@ pub(super) fn raw(fd: RawFd) -> c_short {
     one.revents
 }
 
-/// The answers that are right for one who asks for `interest`.
-pub(super) fn truth(raw: c_short, interest: Interest) -> Answers {
+/// Returns the readiness that a registration for `interest` reports if poll(2) returns `raw`.
+pub(super) fn readiness_for(raw: c_short, interest: Interest) -> ReadinessSet {
     let has = |bits| raw & bits != 0;
     let is_broken_pipe = raw & (POLLERR | POLLIN) == POLLERR;
-    // An error names no direction: it is readable unless writable is reported with it.
+    // An error has no direction: an error is readable unless writable is reported too.
     let is_error_of_reading = has(POLLERR) && !(interest.is_writable() && has(POLLOUT));
-    sum([
+    union([
         (R, interest.is_readable() && (has(POLLIN | POLLRDHUP | POLLHUP) || is_error_of_reading)),
         (W, interest.is_writable() && has(POLLOUT | POLLHUP | POLLERR)),
         (RC, interest.is_readable() && has(POLLHUP | POLLRDHUP)),
@@ -73,233 +46,248 @@ pub(super) fn truth(raw: c_short, interest: Interest) -> Answers {
 }
 
 fn has_inode(fd: RawFd) -> bool {
-    fstat::pollable_file_id(fd).unwrap().is_some_and(|identity| identity.is_unique)
+    fstat::pollable_file_id(fd).unwrap().is_some_and(|file| file.is_unique)
 }
 
-/// All that is excused: rows of the table of differences in the crate docs, and faults of libkqueue.
-pub(super) struct Excuses<T>(PhantomData<T>);
+/// All known differences: rows of the table of differences in the crate docs, and failures of libkqueue.
+pub(super) struct KnownDifferences<T>(PhantomData<T>);
 
-impl<T: Selector> Excuses<T> {
-    /// It says again what was not read when an operation re-armed it, and of what it does not see, after some patience.
+impl<T: Selector> KnownDifferences<T> {
+    /// poll(2) reports unread data again after an operation re-armed, and reports unobserved descriptors again after a delay.
     pub(super) const POLL: bool = matches!(T::BACKEND, Backend::Poll);
     const KQUEUE: bool = matches!(T::BACKEND, Backend::Kqueue);
     const LIBKQUEUE: bool = Self::KQUEUE && cfg!(target_os = "linux");
 
-    /// Reading at the end of a pipe runs its filter again, and a pipe writer has a second filter for the end of its reader.
-    pub(super) const REPEATS_PIPES: bool = Self::KQUEUE && cfg!(any(target_os = "netbsd", target_os = "openbsd"));
+    /// Reading at the end of a pipe runs its filter again, and the writer has a second filter for the end of its reader.
+    pub(super) const REPORTS_PIPES_AGAIN: bool = Self::KQUEUE && cfg!(any(target_os = "netbsd", target_os = "openbsd"));
     pub(super) const ACTIVATES_LATE: bool = Self::KQUEUE && !Self::LIBKQUEUE;
 
-    /// The answers that it is to give. A kqueue knows no errors of pipes, and says that writing is closed when it was
-    /// shut down here; where there is no `POLLRDHUP`, when it says that reading is cannot be foreseen.
-    const CERTAIN: Answers = match (Self::KQUEUE && !Self::LIBKQUEUE, POLLRDHUP) {
-        (false, _) => ALL,
-        (true, 0) => R | W,
-        (true, _) => R | W | RC,
-    };
-
-    /// Those it may give. Hang-ups and errors are told to everybody.
-    pub(super) fn allowed(raw: c_short, interest: Interest) -> Answers {
-        let hints = if Self::KQUEUE && !Self::LIBKQUEUE { RC | WC | E } else { 0 };
-        let is_over = raw & (POLLHUP | POLLERR) != 0;
-        hints | truth(raw, interest) | if is_over { truth(raw, BOTH) } else { 0 }
-    }
-
-    /// Those that two engines give alike: a kqueue says nothing of a direction that was not asked for.
-    pub(super) fn common<U: Selector>(interest: Interest) -> Answers {
-        let asked = sum([(R | RC, interest.is_readable()), (W | WC, interest.is_writable())]);
-        let all = if Self::KQUEUE || Excuses::<U>::KQUEUE { asked } else { ALL };
-        all & Self::CERTAIN & Excuses::<U>::CERTAIN
-    }
-
-    /// libkqueue: an event of both directions takes two places, and what has no place is lost (`linux_kevent_copyout`).
-    pub(super) fn room(room: usize) -> usize {
-        if Self::LIBKQUEUE {
-            64
-        } else {
-            room
+    /// Returns the readiness that must be reported. A kqueue reports no errors of pipes, and reports closed for writing after
+    /// a local shutdown. Without `POLLRDHUP`, closed for reading cannot be predicted.
+    fn certain() -> ReadinessSet {
+        match (Self::KQUEUE && !Self::LIBKQUEUE, POLLRDHUP) {
+            (false, _) => R | W | RC | WC | E,
+            (true, 0) => R | W,
+            (true, _) => R | W | RC,
         }
     }
 
-    /// libkqueue sees no descriptor close. poll(2) does not see that a bare number is another's, if the file has no
-    /// inode of its own, as the sockets of some systems.
+    /// Returns the readiness that may be reported. Hang-ups and errors are reported for any interest.
+    pub(super) fn allowed(raw: c_short, interest: Interest) -> ReadinessSet {
+        let hints = if Self::KQUEUE && !Self::LIBKQUEUE { RC | WC | E } else { NONE };
+        let is_over = raw & (POLLHUP | POLLERR) != 0;
+        hints | readiness_for(raw, interest) | if is_over { readiness_for(raw, BOTH) } else { NONE }
+    }
+
+    /// Returns the readiness that both backends report alike. A kqueue reports nothing for an unregistered direction.
+    pub(super) fn common<U: Selector>(interest: Interest) -> ReadinessSet {
+        let directions = union([(R | RC, interest.is_readable()), (W | WC, interest.is_writable())]);
+        let all = if Self::KQUEUE || KnownDifferences::<U>::KQUEUE { directions } else { R | W | RC | WC | E };
+        all & Self::certain() & KnownDifferences::<U>::certain()
+    }
+
+    /// Returns the capacity of the event buffer. On libkqueue an event of both directions takes two places, and an event without
+    /// a place is lost (`linux_kevent_copyout`).
+    pub(super) fn capacity(capacity: usize) -> usize {
+        if Self::LIBKQUEUE {
+            64
+        } else {
+            capacity
+        }
+    }
+
+    /// Returns `true` if the backend does not detect that the descriptor is closed. libkqueue never does. poll(2) does not detect
+    /// that a raw number has another file without an inode of its own, such as a socket of some systems.
     pub(super) fn misses_closing(fd: RawFd, kind: SourceKind) -> bool {
         Self::LIBKQUEUE || (Self::POLL && kind == SourceKind::RawFd && !has_inode(fd))
     }
 
-    /// "a bare descriptor registered twice"
-    pub(super) fn refuses_twice(fd: RawFd) -> bool {
+    /// Returns `true` if registering a raw descriptor twice fails: see the table of differences.
+    pub(super) fn rejects_duplicates(fd: RawFd) -> bool {
         !Self::KQUEUE && has_inode(fd)
     }
 
-    /// poll(2) looks no more at a socket that has hung up, and an error that follows is not reported.
-    fn hidden(raw: c_short) -> Answers {
-        let has_ended = POLLRDHUP != 0 && raw & POLLHUP != 0 && raw & POLLRDHUP != 0;
-        if Self::POLL && has_ended {
+    /// Returns the readiness that poll(2) does not report: after a hang-up, the backend no longer polls the socket, so that a
+    /// later error is not reported.
+    fn hidden(raw: c_short) -> ReadinessSet {
+        let has_hung_up = POLLRDHUP != 0 && raw & POLLHUP != 0 && raw & POLLRDHUP != 0;
+        if Self::POLL && has_hung_up {
             E
         } else {
-            0
+            NONE
         }
     }
 
-    /// FreeBSD deletes the filter of a pipe that broke, and that a bare descriptor had one is not known.
-    pub(super) fn may_forget(fd: RawFd) -> bool {
+    /// Returns `true` if the kernel may have deleted the filter: FreeBSD deletes the filter of a broken pipe, and kevio keeps no
+    /// record of raw descriptors.
+    pub(super) fn may_lose_filter(fd: RawFd) -> bool {
         Self::KQUEUE && !Self::LIBKQUEUE && raw(fd) & (POLLHUP | POLLERR) != 0
     }
 }
 
-/// What is known of a registration.
-pub(super) struct Watch {
+/// The expected state of a registration.
+pub(super) struct ExpectedState {
     pub(super) token: usize,
     pub(super) interest: Interest,
     pub(super) kind: SourceKind,
-    /// Whether the engine is told of every operation.
-    pub(super) seen: bool,
-    /// Reading was shut down here: what arrives after the end is not news. NetBSD reports nothing of it.
-    pub(super) has_ended: bool,
-    /// What is true, and how much can be read.
-    level: Answers,
+    /// `true` if every operation goes through the registration.
+    pub(super) is_observed: bool,
+    /// `true` after a local read shutdown: data that arrives later makes no edge. NetBSD reports nothing.
+    pub(super) read_shut_down: bool,
+    /// The current readiness, and the number of readable bytes.
+    level: ReadinessSet,
     unread: Option<i32>,
-    /// What has begun, or began anew, and was not said since.
-    news: Answers,
-    /// What poll(2) has said, and does not say again before there is reason to; and how much could be read then.
-    told: Answers,
-    told_unread: Option<i32>,
-    /// It is one-shot and was told.
-    spent: bool,
-    /// Since the last wait: it was registered; something was done to it.
-    pub(super) fresh: bool,
-    pub(super) touched: bool,
-    /// Of this wait: what was true before, what has to be said, and what was said.
+    /// The readiness that has begun, or began again, and was not reported since.
+    unreported: ReadinessSet,
+    /// The readiness that poll(2) has reported, and does not report again before an operation or a change; and the number of
+    /// bytes that were readable then.
+    reported_before: ReadinessSet,
+    unread_at_report: Option<i32>,
+    /// `true` after the event of a one-shot registration.
+    disarmed: bool,
+    /// Since the last wait: `true` if the source was registered; `true` if an operation was applied.
+    pub(super) is_new: bool,
+    pub(super) operated_on: bool,
+    /// For this wait: the result of poll(2) before, the readiness that must be reported, and the readiness that was reported.
     pub(super) raw: c_short,
-    owed: Answers,
-    pub(super) said: Answers,
+    expected: ReadinessSet,
+    pub(super) reported: ReadinessSet,
 }
 
-impl Watch {
-    pub(super) fn new(token: usize, interest: Interest, kind: SourceKind, seen: bool) -> Watch {
-        let (level, told, raw, owed, said) = (0, 0, 0, 0, 0);
-        let (unread, told_unread, spent, fresh, touched, news) = (None, None, false, true, true, ALL);
-        Watch {
+impl ExpectedState {
+    pub(super) fn new(token: usize, interest: Interest, kind: SourceKind, is_observed: bool) -> ExpectedState {
+        let (level, reported_before, raw, expected, reported) = (NONE, NONE, 0, NONE, NONE);
+        let (unread, unread_at_report, disarmed, is_new, operated_on, unreported) =
+            (None, None, false, true, true, R | W | RC | WC | E);
+        ExpectedState {
             token,
             interest,
             kind,
-            seen,
-            has_ended: false,
+            is_observed,
+            read_shut_down: false,
             level,
             unread,
-            news,
-            told,
-            told_unread,
-            spent,
-            fresh,
-            touched,
+            unreported,
+            reported_before,
+            unread_at_report,
+            disarmed,
+            is_new,
+            operated_on,
             raw,
-            owed,
-            said,
+            expected,
+            reported,
         }
     }
 
-    /// Whether there may be an event of it.
+    /// Returns `true` if an event may be reported.
     pub(super) fn is_armed(&self) -> bool {
-        !self.spent && !self.interest.is_none()
+        !self.disarmed && !self.interest.is_none()
     }
 
-    /// The events of one `select` have been heard.
-    pub(super) fn heard(&mut self) {
-        self.spent |= self.interest.is_oneshot() && self.said != 0;
+    /// Called after the events of one `select`. Disarms a reported one-shot registration.
+    pub(super) fn end_select(&mut self) {
+        self.disarmed |= self.interest.is_oneshot() && self.reported != NONE;
     }
 
-    /// Looks at what is true.
-    pub(super) fn look(&mut self, fd: RawFd) -> c_short {
+    /// Updates the readiness with poll(2). Returns the result of poll(2).
+    pub(super) fn probe(&mut self, fd: RawFd) -> c_short {
         let (raw, unread) = (raw(fd), fstat::bytes_readable(fd));
-        let level = truth(raw, self.interest);
-        self.news |= level & !self.level;
-        if unread > self.unread && raw & POLLRDHUP == 0 && !self.has_ended {
-            self.news |= R;
+        let level = readiness_for(raw, self.interest);
+        self.unreported |= level & !self.level;
+        if unread > self.unread && raw & POLLRDHUP == 0 && !self.read_shut_down {
+            self.unreported |= R;
         }
         (self.level, self.unread) = (level, unread);
         raw
     }
 
-    /// From here on the engine has to look for itself.
-    pub(super) fn stop_seeing(&mut self) {
-        if self.seen {
-            (self.seen, self.told_unread) = (false, self.unread);
+    /// From here on the backend has to probe the descriptor.
+    pub(super) fn stop_observing(&mut self) {
+        if self.is_observed {
+            (self.is_observed, self.unread_at_report) = (false, self.unread);
         }
     }
 
-    /// The engine was told of an operation.
+    /// An operation re-armed the registration.
     pub(super) fn rearm(&mut self, direction: IoDirection) {
-        self.told &= match direction {
+        let kept = match direction {
             IoDirection::Read => !R,
             IoDirection::Write => !W,
-            // Nobody knows whether it wrote.
+            // The operation may have written.
             IoDirection::Unknown if self.interest == BOTH => {
-                self.stop_seeing();
+                self.stop_observing();
                 !R
             }
             IoDirection::Unknown => !(R | W),
         };
+        self.reported_before &= kept;
     }
 
-    /// A connection `is_slow` if packets make its state, which may change before the engine looks.
+    /// Starts a wait. A connection `is_slow` if its state depends on packets, and so may change before the backend probes.
     pub(super) fn begin_wait(&mut self, fd: RawFd, patiently: bool, is_slow: bool) {
-        self.raw = self.look(fd);
-        if !self.seen && !is_slow {
-            // What the engine finds out when it looks.
-            let is_same = self.unread == self.told_unread;
-            self.told &= self.level & if is_same { ALL } else { !R };
+        self.raw = self.probe(fd);
+        if !self.is_observed && !is_slow {
+            // The changes that a probe detects.
+            let is_same = self.unread == self.unread_at_report;
+            self.reported_before &= self.level & if is_same { !NONE } else { !R };
         }
-        self.said = 0;
-        self.owed = self.level & self.news & !self.told;
+        self.reported = NONE;
+        self.expected = self.level & self.unreported & !self.reported_before;
         if patiently {
-            self.owed |= self.late();
+            self.expected |= self.delayed();
         }
         if !self.is_armed() {
-            self.owed = 0;
+            self.expected = NONE;
         }
     }
 
-    /// What an engine that has to look for itself says after some patience.
-    pub(super) fn late(&self) -> Answers {
-        if self.seen || !self.interest.is_edge() {
-            0
+    /// Returns the readiness that a backend that probes reports after a delay.
+    pub(super) fn delayed(&self) -> ReadinessSet {
+        if self.is_observed || !self.interest.is_edge() {
+            NONE
         } else {
-            self.level & self.news & self.told & !self.said
+            self.level & self.unreported & self.reported_before & !self.reported
         }
     }
 
-    /// What is owed, true and was not said.
-    pub(super) fn missing<T: Selector>(&self) -> Answers {
-        // A one-shot registration may say but one direction.
-        let said = if self.interest.is_oneshot() && self.said != 0 { ALL } else { self.said };
-        self.owed & self.level & Excuses::<T>::CERTAIN & !Excuses::<T>::hidden(self.raw) & !said
+    /// Returns the readiness that is expected and current, and was not reported.
+    pub(super) fn missing<T: Selector>(&self) -> ReadinessSet {
+        // A one-shot registration may report only one direction.
+        let reported = if self.interest.is_oneshot() && self.reported != NONE { !NONE } else { self.reported };
+        self.expected
+            & self.level
+            & KnownDifferences::<T>::certain()
+            & !KnownDifferences::<T>::hidden(self.raw)
+            & !reported
     }
 
-    /// Holds what was said against what was owed and what is true.
+    /// Compares the reported readiness with the expected and the current readiness.
     pub(super) fn end_wait<T: Selector>(&mut self, fd: RawFd, is_exact: bool) -> Result<(), String> {
-        let raw = self.look(fd);
+        let raw = self.probe(fd);
         let missing = self.missing::<T>();
-        let allowed = Excuses::<T>::allowed(raw, self.interest) | Excuses::<T>::allowed(self.raw, self.interest);
-        let wrong = self.said & !allowed;
+        let allowed = KnownDifferences::<T>::allowed(raw, self.interest)
+            | KnownDifferences::<T>::allowed(self.raw, self.interest);
+        let wrong = self.reported & !allowed;
         let fault = match () {
-            () if missing != 0 => format!("does not say {}", names(missing)),
-            () if wrong != 0 => format!("says {}, which is wrong", names(wrong)),
-            () if !self.touched && is_exact && self.said != 0 => format!("says {} again", names(self.said)),
+            () if missing != NONE => format!("did not report {missing:?}"),
+            () if wrong != NONE => format!("reported {wrong:?}, which is wrong"),
+            () if !self.operated_on && is_exact && self.reported != NONE => {
+                format!("reported {:?} again", self.reported)
+            }
             () => {
-                self.remember::<T>();
+                self.record_reported::<T>();
                 return Ok(());
             }
         };
-        Err(format!("{fault}; poll(2) says {:#x} before and {raw:#x} after", self.raw))
+        Err(format!("{fault}; poll(2) returned {:#x} before and {raw:#x} after", self.raw))
     }
 
-    fn remember<T: Selector>(&mut self) {
-        self.news &= !self.said;
-        (self.fresh, self.touched) = (false, false);
-        if Excuses::<T>::POLL && self.said != 0 {
-            self.told |= self.said & (R | W);
-            self.told_unread = self.unread;
+    fn record_reported<T: Selector>(&mut self) {
+        self.unreported &= !self.reported;
+        (self.is_new, self.operated_on) = (false, false);
+        if KnownDifferences::<T>::POLL && self.reported != NONE {
+            self.reported_before |= self.reported & (R | W);
+            self.unread_at_report = self.unread;
         }
     }
 }

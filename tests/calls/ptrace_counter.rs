@@ -1,44 +1,44 @@
-//! True system calls: the cases run in a forked child, which this process stops at each of its calls (ptrace(2)).
+//! Counts system calls with ptrace(2): the cases run in a forked child, which this process stops at each system call.
 //!
-//! The thread that counts is the child's first; those that it starts are not traced. What the tracer has seen stands in
-//! memory that both share by the time the closing mark returns.
+//! Only the first thread of the child is traced. The tracer writes the calls to memory that both processes share, before the
+//! closing mark returns.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::mem;
 use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU8, AtomicUsize, Ordering::SeqCst};
 
-const MOST_CALLS: usize = 64;
-const LONGEST_TEXT: usize = 4096;
+const MAX_CALLS: usize = 64;
+const MAX_TEXT: usize = 4096;
 
-/// A call that nobody else makes, and that does nothing: the process group of a process that cannot be.
+/// A system call without effect that marks the start and the end: getpgid(2) of an invalid process.
 const MARK: c_long = libc::SYS_getpgid;
 const BEGIN: c_int = -0x6265;
 const END: c_int = -0x656e;
 
-/// Longer than all cases take together; then the child is ended by a signal.
-const PATIENCE: u32 = 100;
+/// Seconds after which SIGALRM ends the child. All cases together take less.
+const CHILD_TIMEOUT_SECS: u32 = 100;
 
-/// All zeroes is a value of it.
-struct Shared {
+/// The memory that tracer and child share. All zeroes is a valid value.
+struct TraceLog {
     len: AtomicUsize,
-    calls: [AtomicIsize; MOST_CALLS],
+    calls: [AtomicIsize; MAX_CALLS],
     /// Why the child failed, in UTF-8.
-    text: [AtomicU8; LONGEST_TEXT],
+    text: [AtomicU8; MAX_TEXT],
 }
 
-static SHARED: AtomicPtr<Shared> = AtomicPtr::new(std::ptr::null_mut());
+static SHARED: AtomicPtr<TraceLog> = AtomicPtr::new(std::ptr::null_mut());
 
-fn shared() -> &'static Shared {
-    // SAFETY: `run` has mapped it, for ever, in this process or in the one that this is the child of.
+fn shared() -> &'static TraceLog {
+    // SAFETY: `run` has mapped the memory, in this process or in its parent, and never unmaps it.
     unsafe { SHARED.load(SeqCst).as_ref() }.expect("within `run`")
 }
 
-impl Shared {
-    fn map() -> *mut Shared {
-        // SAFETY: the kernel chooses a place where nothing is.
+impl TraceLog {
+    fn map() -> *mut TraceLog {
+        // SAFETY: the kernel chooses an unused address.
         let memory = unsafe {
             let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-            libc::mmap(std::ptr::null_mut(), mem::size_of::<Shared>(), access, kind, -1, 0)
+            libc::mmap(std::ptr::null_mut(), mem::size_of::<TraceLog>(), access, kind, -1, 0)
         };
         assert_ne!(memory, libc::MAP_FAILED);
         memory.cast()
@@ -50,7 +50,7 @@ impl Shared {
         }
     }
 
-    fn say(&self, text: &str) {
+    fn set_text(&self, text: &str) {
         for (place, byte) in self.text.iter().zip(text.bytes()) {
             place.store(byte, SeqCst);
         }
@@ -62,15 +62,15 @@ impl Shared {
     }
 }
 
-/// What this thread asks of the kernel in `of`.
-pub fn calls<T>(of: impl FnOnce() -> T) -> (T, Vec<String>) {
+/// Returns the value of `f`, and the system calls of this thread in `f`.
+pub fn calls<T>(f: impl FnOnce() -> T) -> (T, Vec<String>) {
     shared().len.store(0, SeqCst);
     mark(BEGIN);
-    let value = of();
+    let value = f();
     mark(END);
     let calls = shared().calls.iter().take(shared().len.load(SeqCst)).map(|call| name(call.load(SeqCst)));
-    let mut calls: Vec<_> = calls.filter(|name| !OTHERS.contains(&&**name)).collect();
-    // With debug assertions the standard library asks, before it closes a descriptor, whether it is open.
+    let mut calls: Vec<_> = calls.filter(|name| !UNCOUNTED.contains(&&**name)).collect();
+    // With debug assertions the standard library calls fcntl(2) before it closes a descriptor.
     if cfg!(debug_assertions) {
         for i in (1..calls.len()).rev() {
             if (&*calls[i - 1], &*calls[i]) == ("fcntl", "close") {
@@ -86,15 +86,15 @@ fn mark(which: c_int) {
     assert_eq!(unsafe { libc::syscall(MARK, which) }, -1);
 }
 
-/// Runs `cases` in a child that is traced. No other thread may be doing anything: a fork copies the locks it holds.
+/// Runs `cases` in a traced child. No other thread may hold a lock, because a fork copies locked mutexes.
 pub fn run(cases: fn()) {
-    let shared = Shared::map();
-    // SAFETY: the child has the one thread, and leaves without running anything else of this process.
+    let shared = TraceLog::map();
+    // SAFETY: the child has one thread, and exits without running anything else of this process.
     match unsafe { libc::fork() } {
         0 => child(shared, cases),
         pid => {
             assert!(pid > 0, "{}", std::io::Error::last_os_error());
-            // SAFETY: it was mapped above and is never unmapped.
+            // SAFETY: the memory was mapped above and is never unmapped.
             let shared = unsafe { &*shared };
             let status = trace(pid, shared);
             assert_eq!(status, 0, "{}", shared.text());
@@ -102,16 +102,16 @@ pub fn run(cases: fn()) {
     }
 }
 
-fn child(shared: *mut Shared, cases: fn()) -> ! {
+fn child(shared: *mut TraceLog, cases: fn()) -> ! {
     SHARED.store(shared, SeqCst);
-    // What the test harness would do with the message stays in this process.
-    std::panic::set_hook(Box::new(|panic| self::shared().say(&panic.to_string())));
+    // The hook of the test harness would keep the message in this process.
+    std::panic::set_hook(Box::new(|panic| self::shared().set_text(&panic.to_string())));
     let result = std::panic::catch_unwind(|| {
         // SAFETY: no pointers; the parent waits for the stop.
         unsafe {
-            libc::alarm(PATIENCE);
+            libc::alarm(CHILD_TIMEOUT_SECS);
             let traced = libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
-            assert_eq!(traced, 0, "nothing can be traced here: {}", std::io::Error::last_os_error());
+            assert_eq!(traced, 0, "this system does not allow tracing: {}", std::io::Error::last_os_error());
             libc::raise(libc::SIGSTOP);
         }
         cases();
@@ -120,8 +120,8 @@ fn child(shared: *mut Shared, cases: fn()) -> ! {
     unsafe { libc::_exit(i32::from(result.is_err())) }
 }
 
-/// Lets the child run until its end, and writes down its calls between the marks; its status.
-fn trace(pid: libc::pid_t, shared: &Shared) -> c_int {
+/// Traces the child until its end, and records its system calls between the marks. Returns its status.
+fn trace(pid: libc::pid_t, shared: &TraceLog) -> c_int {
     let mut counting = false;
     let mut is_first = true;
     loop {
@@ -146,12 +146,12 @@ fn trace(pid: libc::pid_t, shared: &Shared) -> c_int {
                 _ => {}
             }
         }
-        // SAFETY: no pointers; the child is stopped, and goes on with its signal, if that is what stopped it.
+        // SAFETY: no pointers; the child is stopped, and continues with its signal if a signal stopped it.
         assert_eq!(unsafe { libc::ptrace(libc::PTRACE_SYSCALL, pid, 0, signal) }, 0);
     }
 }
 
-/// The call that the child is about to make, and its first argument; `None` if it has just made one.
+/// Returns the system call that the child enters, and its first argument; `None` if the child leaves a call.
 fn entered(pid: libc::pid_t) -> Option<(c_long, c_int)> {
     /// `struct ptrace_syscall_info` of <linux/ptrace.h>; libc has it for glibc only.
     #[repr(C)]
@@ -169,14 +169,14 @@ fn entered(pid: libc::pid_t) -> Option<(c_long, c_int)> {
     // SAFETY: integers. Zeroes are a value of each.
     let mut info: Info = unsafe { mem::zeroed() };
     let address: *mut c_void = std::ptr::addr_of_mut!(info).cast();
-    // SAFETY: the kernel writes at most as many bytes as the record has.
+    // SAFETY: the kernel writes at most the size of the record.
     let written = unsafe { libc::ptrace(GET_SYSCALL_INFO as _, pid, mem::size_of::<Info>(), address) };
     assert!(written > 0, "Linux 5.3 is needed to count calls: {}", std::io::Error::last_os_error());
     (info.operation == ENTRY).then_some((info.call as c_long, info.arguments[0] as c_int))
 }
 
-/// What is not the operation's: memory for the allocator, and the clock on machines where reading it is a call.
-const OTHERS: &[&str] = &["brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "clock_gettime", "gettimeofday"];
+/// System calls that are not counted: memory for the allocator, and the clock on machines where reading it is a system call.
+const UNCOUNTED: &[&str] = &["brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "clock_gettime", "gettimeofday"];
 
 fn name(call: isize) -> String {
     macro_rules! names {
@@ -184,7 +184,7 @@ fn name(call: isize) -> String {
             [$($(#[$which])? (libc::$call as isize, stringify!($name)),)+]
         };
     }
-    // Those that an operation here is likely to make, and `OTHERS`; more are numbers.
+    // Names of the calls that the operations are likely to make, and of `UNCOUNTED`. Other calls are printed as numbers.
     let names: &[(isize, &str)] = &names![
         accept4 SYS_accept4,
         brk SYS_brk,

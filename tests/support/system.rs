@@ -1,6 +1,6 @@
-//! What differs between releases of one system. Shared with the tests of the engines in `src/sys/conformance`.
+//! Differences between the releases of one system.
 
-/// The major number of the release of FreeBSD; `None` elsewhere.
+/// Returns the major number of the release of FreeBSD; `None` on other systems.
 pub fn freebsd_release() -> Option<u32> {
     if !cfg!(target_os = "freebsd") {
         return None;
@@ -13,8 +13,9 @@ pub fn freebsd_release() -> Option<u32> {
     Some(digits.fold(0, |release, digit| 10 * release + u32::from(digit - b'0')))
 }
 
-/// Whether a kqueue reports a Unix stream as closed for writing when its peer shuts down reading. FreeBSD does from 15.
-pub fn reports_that_the_peer_shut_down_reading() -> bool {
+/// Returns `true` if a kqueue reports a Unix stream as closed for writing when the peer shuts down reading. FreeBSD does
+/// from release 15.
+pub fn reports_read_shutdown_of_peer() -> bool {
     match freebsd_release() {
         Some(release) => release >= 15,
         None => !cfg!(any(target_os = "netbsd", target_os = "openbsd")),

@@ -1,0 +1,13 @@
+//! Helpers of all tests: of the suite, of the other test binaries, and of the conformance tests in `src/sys/conformance`.
+#![allow(dead_code)] // Each test binary uses some of the helpers.
+
+pub mod blocked_thread;
+pub mod handler;
+pub mod known_failures;
+pub mod limits;
+pub mod net;
+pub mod open_fds;
+pub mod poll;
+pub mod process;
+pub mod readiness;
+pub mod system;

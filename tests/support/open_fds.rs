@@ -1,0 +1,45 @@
+//! The open descriptors of this process, and the file of each.
+
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Device, inode and mode. A file that has no inode of its own, such as an eventfd on Linux, differs by its number only.
+pub type FileId = (u64, u64, u32);
+
+/// The tests have far fewer descriptors, and the kernel assigns the lowest numbers.
+const MAX_FD: RawFd = 1024;
+
+/// Returns the file of a descriptor; `None` if the descriptor is closed.
+pub fn file_id(fd: RawFd) -> Option<FileId> {
+    // SAFETY: the kernel writes one `stat`, which is integers, and there is room for it.
+    let stat = unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        (libc::fstat(fd, &mut stat) == 0).then_some(stat)
+    };
+    #[allow(clippy::unnecessary_cast)] // The fields' types differ from system to system.
+    stat.map(|stat| (stat.st_dev as u64, stat.st_ino as u64, stat.st_mode as u32))
+}
+
+/// Returns all open descriptors. Each number is probed, because /dev/fd is not complete on every system, and because listing
+/// /dev/fd opens a descriptor.
+pub fn open_files() -> BTreeMap<RawFd, FileId> {
+    (0..MAX_FD).filter_map(|fd| Some((fd, file_id(fd)?))).collect()
+}
+
+/// Fails if the open descriptors differ from those of `before`. libkqueue closes the descriptors of a closed queue later, in a
+/// thread of its own, so that only libkqueue is given time.
+#[track_caller]
+pub fn assert_same(before: &BTreeMap<RawFd, FileId>, context: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let is_late = kevio::BACKEND == kevio::Backend::Kqueue && cfg!(target_os = "linux");
+    while is_late && open_files() != *before && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let now = open_files();
+    let missing = |some: &BTreeMap<RawFd, FileId>, others: &BTreeMap<RawFd, FileId>| {
+        some.clone().into_iter().filter(|(fd, file)| others.get(fd) != Some(file)).collect::<Vec<_>>()
+    };
+    assert!(now == *before, "{context}: opened {:?}, closed {:?}", missing(&now, before), missing(before, &now));
+}
