@@ -1,11 +1,10 @@
-//! kevio beside mio, polling and the bare system calls, each case under `case/subject`.
+//! kevio beside mio, polling and the bare system calls, under criterion. The name of a benchmark is `case/subject`.
 //!
-//! `cargo bench --bench compare`, or `cargo bench --bench compare -- wake` for some of them. Here one subject comes after the
-//! other; `ratios` lets them take turns.
+//! `cargo bench --bench compare` measures all cases, and `cargo bench --bench compare -- wake` some of them. One subject is
+//! measured after the other; in `ratios` the subjects take turns.
 
-#![allow(missing_docs)] // criterion's macros write functions without.
-// The bare calls are not compared on every system.
-#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
+#![allow(missing_docs)] // The functions that criterion's macros write have no docs.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))] // `bare_poll` is measured on Linux only.
 
 #[path = "cases/mod.rs"]
 mod cases;
@@ -15,23 +14,23 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use criterion::{criterion_group, criterion_main, Criterion};
+use criterion::{criterion_group, Criterion};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
 fn side_by_side(c: &mut Criterion) {
     for case in cases::all() {
-        for (subject, make) in &case.entrants {
-            let mut turns = None;
+        for (subject, prepare) in &case.contestants {
+            let mut iterations = None;
             c.bench_function(&format!("{}/{subject}", case.name), |bench| {
-                let turns = turns.get_or_insert_with(make);
-                bench.iter_custom(|count| turns(count) / case.each);
+                let iterations = iterations.get_or_insert_with(prepare);
+                bench.iter_custom(|count| iterations(count) / case.operations);
             });
         }
     }
 }
 
-/// The public face of poll(2) and the call itself, with 8 idle slots and one that is ready.
+/// `unix::pollset` and poll(2), with 8 idle slots and one ready slot.
 #[cfg(target_os = "linux")]
 fn bare_poll(c: &mut Criterion) {
     use kevio::unix::pollset::{PollFlags, PollSet};
@@ -42,7 +41,7 @@ fn bare_poll(c: &mut Criterion) {
     fds[8].events = libc::POLLOUT;
     c.bench_function("ppoll/bare", |bench| {
         bench.iter(|| {
-            // SAFETY: the kernel reads and writes nine records; a null mask changes none.
+            // SAFETY: the kernel reads and writes nine records; a null pointer leaves the signal mask unchanged.
             assert_eq!(unsafe { libc::ppoll(fds.as_mut_ptr(), 9, &now, std::ptr::null()) }, 1);
             assert_eq!(fds.iter().position(|fd| fd.revents != 0), Some(8));
         });
@@ -62,7 +61,7 @@ fn bare_poll(c: &mut Criterion) {
 #[cfg(not(target_os = "linux"))]
 fn bare_poll(_: &mut Criterion) {}
 
-/// The public face of kevent(2) and the call itself: an empty queue, and a level that is told again and again.
+/// `unix::kqueue` and kevent(2), with one level-triggered filter that every call reports.
 #[cfg(has_kqueue)]
 fn bare_kevent(c: &mut Criterion) {
     use kevio::unix::kqueue::{Flags, Kevent, Kqueue};
@@ -72,9 +71,9 @@ fn bare_kevent(c: &mut Criterion) {
     kq.apply(&mut [Kevent::write(a.as_raw_fd(), Flags::ADD).with_udata(3)]).unwrap()[0].result().unwrap();
     c.bench_function("kevent/bare", |bench| {
         bench.iter(|| {
-            // SAFETY: no record is read, and there is room for 64.
+            // SAFETY: the kernel reads no record, and the buffer has capacity for 64.
             let n = unsafe { kq.kevent_raw(std::ptr::null(), 0, events.as_mut_ptr(), 64, NOW) }.unwrap();
-            // SAFETY: so many were written.
+            // SAFETY: the kernel has written so many records.
             unsafe { events.set_len(n) };
             assert_eq!(events[0].udata(), 3);
         });
@@ -95,4 +94,14 @@ criterion_group! {
     config = setup::short();
     targets = side_by_side, bare_poll, bare_kevent
 }
-criterion_main!(all);
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--help") {
+        println!(
+            "Measures kevio beside mio, polling and bare system calls under criterion, one subject after the other."
+        );
+        println!("The name of a benchmark is CASE/SUBJECT; an argument selects those whose names contain it.\n");
+    }
+    all();
+    Criterion::default().configure_from_args().final_summary();
+}

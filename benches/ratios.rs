@@ -1,8 +1,8 @@
 //! kevio beside mio, polling and the bare system calls: one run in which the subjects take turns.
 //!
-//! `cargo bench --bench ratios`, or `cargo bench --bench ratios -- wake` for some of the cases; README.md has the options, and
-//! `benches/measure` keeps what it says. A drift of the machine hits all subjects of a round alike, so that the result is the
-//! median of the ratios of the rounds.
+//! The run consists of rounds. In each round every subject of a case runs once, in changing order, so that a drift of the
+//! machine affects all subjects of a round alike. The result is the median of the rounds' ratios. README.md describes the
+//! method.
 
 #[path = "cases/mod.rs"]
 mod cases;
@@ -12,20 +12,32 @@ mod setup;
 
 use std::time::Duration;
 
-use cases::{Case, Turns};
-use report::{Line, Told};
+use cases::{Case, Contestant, Iterations};
+use report::{CaseResult, Measurement};
 
-/// The time of each subject in a round, and the number of rounds.
+const HELP: &str = "\
+Measures kevio beside mio, polling and bare system calls; the subjects take turns.
+
+  cargo bench --bench ratios -- [OPTION…] [CASE…]     all cases, or those whose names contain one of these
+
+  --round-ms=N   the time of each subject in a round, in milliseconds (3)
+  --rounds=N     the number of rounds (101)
+  --keep         writes the results to benches/results
+  --print        prints the records of the results, with tabs between the fields
+  --report       measures nothing; writes the tables of benches/README.md and the picture from benches/results
+  --count CASE SUBJECT TIMES   runs one case of one subject so many times, for benches/instructions";
+
 struct Rounds {
-    each: Duration,
+    /// The time of each subject in a round.
+    time: Duration,
     number: usize,
 }
 
 impl Rounds {
-    /// The default suits a machine of its own; an emulated clock takes longer rounds.
-    fn of(arguments: &Arguments) -> Rounds {
-        let each = arguments.number("--round-ms").unwrap_or(3);
-        Rounds { each: Duration::from_millis(each), number: arguments.number("--rounds").unwrap_or(101) as usize }
+    /// The defaults suit an idle machine. An emulated clock is coarse, and needs longer rounds.
+    fn new(arguments: &Arguments) -> Rounds {
+        let time = arguments.number("--round-ms").unwrap_or(3);
+        Rounds { time: Duration::from_millis(time), number: arguments.number("--rounds").unwrap_or(101) as usize }
     }
 }
 
@@ -43,96 +55,105 @@ impl Arguments {
         Some(value.parse().unwrap_or_else(|_| panic!("{option}={value}: not a number")))
     }
 
-    /// Returns `true` if the case is named whole, or by a part, or if no case is named. An underscore stands for a blank.
-    fn choose(&self, case: &str) -> bool {
+    /// Returns `true` if an argument is a part of the name, or if no argument is the name of a case. An underscore stands for a
+    /// blank.
+    fn selects(&self, case: &str) -> bool {
         let mut parts = self.0.iter().filter(|argument| !argument.starts_with('-')).peekable();
         parts.peek().is_none() || parts.any(|part| case.contains(&part.replace('_', " ")))
     }
 }
 
-/// One that has been made ready, and how often it does it in a round.
+/// A prepared contestant.
 struct Runner {
     name: &'static str,
-    turns: Turns,
+    iterations: Iterations,
+    /// The number of iterations in a round.
     count: u64,
-    /// Nanoseconds, round by round.
-    spent: Vec<f64>,
+    /// The time per operation in each round, in nanoseconds.
+    nanoseconds: Vec<f64>,
 }
 
 impl Runner {
-    fn run(&mut self, each: u32) {
-        let spent = (self.turns)(self.count).as_secs_f64() * 1e9;
-        self.spent.push(spent / self.count as f64 / f64::from(each));
+    fn new((name, prepare): &Contestant) -> Runner {
+        Runner { name, iterations: prepare(), count: 1, nanoseconds: Vec::new() }
     }
 
-    /// As often as fits into a round; this also warms it up.
-    fn calibrate(&mut self, each: Duration) {
-        while (self.turns)(self.count) < each / 2 {
+    /// Finds the number of iterations that fit into a round. The calls also warm up the caches.
+    fn calibrate(&mut self, round: Duration) {
+        while (self.iterations)(self.count) < round / 2 {
             self.count *= 2;
         }
     }
+
+    fn run(&mut self, operations: u32) {
+        let elapsed = (self.iterations)(self.count).as_secs_f64() * 1e9;
+        self.nanoseconds.push(elapsed / self.count as f64 / f64::from(operations));
+    }
 }
 
-fn measure(case: &Case, rounds: &Rounds) -> Line {
-    let start = |(name, make): &cases::Entrant| Runner { name, turns: make(), count: 1, spent: Vec::new() };
-    let mut runners: Vec<Runner> = case.entrants.iter().map(start).collect();
-    runners.iter_mut().for_each(|runner| runner.calibrate(rounds.each));
+fn measure(case: &Case, rounds: &Rounds) -> CaseResult {
+    let mut runners: Vec<Runner> = case.contestants.iter().map(Runner::new).collect();
+    runners.iter_mut().for_each(|runner| runner.calibrate(rounds.time));
     for round in 0..rounds.number {
-        // None always comes after the same one.
+        // The order changes, so that no subject always runs after the same one.
         runners.rotate_left(1);
         if round % runners.len() == 0 {
             runners.reverse();
         }
-        runners.iter_mut().for_each(|runner| runner.run(case.each));
+        runners.iter_mut().for_each(|runner| runner.run(case.operations));
     }
-    let ours = runners.iter().position(|runner| runner.name == "kevio").expect("kevio takes part");
-    let ours = runners[ours].spent.clone();
-    let tell = |name: &&str| {
-        let runner = runners.iter().find(|runner| runner.name == *name).expect("none is lost");
-        let ratios = ours.iter().zip(&runner.spent).map(|(ours, theirs)| ours / theirs).collect();
-        Told { subject: name.to_string(), nanoseconds: quartiles(runner.spent.clone())[1], ratio: quartiles(ratios) }
+    let find = |name: &str| runners.iter().find(|runner| runner.name == name).expect("every contestant has a runner");
+    let ours = &find("kevio").nanoseconds;
+    let result = |(name, _): &Contestant| {
+        let theirs = &find(name).nanoseconds;
+        let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        Measurement { subject: name.to_string(), nanoseconds: quartiles(theirs.clone())[1], ratio: quartiles(ratios) }
     };
-    let names: Vec<&str> = case.entrants.iter().map(|(name, _)| *name).collect();
-    Line { case: case.name.clone(), told: names.iter().map(tell).collect() }
+    CaseResult { case: case.name.clone(), measurements: case.contestants.iter().map(result).collect() }
 }
 
-fn quartiles(mut of: Vec<f64>) -> [f64; 3] {
-    of.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| of[quarter * (of.len() - 1) / 4])
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[quarter * (values.len() - 1) / 4])
 }
 
-/// One subject, one case, so many times; `benches/instructions` counts what that takes.
+/// Runs one case of one subject so many times, while `benches/instructions` counts the instructions.
 fn count(arguments: &[String]) {
     let [case, subject, times] = arguments else { panic!("--count CASE SUBJECT TIMES") };
-    let case = cases::all().into_iter().find(|other| other.name == *case).expect("a case");
-    let (_, make) = case.entrants.iter().find(|(name, _)| name == subject).expect("a subject of it");
-    make()(times.parse().expect("a number"));
+    let case = cases::all().into_iter().find(|other| other.name == *case).expect("the name of a case");
+    let (_, prepare) = case.contestants.iter().find(|(name, _)| name == subject).expect("a subject of the case");
+    prepare()(times.parse().expect("a number"));
 }
 
 fn main() {
     let arguments = Arguments(std::env::args().skip(1).collect());
+    if arguments.has("--help") || arguments.has("-h") {
+        return println!("{HELP}");
+    }
     if arguments.has("--report") {
         return report::write();
     }
     if arguments.has("--count") {
         return count(&arguments.0[1..]);
     }
-    let cases = cases::all().into_iter().filter(|case| arguments.choose(&case.name));
+    let cases = cases::all().into_iter().filter(|case| arguments.selects(&case.name));
     if !arguments.has("--bench") {
-        // cargo test --benches: does each of them work?
-        return cases.for_each(|case| {
-            case.entrants.iter().for_each(|(_, make)| {
-                let _ = make()(1);
-            })
-        });
+        // `cargo test --benches` passes no --bench. Each contestant runs once, which checks that its calls succeed.
+        for case in cases {
+            for (_, prepare) in &case.contestants {
+                let _ = prepare()(1);
+            }
+        }
+        return;
     }
-    println!("nanoseconds, and kevio's time over theirs [quartiles], on {}", kevio::BACKEND);
-    let rounds = Rounds::of(&arguments);
-    let lines: Vec<Line> = cases.map(|case| measure(&case, &rounds)).inspect(|line| println!("{line}")).collect();
+    println!("time per operation, and kevio's time over that time [quartiles], on {}", kevio::BACKEND);
+    let rounds = Rounds::new(&arguments);
+    let results: Vec<CaseResult> =
+        cases.map(|case| measure(&case, &rounds)).inspect(|result| println!("{result}")).collect();
     if arguments.has("--keep") {
-        report::keep(&lines);
+        report::keep(&results);
     }
     if arguments.has("--print") {
-        report::print(&lines);
+        report::print(&results);
     }
 }

@@ -1,8 +1,9 @@
-//! Timers, signals and processes beside the bare system calls, tokio's timer and signal-hook, each case under `case/subject`.
+//! Timers, signals and processes beside the bare system calls, tokio's timer and signal-hook, under criterion. The name of a
+//! benchmark is `case/subject`.
 //!
-//! `cargo bench --bench sources`. Compare within one run; machines differ.
+//! `cargo bench --bench sources` measures all cases. Times of different runs or machines cannot be compared.
 
-#![allow(missing_docs)] // criterion's macros write functions without.
+#![allow(missing_docs)] // The functions that criterion's macros write have no docs.
 
 mod setup;
 
@@ -11,25 +12,25 @@ use std::time::Duration;
 
 use criterion::{criterion_group, criterion_main, Criterion};
 
-/// How many timers are armed and far away. On Linux each is a descriptor.
+/// The number of armed timers that do not expire during the bench. On Linux each is a descriptor.
 const ARMED: usize = 10_000;
 const FAR: Duration = Duration::from_secs(3600);
 
-/// How many children have exited.
+/// The number of exited children.
 const CHILDREN: usize = 1_000;
 
-/// Each is a subject's own: signal-hook does not give back what it has taken.
+// Each subject has a signal of its own, because signal-hook never restores the handler before.
 #[cfg(target_os = "linux")]
 const TO_BARE: i32 = libc::SIGUSR1;
 const TO_KEVIO: i32 = libc::SIGUSR2;
 const TO_SIGNAL_HOOK: i32 = libc::SIGHUP;
 
 fn raise(signal: i32) {
-    // SAFETY: no pointers; there is a handler.
+    // SAFETY: the call takes no pointers, and the signal has a handler.
     assert_eq!(unsafe { libc::raise(signal) }, 0);
 }
 
-/// Children that exit when they are dropped, or have exited if they have no input.
+/// Children that exit when this value is dropped. Children without input exit at once.
 struct Children(Vec<Child>);
 
 impl Children {
@@ -60,13 +61,13 @@ mod on_kevio {
         for other in &mut others {
             poll.registry().register(other, Token(1), Interest::READABLE).unwrap();
         }
-        c.bench_function("10 000 armed, one more made and dropped/kevio", |bench| {
+        c.bench_function("10 000 armed, one more created and dropped/kevio", |bench| {
             bench.iter(|| {
                 let mut timer = Timer::after(FAR).unwrap();
                 poll.registry().register(&mut timer, Token(1), Interest::READABLE).unwrap();
             });
         });
-        c.bench_function("10 000 armed, set, poll, ask/kevio", |bench| {
+        c.bench_function("10 000 armed, set, poll, read/kevio", |bench| {
             bench.iter(|| {
                 timer.set_after(Duration::ZERO).unwrap();
                 poll.poll(&mut events, None).unwrap();
@@ -79,7 +80,7 @@ mod on_kevio {
     }
 
     pub fn signals(c: &mut Criterion) {
-        // Not every kqueue is told of what is raised.
+        // raise(3) sends a signal to a thread. Some kqueues do not report such signals.
         if BACKEND == Backend::Kqueue {
             return;
         }
@@ -87,14 +88,14 @@ mod on_kevio {
         let mut events = Events::with_capacity(64);
         let mut signals = Signals::new([TO_KEVIO]).unwrap();
         poll.registry().register(&mut signals, Token(0), Interest::READABLE).unwrap();
-        c.bench_function("raise a signal, poll, ask/kevio", |bench| {
+        c.bench_function("raise a signal, poll, read/kevio", |bench| {
             bench.iter(|| {
                 raise(TO_KEVIO);
                 poll.poll(&mut events, None).unwrap();
                 assert_eq!(signals.received(events.iter().next().unwrap()).unwrap(), [(TO_KEVIO, 1)]);
             });
         });
-        c.bench_function("watch a signal and forget it/kevio", |bench| {
+        c.bench_function("register a signal and drop it/kevio", |bench| {
             bench.iter(|| {
                 let mut signals = Signals::new([TO_KEVIO]).unwrap();
                 poll.registry().register(&mut signals, Token(1), Interest::READABLE).unwrap();
@@ -107,34 +108,36 @@ mod on_kevio {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(64);
         let running = Children::new(1, Stdio::piped);
-        c.bench_function("watch a process and forget it/kevio", |bench| {
+        c.bench_function("register a process and drop it/kevio", |bench| {
             bench.iter(|| {
                 let mut process = Process::new(&running.0[0]).unwrap();
                 poll.registry().register(&mut process, Token(0), Interest::READABLE).unwrap();
             });
         });
-        let gone = Children::new(CHILDREN, Stdio::null);
+        let exited = Children::new(CHILDREN, Stdio::null);
         c.bench_function("1 000 children that have exited/kevio", |bench| {
             bench.iter(|| {
-                let mut processes: Vec<_> = gone.0.iter().map(|child| Process::new(child).unwrap()).collect();
+                let mut processes: Vec<_> = exited.0.iter().map(|child| Process::new(child).unwrap()).collect();
                 let mut batch = Batch::with_capacity(CHILDREN);
                 for (token, process) in processes.iter_mut().enumerate() {
                     batch.register(process, Token(token), Interest::READABLE);
                 }
                 poll.registry().submit(batch).into_iter().for_each(Result::unwrap);
-                let mut told = 0;
-                while told < CHILDREN {
+                let mut reported = 0;
+                while reported < CHILDREN {
                     poll.poll(&mut events, None).unwrap();
-                    let exited = |event| processes[kevio::event::Event::token(event).0].has_exited(event).unwrap();
-                    told += events.iter().filter(|event| exited(event)).count();
+                    let has_exited =
+                        |event: &kevio::event::Event| processes[event.token().0].has_exited(event).unwrap();
+                    reported += events.iter().filter(|event| has_exited(event)).count();
                 }
             });
         });
     }
 }
 
-/// A timer is a place in a wheel of the program's own, which counts milliseconds and asks the system for the next of all.
-/// One that is up in a moment is up in the next millisecond: here it is up already, and no call is made.
+/// A timer of tokio is an entry of a timer wheel in the process, with a resolution of a millisecond. Only the next expiration of
+/// all timers is a timeout of the system. The timer of the case that expires at once has expired already, so that tokio makes
+/// no system call.
 mod on_tokio {
     use super::*;
     use std::future::{poll_fn, Future};
@@ -143,7 +146,7 @@ mod on_tokio {
     use tokio::runtime::{Builder, Runtime};
     use tokio::time::{sleep, Instant, Sleep};
 
-    /// As a task that awaits it would.
+    /// Returns a timer that was polled once, as by a task that awaits it.
     fn armed(runtime: &Runtime) -> Pin<Box<Sleep>> {
         let _context = runtime.enter();
         let mut timer = Box::pin(sleep(FAR));
@@ -158,8 +161,8 @@ mod on_tokio {
             bench.iter(|| timer.as_mut().reset(Instant::now() + FAR));
         });
         let _others: Vec<_> = (0..ARMED).map(|_| armed(&runtime)).collect();
-        c.bench_function("10 000 armed, one more made and dropped/tokio", |bench| bench.iter(|| armed(&runtime)));
-        c.bench_function("10 000 armed, set, poll, ask/tokio", |bench| {
+        c.bench_function("10 000 armed, one more created and dropped/tokio", |bench| bench.iter(|| armed(&runtime)));
+        c.bench_function("10 000 armed, set, poll, read/tokio", |bench| {
             bench.iter(|| {
                 timer.as_mut().reset(Instant::now() - Duration::from_millis(1));
                 runtime.block_on(timer.as_mut());
@@ -171,20 +174,20 @@ mod on_tokio {
     }
 }
 
-/// A handler that writes to a socket, as kevio's; there is no queue, only a wait for that socket.
+/// The handler writes to a socket, as the handler of kevio does. The wait is for this socket only.
 mod on_signal_hook {
     use super::*;
     use signal_hook::iterator::Signals;
 
     pub fn signals(c: &mut Criterion) {
         let mut signals = Signals::new([TO_SIGNAL_HOOK]).unwrap();
-        c.bench_function("raise a signal, poll, ask/signal-hook", |bench| {
+        c.bench_function("raise a signal, poll, read/signal-hook", |bench| {
             bench.iter(|| {
                 raise(TO_SIGNAL_HOOK);
                 assert!(signals.wait().eq([TO_SIGNAL_HOOK]));
             });
         });
-        c.bench_function("watch a signal and forget it/signal-hook", |bench| {
+        c.bench_function("register a signal and drop it/signal-hook", |bench| {
             bench.iter(|| Signals::new([TO_SIGNAL_HOOK]).unwrap());
         });
     }
@@ -198,22 +201,22 @@ mod bare {
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
     use std::sync::atomic::{AtomicI32, Ordering};
 
-    const MOST: usize = 64;
+    const MAX_EVENTS: usize = 64;
 
     fn owned(fd: c_int) -> OwnedFd {
         assert!(fd >= 0);
-        // SAFETY: the kernel has just made it, and nobody else has it.
+        // SAFETY: the kernel has just created this descriptor, and no other code owns it.
         unsafe { OwnedFd::from_raw_fd(fd) }
     }
 
-    struct Queue(OwnedFd, [libc::epoll_event; MOST]);
+    struct Queue(OwnedFd, [libc::epoll_event; MAX_EVENTS]);
 
     impl Queue {
         fn new() -> Queue {
-            // SAFETY: no pointers.
+            // SAFETY: the call takes no pointers.
             Queue(
                 owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }),
-                [libc::epoll_event { events: 0, u64: 0 }; MOST],
+                [libc::epoll_event { events: 0, u64: 0 }; MAX_EVENTS],
             )
         }
 
@@ -227,8 +230,8 @@ mod bare {
         }
 
         fn wait(&mut self, timeout: c_int) -> usize {
-            // SAFETY: the kernel writes no more events than there is room for.
-            unsafe { libc::epoll_wait(self.0.as_raw_fd(), self.1.as_mut_ptr(), MOST as c_int, timeout) as usize }
+            // SAFETY: the kernel writes at most as many events as the buffer holds.
+            unsafe { libc::epoll_wait(self.0.as_raw_fd(), self.1.as_mut_ptr(), MAX_EVENTS as c_int, timeout) as usize }
         }
     }
 
@@ -236,20 +239,20 @@ mod bare {
         let timespec =
             |time: Duration| libc::timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos() as _ };
         let time = libc::itimerspec { it_interval: timespec(Duration::ZERO), it_value: timespec(time) };
-        // SAFETY: the kernel reads one `itimerspec`, and does not write where there is nothing.
+        // SAFETY: the kernel reads one `itimerspec`, and writes nothing to a null pointer.
         assert_eq!(unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &time, std::ptr::null_mut()) }, 0);
     }
 
-    /// What a timerfd or an eventfd has counted.
-    fn ask(fd: &OwnedFd) -> u64 {
+    /// Reads the counter of a timerfd or an eventfd.
+    fn read_counter(fd: &OwnedFd) -> u64 {
         let mut count = 0_u64;
-        // SAFETY: the kernel writes eight bytes, and there is room for them.
+        // SAFETY: the kernel writes eight bytes, and the buffer holds them.
         assert_eq!(unsafe { libc::read(fd.as_raw_fd(), (&mut count as *mut u64).cast(), 8) }, 8);
         count
     }
 
     fn armed(queue: &Queue) -> OwnedFd {
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         let timer = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
         let timer = queue.add(owned(timer), libc::EPOLLET);
         set(&timer, FAR);
@@ -262,40 +265,40 @@ mod bare {
         let timer = armed(&queue);
         c.bench_function("set a timer again/bare", |bench| bench.iter(|| set(&timer, FAR)));
         let _others: Vec<_> = (0..ARMED).map(|_| armed(&queue)).collect();
-        c.bench_function("10 000 armed, one more made and dropped/bare", |bench| bench.iter(|| armed(&queue)));
-        c.bench_function("10 000 armed, set, poll, ask/bare", |bench| {
+        c.bench_function("10 000 armed, one more created and dropped/bare", |bench| bench.iter(|| armed(&queue)));
+        c.bench_function("10 000 armed, set, poll, read/bare", |bench| {
             bench.iter(|| {
                 set(&timer, Duration::from_nanos(1));
-                assert_eq!((queue.wait(-1), ask(&timer)), (1, 1));
+                assert_eq!((queue.wait(-1), read_counter(&timer)), (1, 1));
             });
         });
         c.bench_function("10 000 armed, poll nothing/bare", |bench| bench.iter(|| assert_eq!(queue.wait(0), 0)));
     }
 
     pub fn signals(c: &mut Criterion) {
-        static BELL: AtomicI32 = AtomicI32::new(-1);
-        extern "C" fn ring(_: c_int) {
+        static EVENTFD: AtomicI32 = AtomicI32::new(-1);
+        extern "C" fn notify(_: c_int) {
             // SAFETY: the kernel reads eight bytes.
-            unsafe { libc::write(BELL.load(Ordering::Relaxed), (&1_u64 as *const u64).cast(), 8) };
+            unsafe { libc::write(EVENTFD.load(Ordering::Relaxed), (&1_u64 as *const u64).cast(), 8) };
         }
         let mut queue = Queue::new();
-        // SAFETY: no pointers.
-        let bell = queue.add(owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }), libc::EPOLLET);
-        BELL.store(bell.as_raw_fd(), Ordering::Relaxed);
+        // SAFETY: the call takes no pointers.
+        let eventfd = queue.add(owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }), libc::EPOLLET);
+        EVENTFD.store(eventfd.as_raw_fd(), Ordering::Relaxed);
         // SAFETY: the handler only writes.
-        unsafe { libc::signal(TO_BARE, ring as extern "C" fn(c_int) as usize) };
-        c.bench_function("raise a signal, poll, ask/bare", |bench| {
+        unsafe { libc::signal(TO_BARE, notify as extern "C" fn(c_int) as usize) };
+        c.bench_function("raise a signal, poll, read/bare", |bench| {
             bench.iter(|| {
                 raise(TO_BARE);
-                assert_eq!((queue.wait(-1), ask(&bell)), (1, 1));
+                assert_eq!((queue.wait(-1), read_counter(&eventfd)), (1, 1));
             });
         });
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         unsafe { libc::signal(TO_BARE, libc::SIG_DFL) };
     }
 
     fn watched(queue: &Queue, child: &Child) -> OwnedFd {
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         let process = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) } as c_int;
         queue.add(owned(process), libc::EPOLLONESHOT)
     }
@@ -304,14 +307,14 @@ mod bare {
         crate::setup::allow_descriptors();
         let mut queue = Queue::new();
         let running = Children::new(1, Stdio::piped);
-        c.bench_function("watch a process and forget it/bare", |bench| bench.iter(|| watched(&queue, &running.0[0])));
-        let gone = Children::new(CHILDREN, Stdio::null);
+        c.bench_function("register a process and drop it/bare", |bench| bench.iter(|| watched(&queue, &running.0[0])));
+        let exited = Children::new(CHILDREN, Stdio::null);
         c.bench_function("1 000 children that have exited/bare", |bench| {
             bench.iter(|| {
-                let _processes: Vec<_> = gone.0.iter().map(|child| watched(&queue, child)).collect();
-                let mut told = 0;
-                while told < CHILDREN {
-                    told += queue.wait(-1);
+                let _processes: Vec<_> = exited.0.iter().map(|child| watched(&queue, child)).collect();
+                let mut reported = 0;
+                while reported < CHILDREN {
+                    reported += queue.wait(-1);
                 }
             });
         });

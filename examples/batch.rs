@@ -1,4 +1,4 @@
-//! Many sockets registered, changed and deregistered together: one kevent(2) call each time, where there is kqueue.
+//! Many sockets registered, changed and deregistered in batches. On kqueue each batch is one kevent(2) call.
 //!
 //! ```sh
 //! cargo run --example batch
@@ -23,8 +23,9 @@ fn main() -> io::Result<()> {
     }
     let registered = poll.registry().submit(batch).into_iter().filter(Result::is_ok).count();
     println!("registered: {registered}");
+    assert_eq!(registered, 50);
 
-    // The first ten again, which fails, and the last forty with another interest: each has its own result.
+    // The first ten are registered again, which fails. The other forty get another interest. Each change has its own result.
     let mut batch = Batch::new();
     for (token, socket) in sockets.iter_mut().enumerate() {
         if token < 10 {
@@ -35,7 +36,9 @@ fn main() -> io::Result<()> {
     }
     let results = poll.registry().submit(batch);
     let already = |result: &&io::Result<()>| matches!(result, Err(error) if error.kind() == ErrorKind::AlreadyExists);
-    println!("already registered: {}", results.iter().filter(already).count());
+    let rejected = results.iter().filter(already).count();
+    println!("already registered: {rejected}");
+    assert_eq!(rejected, 10);
 
     let mut writable = vec![false; sockets.len()];
     while writable.iter().filter(|&&writable| writable).count() < 40 {
@@ -50,6 +53,9 @@ fn main() -> io::Result<()> {
     for socket in &mut sockets {
         batch.deregister(socket);
     }
-    println!("deregistered: {}", poll.registry().submit(batch).into_iter().filter(Result::is_ok).count());
+    let deregistered = poll.registry().submit(batch).into_iter().filter(Result::is_ok).count();
+    println!("deregistered: {deregistered}");
+    assert_eq!(deregistered, 50);
+    println!("ok");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Five connections, answered in reverse order: the "hello world" of kqueue.
 //!
-//! A server answers connection 1 after 0.4 s, 2 after 0.3 s, … 5 at once. One poll watches all five, with the tokens 1
-//! to 5, and prints each as its answer arrives.
+//! A server answers connection 1 after 0.4 s, connection 2 after 0.3 s, … and connection 5 at once. The connections are
+//! registered with the tokens 1 to 5, and the program prints each token when the answer arrives.
 //!
 //! ```sh
 //! cargo run --example delayed_streams
@@ -25,7 +25,7 @@ fn main() -> io::Result<()> {
     let mut streams = Vec::new();
     for number in 1..=STREAMS {
         let mut stream = std::net::TcpStream::connect(server)?;
-        // The server reads which connection this is, and so how long to wait.
+        // The server reads the number of the connection, which sets the delay.
         stream.write_all(&[number as u8])?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
@@ -35,10 +35,7 @@ fn main() -> io::Result<()> {
 
     let mut waiting = STREAMS;
     while waiting > 0 {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => result?,
-        }
+        poll.poll_until(&mut events, None)?;
         for event in &events {
             let Token(number) = event.token();
             let Some(stream) = &mut streams[number - 1] else {
@@ -50,7 +47,7 @@ fn main() -> io::Result<()> {
                 result => result?,
             };
             println!("RECEIVED: {number}");
-            // One answer is all we want of it. Dropping it ends the registration.
+            // The first bytes of the answer are enough. Dropping the stream closes it and ends its registration.
             streams[number - 1] = None;
             waiting -= 1;
         }
@@ -59,7 +56,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Answers each connection in a thread of its own, after as many tenths of a second as it is from the last.
+/// Starts a server with a thread for each connection. Connection `n` is answered after `5 - n` tenths of a second.
 fn delaying_server() -> io::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;

@@ -1,118 +1,146 @@
-//! An echo server that Ctrl-C or SIGTERM ends gracefully: it takes no more clients, serves those it has until they leave or
-//! ten seconds are over, and ends. A second signal ends it at once.
+//! An echo server that Ctrl-C or SIGTERM ends gracefully.
+//!
+//! After the first signal the server accepts no more clients. The server ends when all its clients have left, or ten seconds
+//! later. A second signal ends the server at once.
 //!
 //! ```sh
 //! cargo run --example graceful_shutdown 127.0.0.1:9000
 //! ```
+//!
+//! The last line is `ok` if every client was served until it left.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::time::Duration;
+use std::error::Error;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
 
 use kevio::net::{TcpListener, TcpStream};
 use kevio::{Events, Interest, Poll, Registry, Signals, Timer, Token};
 
 const LISTENER: Token = Token(0);
 const SIGNALS: Token = Token(1);
-const TOO_LATE: Token = Token(2);
+const GRACE_PERIOD_END: Token = Token(2);
 const FIRST_CLIENT: usize = 3;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
-fn main() -> io::Result<()> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9000".to_owned());
-    let Ok(address) = address.parse() else {
-        eprintln!("usage: graceful_shutdown [ADDRESS:PORT], with the address in numbers");
-        std::process::exit(2);
-    };
+/// The number of unsent bytes from which the server reads no more from a client.
+const MAX_UNSENT: usize = 64 * 1024;
 
+#[derive(Default)]
+struct Clients {
+    by_token: HashMap<Token, Client>,
+    /// The number of clients that were accepted so far.
+    accepted: usize,
+    /// The time of the next attempt to accept, after an attempt has failed.
+    retry: Option<Instant>,
+}
+
+struct Client {
+    stream: TcpStream,
+    unsent: Vec<u8>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let address = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:9000").parse()?;
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
-    // Before anybody can connect, so that no signal ends it otherwise.
+    // The signals are registered before a client can connect, so that from then on no signal ends the process abruptly.
     let mut signals = Signals::new([libc::SIGINT, libc::SIGTERM])?;
     poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-    let mut patience = Timer::new()?;
-    poll.registry().register(&mut patience, TOO_LATE, Interest::READABLE)?;
+    let mut grace_period = Timer::new()?;
+    poll.registry().register(&mut grace_period, GRACE_PERIOD_END, Interest::READABLE)?;
     let mut listener = TcpListener::bind(address)?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     println!("listening on {} with {}", listener.local_addr()?, kevio::BACKEND);
 
-    // It is dropped, and so closed, when the server is to end.
+    // The first signal drops the listener, which closes it.
     let mut listener = Some(listener);
-    let mut clients = HashMap::new();
-    let mut next = FIRST_CLIENT;
-    while listener.is_some() || !clients.is_empty() {
-        poll.poll_until(&mut events, None)?;
+    let mut clients = Clients::default();
+    while listener.is_some() || !clients.by_token.is_empty() {
+        poll.poll_until(&mut events, clients.retry.filter(|_| listener.is_some()))?;
+        let mut accepts = clients.retry.is_some();
         for event in &events {
             match event.token() {
-                LISTENER => accept(listener.as_ref(), poll.registry(), &mut clients, &mut next)?,
+                LISTENER => accepts = true,
                 SIGNALS => {
                     for (signal, _) in signals.received(event)? {
                         if listener.take().is_none() {
-                            println!("signal {signal} again: ending at once");
+                            println!("signal {signal}: ending at once");
                             return Ok(());
                         }
-                        println!("signal {signal}: no more clients, {} to serve", clients.len());
-                        patience.set_after(PATIENCE)?;
+                        println!("signal {signal}: closing, {} clients left", clients.by_token.len());
+                        grace_period.set_after(GRACE_PERIOD)?;
                     }
                 }
-                TOO_LATE => {
-                    if patience.expirations(event)? > 0 {
-                        println!("{} clients did not leave", clients.len());
+                GRACE_PERIOD_END => {
+                    if grace_period.expirations(event)? > 0 {
+                        println!("the grace period is over, {} clients left", clients.by_token.len());
                         return Ok(());
                     }
                 }
                 token => {
-                    if clients.get_mut(&token).is_some_and(|client| !echo(client)) {
-                        clients.remove(&token);
+                    if clients.by_token.get_mut(&token).is_some_and(|client| !matches!(client.echo(), Ok(true))) {
+                        clients.by_token.remove(&token);
                     }
                 }
             }
         }
-    }
-    println!("every client was served");
-    Ok(())
-}
-
-fn accept(
-    listener: Option<&TcpListener>,
-    registry: &Registry,
-    clients: &mut HashMap<Token, TcpStream>,
-    next: &mut usize,
-) -> io::Result<()> {
-    // An event of the listener may come beside the signal that closed it.
-    while let Some(listener) = listener {
-        match listener.accept() {
-            Ok((mut stream, _)) => {
-                registry.register(&mut stream, Token(*next), Interest::READABLE)?;
-                clients.insert(Token(*next), stream);
-                *next += 1;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // There is no descriptor left. Who waits is accepted with the next who comes.
-            Err(error) => {
-                eprintln!("accept: {error}");
-                break;
-            }
+        if let (true, Some(listener)) = (accepts, &listener) {
+            clients.accept(listener, poll.registry())?;
         }
     }
+    println!("ok");
     Ok(())
 }
 
-/// Sends back what there is; false when the client has left. One that does not read what it is sent is dropped, for short:
-/// `tcp_server` keeps what could not be sent.
-fn echo(client: &mut TcpStream) -> bool {
-    let mut buffer = [0; 4096];
-    loop {
-        match client.read(&mut buffer) {
-            Ok(0) => return false,
-            Ok(n) => {
-                if client.write_all(&buffer[..n]).is_err() {
-                    return false;
+impl Clients {
+    /// Accepts all clients that wait.
+    fn accept(&mut self, listener: &TcpListener, registry: &Registry) -> io::Result<()> {
+        self.retry = loop {
+            match listener.accept() {
+                Ok((mut stream, _)) => {
+                    let token = Token(FIRST_CLIENT + self.accepted);
+                    self.accepted += 1;
+                    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+                    self.by_token.insert(token, Client { stream, unsent: Vec::new() });
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
+                // The client has closed the connection already. The queue may hold others.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                // The process has no free descriptor. The connection stays in the queue, and may cause no other event.
+                Err(error) => {
+                    eprintln!("accept: {error}");
+                    break Some(Instant::now() + Duration::from_millis(100));
                 }
             }
-            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+        };
+        Ok(())
+    }
+}
+
+impl Client {
+    /// Sends what was received, until an operation would block. Returns `false` if the client has left.
+    fn echo(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        loop {
+            while !self.unsent.is_empty() {
+                match self.stream.write(&self.unsent) {
+                    Ok(n) => drop(self.unsent.drain(..n)),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            // Writing has blocked. The event that reports the socket as writable also continues reading.
+            if self.unsent.len() >= MAX_UNSENT {
+                return Ok(true);
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(n) => self.unsent.extend_from_slice(&buffer[..n]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            }
         }
     }
 }

@@ -1,29 +1,44 @@
-//! Five connections in a bare kqueue: all five filters are added in one call, each fires once, and `udata` tells which it
-//! was.
+//! Five connections in a kqueue, without a `Poll`. One call adds all five filters; each reports once, and `udata` is the number
+//! of the connection.
 //!
-//! A server answers connection 1 after 0.4 s, 2 after 0.3 s, … 5 at once.
+//! A server answers connection 1 after 0.4 s, connection 2 after 0.3 s, … and connection 5 at once. The program fails on a
+//! system without kqueue.
 //!
 //! ```sh
-//! cargo run --example kqueue_streams        # on a system with kqueue
+//! cargo run --example kqueue_streams
 //! ```
 
-#[cfg(has_kqueue)] // It builds everywhere; a program for kqueue needs no cfg.
-fn main() -> std::io::Result<()> {
-    use kevio::unix::kqueue::{Flags, Kevent, Kqueue};
-    use std::io::{self, Read, Write};
+use std::io;
+
+fn main() -> io::Result<()> {
+    // The examples are built on every system; a program for systems with kqueue needs no cfg.
+    #[cfg(not(has_kqueue))]
+    return Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "no kqueue; on Linux, kevio_backend=\"kqueue\" uses libkqueue",
+    ));
+    #[cfg(has_kqueue)]
+    receive_answers()
+}
+
+#[cfg(has_kqueue)]
+fn receive_answers() -> io::Result<()> {
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
     use std::thread;
     use std::time::Duration;
 
+    use kevio::unix::kqueue::{Flags, Kevent, Kqueue};
+
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let server = listener.local_addr()?;
-    for number in 1..=5 {
+    for _ in 1..=5 {
         let listener = listener.try_clone()?;
         thread::spawn(move || -> io::Result<()> {
             let (mut stream, _) = listener.accept()?;
-            // Which connection this is, and so how long to wait.
-            let mut number = [number];
+            // The client sends the number of the connection, which sets the delay.
+            let mut number = [0];
             stream.read_exact(&mut number)?;
             thread::sleep(Duration::from_millis(100) * u32::from(5 - number[0]));
             stream.write_all(b"answer")
@@ -45,10 +60,12 @@ fn main() -> std::io::Result<()> {
     let mut received = 0;
     while received < streams.len() {
         match kq.wait(&mut events, None) {
+            // A signal handler has run. `Kqueue::wait` is the system call, and returns this error.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             result => received += result?,
         }
         for event in &events {
+            // These sockets block. A read after an event returns the data that has arrived.
             let mut answer = [0; 16];
             let n = streams[event.udata() - 1].read(&mut answer)?;
             println!("RECEIVED: {} ({})", event.udata(), String::from_utf8_lossy(&answer[..n]));
@@ -56,9 +73,4 @@ fn main() -> std::io::Result<()> {
     }
     println!("FINISHED");
     Ok(())
-}
-
-#[cfg(not(has_kqueue))]
-fn main() {
-    println!("There is no kqueue here. On Linux, build with --cfg kevio_backend=\"kqueue\" and libkqueue.");
 }

@@ -1,4 +1,4 @@
-//! What can be done with which descriptor? The two ends of a pipe, in slots 0 and 7 of a set for poll(2).
+//! poll(2) without a `Poll`: the two ends of a pipe, in slots 0 and 7 of a set.
 //!
 //! ```sh
 //! cargo run --example pollset
@@ -10,33 +10,37 @@ use std::os::fd::AsRawFd;
 use kevio::unix::pipe;
 use kevio::unix::pollset::{PollFlags, PollSet};
 
-fn print(set: &PollSet) {
+const READER: usize = 0;
+const WRITER: usize = 7;
+
+/// Polls the set, prints its ready slots, and checks them.
+fn poll(set: &mut PollSet, situation: &str, expected: &[(usize, PollFlags)]) -> io::Result<()> {
+    let ready = set.poll(8, None)?;
+    println!("{situation}: {ready} ready");
     for slot in set.ready() {
-        let can = match slot.revents() {
-            flags if flags.contains(PollFlags::IN) => "can be read",
-            flags if flags.contains(PollFlags::OUT) => "can be written",
-            _ => "says something else",
-        };
-        println!("slot {}: descriptor {} {can} ({:?})", slot.index(), slot.fd(), slot.revents());
+        println!("slot {}: descriptor {} ({:?})", slot.index(), slot.fd(), slot.revents());
     }
+    assert_eq!(ready, expected.len());
+    assert!(set.ready().zip(expected).all(|(slot, (index, flags))| {
+        // A system may set more flags than those that were requested.
+        slot.index() == *index && slot.revents().contains(*flags)
+    }));
+    Ok(())
 }
 
 fn main() -> io::Result<()> {
     let (mut sender, receiver) = pipe::new()?;
     let mut set = PollSet::new();
     set.grow(8)?;
-    set.set(0, receiver.as_raw_fd(), PollFlags::IN)?;
-    set.set(7, sender.as_raw_fd(), PollFlags::OUT)?;
-
-    println!("an empty pipe: {} ready", set.poll(8, None)?);
-    print(&set);
+    set.set(READER, receiver.as_raw_fd(), PollFlags::IN)?;
+    set.set(WRITER, sender.as_raw_fd(), PollFlags::OUT)?;
+    poll(&mut set, "an empty pipe", &[(WRITER, PollFlags::OUT)])?;
 
     sender.write_all(b"hello")?;
-    println!("with something in it: {} ready", set.poll(8, None)?);
-    print(&set);
+    poll(&mut set, "a pipe with data", &[(READER, PollFlags::IN), (WRITER, PollFlags::OUT)])?;
 
-    set.unset(7)?;
-    println!("its writing end unset: {} ready", set.poll(8, None)?);
-    print(&set);
+    set.unset(WRITER)?;
+    poll(&mut set, "the slot of the writer is unset", &[(READER, PollFlags::IN)])?;
+    println!("ok");
     Ok(())
 }

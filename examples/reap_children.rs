@@ -1,4 +1,4 @@
-//! Several children, reaped as they end, by a loop that never waits for one of them.
+//! Several children, each reaped as soon as it has exited, by a loop that never blocks in `wait`.
 //!
 //! ```sh
 //! cargo run --example reap_children
@@ -15,7 +15,7 @@ fn main() -> io::Result<()> {
     let mut events = Events::with_capacity(8);
     let mut children = HashMap::new();
     for n in 1..=4 {
-        // The last to start is the first to end.
+        // The child that starts last exits first.
         let script = format!("sleep 0.{}; exit {n}", 5 - n);
         let child = Command::new("sh").args(["-c", &script]).spawn()?;
         let mut process = Process::new(&child)?;
@@ -25,13 +25,16 @@ fn main() -> io::Result<()> {
     while !children.is_empty() {
         poll.poll_until(&mut events, None)?;
         for event in &events {
-            let token = event.token().0;
-            let Some((child, process)) = children.get_mut(&token) else { continue };
+            let Token(n) = event.token();
+            let Some((child, process)) = children.get_mut(&n) else { continue };
             if process.has_exited(event)? {
-                println!("child {token} has exited: {}", child.wait()?);
-                children.remove(&token);
+                let status = child.wait()?;
+                println!("EXITED: {n} ({status})");
+                assert_eq!(status.code(), Some(n as i32));
+                children.remove(&n);
             }
         }
     }
+    println!("ok");
     Ok(())
 }

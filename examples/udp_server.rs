@@ -2,24 +2,20 @@
 //!
 //! ```sh
 //! cargo run --example udp_server                  # on 127.0.0.1:9000, until Ctrl-C
-//! cargo run --example udp_server 127.0.0.1:9001   # or where you like; port 0 lets the system choose
-//! nc -u 127.0.0.1 9000                            # talk to it
+//! cargo run --example udp_server 127.0.0.1:9001   # another numeric address; with port 0 the system chooses the port
+//! nc -u 127.0.0.1 9000                            # a client
 //! ```
 
-use std::io;
+use std::error::Error;
+use std::io::ErrorKind;
 
 use kevio::net::UdpSocket;
 use kevio::{Events, Interest, Poll, Token};
 
 const SOCKET: Token = Token(0);
 
-fn main() -> io::Result<()> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9000".to_owned());
-    let Ok(address) = address.parse() else {
-        eprintln!("usage: udp_server [ADDRESS:PORT], with the address in numbers");
-        std::process::exit(2);
-    };
-
+fn main() -> Result<(), Box<dyn Error>> {
+    let address = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:9000").parse()?;
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(8);
     let mut socket = UdpSocket::bind(address)?;
@@ -28,22 +24,23 @@ fn main() -> io::Result<()> {
 
     let mut buffer = vec![0; 65_536];
     loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => result?,
-        }
-        // There is one socket, so every event is its. One event may stand for several datagrams.
+        // The socket is the only source, so that every event belongs to it.
+        poll.poll_until(&mut events, None)?;
+        // One event may stand for several datagrams.
         loop {
             match socket.recv_from(&mut buffer) {
                 Ok((n, from)) => {
                     println!("{n} bytes from {from}");
-                    // A datagram may be lost on the way; it may as well be lost here.
+                    // UDP may lose a datagram, so that an answer that cannot be sent is dropped.
                     if let Err(error) = socket.send_to(&buffer[..n], from) {
                         eprintln!("send: {error}");
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => eprintln!("receive: {error}"),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // An earlier answer was rejected. The call has cleared this error.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                // Another error may last, and a server that tried again at once would spin.
+                Err(error) => return Err(error.into()),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Work is done in another thread, which wakes the loop when a result is there.
+//! Another thread computes results, and wakes the loop for each.
 //!
 //! ```sh
 //! cargo run --example wake_from_thread
@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::{mpsc, Arc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kevio::{Events, Poll, Token, Waker};
 
@@ -18,40 +18,38 @@ fn main() -> io::Result<()> {
     let mut events = Events::with_capacity(8);
     let waker = Arc::new(Waker::new(poll.registry(), RESULT)?);
 
-    let (results, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let worker = {
-        // The loop keeps the waker too: a waker that is dropped wakes nobody.
+        // The loop keeps a reference too, because dropping the last one ends the waker's registration.
         let waker = Arc::clone(&waker);
         thread::spawn(move || -> io::Result<()> {
             for number in 1..=3_u64 {
                 thread::sleep(Duration::from_millis(100));
-                let _ = results.send(number * number);
-                // First the result, then the wake: whoever sees the wake finds the result.
+                let _ = sender.send(number * number);
+                // The result is sent before the wake, so that the loop finds it after the event.
                 waker.wake()?;
             }
             Ok(())
         })
     };
 
-    let mut open = true;
-    while open {
-        match poll.poll(&mut events, Some(Duration::from_secs(5))) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => result?,
-        }
+    let mut results = Vec::new();
+    while results.len() < 3 {
+        poll.poll_until(&mut events, Some(Instant::now() + Duration::from_secs(5)))?;
         if events.is_empty() {
-            println!("nothing for five seconds");
+            println!("no result for five seconds");
         }
         for event in &events {
             assert_eq!(event.token(), RESULT);
-            // Several wakes may have become one event: take all that there is.
+            // Several wakes may be coalesced into one event, so the loop takes every result that is there.
             while let Ok(result) = receiver.try_recv() {
-                println!("woken: {result}");
-                open = result != 9;
+                println!("result: {result}");
+                results.push(result);
             }
         }
     }
     worker.join().expect("the worker panicked")?;
-    println!("done");
+    assert_eq!(results, [1, 4, 9]);
+    println!("ok");
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! Watches a file, and tells when it is written, renamed, and in the end deleted.
+//! Watches a file, and prints each change: written, renamed, and in the end deleted.
 //!
 //! ```sh
 //! cargo run --example watch_file
 //! cargo run --example watch_file notes.txt
 //! ```
 //!
-//! Without an argument it makes a file, and does to it what there is to be seen.
+//! Without an argument the program creates a file, and changes it.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,12 +13,14 @@ use std::path::{Path, PathBuf};
 
 use kevio::{Events, FileChanges, Interest, Poll, Token, Watch};
 
-/// One thing after the other, each when the one before has been told.
-fn happen(step: usize, path: &Path) -> io::Result<()> {
+/// The changes that the program makes itself. Each follows when the one before has been reported.
+const STEPS: [FileChanges; 3] = [FileChanges::WRITTEN, FileChanges::RENAMED, FileChanges::DELETED];
+
+fn make(change: FileChanges, path: &Path) -> io::Result<()> {
     let renamed = path.with_extension("renamed");
-    match step {
-        0 => fs::write(path, "something else\n"),
-        1 => fs::rename(path, renamed),
+    match change {
+        FileChanges::WRITTEN => fs::write(path, "something else\n"),
+        FileChanges::RENAMED => fs::rename(path, renamed),
         _ => fs::remove_file(renamed),
     }
 }
@@ -33,13 +35,15 @@ fn main() -> io::Result<()> {
 
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(8);
-    let wanted = FileChanges::WRITTEN | FileChanges::RENAMED | FileChanges::DELETED;
-    let mut watch = Watch::with_changes(File::open(path)?, wanted)?;
+    let interest = FileChanges::WRITTEN | FileChanges::RENAMED | FileChanges::DELETED;
+    let mut watch = Watch::with_changes(File::open(path)?, interest)?;
     poll.registry().register(&mut watch, Token(1), Interest::READABLE)?;
 
-    for step in 0.. {
-        if given.is_none() {
-            happen(step, path)?;
+    let mut steps = STEPS.into_iter();
+    let mut reported = FileChanges::empty();
+    while !reported.contains(FileChanges::DELETED) {
+        if let (None, Some(change)) = (&given, steps.next()) {
+            make(change, path)?;
         }
         poll.poll_until(&mut events, None)?;
         for event in &events {
@@ -47,10 +51,10 @@ fn main() -> io::Result<()> {
             if !changes.is_empty() {
                 println!("{changes:?}");
             }
-            if changes.contains(FileChanges::DELETED) {
-                return Ok(());
-            }
+            reported |= changes;
         }
     }
+    assert!(given.is_some() || STEPS.into_iter().all(|change| reported.contains(change)));
+    println!("ok");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The subjects that are bare calls: what a program that does no more than the case would write.
+//! The subjects that are system calls, as a program that only runs the case would make them.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use super::subject::{Subject, LAST};
 
-fn check(result: libc::c_int) -> libc::c_int {
+fn cvt(result: libc::c_int) -> libc::c_int {
     assert!(result >= 0, "{}", std::io::Error::last_os_error());
     result
 }
 
-/// What the cases wait: not at all, or for ever.
+/// Converts a timeout of a case, which is zero or none.
 fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
     timeout.map_or(-1, |timeout| timeout.as_millis() as libc::c_int)
 }
 
-/// Non-blocking; only the reader drains it.
+/// Returns a non-blocking eventfd.
 fn eventfd() -> OwnedFd {
-    // SAFETY: no pointers; the kernel has just made this descriptor, and nobody else has it.
-    unsafe { OwnedFd::from_raw_fd(check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))) }
+    // SAFETY: no pointers; the kernel has just created this descriptor, and no other code owns it.
+    unsafe { OwnedFd::from_raw_fd(cvt(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))) }
 }
 
-fn signal(eventfd: &OwnedFd) {
+fn notify(eventfd: &OwnedFd) {
     // SAFETY: the kernel reads eight bytes.
     let n = unsafe { libc::write(eventfd.as_raw_fd(), (&1_u64 as *const u64).cast(), 8) };
     assert_eq!(n, 8);
@@ -36,11 +36,11 @@ pub struct Epoll {
     events: Vec<libc::epoll_event>,
 }
 
-fn control(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, token: usize) {
+fn epoll_ctl(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, token: usize) {
     let events = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
     let mut event = libc::epoll_event { events, u64: token as u64 };
     // SAFETY: the kernel reads one record.
-    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &mut event) });
+    cvt(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &mut event) });
 }
 
 impl Subject for Epoll {
@@ -51,10 +51,10 @@ impl Subject for Epoll {
     type Listener = TcpListener;
 
     #[inline(always)]
-    fn new(room: usize) -> Epoll {
-        // SAFETY: no pointers; the kernel has just made this descriptor, and nobody else has it.
-        let epoll = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))) };
-        Epoll { epoll: Arc::new(epoll), eventfd: Arc::new(eventfd()), events: Vec::with_capacity(room) }
+    fn new(capacity: usize) -> Epoll {
+        // SAFETY: no pointers; the kernel has just created this descriptor, and no other code owns it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(cvt(libc::epoll_create1(libc::EPOLL_CLOEXEC))) };
+        Epoll { epoll: Arc::new(epoll), eventfd: Arc::new(eventfd()), events: Vec::with_capacity(capacity) }
     }
 
     #[inline(always)]
@@ -64,21 +64,21 @@ impl Subject for Epoll {
 
     #[inline(always)]
     fn waker(&self) -> Arc<OwnedFd> {
-        control(&self.epoll, libc::EPOLL_CTL_ADD, self.eventfd.as_raw_fd(), LAST);
+        epoll_ctl(&self.epoll, libc::EPOLL_CTL_ADD, self.eventfd.as_raw_fd(), LAST);
         Arc::clone(&self.eventfd)
     }
 
     #[inline(always)]
     fn wake(eventfd: &Arc<OwnedFd>) {
-        signal(eventfd);
+        notify(eventfd);
     }
 
     #[inline(always)]
-    fn turn(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
-        let (records, room) = (self.events.as_mut_ptr(), self.events.capacity() as libc::c_int);
-        // SAFETY: there is room for so many records, and so many are written.
+    fn poll_once(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
+        let (records, capacity) = (self.events.as_mut_ptr(), self.events.capacity() as libc::c_int);
+        // SAFETY: the buffer has capacity for so many records, and the kernel writes as many as it returns.
         unsafe {
-            let n = check(libc::epoll_wait(self.epoll.as_raw_fd(), records, room, milliseconds(timeout)));
+            let n = cvt(libc::epoll_wait(self.epoll.as_raw_fd(), records, capacity, milliseconds(timeout)));
             self.events.set_len(n as usize);
         }
         for event in &self.events {
@@ -93,37 +93,37 @@ impl Subject for Epoll {
 
     #[inline(always)]
     fn register(epoll: &Arc<OwnedFd>, socket: &mut TcpStream, token: usize) {
-        control(epoll, libc::EPOLL_CTL_ADD, socket.as_raw_fd(), token);
+        epoll_ctl(epoll, libc::EPOLL_CTL_ADD, socket.as_raw_fd(), token);
     }
 
     #[inline(always)]
     fn reregister(epoll: &Arc<OwnedFd>, socket: &mut TcpStream, token: usize) {
-        control(epoll, libc::EPOLL_CTL_MOD, socket.as_raw_fd(), token);
+        epoll_ctl(epoll, libc::EPOLL_CTL_MOD, socket.as_raw_fd(), token);
     }
 
     #[inline(always)]
     fn deregister(epoll: &Arc<OwnedFd>, socket: &mut TcpStream) {
-        control(epoll, libc::EPOLL_CTL_DEL, socket.as_raw_fd(), 0);
+        epoll_ctl(epoll, libc::EPOLL_CTL_DEL, socket.as_raw_fd(), 0);
     }
 
     #[inline(always)]
     fn add(epoll: &Arc<OwnedFd>, fd: RawFd, token: usize) {
-        control(epoll, libc::EPOLL_CTL_ADD, fd, token);
+        epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, token);
     }
 
     #[inline(always)]
     fn change(epoll: &Arc<OwnedFd>, fd: RawFd, token: usize) {
-        control(epoll, libc::EPOLL_CTL_MOD, fd, token);
+        epoll_ctl(epoll, libc::EPOLL_CTL_MOD, fd, token);
     }
 
     #[inline(always)]
     fn remove(epoll: &Arc<OwnedFd>, fd: RawFd) {
-        control(epoll, libc::EPOLL_CTL_DEL, fd, 0);
+        epoll_ctl(epoll, libc::EPOLL_CTL_DEL, fd, 0);
     }
 
     #[inline(always)]
     fn listen(epoll: &Arc<OwnedFd>, listener: TcpListener, token: usize) -> TcpListener {
-        control(epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), token);
+        epoll_ctl(epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), token);
         listener
     }
 
@@ -133,7 +133,7 @@ impl Subject for Epoll {
     }
 }
 
-/// poll(2), and eventfd(2) to be woken: a table in the program, which another thread cannot change while one waits.
+/// poll(2), with eventfd(2) for wakes. The table is part of the program, and another thread cannot change it during a wait.
 pub struct Poll {
     table: Arc<Mutex<Table>>,
     eventfd: Arc<OwnedFd>,
@@ -183,15 +183,15 @@ impl Subject for Poll {
 
     #[inline(always)]
     fn wake(eventfd: &Arc<OwnedFd>) {
-        signal(eventfd);
+        notify(eventfd);
     }
 
     #[inline(always)]
-    fn turn(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
+    fn poll_once(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
         let mut table = self.table.lock().unwrap();
         let (records, len) = (table.fds.as_mut_ptr(), table.fds.len() as libc::nfds_t);
         // SAFETY: the kernel reads and writes so many records.
-        let mut ready = check(unsafe { libc::poll(records, len, milliseconds(timeout)) });
+        let mut ready = cvt(unsafe { libc::poll(records, len, milliseconds(timeout)) });
         for (slot, token) in table.fds.iter().zip(&table.tokens) {
             if ready == 0 {
                 break;

@@ -1,4 +1,4 @@
-//! The subject that is bare kevent(2): the calls of a program that knows its filters.
+//! The subject that is kevent(2), as a program that only runs the case would call it.
 
 use std::mem;
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::subject::{Subject, LAST};
 
-/// A filter for reading, edge-triggered, of which the kernel returns a receipt.
+/// Writes a record with these fields; all other fields are zero.
 macro_rules! change {
     ($ident:expr, $filter:ident, $flags:expr, $token:expr) => {
         libc::kevent {
@@ -23,7 +23,7 @@ macro_rules! change {
     };
 }
 
-fn check(result: libc::c_int) -> libc::c_int {
+fn cvt(result: libc::c_int) -> libc::c_int {
     assert!(result >= 0, "{}", std::io::Error::last_os_error());
     result
 }
@@ -33,7 +33,7 @@ fn check(result: libc::c_int) -> libc::c_int {
 fn apply(kq: &OwnedFd, mut change: libc::kevent) {
     let record: *mut libc::kevent = &mut change;
     // SAFETY: the kernel reads one record and writes one.
-    let n = check(unsafe { libc::kevent(kq.as_raw_fd(), record, 1, record, 1, ptr::null()) });
+    let n = cvt(unsafe { libc::kevent(kq.as_raw_fd(), record, 1, record, 1, ptr::null()) });
     let (error, flags) = (change.data, change.flags);
     assert!(n == 1 && flags & libc::EV_ERROR != 0 && error == 0, "error {error}");
 }
@@ -65,10 +65,10 @@ impl Subject for Kqueue {
     type Listener = TcpListener;
 
     #[inline(always)]
-    fn new(room: usize) -> Kqueue {
-        // SAFETY: no pointers; the kernel has just made this descriptor, and no other code owns it.
-        let kq = unsafe { OwnedFd::from_raw_fd(check(libc::kqueue())) };
-        Kqueue { kq: Arc::new(kq), events: Vec::with_capacity(room) }
+    fn new(capacity: usize) -> Kqueue {
+        // SAFETY: no pointers; the kernel has just created this descriptor, and no other code owns it.
+        let kq = unsafe { OwnedFd::from_raw_fd(cvt(libc::kqueue())) };
+        Kqueue { kq: Arc::new(kq), events: Vec::with_capacity(capacity) }
     }
 
     #[inline(always)]
@@ -86,20 +86,20 @@ impl Subject for Kqueue {
     fn wake(kq: &Arc<OwnedFd>) {
         let trigger = libc::kevent { fflags: libc::NOTE_TRIGGER, ..change!(0, EVFILT_USER, 0, LAST) };
         // SAFETY: the kernel reads one record and writes none.
-        check(unsafe { libc::kevent(kq.as_raw_fd(), &trigger, 1, ptr::null_mut(), 0, ptr::null()) });
+        cvt(unsafe { libc::kevent(kq.as_raw_fd(), &trigger, 1, ptr::null_mut(), 0, ptr::null()) });
     }
 
     #[inline(always)]
-    fn turn(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
+    fn poll_once(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
         let timeout = timeout.map(|timeout| libc::timespec {
             tv_sec: timeout.as_secs() as libc::time_t,
             tv_nsec: timeout.subsec_nanos() as _,
         });
         let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-        let (records, room) = (self.events.as_mut_ptr(), self.events.capacity());
-        // SAFETY: there is room for so many records, and the kernel writes as many as it returns.
+        let (records, capacity) = (self.events.as_mut_ptr(), self.events.capacity());
+        // SAFETY: the buffer has capacity for so many records, and the kernel writes as many as it returns.
         unsafe {
-            let n = check(libc::kevent(self.kq.as_raw_fd(), ptr::null(), 0, records, room as _, timeout));
+            let n = cvt(libc::kevent(self.kq.as_raw_fd(), ptr::null(), 0, records, capacity as _, timeout));
             self.events.set_len(n as usize);
         }
         for event in &self.events {

@@ -1,4 +1,4 @@
-//! The cases, each written once for all subjects; README.md says what they mean.
+//! The cases. Each case is one function that is generic over the [`Subject`]; README.md describes the cases.
 
 #[cfg(target_os = "linux")]
 mod bare;
@@ -21,45 +21,45 @@ use super::setup::allow_descriptors;
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 
-/// Does it so many times, and says how long that took.
-pub type Turns = Box<dyn FnMut(u64) -> Duration>;
+/// Repeats the operation of a case, and returns the time of all repetitions.
+pub type Iterations = Box<dyn FnMut(u64) -> Duration>;
 
-/// One of those that take part in a case: its name, and what makes it ready.
-pub type Entrant = (&'static str, Box<dyn Fn() -> Turns>);
+/// The name of a subject, and the function that prepares a case for it.
+pub type Contestant = (&'static str, Box<dyn Fn() -> Iterations>);
 
 pub struct Case {
     pub name: String,
-    /// How many things are done each time; it is the time of one that is told.
-    pub each: u32,
-    pub entrants: Vec<Entrant>,
+    /// The number of operations in each iteration. The reported time is the time per operation.
+    pub operations: u32,
+    pub contestants: Vec<Contestant>,
 }
 
 pub fn all() -> Vec<Case> {
-    /// All subjects; or, where the program's own table is all there is to it, without the bare poll(2).
+    /// A case with all subjects. With `calls`, the bare poll(2) is left out, because it would make no call.
     macro_rules! case {
-        ($name:expr, $each:expr, $case:ident($($argument:expr)?), calls) => {{
-            #[allow(unused_mut)] // Where there are no bare calls to compare with.
-            let mut entrants: Vec<Entrant> = vec![
+        ($name:expr, $operations:expr, $case:ident($($argument:expr)?), calls) => {{
+            #[allow(unused_mut)] // Systems without a bare subject.
+            let mut contestants: Vec<Contestant> = vec![
                 (Kevio::NAME, Box::new(|| $case::<Kevio>($($argument)?))),
                 (Mio::NAME, Box::new(|| $case::<Mio>($($argument)?))),
                 (Polling::NAME, Box::new(|| $case::<Polling>($($argument)?))),
             ];
             #[cfg(target_os = "linux")]
             if kevio::BACKEND == kevio::Backend::Epoll {
-                entrants.push((bare::Epoll::NAME, Box::new(|| $case::<bare::Epoll>($($argument)?))));
+                contestants.push((bare::Epoll::NAME, Box::new(|| $case::<bare::Epoll>($($argument)?))));
             }
             #[cfg(all(has_kqueue, not(links_libkqueue)))]
             if kevio::BACKEND == kevio::Backend::Kqueue {
-                entrants.push((bare_kqueue::Kqueue::NAME, Box::new(|| $case::<bare_kqueue::Kqueue>($($argument)?))));
+                contestants.push((bare_kqueue::Kqueue::NAME, Box::new(|| $case::<bare_kqueue::Kqueue>($($argument)?))));
             }
-            Case { name: $name.to_string(), each: $each, entrants }
+            Case { name: $name.to_string(), operations: $operations, contestants }
         }};
-        ($name:expr, $each:expr, $case:ident($($argument:expr)?)) => {{
+        ($name:expr, $operations:expr, $case:ident($($argument:expr)?)) => {{
             #[allow(unused_mut)]
-            let mut case = case!($name, $each, $case($($argument)?), calls);
+            let mut case = case!($name, $operations, $case($($argument)?), calls);
             #[cfg(target_os = "linux")]
             if kevio::BACKEND == kevio::Backend::Poll {
-                case.entrants.push((bare::Poll::NAME, Box::new(|| $case::<bare::Poll>($($argument)?))));
+                case.contestants.push((bare::Poll::NAME, Box::new(|| $case::<bare::Poll>($($argument)?))));
             }
             case
         }};
@@ -90,24 +90,24 @@ pub fn all() -> Vec<Case> {
 fn time(f: impl FnOnce()) -> Duration {
     let mut f = Some(f);
     let start = Instant::now();
-    timed(&mut || f.take().expect("it is called once")());
+    timed(&mut || f.take().expect("timed calls the function once")());
     start.elapsed()
 }
 
-/// What is timed, under a name by which `benches/instructions` finds it.
+/// Calls the timed function. `benches/instructions` counts the instructions inside the function of this name.
 #[inline(never)]
 fn timed(f: &mut dyn FnMut()) {
     f();
 }
 
-/// Ends that do not block.
+/// Returns a non-blocking socket and its peer.
 fn pair() -> (OwnedFd, UnixStream) {
     let (a, b) = UnixStream::pair().unwrap();
     a.set_nonblocking(true).unwrap();
     (a.into(), b)
 }
 
-/// A TCP connection: an end that does not block, and one that does.
+/// Returns a TCP connection: the non-blocking end of the server, and the blocking end of the client.
 fn connection(listener: &TcpListener) -> (OwnedFd, TcpStream) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
@@ -122,7 +122,7 @@ fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// accept4(2), for those that leave it to the program.
+/// Accepts a connection with accept4(2), for subjects without a listener type.
 fn accept(listener: &TcpListener) -> Option<TcpStream> {
     let socket = socket2::SockRef::from(listener);
     #[cfg(any(target_os = "linux", all(has_kqueue, not(links_libkqueue), not(target_vendor = "apple"))))]
@@ -133,7 +133,7 @@ fn accept(listener: &TcpListener) -> Option<TcpStream> {
     accepted.ok().map(|(socket, _)| socket.into())
 }
 
-/// Registers `n` descriptors of which nothing is heard. All subjects have the same.
+/// Registers `n` descriptors that never become ready. All subjects share them.
 fn register_idle<S: Subject>(registry: &S::Registry, n: usize) {
     static IDLE: OnceLock<Vec<UnixStream>> = OnceLock::new();
     let idle = IDLE.get_or_init(|| {
@@ -145,63 +145,63 @@ fn register_idle<S: Subject>(registry: &S::Registry, n: usize) {
     }
 }
 
-/// A socket with a peer, and where it can be registered.
-struct Rig<S: Subject> {
+/// A socket with its peer, and a subject for the registration.
+struct Fixture<S: Subject> {
     subject: S,
     registry: S::Registry,
     socket: S::Socket,
     peer: UnixStream,
 }
 
-impl<S: Subject> Rig<S> {
-    fn new() -> Rig<S> {
+impl<S: Subject> Fixture<S> {
+    fn new() -> Fixture<S> {
         let subject = S::new(1024);
         let (socket, peer) = pair();
-        Rig { registry: subject.registry(), subject, socket: S::socket(socket), peer }
+        Fixture { registry: subject.registry(), subject, socket: S::socket(socket), peer }
     }
 }
 
-fn register_deregister<S: Subject>() -> Turns {
-    let mut rig = Rig::<S>::new();
+fn register_deregister<S: Subject>() -> Iterations {
+    let mut fixture = Fixture::<S>::new();
     Box::new(move |count| {
         time(|| {
             for _ in 0..count {
-                S::register(&rig.registry, &mut rig.socket, 1);
-                S::deregister(&rig.registry, &mut rig.socket);
+                S::register(&fixture.registry, &mut fixture.socket, 1);
+                S::deregister(&fixture.registry, &mut fixture.socket);
             }
         })
     })
 }
 
-fn reregister<S: Subject>() -> Turns {
-    let mut rig = Rig::<S>::new();
-    S::register(&rig.registry, &mut rig.socket, 1);
-    Box::new(move |count| time(|| (0..count).for_each(|_| S::reregister(&rig.registry, &mut rig.socket, 1))))
+fn reregister<S: Subject>() -> Iterations {
+    let mut fixture = Fixture::<S>::new();
+    S::register(&fixture.registry, &mut fixture.socket, 1);
+    Box::new(move |count| time(|| (0..count).for_each(|_| S::reregister(&fixture.registry, &mut fixture.socket, 1))))
 }
 
-fn add_remove<S: Subject>() -> Turns {
-    let rig = Rig::<S>::new();
+fn add_remove<S: Subject>() -> Iterations {
+    let fixture = Fixture::<S>::new();
     Box::new(move |count| {
-        let fd = rig.peer.as_raw_fd();
+        let fd = fixture.peer.as_raw_fd();
         time(|| {
             for _ in 0..count {
-                S::add(&rig.registry, fd, 1);
-                S::remove(&rig.registry, fd);
+                S::add(&fixture.registry, fd, 1);
+                S::remove(&fixture.registry, fd);
             }
         })
     })
 }
 
-fn change<S: Subject>() -> Turns {
-    let rig = Rig::<S>::new();
-    S::add(&rig.registry, rig.peer.as_raw_fd(), 1);
+fn change<S: Subject>() -> Iterations {
+    let fixture = Fixture::<S>::new();
+    S::add(&fixture.registry, fixture.peer.as_raw_fd(), 1);
     Box::new(move |count| {
-        let fd = rig.peer.as_raw_fd();
-        time(|| (0..count).for_each(|_| S::change(&rig.registry, fd, 1)))
+        let fd = fixture.peer.as_raw_fd();
+        time(|| (0..count).for_each(|_| S::change(&fixture.registry, fd, 1)))
     })
 }
 
-fn register_all<S: Subject>() -> Turns {
+fn register_all<S: Subject>() -> Iterations {
     allow_descriptors();
     let subject = S::new(1024);
     let registry = subject.registry();
@@ -214,41 +214,43 @@ fn register_all<S: Subject>() -> Turns {
         .collect();
     Box::new(move |count| {
         let _subject = &subject;
-        let mut spent = Duration::ZERO;
+        let mut elapsed = Duration::ZERO;
         for _ in 0..count {
-            spent += time(|| S::register_all(&registry, &mut sockets));
+            elapsed += time(|| S::register_all(&registry, &mut sockets));
             sockets.iter_mut().for_each(|socket| S::deregister(&registry, socket));
         }
-        spent
+        elapsed
     })
 }
 
-fn poll_nothing<S: Subject>(idle: usize) -> Turns {
+fn poll_nothing<S: Subject>(idle: usize) -> Iterations {
     let mut subject = S::new(1024);
     register_idle::<S>(&subject.registry(), idle);
-    Box::new(move |count| time(|| (0..count).for_each(|_| subject.turn(NOW, |_| unreachable!("nothing is ready")))))
+    Box::new(move |count| {
+        time(|| (0..count).for_each(|_| subject.poll_once(NOW, |_| unreachable!("nothing is ready"))))
+    })
 }
 
-fn one_ready<S: Subject>(idle: usize) -> Turns {
-    let mut rig = Rig::<S>::new();
-    register_idle::<S>(&rig.registry, idle);
-    S::register(&rig.registry, &mut rig.socket, LAST);
+fn one_ready<S: Subject>(idle: usize) -> Iterations {
+    let mut fixture = Fixture::<S>::new();
+    register_idle::<S>(&fixture.registry, idle);
+    S::register(&fixture.registry, &mut fixture.socket, LAST);
     Box::new(move |count| {
         time(|| {
             for _ in 0..count {
-                rig.peer.write_all(b"x").unwrap();
+                fixture.peer.write_all(b"x").unwrap();
                 let mut ready = 0;
-                rig.subject.turn(None, |token| ready += usize::from(token == LAST));
+                fixture.subject.poll_once(None, |token| ready += usize::from(token == LAST));
                 assert_eq!(ready, 1);
-                while rig.socket.read(&mut [0; 8]).is_ok() {}
-                S::drained(&rig.registry, &rig.socket, LAST);
+                while fixture.socket.read(&mut [0; 8]).is_ok() {}
+                S::drained(&fixture.registry, &fixture.socket, LAST);
             }
         })
     })
 }
 
-/// What is timed is the wait, and going through the events; not what makes them ready again.
-fn many_ready<S: Subject>() -> Turns {
+/// Times the wait and the iteration over the events, but not the reregistration, which makes the sockets ready again.
+fn many_ready<S: Subject>() -> Iterations {
     allow_descriptors();
     let mut subject = S::new(1024);
     let registry = subject.registry();
@@ -262,13 +264,13 @@ fn many_ready<S: Subject>() -> Turns {
     }
     Box::new(move |count| {
         let _peers = &peers;
-        let mut spent = Duration::ZERO;
+        let mut elapsed = Duration::ZERO;
         for _ in 0..count {
             let (mut sum, all) = (0, 1023 * 1024 / 2);
             // libkqueue returns at most 512.
-            spent += time(|| {
+            elapsed += time(|| {
                 while sum < all {
-                    subject.turn(None, |token| sum += token);
+                    subject.poll_once(None, |token| sum += token);
                 }
             });
             assert_eq!(sum, all);
@@ -276,11 +278,11 @@ fn many_ready<S: Subject>() -> Turns {
                 S::reregister(&registry, socket, token);
             }
         }
-        spent
+        elapsed
     })
 }
 
-fn wake_when_awake<S: Subject>() -> Turns {
+fn wake_when_awake<S: Subject>() -> Iterations {
     let subject = S::new(1024);
     let waker = subject.waker();
     Box::new(move |count| {
@@ -289,26 +291,26 @@ fn wake_when_awake<S: Subject>() -> Turns {
     })
 }
 
-fn wake_and_poll<S: Subject>() -> Turns {
+fn wake_and_poll<S: Subject>() -> Iterations {
     let mut subject = S::new(1024);
     let waker = subject.waker();
     Box::new(move |count| {
         time(|| {
             for _ in 0..count {
                 S::wake(&waker);
-                subject.turn(NOW, |_| {});
+                subject.poll_once(NOW, |_| {});
             }
         })
     })
 }
 
-/// Keeps this thread, and those it starts, on the processor it is on: what it costs to wake another one, which may be
-/// asleep, is not the subject's, and hides all else. All that stay are let go together.
-struct Stay;
+/// Pins this thread, and the threads that it starts, to the current processor, until the value is dropped. To wake a thread on
+/// another processor, which may be idle, costs more than the operations of every subject.
+struct Pinned;
 
 #[cfg(target_os = "linux")]
 fn affinity() -> libc::cpu_set_t {
-    // SAFETY: a set of bits, which the kernel writes.
+    // SAFETY: the kernel writes a set of bits.
     unsafe {
         let mut set = std::mem::zeroed();
         assert_eq!(libc::sched_getaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &mut set), 0);
@@ -318,18 +320,18 @@ fn affinity() -> libc::cpu_set_t {
 
 #[cfg(target_os = "linux")]
 fn set_affinity(set: &libc::cpu_set_t) {
-    // SAFETY: a set of bits, which the kernel reads.
+    // SAFETY: the kernel reads a set of bits.
     assert_eq!(unsafe { libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), set) }, 0);
 }
 
 #[cfg(target_os = "linux")]
-static FREE: OnceLock<libc::cpu_set_t> = OnceLock::new();
+static UNPINNED: OnceLock<libc::cpu_set_t> = OnceLock::new();
 
-fn stay() -> Stay {
+fn pin_thread() -> Pinned {
     #[cfg(target_os = "linux")]
     {
-        FREE.get_or_init(affinity);
-        // SAFETY: a set of bits, of which one is set; the number is that of a processor.
+        UNPINNED.get_or_init(affinity);
+        // SAFETY: a zeroed set is empty, and the index of the bit is the number of a processor.
         let here = unsafe {
             let mut set = std::mem::zeroed();
             libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
@@ -337,39 +339,39 @@ fn stay() -> Stay {
         };
         set_affinity(&here);
     }
-    Stay
+    Pinned
 }
 
-impl Drop for Stay {
+impl Drop for Pinned {
     fn drop(&mut self) {
         #[cfg(target_os = "linux")]
-        set_affinity(FREE.get().expect("it was kept before"));
+        set_affinity(UNPINNED.get().expect("pin_thread has recorded the set"));
     }
 }
 
-/// A thread that waits, until this is dropped.
-struct Waiting<S: Subject> {
+/// A thread that polls until this value is dropped.
+struct BlockedThread<S: Subject> {
     waker: S::Waker,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<S: Subject> Waiting<S> {
-    fn new(mut subject: S, mut after: impl FnMut() + Send + 'static) -> Waiting<S> {
+impl<S: Subject> BlockedThread<S> {
+    fn new(mut subject: S, mut after: impl FnMut() + Send + 'static) -> BlockedThread<S> {
         let waker = subject.waker();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Acquire) {
-                subject.turn(None, |_| {});
+                subject.poll_once(None, |_| {});
                 after();
             }
         });
-        Waiting { waker, stop, thread: Some(thread) }
+        BlockedThread { waker, stop, thread: Some(thread) }
     }
 }
 
-impl<S: Subject> Drop for Waiting<S> {
+impl<S: Subject> Drop for BlockedThread<S> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         S::wake(&self.waker);
@@ -377,31 +379,31 @@ impl<S: Subject> Drop for Waiting<S> {
     }
 }
 
-fn round_trip<S: Subject>() -> Turns {
-    let stay = stay();
+fn round_trip<S: Subject>() -> Iterations {
+    let pinned = pin_thread();
     let mut subject = S::new(1024);
     let waker = subject.waker();
-    let other = Waiting::new(S::new(1024), move || S::wake(&waker));
+    let other = BlockedThread::new(S::new(1024), move || S::wake(&waker));
     Box::new(move |count| {
-        let _stay = &stay;
+        let _pinned = &pinned;
         time(|| {
             for _ in 0..count {
                 S::wake(&other.waker);
-                subject.turn(None, |_| {});
+                subject.poll_once(None, |_| {});
             }
         })
     })
 }
 
-fn register_while_waiting<S: Subject>() -> Turns {
+fn register_while_waiting<S: Subject>() -> Iterations {
     let subject = S::new(1024);
     let registry = subject.registry();
-    let stay = stay();
-    let waiting = Waiting::new(subject, || {});
+    let pinned = pin_thread();
+    let thread = BlockedThread::new(subject, || {});
     let (socket, peer) = pair();
     let mut socket = S::socket(socket);
     Box::new(move |count| {
-        let _held = (&waiting, &peer, &stay);
+        let _kept = (&thread, &peer, &pinned);
         time(|| {
             for _ in 0..count {
                 S::register(&registry, &mut socket, 1);
@@ -411,8 +413,9 @@ fn register_while_waiting<S: Subject>() -> Turns {
     })
 }
 
-/// All in one thread, so that the scheduler has no say: each client sends, the loop answers all, each client receives.
-fn echo<S: Subject>(connections: usize) -> Turns {
+/// Clients and loop run in one thread, so that the scheduler has no influence. Each client sends, the loop answers all clients,
+/// and each client receives.
+fn echo<S: Subject>(connections: usize) -> Iterations {
     let mut subject = S::new(1024);
     let registry = subject.registry();
     let listener = listener();
@@ -431,7 +434,7 @@ fn echo<S: Subject>(connections: usize) -> Turns {
                 clients.iter_mut().for_each(|client| client.write_all(&[1; 64]).unwrap());
                 let mut left = 64 * connections;
                 while left > 0 {
-                    subject.turn(None, |token| ready.borrow_mut().push(token));
+                    subject.poll_once(None, |token| ready.borrow_mut().push(token));
                     for token in ready.borrow_mut().drain(..) {
                         while let Ok(n) = sockets[token].read(&mut buffer) {
                             sockets[token].write_all(&buffer[..n]).unwrap();
@@ -446,7 +449,7 @@ fn echo<S: Subject>(connections: usize) -> Turns {
     })
 }
 
-fn accept_loop<S: Subject>() -> Turns {
+fn accept_loop<S: Subject>() -> Iterations {
     let mut subject = S::new(1024);
     let registry = subject.registry();
     let listener = listener();
@@ -457,11 +460,11 @@ fn accept_loop<S: Subject>() -> Turns {
         time(|| {
             for _ in 0..count {
                 let client = TcpStream::connect(address).unwrap();
-                // It is reset, and leaves no port behind that waits.
+                // A linger time of zero resets the connection, so that no port remains in TIME_WAIT.
                 socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
                 let mut accepted = None;
                 while accepted.is_none() {
-                    subject.turn(None, |_| {});
+                    subject.poll_once(None, |_| {});
                     while let Some(mut socket) = S::accept(&listener) {
                         S::register(&registry, &mut socket, 1);
                         accepted = Some(socket);

@@ -1,4 +1,4 @@
-//! What the cases ask of a subject, and the subjects that are crates.
+//! The trait of a subject, and the subjects that are crates.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -6,59 +6,60 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The largest token; polling keeps `usize::MAX` for itself.
+/// The largest token. polling reserves `usize::MAX`.
 pub const LAST: usize = usize::MAX - 1;
 
-/// Something that waits for many things: a queue with room for the events of one wait.
+/// A crate or a system call that waits for many sources, with a buffer for the events of one wait.
 ///
-/// Everything is asked for reading, by edges where there are any, and all of it has to succeed. What stands between a case
-/// and the crate is always inlined: returning from it would be dearer than much of what is measured.
+/// All registrations are for reading, edge-triggered if the subject supports edges, and each call has to succeed. The
+/// implementations are always inlined, because after a system call each return costs more than many of the measured operations.
 pub trait Subject: Sized + Send + 'static {
     const NAME: &'static str;
-    /// What other threads have of it.
+    /// The part of the subject that other threads use.
     type Registry: Send + 'static;
     type Waker: Send + 'static;
     type Socket: Read + Write + Send + 'static;
     type Listener: Send + 'static;
 
-    fn new(room: usize) -> Self;
+    fn new(capacity: usize) -> Self;
     fn registry(&self) -> Self::Registry;
-    /// Its only one.
+    /// Creates the only waker of the subject.
     fn waker(&self) -> Self::Waker;
     fn wake(waker: &Self::Waker);
-    /// Waits once, and hands the token of each event on.
-    fn turn(&mut self, timeout: Option<Duration>, each: impl FnMut(usize));
+    /// Waits once, and calls `each` with the token of every event.
+    fn poll_once(&mut self, timeout: Option<Duration>, each: impl FnMut(usize));
 
     fn socket(fd: OwnedFd) -> Self::Socket;
     fn register(registry: &Self::Registry, socket: &mut Self::Socket, token: usize);
     fn reregister(registry: &Self::Registry, socket: &mut Self::Socket, token: usize);
     fn deregister(registry: &Self::Registry, socket: &mut Self::Socket);
-    /// Under the token 0, as fast as may be.
+    /// Registers all sockets with the token 0, in the fastest way of the subject.
     #[inline(always)]
     fn register_all(registry: &Self::Registry, sockets: &mut [Self::Socket]) {
         for socket in sockets {
             Self::register(registry, socket, 0);
         }
     }
-    /// After an event, and operations until there was nothing left.
+    /// Re-arms the socket, if the subject needs that, after an event and operations until `WouldBlock`.
     fn drained(_: &Self::Registry, _: &Self::Socket, _token: usize) {}
     fn close(_: &Self::Registry, socket: Self::Socket) {
         drop(socket);
     }
 
-    /// A descriptor of somebody else's.
+    /// Registers a raw descriptor.
     fn add(registry: &Self::Registry, fd: RawFd, token: usize);
     fn change(registry: &Self::Registry, fd: RawFd, token: usize);
     fn remove(registry: &Self::Registry, fd: RawFd);
 
     fn listen(registry: &Self::Registry, listener: TcpListener, token: usize) -> Self::Listener;
-    /// One connection, which does not block, if there is one.
+    /// Accepts a non-blocking connection. Returns `None` if no connection is in the queue.
     fn accept(listener: &Self::Listener) -> Option<Self::Socket>;
+    /// Re-arms the listener, if the subject needs that.
     fn accepted(_: &Self::Registry, _: &Self::Listener, _token: usize) {}
 }
 
-/// The same for two crates with one API, but for what the last argument says.
-macro_rules! like_mio {
+/// Implements [`Subject`] for a crate with the API of mio. The last argument holds further methods.
+macro_rules! impl_mio_like {
     ($subject:ident, $crate_name:ident, { $($more:tt)* }) => {
         pub struct $subject {
             poll: $crate_name::Poll,
@@ -69,13 +70,13 @@ macro_rules! like_mio {
             const NAME: &'static str = stringify!($crate_name);
             type Registry = $crate_name::Registry;
             type Waker = $crate_name::Waker;
-            // Its calls are those of any socket.
+            // Its reads and writes are those of a std socket.
             type Socket = $crate_name::net::TcpStream;
             type Listener = $crate_name::net::TcpListener;
 
             #[inline(always)]
-            fn new(room: usize) -> $subject {
-                $subject { poll: $crate_name::Poll::new().unwrap(), events: $crate_name::Events::with_capacity(room) }
+            fn new(capacity: usize) -> $subject {
+                $subject { poll: $crate_name::Poll::new().unwrap(), events: $crate_name::Events::with_capacity(capacity) }
             }
 
             #[inline(always)]
@@ -94,7 +95,7 @@ macro_rules! like_mio {
             }
 
             #[inline(always)]
-            fn turn(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
+            fn poll_once(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
                 self.poll.poll(&mut self.events, timeout).unwrap();
                 for event in &self.events {
                     each(event.token().0);
@@ -161,7 +162,7 @@ macro_rules! like_mio {
     };
 }
 
-like_mio!(Kevio, kevio, {
+impl_mio_like!(Kevio, kevio, {
     #[inline(always)]
     fn register_all(registry: &kevio::Registry, sockets: &mut [kevio::net::TcpStream]) {
         let mut batch = kevio::Batch::with_capacity(sockets.len());
@@ -171,7 +172,7 @@ like_mio!(Kevio, kevio, {
         assert!(registry.submit(batch).iter().all(Result::is_ok));
     }
 });
-like_mio!(Mio, mio, {});
+impl_mio_like!(Mio, mio, {});
 
 pub struct Polling {
     poller: Arc<polling::Poller>,
@@ -187,19 +188,19 @@ fn mode(poller: &polling::Poller) -> polling::PollMode {
 }
 
 fn add(poller: &polling::Poller, source: impl polling::AsRawSource, token: usize) {
-    // SAFETY: deleted before it is closed, or the poller goes first.
+    // SAFETY: the source is deleted before it is closed, or the poller is dropped before the source.
     unsafe { poller.add_with_mode(source, polling::Event::readable(token), mode(poller)).unwrap() };
 }
 
-/// One-shot, as it means to be used, where it has no edges.
-fn again(poller: &polling::Poller, source: impl AsFd, token: usize) {
+/// Re-arms a source if polling has no edges on this system. It is one-shot then, as its documentation recommends.
+fn rearm(poller: &polling::Poller, source: impl AsFd, token: usize) {
     if !poller.supports_edge() {
         poller.modify(source.as_fd(), polling::Event::readable(token)).unwrap();
     }
 }
 
 fn borrow<'a>(fd: RawFd) -> std::os::fd::BorrowedFd<'a> {
-    // SAFETY: whoever named it keeps it open.
+    // SAFETY: the cases keep the descriptor open during the call.
     unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }
 
@@ -211,8 +212,8 @@ impl Subject for Polling {
     type Listener = TcpListener;
 
     #[inline(always)]
-    fn new(room: usize) -> Polling {
-        let events = polling::Events::with_capacity(room.try_into().unwrap());
+    fn new(capacity: usize) -> Polling {
+        let events = polling::Events::with_capacity(capacity.try_into().unwrap());
         Polling { poller: Arc::new(polling::Poller::new().unwrap()), events }
     }
 
@@ -232,7 +233,7 @@ impl Subject for Polling {
     }
 
     #[inline(always)]
-    fn turn(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
+    fn poll_once(&mut self, timeout: Option<Duration>, mut each: impl FnMut(usize)) {
         self.events.clear();
         self.poller.wait(&mut self.events, timeout).unwrap();
         for event in self.events.iter() {
@@ -262,7 +263,7 @@ impl Subject for Polling {
 
     #[inline(always)]
     fn drained(poller: &Arc<polling::Poller>, socket: &std::net::TcpStream, token: usize) {
-        again(poller, socket, token);
+        rearm(poller, socket, token);
     }
 
     #[inline(always)]
@@ -297,7 +298,8 @@ impl Subject for Polling {
     }
 
     #[inline(always)]
+    /// Re-arms the listener, if the subject needs that.
     fn accepted(poller: &Arc<polling::Poller>, listener: &TcpListener, token: usize) {
-        again(poller, listener, token);
+        rearm(poller, listener, token);
     }
 }

@@ -1,4 +1,4 @@
-//! What was measured: kept in `results/`, one file for each backend, and shown as a table and a picture.
+//! The report: results are kept in `results/`, one file for each backend, and shown as tables and a picture.
 
 mod picture;
 
@@ -7,36 +7,37 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// One subject's part in a case.
-pub struct Told {
+/// The time of one subject in a case.
+pub struct Measurement {
     pub subject: String,
+    /// The time per operation: the median of the rounds.
     pub nanoseconds: f64,
-    /// kevio's time over its own: the quartiles of the rounds.
+    /// The time of kevio over the time of this subject: the quartiles of the rounds.
     pub ratio: [f64; 3],
 }
 
-/// One case.
-pub struct Line {
+/// The measurements of a case.
+pub struct CaseResult {
     pub case: String,
-    pub told: Vec<Told>,
+    pub measurements: Vec<Measurement>,
 }
 
-impl Line {
-    fn of(&self, subject: &str) -> Option<&Told> {
-        self.told.iter().find(|told| told.subject == subject)
+impl CaseResult {
+    fn of(&self, subject: &str) -> Option<&Measurement> {
+        self.measurements.iter().find(|measurement| measurement.subject == subject)
     }
 }
 
-/// What was measured with one backend, and where.
+/// The results of one backend on one machine.
 struct Results {
     backend: String,
     machine: String,
-    lines: Vec<Line>,
+    cases: Vec<CaseResult>,
 }
 
 const SUBJECTS: [&str; 4] = ["kevio", "mio", "polling", "bare"];
 
-/// Three digits, in the unit that suits.
+/// Formats a time with three digits or more, in nanoseconds or microseconds.
 fn time(nanoseconds: f64) -> String {
     match nanoseconds {
         few if few < 9.95 => format!("{few:.1} ns"),
@@ -46,10 +47,10 @@ fn time(nanoseconds: f64) -> String {
     }
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for CaseResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:32}", self.case)?;
-        for Told { subject, nanoseconds, ratio: [low, middle, high] } in &self.told {
+        for Measurement { subject, nanoseconds, ratio: [low, middle, high] } in &self.measurements {
             match subject.as_str() {
                 "kevio" => write!(f, " {subject} {:>8}", time(*nanoseconds))?,
                 _ => write!(f, "   {subject} {:>8} {middle:.2} [{low:.2} {high:.2}]", time(*nanoseconds))?,
@@ -63,8 +64,8 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("benches")
 }
 
-/// The first line that a program writes.
-fn says(program: &str, arguments: &[&str]) -> String {
+/// Returns the first line of a program's output.
+fn first_line(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).lines().next().unwrap_or("?").to_owned()
 }
@@ -72,49 +73,49 @@ fn says(program: &str, arguments: &[&str]) -> String {
 fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cpu = cpu.map_or_else(|| says("sysctl", &["-n", "hw.model"]), |(_, model)| model.to_owned());
+    let cpu = cpu.map_or_else(|| first_line("sysctl", &["-n", "hw.model"]), |(_, model)| model.to_owned());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{cpu}, {cores} cores, {}, {}", says("uname", &["-sr"]), says("date", &["+%F"]))
+    format!("{cpu}, {cores} cores, {}, {}", first_line("uname", &["-sr"]), first_line("date", &["+%F"]))
 }
 
-/// One record for each case and subject, of fields between tabs.
-fn records(lines: &[Line]) -> String {
+/// Formats one record for each case and subject, with tabs between the fields.
+fn records(results: &[CaseResult]) -> String {
     let mut text = String::new();
-    for line in lines {
-        for Told { subject, nanoseconds, ratio: [low, middle, high] } in &line.told {
-            writeln!(text, "{}\t{subject}\t{nanoseconds:.2}\t{low:.3}\t{middle:.3}\t{high:.3}", line.case).unwrap();
+    for result in results {
+        for Measurement { subject, nanoseconds, ratio: [low, middle, high] } in &result.measurements {
+            writeln!(text, "{}\t{subject}\t{nanoseconds:.2}\t{low:.3}\t{middle:.3}\t{high:.3}", result.case).unwrap();
         }
     }
     text
 }
 
-/// Prints the records, for a machine whose files are lost with it.
-pub fn print(lines: &[Line]) {
-    print!("{}", records(lines));
+/// Prints the records. The files of an emulated machine are lost when the machine ends.
+pub fn print(results: &[CaseResult]) {
+    print!("{}", records(results));
 }
 
-/// Writes down what was measured.
-pub fn keep(lines: &[Line]) {
-    let text = format!("# {}\n{}", machine(), records(lines));
+/// Writes the records to the file of the backend.
+pub fn keep(results: &[CaseResult]) {
+    let text = format!("# {}\n{}", machine(), records(results));
     fs::create_dir_all(folder().join("results")).unwrap();
     fs::write(folder().join(format!("results/{}.tsv", kevio::BACKEND)), text).unwrap();
 }
 
 fn read(backend: &str) -> Option<Results> {
     let text = fs::read_to_string(folder().join(format!("results/{backend}.tsv"))).ok()?;
-    let mut lines: Vec<Line> = Vec::new();
+    let mut cases: Vec<CaseResult> = Vec::new();
     for record in text.lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = record.split('\t').collect();
         let number = |index: usize| fields[index].parse().expect("a number");
         let ratio = [number(3), number(4), number(5)];
-        let told = Told { subject: fields[1].to_owned(), nanoseconds: number(2), ratio };
-        match lines.last_mut() {
-            Some(line) if line.case == fields[0] => line.told.push(told),
-            _ => lines.push(Line { case: fields[0].to_owned(), told: vec![told] }),
+        let measurement = Measurement { subject: fields[1].to_owned(), nanoseconds: number(2), ratio };
+        match cases.last_mut() {
+            Some(result) if result.case == fields[0] => result.measurements.push(measurement),
+            _ => cases.push(CaseResult { case: fields[0].to_owned(), measurements: vec![measurement] }),
         }
     }
     let machine = text.lines().next()?.trim_start_matches("# ").to_owned();
-    Some(Results { backend: backend.to_owned(), machine, lines })
+    Some(Results { backend: backend.to_owned(), machine, cases })
 }
 
 impl Results {
@@ -122,13 +123,15 @@ impl Results {
         let mut text = format!("### {}\n\n{}.\n\n| case |", self.backend, self.machine);
         SUBJECTS.iter().for_each(|subject| write!(text, " {subject} |").unwrap());
         text += "\n|---|---:|---:|---:|---:|\n";
-        for line in &self.lines {
-            write!(text, "| {} |", line.case).unwrap();
+        for result in &self.cases {
+            write!(text, "| {} |", result.case).unwrap();
             for subject in SUBJECTS {
-                match line.of(subject) {
+                match result.of(subject) {
                     None => text += " |",
-                    Some(told) if subject == "kevio" => write!(text, " {} |", time(told.nanoseconds)).unwrap(),
-                    Some(told) => write!(text, " {}, **{:.2}** |", time(told.nanoseconds), told.ratio[1]).unwrap(),
+                    Some(ours) if subject == "kevio" => write!(text, " {} |", time(ours.nanoseconds)).unwrap(),
+                    Some(theirs) => {
+                        write!(text, " {}, **{:.2}** |", time(theirs.nanoseconds), theirs.ratio[1]).unwrap()
+                    }
                 }
             }
             text.push('\n');
@@ -137,13 +140,13 @@ impl Results {
     }
 }
 
-/// Puts the tables of all that is kept into the README beside this, and draws the picture.
+/// Writes the tables of all results to the end of `benches/README.md`, and draws the picture.
 pub fn write() {
-    const HERE: &str = "<!-- Written by `benches/measure`. -->\n";
+    const MARK: &str = "<!-- Written by `benches/measure`. -->\n";
     let results: Vec<Results> = ["epoll", "poll", "kqueue", "kqueue-freebsd"].into_iter().filter_map(read).collect();
     let readme = fs::read_to_string(folder().join("README.md")).unwrap();
-    let (before, _) = readme.split_once(HERE).expect("the README has a place for it");
+    let (before, _) = readme.split_once(MARK).expect("the README has the mark before the tables");
     let tables: Vec<String> = results.iter().map(Results::table).collect();
-    fs::write(folder().join("README.md"), format!("{before}{HERE}\n{}", tables.join("\n"))).unwrap();
+    fs::write(folder().join("README.md"), format!("{before}{MARK}\n{}", tables.join("\n"))).unwrap();
     fs::write(folder().join("ratios.svg"), picture::draw(&results)).unwrap();
 }

@@ -1,22 +1,23 @@
-//! What several benches begin with.
-#![allow(dead_code)] // Not each of them with all of it.
+//! The common setup of the benches.
+#![allow(dead_code)] // `ratios` does not use criterion.
 
 use std::time::Duration;
 
 use criterion::Criterion;
 
-/// As many descriptors as may be; where that is too few, making them says so.
+/// Raises the limit of descriptors to its maximum. If that is too few, creating descriptors fails.
 pub fn allow_descriptors() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes and reads one `rlimit`.
     unsafe {
         assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
         limit.rlim_cur = limit.rlim_max;
-        // Apple refuses its own idea of infinity; then what there is has to do.
+        // Apple's systems report a maximum that they reject. The limit stays as it is then.
         libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
     }
 }
 
+/// Returns a configuration with a short measurement.
 pub fn short() -> Criterion {
     Criterion::default()
         .sample_size(30)

@@ -63,7 +63,7 @@ fn queue_descriptor_is_close_on_exec() {
     assert_eq!(kq.wait(&mut events, NOW).unwrap(), 0);
 
     let no_queue = Kqueue::from(OwnedFd::from(UnixStream::pair().unwrap().0));
-    let error = none.wait(&mut events, NOW).unwrap_err();
+    let error = no_queue.wait(&mut events, NOW).unwrap_err();
     assert!(matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOENT)), "{error}");
 }
 
