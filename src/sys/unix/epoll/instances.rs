@@ -1,4 +1,6 @@
-//! Disabled registrations (`Interest::NONE`), which report nothing and keep the descriptor registered.
+//! The two epoll instances of a selector: the main instance, and the instance of the disabled registrations.
+//!
+//! A disabled registration (`Interest::NONE`) reports nothing, and keeps the descriptor registered.
 //!
 //! `EPOLLHUP` and `EPOLLERR` cannot be masked, so that a registration with an empty interest would still report them.
 //! Therefore disabled registrations are in a second epoll instance, which is never waited on. The kernel removes closed
@@ -14,29 +16,108 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::interest::Interest;
 use crate::sys::error::{already_exists, not_found};
 use crate::sys::unix::epoll::control::{epoll_create, epoll_ctl};
 use crate::sys::unix::epoll::event::EpollEvent;
+use crate::sys::unix::epoll::mask::{mask, EXCLUSIVE};
 use crate::sys::unix::epoll::wait::wait;
-use crate::sys::unix::epoll::{mask, EpollSelector, EXCLUSIVE};
 use crate::sys::unix::poll_bits;
 use crate::sys::unix::poll_bits::PollBits;
 use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::token::Token;
 
+/// The epoll instances of a selector.
+#[derive(Debug)]
+pub(super) struct Instances {
+    /// The main instance, which waits use.
+    main: OwnedFd,
+    /// The instance of the disabled registrations, made for the first of them.
+    disabled: OnceLock<DisabledInstance>,
+    /// A trial registration was made, so that a wait may return its event.
+    has_trials: AtomicBool,
+}
+
 /// The second epoll instance, with the lock for changes of both.
 #[derive(Debug)]
-pub(super) struct DisabledInstance {
+struct DisabledInstance {
     epoll: OwnedFd,
     lock: Mutex<()>,
 }
 
-impl EpollSelector {
+impl Instances {
+    pub(super) fn new() -> io::Result<Instances> {
+        Ok(Instances { main: epoll_create()?, disabled: OnceLock::new(), has_trials: AtomicBool::new(false) })
+    }
+
+    #[inline]
+    pub(super) fn main(&self) -> &OwnedFd {
+        &self.main
+    }
+
+    /// Changes the main instance.
+    #[inline(always)]
+    fn epoll_ctl(&self, operation: libc::c_int, fd: RawFd, events: u32, token: Token) -> io::Result<()> {
+        epoll_ctl(&self.main, operation, fd, events, token.0 as u64)
+    }
+
+    /// Registers a descriptor, if neither instance contains it.
+    #[inline]
+    pub(super) fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        let mask = mask(interest)?;
+        if interest.is_none() {
+            return self.register_disabled(fd);
+        }
+        if self.disabled.get().is_some() {
+            return self.register_beside_disabled(fd, mask, token);
+        }
+        self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, mask, token)?;
+        match self.disabled.get() {
+            Some(_) => self.check_not_disabled(fd),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the registration in the instance that contains it.
+    #[inline]
+    pub(super) fn delete(&self, fd: RawFd) -> io::Result<()> {
+        self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0)).or_else(|error| self.delete_disabled(fd, error))
+    }
+
+    /// Changes the registration in the instance that contains it, and moves it to the other instance if necessary.
+    #[inline(always)]
+    pub(super) fn change(&self, fd: RawFd, mask: u32, token: Token, interest: Interest) -> io::Result<()> {
+        if interest.is_none() || interest.is_exclusive() {
+            return self.delete_and_add(fd, token, interest);
+        }
+        self.epoll_ctl(libc::EPOLL_CTL_MOD, fd, mask, token).or_else(|error| {
+            // The registration is disabled, or missing (`ENOENT`); or it is exclusive and cannot be changed (`EINVAL`).
+            let is_exclusive = EXCLUSIVE.is_some() && error.raw_os_error() == Some(libc::EINVAL);
+            match error.kind() == io::ErrorKind::NotFound || is_exclusive {
+                true => self.delete_and_add(fd, token, interest),
+                false => Err(error),
+            }
+        })
+    }
+
+    /// Waits on the main instance. Events of trial registrations are dropped.
+    #[inline]
+    pub(super) fn wait(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
+        if self.has_trials.load(Ordering::SeqCst) {
+            return self.wait_without_trials(events, timeout);
+        }
+        wait(&self.main, events, timeout)?;
+        if self.has_trials.load(Ordering::SeqCst) && drop_trial_events(events) {
+            // The first trial was made during this wait, whose start was not recorded. So the rest of the timeout is unknown.
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(())
+    }
+
     /// Changes the disabled instance. Without the instance there is no disabled registration.
     fn ctl_disabled(&self, operation: libc::c_int, fd: RawFd) -> io::Result<()> {
         let disabled = self.disabled.get().ok_or_else(not_found)?;
@@ -58,7 +139,7 @@ impl EpollSelector {
     }
 
     fn add_disabled(&self, fd: RawFd) -> io::Result<()> {
-        if fd == self.epoll.as_raw_fd() {
+        if fd == self.main.as_raw_fd() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         self.ctl_disabled(libc::EPOLL_CTL_ADD, fd)
@@ -66,7 +147,7 @@ impl EpollSelector {
 
     /// Registers a disabled descriptor, if neither instance contains it.
     #[cold]
-    pub(super) fn register_disabled(&self, fd: RawFd) -> io::Result<()> {
+    fn register_disabled(&self, fd: RawFd) -> io::Result<()> {
         self.create_disabled()?;
         let _guard = self.lock_instances();
         self.add_disabled(fd)?;
@@ -79,13 +160,13 @@ impl EpollSelector {
     /// Makes a trial registration in the main instance, and fails with the error of the addition.
     fn try_registration(&self, fd: RawFd, flags: libc::c_int) -> io::Result<()> {
         self.has_trials.store(true, Ordering::SeqCst);
-        epoll_ctl(&self.epoll, libc::EPOLL_CTL_ADD, fd, flags as u32, trial_data())?;
+        epoll_ctl(&self.main, libc::EPOLL_CTL_ADD, fd, flags as u32, trial_data())?;
         self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0))
     }
 
     /// Adds a descriptor to the main instance, if the disabled instance does not contain it.
     #[cold]
-    pub(super) fn register_beside_disabled(&self, fd: RawFd, mask: u32, token: Token) -> io::Result<()> {
+    fn register_beside_disabled(&self, fd: RawFd, mask: u32, token: Token) -> io::Result<()> {
         let _guard = self.lock_instances();
         if self.ctl_disabled(libc::EPOLL_CTL_MOD, fd).is_ok() {
             return Err(already_exists());
@@ -96,7 +177,7 @@ impl EpollSelector {
     /// Checks a descriptor after its addition to the main instance. Another thread may have made the disabled instance
     /// meanwhile, and added the same descriptor.
     #[cold]
-    pub(super) fn check_not_disabled(&self, fd: RawFd) -> io::Result<()> {
+    fn check_not_disabled(&self, fd: RawFd) -> io::Result<()> {
         let _guard = self.lock_instances();
         if self.ctl_disabled(libc::EPOLL_CTL_MOD, fd).is_err() {
             return Ok(());
@@ -107,7 +188,7 @@ impl EpollSelector {
 
     /// Deletes a registration that the main instance does not contain. `error` is the error of the main instance.
     #[cold]
-    pub(super) fn delete_disabled(&self, fd: RawFd, error: io::Error) -> io::Result<()> {
+    fn delete_disabled(&self, fd: RawFd, error: io::Error) -> io::Result<()> {
         match error.kind() {
             io::ErrorKind::NotFound => self.ctl_disabled(libc::EPOLL_CTL_DEL, fd),
             _ => Err(error),
@@ -119,7 +200,7 @@ impl EpollSelector {
     /// A registration that moves between the instances is added before it is deleted. If the addition fails (`EMFILE`,
     /// `ENOMEM`, `ENOSPC`), the registration is unchanged.
     #[cold]
-    pub(super) fn delete_and_add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+    fn delete_and_add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         let mask = mask(interest)?;
         if interest.is_none() {
             self.create_disabled()?;
@@ -153,17 +234,13 @@ impl EpollSelector {
         }
     }
 
-    /// Waits like `select`, after trial registrations were made. If a wait returns only events of trials, the wait continues.
+    /// Waits after trial registrations were made. If a wait returns only events of trials, the wait continues.
     #[cold]
-    pub(super) fn select_without_trials(
-        &self,
-        events: &mut Vec<EpollEvent>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    fn wait_without_trials(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
         let mut left = timeout;
         loop {
-            wait(&self.epoll, events, left)?;
+            wait(&self.main, events, left)?;
             if !drop_trial_events(events) {
                 return Ok(());
             }
@@ -184,7 +261,7 @@ fn trial_data() -> u64 {
 }
 
 /// Drops the events of trial registrations. Returns `true` if there were events, and none is left.
-pub(super) fn drop_trial_events(events: &mut Vec<EpollEvent>) -> bool {
+fn drop_trial_events(events: &mut Vec<EpollEvent>) -> bool {
     let (count, unmaskable) = (events.len(), poll_bits::ERR | poll_bits::HUP);
     events.retain(|event| event.data() != trial_data() || event.bits() & !unmaskable != 0);
     count > 0 && events.is_empty()
