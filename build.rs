@@ -6,8 +6,8 @@
 use std::env;
 use std::process::Command;
 
-/// Each system with its backend, and how it differs from [`COMMON`]: what it has besides, and with `!` what it lacks. Apple's
-/// systems are one. A Unix that is not in the list uses poll(2), and has what is common.
+/// Each system with its backend, and the difference from [`COMMON`]: the additional cfgs, and with `!` the excluded cfgs. All
+/// systems of Apple are one line. A Unix that is not in the list uses poll(2), and has the cfgs of `COMMON`.
 #[rustfmt::skip]
 const SYSTEMS: &[(&str, &str, &str)] = &[
     ("apple",      "kqueue", "errno_location=__error except_stays_urgent has_evfilt_except has_negative_backlog has_o_evtonly
@@ -39,11 +39,11 @@ const SYSTEMS: &[(&str, &str, &str)] = &[
     ("vita",       "poll",   "errno_location=__errno !has_fionread !has_pthread_atfork !has_sigaction !has_waitid"),
 ];
 
-/// What every system has that does not say otherwise.
+/// The cfgs of every system that does not exclude them.
 const COMMON: &str =
     "has_fionread has_pollrdhup_of_files has_pthread_atfork has_sa_nocldwait has_sa_restart has_sigaction has_waitid";
 
-/// Every cfg, in the order of the alphabet.
+/// Every cfg with its meaning, in alphabetical order.
 #[rustfmt::skip]
 const CFGS: &[(&str, &str)] = &[
     ("edge_needs_empty_buffer", "a write to a pipe or eventfd that is not empty is no edge (illumos.org/issues/13436 and 16700)"),
@@ -141,7 +141,7 @@ fn main() {
     }
 }
 
-/// What the target is, as rustc says it: `os`, `vendor`, `arch`.
+/// Returns a property of the target, in the spelling of rustc: `os`, `vendor`, `arch`.
 fn target(what: &str) -> String {
     env::var(format!("CARGO_CFG_TARGET_{}", what.to_uppercase())).unwrap_or_default()
 }
@@ -172,7 +172,7 @@ fn forbidden() -> Vec<&'static str> {
         // The tests of what other systems do.
         (is_set("kevio_unsupported_force_fallbacks"), &["has_inotify", "has_pidfd", "has_timerfd"]),
         (is_set("mio_unsupported_force_waker_pipe"), &["has_eventfd"]),
-        // Miri stops at a system call that it does not know.
+        // Miri stops at a system call that it does not support.
         (
             is_set("miri"),
             &["has_epoll_pwait2", "has_madv_wipeonfork", "has_pidfd", "has_pipe_syscall", "has_pthread_atfork"],
@@ -183,7 +183,7 @@ fn forbidden() -> Vec<&'static str> {
     rules.iter().filter(|(holds, _)| *holds).flat_map(|(_, cfgs)| *cfgs).copied().collect()
 }
 
-/// Finds libkqueue with pkg-config, or where the user says.
+/// Finds libkqueue with pkg-config, or in the directory that the user has set.
 fn link_libkqueue() {
     if let Some(directory) = env::var("KQUEUE_LIB_DIR").ok().or_else(pkg_config) {
         println!("cargo:rustc-link-search=native={directory}");

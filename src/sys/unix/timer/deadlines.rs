@@ -104,7 +104,7 @@ pub(crate) struct TimerQueue {
 
 #[derive(Debug, Default)]
 struct Table {
-    clocks: Vec<Weak<TimerFd>>,
+    timers: Vec<Weak<TimerFd>>,
 }
 
 impl TimerQueue {
@@ -121,10 +121,10 @@ impl TimerQueue {
         let mut table = lock_ignoring_poison(&self.table);
         let now = Instant::now();
         let mut next: Option<Instant> = None;
-        table.clocks.retain(|clock| match clock.upgrade() {
+        table.timers.retain(|timer| match timer.upgrade() {
             None => false,
-            Some(clock) => {
-                next = clock.notify_if_expired(now).into_iter().chain(next).min();
+            Some(timer) => {
+                next = timer.notify_if_expired(now).into_iter().chain(next).min();
                 true
             }
         });
@@ -136,21 +136,21 @@ impl TimerQueue {
         self.is_waiting.store(false, Ordering::SeqCst);
     }
 
-    pub(crate) fn insert(&self, clock: &Arc<TimerFd>) {
+    pub(crate) fn insert(&self, timer: &Arc<TimerFd>) {
         self.ever_used.store(true, Ordering::SeqCst);
-        lock_ignoring_poison(&self.table).clocks.push(Arc::downgrade(clock));
-        self.reschedule(clock);
+        lock_ignoring_poison(&self.table).timers.push(Arc::downgrade(timer));
+        self.reschedule(timer);
     }
 
-    pub(crate) fn remove(&self, clock: &Arc<TimerFd>) {
-        lock_ignoring_poison(&self.table).clocks.retain(|other| other.as_ptr() != Arc::as_ptr(clock));
+    pub(crate) fn remove(&self, timer: &Arc<TimerFd>) {
+        lock_ignoring_poison(&self.table).timers.retain(|other| other.as_ptr() != Arc::as_ptr(timer));
     }
 
     /// Ends a blocked wait, so that the next wait gets a new limit. Called after a timer was set.
-    pub(crate) fn reschedule(&self, clock: &TimerFd) {
-        if self.is_waiting.load(Ordering::SeqCst) && lock_ignoring_poison(&clock.state).next.is_some() {
+    pub(crate) fn reschedule(&self, timer: &TimerFd) {
+        if self.is_waiting.load(Ordering::SeqCst) && lock_ignoring_poison(&timer.state).next.is_some() {
             // Fails only if the program has closed the descriptor.
-            let _ = clock.wake_fd.notify();
+            let _ = timer.wake_fd.notify();
         }
     }
 }
