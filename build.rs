@@ -6,7 +6,7 @@
 use std::env;
 use std::process::Command;
 
-/// Each system with its backend, and the difference from [`COMMON`]: the additional cfgs, and with `!` the excluded cfgs. All
+/// Each system with its backend, and its difference from [`COMMON`]: the additional cfgs, and the excluded cfgs with a `!`. All
 /// systems of Apple are one line. A Unix that is not in the list uses poll(2), and has the cfgs of `COMMON`.
 #[rustfmt::skip]
 const SYSTEMS: &[(&str, &str, &str)] = &[
@@ -47,13 +47,13 @@ const COMMON: &str =
 #[rustfmt::skip]
 const CFGS: &[(&str, &str)] = &[
     ("edge_needs_empty_buffer", "a write to a pipe or eventfd that is not empty is no edge (illumos.org/issues/13436 and 16700)"),
-    ("epoll_mod_requeues", "EPOLL_CTL_MOD reports again what is ready, and costs less than a write to an eventfd"),
-    ("except_stays_urgent", "EVFILT_EXCEPT: a level-triggered knote reports urgent data that was read"),
-    ("full_pipe_ends_silently", "EVFILT_WRITE of a full pipe does not fire when the reader leaves"),
+    ("epoll_mod_requeues", "EPOLL_CTL_MOD reports readiness again, and costs less than a write to an eventfd"),
+    ("except_stays_urgent", "a level-triggered knote of EVFILT_EXCEPT still reports urgent data that was read"),
+    ("full_pipe_ends_silently", "the knote of EVFILT_WRITE of a full pipe does not fire when the reader leaves"),
     ("has_abstract_unix_addr", "names of Unix sockets that are not in the file system"),
     ("has_accept4", "accept4(2), and socket(2) and pipe2(2) with flags"),
     ("has_epoll", "epoll(7)"),
-    ("has_epoll_pwait2", "epoll_pwait2(2). Android's filter kills a process that calls it, before Android 15"),
+    ("has_epoll_pwait2", "epoll_pwait2(2). Before Android 15, a seccomp filter kills each process that calls the function"),
     ("has_epollexclusive", "EPOLLEXCLUSIVE"),
     ("has_eventfd", "eventfd(2)"),
     ("has_evfilt_except", "EVFILT_EXCEPT: urgent data"),
@@ -61,14 +61,14 @@ const CFGS: &[(&str, &str)] = &[
     ("has_fionread", "FIONREAD"),
     ("has_inherit_zero", "minherit(2) with INHERIT_ZERO: a page that the kernel clears in a forked child"),
     ("has_inotify", "inotify(7)"),
-    ("has_kqueue", "kevent(2) can be called, of the system or of libkqueue"),
+    ("has_kqueue", "kevent(2), of the system or of libkqueue"),
     ("has_madv_wipeonfork", "madvise(2) with MADV_WIPEONFORK: a page that the kernel clears in a forked child"),
     ("has_mq_descriptors", "POSIX message queues are files, and mq_getattr(2) accepts their descriptors"),
     ("has_negative_backlog", "listen(2) takes -1 for the longest queue"),
-    ("has_o_evtonly", "O_EVTONLY: a file opened with it does not keep its file system mounted"),
+    ("has_o_evtonly", "O_EVTONLY: a file that is opened with this flag does not keep its file system mounted"),
     ("has_o_path", "O_PATH: a descriptor that names a file and does not open it"),
-    ("has_pidfd", "pidfd_open(2). Android's filter kills a process that calls it, before Android 12"),
-    ("has_pipe_syscall", "pipe(2) is a system call of its own, which is not pipe2(2)"),
+    ("has_pidfd", "pidfd_open(2). Before Android 12, a seccomp filter kills each process that calls the function"),
+    ("has_pipe_syscall", "pipe(2) is a system call of its own, and not a call of pipe2(2)"),
     ("has_pollable_files", "regular files that can be waited for: POSIX message queues, and some of /proc"),
     ("has_pollrdhup", "POLLRDHUP: poll(2) reports a half-close"),
     ("has_pollrdhup_of_files", "POLLRDHUP is accepted for a descriptor that is no socket"),
@@ -85,10 +85,10 @@ const CFGS: &[(&str, &str)] = &[
     ("inherit_zero_has_prefix", "INHERIT_ZERO is named MAP_INHERIT_ZERO"),
     ("links_libkqueue", "kevent(2) is the function of libkqueue"),
     ("ppoll_is_pollts", "ppoll(2) is named pollts(2)"),
-    ("selector_has_fd", "the queue of the backend is a descriptor, which poll(2) has not"),
-    ("terminates_unix_names", "the kernel counts a zero after each name of a Unix socket, as std supposes"),
+    ("selector_has_fd", "the queue of the backend has a descriptor (kqueue and epoll)"),
+    ("terminates_unix_names", "the kernel counts a zero after each name of a Unix socket, as std assumes"),
     ("timers_fire_early", "a one-shot timer of kevent(2) may fire up to a tick early"),
-    ("touch_replaces_udata", "a kevent without EV_ADD replaces udata, and evaluates the filter again"),
+    ("touch_replaces_udata", "a change without EV_ADD replaces udata, and the kernel evaluates the filter again"),
     ("waits_end_early", "kevent(2) may return a tick early, without an event"),
 ];
 
@@ -113,26 +113,29 @@ fn main() {
         "apple" => "apple".to_owned(),
         _ => target("os"),
     };
-    let (_, default, differs) = SYSTEMS.iter().find(|(name, ..)| *name == system).copied().unwrap_or(("", "poll", ""));
-    let selector = selector(default);
+    let (_, default_selector, differences) =
+        SYSTEMS.iter().find(|(name, ..)| *name == system).copied().unwrap_or(("", "poll", ""));
+    let selector = selector(default_selector);
     println!("cargo:rustc-cfg=kevio_selector=\"{selector}\"");
 
-    let lacks: Vec<&str> =
-        differs.split_whitespace().filter_map(|cfg| cfg.strip_prefix('!')).chain(forbidden()).collect();
-    let mut has: Vec<&str> = COMMON.split_whitespace().chain(differs.split_whitespace()).collect();
-    has.extend([default, &selector].iter().filter_map(|selector| match *selector {
+    let excluded: Vec<&str> =
+        differences.split_whitespace().filter_map(|cfg| cfg.strip_prefix('!')).chain(unused()).collect();
+    let mut available: Vec<&str> = COMMON.split_whitespace().chain(differences.split_whitespace()).collect();
+    available.extend([default_selector, &selector].iter().filter_map(|selector| match *selector {
         "kqueue" => Some("has_kqueue"),
         "epoll" => Some("has_epoll"),
         _ => None,
     }));
-    has.extend((selector != "poll").then_some("selector_has_fd"));
+    available.extend((selector != "poll").then_some("selector_has_fd"));
     let links_libkqueue = selector == "kqueue" && system == "linux";
-    has.extend(links_libkqueue.then_some("links_libkqueue"));
-    let errno =
-        differs.split_whitespace().find_map(|cfg| cfg.strip_prefix("errno_location=")).unwrap_or("__errno_location");
+    available.extend(links_libkqueue.then_some("links_libkqueue"));
+    let errno = differences
+        .split_whitespace()
+        .find_map(|cfg| cfg.strip_prefix("errno_location="))
+        .unwrap_or("__errno_location");
     println!("cargo:rustc-cfg=errno_location=\"{errno}\"");
     for (cfg, _) in CFGS {
-        if has.contains(cfg) && !lacks.contains(cfg) {
+        if available.contains(cfg) && !excluded.contains(cfg) {
             println!("cargo:rustc-cfg={cfg}");
         }
     }
@@ -142,17 +145,17 @@ fn main() {
 }
 
 /// Returns a property of the target, in the spelling of rustc: `os`, `vendor`, `arch`.
-fn target(what: &str) -> String {
-    env::var(format!("CARGO_CFG_TARGET_{}", what.to_uppercase())).unwrap_or_default()
+fn target(property: &str) -> String {
+    env::var(format!("CARGO_CFG_TARGET_{}", property.to_uppercase())).unwrap_or_default()
 }
 
-/// Returns `true` if a user, or the tool that builds, has set a cfg.
+/// Returns `true` if the user or a tool, such as Miri, has set a cfg.
 fn is_set(cfg: &str) -> bool {
     env::var_os(format!("CARGO_CFG_{}", cfg.to_uppercase())).is_some()
 }
 
-/// The backend: the one that the user forces, or that of the system.
-fn selector(default: &str) -> String {
+/// Returns the backend that the user forces, or else the backend of the system.
+fn selector(default_selector: &str) -> String {
     if let Ok(forced) = env::var("CARGO_CFG_KEVIO_BACKEND") {
         assert!(
             ["kqueue", "epoll", "poll"].contains(&forced.as_str()),
@@ -162,14 +165,14 @@ fn selector(default: &str) -> String {
     }
     match is_set("mio_unsupported_force_poll_poll") {
         true => "poll".to_owned(),
-        false => default.to_owned(),
+        false => default_selector.to_owned(),
     }
 }
 
-/// What is not used although the system has it.
-fn forbidden() -> Vec<&'static str> {
+/// Returns the cfgs that are not set, although the system has what they name.
+fn unused() -> Vec<&'static str> {
     let rules: [(bool, &[&str]); 4] = [
-        // The tests of what other systems do.
+        // With these, a test of a fallback can run on a system that does not need the fallback.
         (is_set("kevio_unsupported_force_fallbacks"), &["has_inotify", "has_pidfd", "has_timerfd"]),
         (is_set("mio_unsupported_force_waker_pipe"), &["has_eventfd"]),
         // Miri stops at a system call that it does not support.
@@ -183,13 +186,14 @@ fn forbidden() -> Vec<&'static str> {
     rules.iter().filter(|(holds, _)| *holds).flat_map(|(_, cfgs)| *cfgs).copied().collect()
 }
 
-/// Finds libkqueue with pkg-config, or in the directory that the user has set.
+/// Links libkqueue from the directory that the user has set, or else from the directory that pkg-config names.
 fn link_libkqueue() {
     if let Some(directory) = env::var("KQUEUE_LIB_DIR").ok().or_else(pkg_config) {
         println!("cargo:rustc-link-search=native={directory}");
     }
 }
 
+/// Returns the directory of libkqueue. `None` if pkg-config or the library is not installed.
 fn pkg_config() -> Option<String> {
     let output = Command::new("pkg-config").args(["--variable=libdir", "libkqueue"]).output().ok()?;
     let directory = String::from_utf8(output.stdout).ok()?;
