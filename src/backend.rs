@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// The system call that a build of kevio waits with: see [`BACKEND`](crate::BACKEND).
+/// The system call with which a build of kevio waits: see [`BACKEND`](crate::BACKEND).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {

@@ -54,7 +54,7 @@
 //! * **Events may be spurious.** The first operation after an event can fail with `WouldBlock`.
 //! * **`is_readable` and `is_writable` are enough.** End of file, hang-up and errors are reported as one of the two, or as
 //!   both. The other methods of an event return hints. The result of the operation is exact: a read of 0 bytes,
-//!   `ErrorKind::BrokenPipe`, `take_error`.
+//!   `ErrorKind::BrokenPipe`, or the error of `take_error`.
 //! * **A signal ends `poll` with `ErrorKind::Interrupted`**, if the signal has a handler, and on Linux also if the signal is
 //!   `SIGCONT`. Poll again, or use [`Poll::poll_until`].
 //! * **Deregistering stops later polls, not the buffer of the last one.** After [`Registry::deregister`] returns, no later poll
@@ -62,19 +62,22 @@
 //!   source gets the token.
 //! * **A one-shot registration reports one event**, and then none until the source is reregistered. A level-triggered
 //!   registration reports an event at every poll while the source is ready.
-//! * **Dropping a source closes its descriptor and ends its registration.**
+//! * **Dropping a source ends its registration**, and closes the descriptor if the source owns the descriptor. Only a
+//!   [`SourceFd`](unix::SourceFd) keeps no registration: deregister its descriptor before you close the descriptor.
 //!
 //! # Threads
 //!
 //! | Function | Which thread may call it |
 //! |---|---|
-//! | [`Poll::poll`], [`Poll::poll_until`] | One thread at a time, because they take `&mut self`. A `Poll` may move between threads. |
-//! | All functions of [`Registry`] | Any thread at any time, through `&Poll` or a clone of the registry. A change takes effect at once, in a blocked wait too. |
+//! | [`Poll::poll`], [`Poll::poll_until`] | One thread at a time (`&mut self`). A `Poll` may move between threads. |
+//! | All functions of [`Registry`] | Any thread at any time. A change takes effect at once, in a blocked wait too. |
 //! | [`Waker::wake`] | Any thread at any time. |
 //! | Reading and writing of sources | Any thread, through `&`. On poll(2) the operation arms the next event. |
 //!
-//! If several threads handle the events of one loop, register with [`Interest::oneshot`]. After an event no other thread
-//! receives one for the source, until the thread that handles the event reregisters the source.
+//! Other threads reach the registry through `&Poll`, or own a clone of it ([`Registry::try_clone`]).
+//!
+//! If several threads handle the events of one loop, register with [`Interest::oneshot`]. After an event, no thread receives
+//! another event of the source until the first thread reregisters the source.
 //!
 //! # Forks
 //!
