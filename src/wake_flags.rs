@@ -1,7 +1,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-/// The flags by which several wakes become one system call and one event.
+use crate::sys::syscall::lock_ignoring_poison;
+
+/// The flags that coalesce several wakes into one system call and one event.
 ///
 /// Each [`Waker`](crate::Waker) has a flag:
 ///
@@ -9,22 +11,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// 2. Otherwise `wake` makes the system call that ends the wait.
 /// 3. After each wait of the kernel, and before the program sees the events, `Poll::poll` clears all flags.
 ///
-/// No wake is lost. Suppose a wake W2 finds the flag set by W1, whose system call comes before or after a wait returns:
+/// No wake is lost. Suppose that wake W1 has set the flag, and that wake W2 finds the flag set:
 ///
-/// * If the call comes after, a later poll reports the event.
-/// * If the call comes before, and the wait does not return the event, a later poll reports the event too.
+/// * If W1 makes its system call after the wait has returned, a later poll reports the event.
+/// * If W1 makes its system call before, and the wait does not return the event, a later poll reports the event too.
 /// * If the wait returns the event, the program sees the event after step 3, and so after W2. Data that was written before W2
 ///   is visible too, because the swap of step 3 reads the value that the swap of W2 wrote.
 #[derive(Debug, Default)]
 pub(crate) struct WakeFlags {
-    /// `true` if a flag may be set. A poll without wakes reads nothing else.
+    /// `true` if a flag may be set. A poll without wakes reads only this field.
     any_set: AtomicBool,
     flags: Mutex<Vec<Arc<AtomicBool>>>,
 }
 
 impl WakeFlags {
     fn with_flags<T>(&self, f: impl FnOnce(&mut Vec<Arc<AtomicBool>>) -> T) -> T {
-        f(&mut self.flags.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut lock_ignoring_poison(&self.flags))
     }
 
     /// Adds the flag of a new waker.
@@ -45,7 +47,7 @@ impl WakeFlags {
         self.any_set.store(true, Ordering::Release);
     }
 
-    /// Clears all flags. To be called when a wait of the kernel has returned.
+    /// Clears all flags. `Poll::poll` calls this function after each wait of the kernel.
     #[inline]
     pub(crate) fn clear(&self) {
         if self.any_set.load(Ordering::Acquire) {
@@ -53,7 +55,7 @@ impl WakeFlags {
         }
     }
 
-    #[inline(never)] // A poll without wakes saves no registers for this function.
+    #[inline(never)] // So that a poll without wakes saves no registers for the loop.
     fn clear_all(&self) {
         if self.any_set.swap(false, Ordering::AcqRel) {
             self.with_flags(|flags| {

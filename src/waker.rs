@@ -11,8 +11,8 @@ use crate::token::Token;
 /// Wakes a [`Poll`](crate::Poll) from any thread.
 ///
 /// [`wake`](Waker::wake) ends the blocked [`Poll::poll`](crate::Poll::poll), or the next one, with a readable event that has
-/// the token of the waker. Wakes are coalesced: all wakes before that poll returns are one event or a few. A poll may have any
-/// number of wakers, each with its own token.
+/// the token of the waker. Wakes are coalesced: all wakes before that poll returns are reported as one event, or as a few
+/// events. A poll may have any number of wakers, each with its own token.
 ///
 /// Keep the waker. If a waker is dropped, a wake that no poll has reported yet is lost. To share a waker, put it into an
 /// [`Arc`].
@@ -42,8 +42,9 @@ use crate::token::Token;
 /// ```
 pub struct Waker {
     shared: Arc<PollShared>,
-    waker: <sys::ActiveSelector as Selector>::WakeHandle,
-    awake: Arc<AtomicBool>,
+    handle: <sys::ActiveSelector as Selector>::WakeHandle,
+    /// The flag of this waker in `WakeFlags`.
+    flag: Arc<AtomicBool>,
 }
 
 impl Waker {
@@ -56,9 +57,9 @@ impl Waker {
     pub fn new(registry: &Registry, token: Token) -> io::Result<Waker> {
         registry.shared().check_process()?;
         let shared = Arc::clone(registry.shared());
-        let waker = shared.selector().add_waker(token)?;
-        let awake = shared.wake_flags().add();
-        Ok(Waker { shared, waker, awake })
+        let handle = shared.selector().add_waker(token)?;
+        let flag = shared.wake_flags().add();
+        Ok(Waker { shared, handle, flag })
     }
 
     /// Ends the blocked poll, or the next one. Any thread may call this function.
@@ -73,14 +74,15 @@ impl Waker {
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
         self.shared.check_process()?;
-        // Release: the poll that clears the flag acquires the writes of this thread.
-        if self.awake.swap(true, Ordering::AcqRel) {
+        // Release, because the poll that clears the flag acquires the writes of this thread. Acquire, because `mark` must come
+        // after the `clear` that cleared the flag. Otherwise that `clear` could undo the mark, and the flag would stay set.
+        if self.flag.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         self.shared.wake_flags().mark();
-        let result = self.shared.selector().wake(&self.waker);
+        let result = self.shared.selector().wake(&self.handle);
         if result.is_err() {
-            self.awake.store(false, Ordering::Release);
+            self.flag.store(false, Ordering::Release);
         }
         result
     }
@@ -88,12 +90,13 @@ impl Waker {
 
 impl Drop for Waker {
     fn drop(&mut self) {
-        // In a forked child a thread of the parent may hold the locks, and the registration in the kernel is the parent's.
+        // In a forked child, a thread of the parent may have held the locks during the fork, and the registration in the kernel
+        // belongs to the parent.
         if self.shared.check_process().is_err() {
             return;
         }
-        self.shared.wake_flags().remove(&self.awake);
-        self.shared.selector().remove_waker(&self.waker);
+        self.shared.wake_flags().remove(&self.flag);
+        self.shared.selector().remove_waker(&self.handle);
     }
 }
 
