@@ -1,12 +1,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::sys::selector::Change;
+use crate::sys::syscall::lock_ignoring_poison;
 
 /// The changes that the entries of a batch have queued.
 ///
-/// A source may register several descriptors, so that an entry may be several changes. Backends where several changes are not
-/// cheaper together only count registrations here.
+/// A source may register several descriptors, so that an entry may be several changes. A backend without
+/// `Selector::BATCHES_CHANGES` makes each change at once, and only the registrations are counted here.
 #[derive(Default)]
 pub(crate) struct QueuedChanges {
     /// `true` if changes are queued, `false` if each change is made at once.
@@ -19,12 +20,14 @@ pub(crate) struct QueuedChanges {
 }
 
 impl QueuedChanges {
+    /// Creates an empty list that queues changes. The default list only counts registrations.
     pub(crate) fn queueing() -> QueuedChanges {
         QueuedChanges { queues: true, ..QueuedChanges::default() }
     }
 
+    /// Runs `f` on the queued changes, under the lock.
     pub(crate) fn with_changes<T>(&self, f: impl FnOnce(&mut Vec<Change>) -> T) -> T {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = lock_ignoring_poison(&self.changes);
         let result = f(&mut changes);
         self.len.store(changes.len(), Ordering::Relaxed);
         result
@@ -56,6 +59,7 @@ impl QueuedChanges {
         self.registered.load(Ordering::Relaxed)
     }
 
+    /// Counts a registration that returned no error.
     #[inline]
     pub(crate) fn count_registration(&self) {
         self.registered.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The macros that write trait implementations and methods without a decision, for types whose field `inner` is an `IoSource`.
+//! Macros that write the repeated trait implementations and methods of types whose field `inner` is an `IoSource`.
 
 /// Implements `Source` and the conversions from and to descriptors.
 #[cfg(any(feature = "net", feature = "os-ext"))]
@@ -54,7 +54,7 @@ macro_rules! impl_source {
             ///
             /// The descriptor must be open, be of this type, and have no other owner.
             unsafe fn from_raw_fd(fd: std::os::fd::RawFd) -> $name {
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller fulfils the same conditions, because they are those of this function.
                 unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) }.into()
             }
         }
@@ -65,7 +65,7 @@ macro_rules! impl_source {
             }
         }
 
-        /// The descriptor should be non-blocking. The conversion does not change it.
+        /// The descriptor should be non-blocking. The conversion does not change the mode.
         impl From<std::os::fd::OwnedFd> for $name {
             fn from(fd: std::os::fd::OwnedFd) -> $name {
                 $name { inner: crate::io_source::IoSource::new(fd.into()) }
@@ -87,7 +87,8 @@ macro_rules! impl_std_conversions {
         }
 
         impl $name {
-            #[doc = concat!("Wraps a [`", stringify!($inner), "`], which should be non-blocking. The function does not change it.")]
+            #[doc = concat!("Wraps a [`", stringify!($inner), "`], which should be non-blocking.")]
+            /// The function does not change the mode.
             pub fn from_std(inner: $inner) -> $name {
                 $name { inner: crate::io_source::IoSource::new(inner) }
             }
@@ -143,8 +144,8 @@ macro_rules! impl_write {
     )+};
 }
 
-/// Implements methods that call the method of the wrapped value, which is one system call. The signature is written in full, so
-/// that a search finds the method.
+/// Implements methods that call the method of the same name of the wrapped value, which makes one system call. The signature is
+/// written in full, so that a search finds the method.
 #[cfg(feature = "net")]
 macro_rules! delegate {
     ($($(#[$doc:meta])+ pub fn $method:ident(&self $(, $argument:ident: $type:ty)*) -> io::Result<$result:ty> = $call:literal;)+) => {$(

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Defines a set of flags that a system call takes and returns. Bits without a name are kept. The caller defines the flags, and the
-/// table of their names as `NAMES`.
+/// Defines a set of flags that a system call takes and returns. Bits without a name are kept. The caller defines the flags, the
+/// table of their names (`NAMES`), and the conversion `as_u32`.
 macro_rules! flag_set {
     ($(#[$doc:meta])* pub struct $set:ident($word:ty);) => {
         $(#[$doc])*
@@ -89,24 +89,23 @@ macro_rules! flag_set {
     };
 }
 
-/// Writes a set of flags by their names, and the bits without a name in hexadecimal. In the table, a name of several bits stands
-/// before the names of the single bits.
+/// Writes a set of flags by their names, and the bits without a name in hexadecimal. In the table, a name of several bits stands before the names of the single bits.
 pub(crate) struct FlagNames<'a>(pub(crate) u32, pub(crate) &'a [(u32, &'a str)]);
 
 impl fmt::Debug for FlagNames<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
+        let mut unwritten = self.0;
         for (bits, name) in self.1 {
-            if *bits != 0 && rest & bits == *bits {
-                f.write_str(if rest == self.0 { "" } else { "|" })?;
+            if *bits != 0 && unwritten & bits == *bits {
+                f.write_str(if unwritten == self.0 { "" } else { "|" })?;
                 f.write_str(name)?;
-                rest &= !bits;
+                unwritten &= !bits;
             }
         }
-        match (rest, rest == self.0) {
+        match (unwritten, unwritten == self.0) {
             (0, false) => Ok(()),
-            (rest, true) => write!(f, "{rest:#x}"),
-            (rest, false) => write!(f, "|{rest:#x}"),
+            (_, true) => write!(f, "{unwritten:#x}"),
+            (_, false) => write!(f, "|{unwritten:#x}"),
         }
     }
 }

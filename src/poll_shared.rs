@@ -2,13 +2,14 @@ use std::collections::HashSet;
 use std::io;
 use std::mem::{discriminant, Discriminant};
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::poll_id::PollId;
 use crate::sys;
 use crate::sys::error;
 use crate::sys::fork::{self, ForkLock};
 use crate::sys::selector::{FilterSpec, Selector, SourceKind};
+use crate::sys::syscall::lock_ignoring_poison;
 use crate::sys::timer::TimerQueue;
 use crate::wake_flags::WakeFlags;
 
@@ -76,15 +77,18 @@ impl PollShared {
 
 impl Drop for PollShared {
     fn drop(&mut self) {
-        // In a forked child the table starts empty, and a poll of the child may have the same id.
+        // In a forked child the table starts empty, and another poll of the child may have the same id.
         if self.check_process().is_ok() {
             live_polls::remove(self.id);
         }
     }
 }
 
-/// The polls of this process that exist. The table serves sources that have no registry at hand: a source that outlived its
-/// poll and is registered with another, a source that is dropped while its descriptor lives on, and a timer that is set again.
+/// The polls of this process that exist, for sources that have no registry at hand:
+///
+/// * a source that outlived its poll, and is registered with another poll;
+/// * a source that is dropped while its descriptor stays open;
+/// * a timer that is set again.
 mod live_polls {
     use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -92,7 +96,7 @@ mod live_polls {
 
     use super::*;
 
-    static NEXT: AtomicU32 = AtomicU32::new(1);
+    static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1);
     static LIVE: ForkLock<BTreeMap<PollId, Weak<PollShared>>> = ForkLock::new();
 
     fn with<T>(f: impl FnOnce(&mut BTreeMap<PollId, Weak<PollShared>>) -> T) -> T {
@@ -102,7 +106,7 @@ mod live_polls {
     /// Reserves an identifier that no poll has.
     pub(super) fn allocate_id() -> PollId {
         loop {
-            let id = PollId::from_number(NEXT.fetch_add(1, Ordering::Relaxed));
+            let id = PollId::from_number(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed));
             let reserve = |live: &mut BTreeMap<_, _>| !live.contains_key(&id) && live.insert(id, Weak::new()).is_none();
             if !id.is_none() && with(reserve) {
                 return id;
@@ -127,7 +131,7 @@ mod live_polls {
     }
 }
 
-/// Returns `true` if the poll exists.
+/// Returns `true` if this process has a poll with this id.
 pub(crate) fn is_live(id: PollId) -> bool {
     live_polls::contains(id)
 }
@@ -142,14 +146,14 @@ pub(crate) fn with_poll<T>(id: PollId, f: impl FnOnce(&PollShared) -> T) -> Opti
 
 /// Deregisters a descriptor that its dropped source does not close.
 pub(crate) fn deregister_dropped(id: PollId, fd: RawFd, kind: SourceKind) {
-    // The descriptor may be closed already.
+    // The error is ignored, because the descriptor may be closed already.
     with_poll(id, |shared| drop(shared.selector().deregister(fd, kind)));
 }
 
 /// The knotes of one poll that only one source may register.
 ///
-/// A kqueue identifies the filter of a process, a signal or a file by (ident, filter). A second source would replace the knote
-/// of the first without an error.
+/// A kqueue identifies the filter of a process, a signal or a file by (ident, filter). Without a claim, a second source would
+/// replace the knote of the first without an error.
 #[derive(Debug, Default)]
 pub(crate) struct ClaimedFilters(Mutex<HashSet<FilterKey>>);
 
@@ -158,7 +162,7 @@ type FilterKey = (RawFd, Discriminant<FilterSpec>);
 
 impl ClaimedFilters {
     fn with<T>(&self, f: impl FnOnce(&mut HashSet<FilterKey>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut lock_ignoring_poison(&self.0))
     }
 
     /// Claims a filter for one source, or fails with `AlreadyExists`.
