@@ -89,7 +89,7 @@ impl Poll {
     /// * `Interrupted`: a signal with a handler arrived (on Linux also `SIGCONT`). Poll again.
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     /// * Errors of the kernel, of which one is known: poll(2) of Linux fails with `EINVAL` while the limit of descriptors
-    ///   (`RLIMIT_NOFILE`) is below the number of registrations. On FreeBSD poll(2) has no such error.
+    ///   (`RLIMIT_NOFILE`) is below the number of registrations. poll(2) of FreeBSD has no such error.
     #[inline]
     pub fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let shared = &**self.registry.shared();
@@ -97,7 +97,7 @@ impl Poll {
             events.clear();
             return Err(error);
         }
-        if WAITS_KEEP_TIMERS || timeout.is_some_and(|timeout| timeout > selector::MAX_WAIT) {
+        if TIMERS_LIMIT_WAITS || timeout.is_some_and(|timeout| timeout > selector::MAX_WAIT) {
             return self.poll_in_steps(events, timeout);
         }
         let result = shared.selector().select(events.records(), timeout);
@@ -105,35 +105,38 @@ impl Poll {
         result
     }
 
-    /// Polls in several waits of the kernel: the timeout is longer than one wait may be, or a timer limits a wait.
+    /// Polls with several waits of the kernel, because the timeout is longer than one wait may be, or because timers limit the
+    /// waits.
     #[cold]
     fn poll_in_steps(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let shared = &**self.registry.shared();
-        let mut left = timeout;
+        let mut remaining = timeout;
         loop {
-            let step = shared.timer_queue().begin_wait(left.map(|left| left.min(selector::MAX_WAIT)));
+            let longest = remaining.map(|remaining| remaining.min(selector::MAX_WAIT));
+            let step = shared.timer_queue().begin_wait(longest);
             let result = shared.selector().select(events.records(), step);
             shared.wake_flags().clear();
             shared.timer_queue().end_wait();
             result?;
-            if !events.is_empty() || left == step {
+            if !events.is_empty() || remaining == step {
                 return Ok(());
             }
             // The time of this step has passed without events.
-            left = left.map(|left| left - step.unwrap_or(left));
+            remaining = remaining.map(|remaining| remaining - step.unwrap_or(remaining));
         }
     }
 
     /// Waits until there are events, or until `deadline`, and replaces the events in the buffer.
     ///
-    /// If a signal interrupts the wait, the function waits again for the rest of the time. The function does not return without
-    /// events before the deadline. The clock of the kernel and the load of the machine decide how much later it returns. If the
-    /// deadline is in the past, the function reports existing readiness and returns at once. `None` waits without limit.
+    /// If a signal interrupts the wait, the function waits again for the remaining time. Without events, the function does not
+    /// return before the deadline. The clock of the kernel and the load of the machine decide how long after the deadline it
+    /// returns. If the deadline is in the past, the function reports existing readiness and returns at once. `None` waits
+    /// without limit.
     ///
     /// # Errors
     ///
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
-    /// * Errors of the kernel, of which none is known to occur. `Interrupted` is never returned.
+    /// * The other errors of [`poll`](Poll::poll), except `Interrupted`.
     ///
     /// # Examples
     ///
@@ -150,11 +153,11 @@ impl Poll {
     /// # std::io::Result::Ok(())
     /// ```
     pub fn poll_until(&mut self, events: &mut Events, deadline: Option<Instant>) -> io::Result<()> {
-        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        let time_until = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         loop {
-            match self.poll(events, deadline.map(left)) {
+            match self.poll(events, deadline.map(time_until)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(()) if events.is_empty() && deadline.map_or(true, |deadline| !left(deadline).is_zero()) => {}
+                Ok(()) if events.is_empty() && deadline.map_or(true, |deadline| !time_until(deadline).is_zero()) => {}
                 result => return result,
             }
         }
@@ -167,8 +170,8 @@ impl fmt::Debug for Poll {
     }
 }
 
-/// The wait ends when a timer expires, and makes the descriptor of the timer readable.
-const WAITS_KEEP_TIMERS: bool = !<sys::ActiveSelector as Selector>::HAS_FILTERS && TimerQueue::LIMIT_WAITS;
+/// `true` if the poll itself measures the time of timers: each wait ends when the next timer expires.
+const TIMERS_LIMIT_WAITS: bool = !<sys::ActiveSelector as Selector>::HAS_FILTERS && TimerQueue::LIMIT_WAITS;
 
 /// The descriptor of the kernel's queue, which is readable while there are events.
 #[cfg(selector_has_fd)]
