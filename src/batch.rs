@@ -5,15 +5,14 @@ use std::os::fd::RawFd;
 use std::{fmt, io};
 
 use crate::interest::Interest;
-use crate::registry::Registry;
-use crate::registry::Source;
+use crate::registry::{Registry, Source};
 use crate::sys::selector::{Change, Key, Operation, Selector};
 use crate::token::Token;
 
 /// Changes of registrations that are submitted together, with [`Registry::submit`].
 ///
-/// A batch contains any number of sources of any type, each of which is registered, reregistered or deregistered. On kqueue a
-/// batch is one system call. On other backends a batch is as fast as the single calls.
+/// A batch contains any number of sources of any type. Each entry registers, reregisters or deregisters one source. On kqueue,
+/// up to 512 changes are one system call. On other backends a batch is as fast as the single calls.
 ///
 /// # Examples
 ///
@@ -124,9 +123,12 @@ impl Entry<'_> {
 
 /// A batch that is being submitted.
 ///
-/// The results equal those of the same calls one by one. Each entry calls its source with a registry that queues the changes.
-/// The queued changes are submitted in groups, and no group contains two changes of one descriptor. After each group, the
-/// entries whose changes failed are completed, before a later entry can depend on them.
+/// The results equal those of the same calls one by one:
+///
+/// 1. Each entry calls its source with a registry that queues the changes.
+/// 2. The queued changes are submitted in groups. No group contains two changes with the same key (a descriptor or a filter).
+/// 3. After each group, each entry with a failed change is rolled back, and repeated alone. A later entry can depend on the
+///    result.
 struct Submission<'e, 'a> {
     registry: &'e Registry,
     queueing: Registry,
@@ -143,19 +145,19 @@ impl Submission<'_, '_> {
     fn queue(&mut self, index: usize) {
         let start = self.start_of(index, self.first_pending);
         let entry = &mut self.entries[index];
-        let collected = self.queueing.queued_changes();
-        let registered = collected.registered();
+        let queued = self.queueing.queued_changes();
+        let registered = queued.registered();
         let result = entry.apply(&self.queueing);
         if result.is_ok() {
             self.results.push(result);
-            self.ends.push(self.queueing.queued_changes().len());
+            self.ends.push(queued.len());
             return;
         }
-        if collected.registered() > registered {
-            // A part of the source was registered, and is deregistered.
+        if queued.registered() > registered {
+            // A part of the source was registered. The source deregisters that part, and clears its state.
             entry.roll_back(&self.queueing);
         }
-        collected.truncate(start);
+        queued.truncate(start);
         // The cause of the failure may be an earlier entry whose changes are not submitted yet.
         let result = if start > 0 {
             self.submit_queued();
@@ -170,29 +172,28 @@ impl Submission<'_, '_> {
         }
     }
 
-    /// Submits the queued changes, in groups of entries that contain no descriptor twice.
+    /// Submits the queued changes, in groups of entries that contain no key twice.
     ///
-    /// An entry that contains a descriptor twice is a group of its own. The changes of such a group are submitted in several
-    /// calls.
+    /// An entry that contains a key twice is a group of its own. The changes of such a group are submitted in several calls.
     fn submit_queued(&mut self) {
         let changes = self.queueing.queued_changes().take();
         let base = std::mem::replace(&mut self.first_pending, self.ends.len());
         let queued = Queued { registry: self.registry, changes, submitted: Cell::new(0) };
         let (mut first, mut start) = (base, 0);
-        let mut named = Keys::default();
+        let mut group_keys = Keys::default();
         for index in base..self.ends.len() {
-            let own = self.start_of(index, base)..self.ends[index];
-            if named.insert_all(&queued.changes[own.clone()]) {
+            let range = self.start_of(index, base)..self.ends[index];
+            if group_keys.insert_all(&queued.changes[range.clone()]) {
                 continue;
             }
-            // A descriptor occurs again: in this entry and an earlier one, or twice in this entry.
-            self.submit_group(&queued, first..index, start..own.start, base);
-            (first, start) = (index, own.start);
-            named.clear();
-            if !named.insert_all(&queued.changes[own.clone()]) {
-                self.submit_group(&queued, index..index + 1, own.clone(), base);
-                (first, start) = (index + 1, own.end);
-                named.clear();
+            // A key occurs again: in this entry and an earlier one, or twice in this entry.
+            self.submit_group(&queued, first..index, start..range.start, base);
+            (first, start) = (index, range.start);
+            group_keys.clear();
+            if !group_keys.insert_all(&queued.changes[range.clone()]) {
+                self.submit_group(&queued, index..index + 1, range.clone(), base);
+                (first, start) = (index + 1, range.end);
+                group_keys.clear();
             }
         }
         self.submit_group(&queued, first..self.ends.len(), start..queued.changes.len(), base);
@@ -206,7 +207,7 @@ impl Submission<'_, '_> {
         }
     }
 
-    /// Submits the changes of some entries, and completes the entries whose changes failed.
+    /// Submits the changes of some entries. Then repeats each entry with a failed change alone.
     fn submit_group(&mut self, queued: &Queued<'_>, entries: Range<usize>, changes: Range<usize>, base: usize) {
         queued.submitted.set(changes.end);
         let offset = changes.start;
@@ -217,10 +218,10 @@ impl Submission<'_, '_> {
         };
         for index in entries {
             let range = self.start_of(index, base) - offset..self.ends[index] - offset;
-            let (own, of) = (&changes[range.clone()], &mut outcomes[range]);
-            if let Some(failed) = of.iter().position(Result::is_err) {
-                roll_back_registered(self.registry, own, of);
-                let error = std::mem::replace(&mut of[failed], Ok(())).unwrap_err();
+            let (entry_changes, entry_outcomes) = (&changes[range.clone()], &mut outcomes[range]);
+            if let Some(failed) = entry_outcomes.iter().position(Result::is_err) {
+                roll_back_registered(self.registry, entry_changes, entry_outcomes);
+                let error = std::mem::replace(&mut entry_outcomes[failed], Ok(())).unwrap_err();
                 self.results[index] = self.retry_alone(index, error);
             }
         }
@@ -234,26 +235,29 @@ impl Submission<'_, '_> {
             // The source has cleared its state already.
             return Err(error);
         }
-        // The kernel has no registration of the source, so that only the source is rolled back.
+        // The kernel has no registration of the source. The source clears its state, and its queued deregistration is dropped.
         entry.roll_back(&self.queueing);
         self.queueing.queued_changes().truncate(0);
         entry.apply_alone(self.registry)
     }
 }
 
-/// The queued changes, while they are submitted. If a repeated call of a source panics, the other sources have received `Ok`
-/// already. Therefore dropping this value submits the rest of the changes.
+/// The queued changes, while they are submitted.
+///
+/// If a repeated call of a source panics, the other sources have received `Ok` already. Therefore dropping this value submits
+/// the remaining changes.
 struct Queued<'r> {
     registry: &'r Registry,
     changes: Vec<Change>,
+    /// The number of changes that were submitted.
     submitted: Cell<usize>,
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        let rest = &self.changes[self.submitted.get()..];
-        if !rest.is_empty() {
-            apply(self.registry, rest);
+        let remaining = &self.changes[self.submitted.get()..];
+        if !remaining.is_empty() {
+            apply(self.registry, remaining);
         }
     }
 }
@@ -271,13 +275,13 @@ impl Registry {
     /// one.
     ///
     /// On kqueue, up to 512 changes are one kevent(2) call, and one pread(2) for each raw descriptor that is registered. If a
-    /// descriptor occurs a second time, another call begins. On other backends each change is a call. If an entry fails,
-    /// nothing of its source stays registered, and the other entries are not affected. All changes are made when `submit`
-    /// returns. An empty batch makes no call.
+    /// descriptor occurs a second time, its second change is in another call. On other backends each change is a call. If an
+    /// entry fails, nothing of its source stays registered, and the other entries are not affected. All changes are made when
+    /// `submit` returns. An empty batch makes no call.
     ///
-    /// `submit` calls each source in order, with a registry that queues changes. An implementation of
-    /// [`Source`](crate::event::Source) must use the registry that it is given, and not a clone. If the call or one of its
-    /// changes fails, `submit` may call the source a second time.
+    /// `submit` calls each source in order, with a registry that queues changes. An implementation of [`Source`] must use the
+    /// registry that it receives, and not a clone. If the call or one of its changes fails, `submit` may call the source a
+    /// second time.
     ///
     /// # Errors
     ///
@@ -309,20 +313,20 @@ impl Registry {
 /// Makes changes in order, in as few calls as possible.
 fn apply(registry: &Registry, changes: &[Change]) -> Vec<io::Result<()>> {
     let (mut outcomes, mut start) = (Vec::with_capacity(changes.len()), 0);
-    let mut named = Keys::default();
+    let mut call_keys = Keys::default();
     for (index, change) in changes.iter().enumerate() {
-        if !named.insert(change) {
+        if !call_keys.insert(change) {
             outcomes.extend(registry.selector().submit_changes(&changes[start..index]));
             start = index;
-            named.clear();
-            named.insert(change);
+            call_keys.clear();
+            call_keys.insert(change);
         }
     }
     outcomes.extend(registry.selector().submit_changes(&changes[start..]));
     outcomes
 }
 
-/// The keys of changes: a bit for each descriptor, and a set for the others.
+/// A set of keys of changes: a bit for each descriptor, and a hash set for other keys.
 #[derive(Default)]
 struct Keys {
     descriptors: Vec<u64>,
@@ -330,7 +334,7 @@ struct Keys {
 }
 
 impl Keys {
-    /// The limit of the table of bits. A larger number may be no descriptor at all.
+    /// The limit of the table of bits. A larger number may not be a descriptor, and would make the table large.
     const MAX_BIT: RawFd = 1 << 16;
 
     /// Returns `true` if the key is new.
@@ -361,7 +365,7 @@ impl Keys {
     }
 }
 
-/// Deregisters the descriptors of an entry that were registered, because another change of the entry failed.
+/// Deregisters the registered descriptors of an entry, because another change of the entry failed.
 fn roll_back_registered(registry: &Registry, changes: &[Change], outcomes: &[io::Result<()>]) {
     for (change, outcome) in changes.iter().zip(outcomes) {
         if change.operation == Operation::Register && outcome.is_ok() {

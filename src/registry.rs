@@ -13,11 +13,12 @@ use crate::token::Token;
 
 type Registration = <sys::ActiveSelector as Selector>::Registration;
 
-/// Something that can be registered with a [`Registry`].
+/// A value that a program registers with a [`Registry`].
 ///
-/// The types in [`net`](crate::net) and [`unix`](crate::unix) are sources, and so is a `Box` of any source. A type that owns a
-/// descriptor implements the trait by delegation: to the source inside it, to an [`IoSource`](crate::unix::IoSource), or to a
-/// [`SourceFd`](crate::unix::SourceFd).
+/// These types are sources: the types in [`net`](crate::net) and [`unix`](crate::unix), [`Timer`](crate::Timer),
+/// [`Signals`](crate::Signals), [`Process`](crate::Process), [`Watch`](crate::Watch), and a `Box` of any source. Another type
+/// that owns a descriptor implements the trait by delegation: to a source that is its field, to an
+/// [`IoSource`](crate::unix::IoSource), or to a [`SourceFd`](crate::unix::SourceFd).
 ///
 /// Programs call the methods of [`Registry`]. The methods of this trait are for implementors.
 ///
@@ -78,16 +79,16 @@ impl<T: Source + ?Sized> Source for Box<T> {
 /// one thread at a time can change one source, because the methods take the source by `&mut`.
 pub struct Registry {
     shared: Arc<PollShared>,
-    /// The queued changes, in the registry of a batch.
-    batch: Option<QueuedChanges>,
+    /// The queued changes and the count of registrations. `None` except in the registry of a batch.
+    queued: Option<QueuedChanges>,
 }
 
-/// Several changes are cheaper together.
+/// `true` if several changes are cheaper in one call.
 const BATCHES_CHANGES: bool = <sys::ActiveSelector as Selector>::BATCHES_CHANGES;
 
 impl Registry {
     pub(crate) fn new(shared: Arc<PollShared>) -> Registry {
-        Registry { shared, batch: None }
+        Registry { shared, queued: None }
     }
 
     /// Registers a source: from now on, polls report its readiness under `token`.
@@ -133,7 +134,7 @@ impl Registry {
         source.register(self, token, interests)
     }
 
-    /// Replaces the token and the interest of a registered source, and reports existing readiness again.
+    /// Replaces the token and the interest of a registered source. Existing readiness is reported again.
     ///
     /// # Errors
     ///
@@ -141,7 +142,7 @@ impl Registry {
     /// * `AlreadyExists`: the source is registered with another `Poll`.
     /// * The other errors of [`register`](Registry::register).
     ///
-    /// After an error the registration is as before.
+    /// After an error the registration is as before, unless the kernel refuses to restore it: then nothing is registered.
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub fn reregister<S>(&self, source: &mut S, token: Token, interests: Interest) -> io::Result<()>
     where
@@ -193,7 +194,7 @@ impl Registry {
     ///
     /// None. The signature is that of mio, which duplicates a descriptor.
     pub fn try_clone(&self) -> io::Result<Registry> {
-        Ok(Registry { shared: Arc::clone(&self.shared), batch: None })
+        Ok(Registry { shared: Arc::clone(&self.shared), queued: None })
     }
 
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
@@ -209,7 +210,9 @@ impl Registry {
             return self.queue_change(Change { operation: Operation::Register, fd, token, interest, kind });
         }
         let registration = self.selector().register(fd, token, interest, kind)?;
-        self.batch.as_ref().map(QueuedChanges::count_registration);
+        if let Some(queued) = &self.queued {
+            queued.count_registration();
+        }
         Ok(registration)
     }
 
@@ -228,7 +231,7 @@ impl Registry {
         self.selector().reregister(fd, token, interest, kind)
     }
 
-    /// Deregisters a descriptor. The caller checks the process before, because it changes its own state first.
+    /// Deregisters a descriptor. The caller has called `check_process`, before it changed its own state.
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub(crate) fn deregister_fd(&self, fd: RawFd, kind: SourceKind) -> io::Result<()> {
         if self.queues() {
@@ -237,6 +240,7 @@ impl Registry {
         self.selector().deregister(fd, kind)
     }
 
+    /// Queues a change for the batch.
     #[cold]
     fn queue_change(&self, change: Change) -> io::Result<Registration> {
         let queued = self.queued_changes();
@@ -250,23 +254,22 @@ impl Registry {
     /// Returns `true` if changes are queued for a batch.
     #[inline]
     fn queues(&self) -> bool {
-        BATCHES_CHANGES && self.batch.as_ref().is_some_and(QueuedChanges::queues)
+        BATCHES_CHANGES && self.queued.as_ref().is_some_and(QueuedChanges::queues)
     }
 
     /// Returns a registry of the same `Poll` that queues changes, on backends where several changes are cheaper together.
     pub(crate) fn queueing_clone(&self) -> Registry {
-        let batch = QueuedChanges::queueing();
-        Registry { shared: Arc::clone(&self.shared), batch: Some(batch) }
+        Registry { shared: Arc::clone(&self.shared), queued: Some(QueuedChanges::queueing()) }
     }
 
     /// Returns a registry of the same `Poll` that makes each change at once, and counts the registrations.
     pub(crate) fn counting_clone(&self) -> Registry {
-        Registry { shared: Arc::clone(&self.shared), batch: Some(QueuedChanges::default()) }
+        Registry { shared: Arc::clone(&self.shared), queued: Some(QueuedChanges::default()) }
     }
 
-    /// The queued changes. Only the registry of a batch has them.
+    /// Returns the queued changes. Only the registry of a batch has them.
     pub(crate) fn queued_changes(&self) -> &QueuedChanges {
-        self.batch.as_ref().expect("the registry of a batch")
+        self.queued.as_ref().expect("the registry of a batch")
     }
 
     pub(crate) fn shared(&self) -> &Arc<PollShared> {
@@ -303,7 +306,7 @@ impl Registry {
         }
     }
 
-    /// Fails with `AlreadyExists` if a source is registered, here or with another poll.
+    /// Fails with `AlreadyExists` if `id` is the id of a poll that exists: this poll or another one.
     #[inline]
     pub(crate) fn check_not_registered(&self, id: PollId) -> io::Result<()> {
         match self.is_registered_here(id) {
@@ -313,6 +316,7 @@ impl Registry {
     }
 }
 
+/// Fails with `AlreadyExists` if the other poll exists. Returns `false` if that poll was dropped.
 #[cold]
 fn reject_other_poll(id: PollId) -> io::Result<bool> {
     if !poll_shared::is_live(id) {
