@@ -13,6 +13,8 @@ use crate::sys::selector::{IoDirection, Registration, Selector, SourceKind};
 use crate::sys::syscall;
 use crate::token::Token;
 
+type ActiveRegistration = <sys::ActiveSelector as Selector>::Registration;
+
 /// Any value with a descriptor as a [`Source`], with the state of its registration.
 ///
 /// The wrapped value has a descriptor for its whole life: a `std` socket, a `socket2::Socket`, an `OwnedFd`, a
@@ -24,8 +26,8 @@ use crate::token::Token;
 ///
 /// Dropping an `IoSource` ends its registration. If the wrapped value owns its descriptor, the descriptor is closed. If the
 /// value borrows its descriptor (a `BorrowedFd<'_>`, a reference, any type without a destructor), the descriptor is
-/// deregistered. Deregister a value that has a destructor but does not close its descriptor, such as an `Arc` with other
-/// owners.
+/// deregistered. If a value has a destructor but does not close its descriptor, such as an `Arc` with other owners, deregister
+/// the source before you drop it.
 ///
 /// # Examples
 ///
@@ -55,7 +57,7 @@ use crate::token::Token;
 /// # std::io::Result::Ok(())
 /// ```
 pub struct IoSource<T> {
-    registration: Option<<sys::ActiveSelector as Selector>::Registration>,
+    registration: Option<ActiveRegistration>,
     poll_id: PollId,
     inner: T,
 }
@@ -83,8 +85,8 @@ impl<T> IoSource<T> {
     ///
     /// # Platform notes
     ///
-    /// On poll(2) the direction of the operation is not known. If the source is registered for both directions, writability
-    /// that was used up and returned before the next poll is reported up to 1 s later, as for a
+    /// On poll(2) the direction of the operation is not known. Suppose that the source is registered for both directions, and
+    /// that writability ends and begins again before the next poll. The event is then reported up to 1 s later, as for a
     /// [`SourceFd`](crate::unix::SourceFd). The methods of the streams have no such delay.
     ///
     /// # Errors
@@ -98,7 +100,7 @@ impl<T> IoSource<T> {
         self.operate(IoDirection::Unknown, operation)
     }
 
-    /// Performs an operation like [`do_io`](IoSource::do_io), for a closure that has the descriptor already.
+    /// Performs an operation like [`do_io`](IoSource::do_io), for a closure that already has access to the descriptor.
     ///
     /// # Errors
     ///
@@ -120,7 +122,7 @@ impl<T> IoSource<T> {
     /// the end is final.
     #[inline]
     pub(crate) fn read_stream(&self, capacity: usize, read: impl FnOnce(&T) -> io::Result<usize>) -> io::Result<usize> {
-        let rearm = Rearm(self.registration.as_ref(), IoDirection::Read);
+        let rearm = Rearm { registration: self.registration.as_ref(), direction: IoDirection::Read };
         match read(&self.inner) {
             Ok(0) if capacity > 0 => {
                 if let Some(registration) = rearm.dismiss() {
@@ -139,7 +141,7 @@ impl<T> IoSource<T> {
 
     #[inline]
     fn operate<R>(&self, direction: IoDirection, operation: impl FnOnce(&T) -> io::Result<R>) -> io::Result<R> {
-        let rearm = Rearm(self.registration.as_ref(), direction);
+        let rearm = Rearm { registration: self.registration.as_ref(), direction };
         let result = operation(&self.inner);
         rearm.after(result)
     }
@@ -149,8 +151,8 @@ impl<T> IoSource<T> {
         !self.poll_id.is_none()
     }
 
-    /// Returns the wrapped value. The descriptor stays registered, as a raw descriptor: its operations are unobserved from now
-    /// on.
+    /// Returns the wrapped value. The descriptor stays registered, but as a raw descriptor, because its operations are
+    /// unobserved from now on.
     pub fn into_inner(self) -> T {
         let mut this = ManuallyDrop::new(self);
         if let Some(registration) = this.registration.take() {
@@ -163,24 +165,25 @@ impl<T> IoSource<T> {
     }
 }
 
-/// Re-arms a registration when an operation ends. If the operation panics, it may have read or written before, and the
-/// registration is re-armed too.
-struct Rearm<'a>(Option<&'a ActiveRegistration>, IoDirection);
-
-type ActiveRegistration = <sys::ActiveSelector as Selector>::Registration;
+/// Re-arms a registration when an operation ends. If the operation panics, the guard re-arms too, because the operation may
+/// have read or written before.
+struct Rearm<'a> {
+    registration: Option<&'a ActiveRegistration>,
+    direction: IoDirection,
+}
 
 impl<'a> Rearm<'a> {
     /// Ends the guard without re-arming.
     #[inline]
     fn dismiss(mut self) -> Option<&'a ActiveRegistration> {
-        self.0.take()
+        self.registration.take()
     }
 
-    /// Re-arms according to the result of the operation.
+    /// Re-arms according to the result of the operation. After a success, dropping the guard re-arms.
     #[inline]
     fn after<R>(self, result: io::Result<R>) -> io::Result<R> {
-        let direction = self.1;
-        if let (Err(error), Some(_)) = (&result, self.0) {
+        let direction = self.direction;
+        if let (Err(error), Some(_)) = (&result, self.registration) {
             if let Some(registration) = self.dismiss() {
                 match error.kind() {
                     _ if syscall::is_resource_exhausted(error) => registration.probe_instead(),
@@ -196,8 +199,8 @@ impl<'a> Rearm<'a> {
 impl Drop for Rearm<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(registration) = self.0 {
-            registration.rearm(self.1);
+        if let Some(registration) = self.registration {
+            registration.rearm(self.direction);
         }
     }
 }
@@ -222,7 +225,7 @@ impl<T: AsFd> IoSource<T> {
         Ok(())
     }
 
-    /// Returns `true` if the registration of this descriptor is still the one of this source.
+    /// Returns `false` if the registration of this source has ended, for example because its descriptor was closed and reused.
     #[inline(always)]
     fn has_registration(&self) -> bool {
         self.registration.as_ref().map_or(true, Registration::is_current)
@@ -271,7 +274,8 @@ impl<T: AsFd> Source for IoSource<T> {
     }
 }
 
-/// Perform operations that may block, or that use up readiness, through [`do_io`](IoSource::do_io) instead.
+/// Gives access to the wrapped value. Perform reads, writes and other operations that can return `WouldBlock` through
+/// [`do_io`](IoSource::do_io) instead.
 impl<T> Deref for IoSource<T> {
     type Target = T;
 
@@ -280,7 +284,7 @@ impl<T> Deref for IoSource<T> {
     }
 }
 
-/// The note of [`Deref`] applies.
+/// Gives mutable access to the wrapped value. The note of [`Deref`] applies.
 impl<T> DerefMut for IoSource<T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.inner
