@@ -1,8 +1,8 @@
 //! Non-blocking sockets as sources.
 //!
-//! Each type is the type of the standard library with the same name, and a registration. A socket that a function of this
-//! module creates is non-blocking and close-on-exec from the start. A socket that is converted with `From` should be
-//! non-blocking: the conversion does not change it.
+//! Each type holds the type of the standard library with the same name, and a registration. If a function of this module
+//! creates a socket, the socket is non-blocking and close-on-exec. A socket that is converted with `From` should be
+//! non-blocking, because the conversion does not change the mode.
 //!
 //! Options without a method here are reached through the descriptor, for example with [`socket2::SockRef`]. If such an
 //! operation reads or writes, call it in `try_io`.

@@ -84,11 +84,11 @@ impl TcpStream {
         self.inner.read_io(|inner| inner.peek(buf))
     }
 
-    /// Performs an operation on the descriptor for which this type has no method, and returns the result.
+    /// Performs an operation for which this type has no method, and returns the result.
     ///
     /// # Errors
     ///
-    /// Errors of the operation, which returns `ErrorKind::WouldBlock` when the kernel does.
+    /// Errors of the operation. The operation must return `ErrorKind::WouldBlock` if its system call would block.
     ///
     /// # Examples
     ///
@@ -157,12 +157,12 @@ impl TcpListener {
 
     /// Accepts a connection. The stream is non-blocking and close-on-exec.
     ///
-    /// After an event, accept until `WouldBlock`, because one event may stand for several connections.
+    /// After an event, accept until `WouldBlock`, because one event may be reported for several connections.
     ///
     /// # Errors
     ///
     /// * `WouldBlock`: there is no connection.
-    /// * `ConnectionAborted`: the peer has closed the connection. Accept the next one.
+    /// * `ConnectionAborted`: the peer has closed the connection. Accept the next connection.
     /// * `EMFILE`: no descriptor is left. The connection stays in the queue, and no new event is guaranteed. Accept again when
     ///   descriptors are free.
     /// * Other errors of accept(2).

@@ -26,8 +26,8 @@ use crate::sys::socket;
 ///
 /// poll.poll(&mut events, None)?;
 /// let mut buffer = [0; 1500];
-/// let (n, from) = receiver.recv_from(&mut buffer)?;
-/// assert_eq!((&buffer[..n], from), (&b"hello"[..], sender.local_addr()?));
+/// let (len, sender_address) = receiver.recv_from(&mut buffer)?;
+/// assert_eq!((&buffer[..len], sender_address), (&b"hello"[..], sender.local_addr()?));
 /// # std::io::Result::Ok(())
 /// ```
 pub struct UdpSocket {
@@ -83,7 +83,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// * `ConnectionRefused`: no socket received an earlier datagram.
+    /// * `ConnectionRefused`: an earlier datagram was sent to a port without a socket.
     /// * The errors of [`send_to`](UdpSocket::send_to).
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.inner.write_io(|inner| inner.send(buf))
@@ -94,7 +94,7 @@ impl UdpSocket {
     /// # Errors
     ///
     /// * `WouldBlock`: there is no datagram.
-    /// * `ConnectionRefused`: no socket received a datagram that was sent.
+    /// * `ConnectionRefused`: an earlier datagram was sent to a port without a socket.
     /// * Errors of recv(2).
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.inner.read_io(|inner| inner.recv(buf))
@@ -115,9 +115,9 @@ impl UdpSocket {
         pub fn local_addr(&self) -> io::Result<SocketAddr> = "getsockname(2)";
         /// Returns the address of the peer. Without a peer the error is `NotConnected`.
         pub fn peer_addr(&self) -> io::Result<SocketAddr> = "getpeername(2)";
-        /// Sets the peer: [`send`](UdpSocket::send) sends to it, and only its datagrams are received.
+        /// Sets the peer. [`send`](UdpSocket::send) sends to the peer, and only datagrams of the peer are received.
         pub fn connect(&self, addr: SocketAddr) -> io::Result<()> = "connect(2)";
-        /// Allows or forbids to send to a broadcast address (`SO_BROADCAST`).
+        /// Allows or forbids sending to a broadcast address (`SO_BROADCAST`).
         pub fn set_broadcast(&self, on: bool) -> io::Result<()> = "setsockopt(2)";
         /// Returns `true` if sending to a broadcast address is allowed.
         pub fn broadcast(&self) -> io::Result<bool> = "getsockopt(2)";
@@ -158,11 +158,11 @@ impl UdpSocket {
         SockRef::from(&*self.inner).only_v6()
     }
 
-    /// Performs an operation on the descriptor for which this type has no method, and returns the result.
+    /// Performs an operation for which this type has no method, and returns the result.
     ///
     /// # Errors
     ///
-    /// Errors of the operation, which returns `ErrorKind::WouldBlock` when the kernel does.
+    /// Errors of the operation. The operation must return `ErrorKind::WouldBlock` if its system call would block.
     pub fn try_io<F, T>(&self, operation: F) -> io::Result<T>
     where
         F: FnOnce() -> io::Result<T>,

@@ -93,11 +93,11 @@ impl UnixStream {
         pub fn shutdown(&self, how: Shutdown) -> io::Result<()> = "shutdown(2)";
     }
 
-    /// Performs an operation on the descriptor for which this type has no method, and returns the result.
+    /// Performs an operation for which this type has no method, and returns the result.
     ///
     /// # Errors
     ///
-    /// Errors of the operation, which returns `ErrorKind::WouldBlock` when the kernel does.
+    /// Errors of the operation. The operation must return `ErrorKind::WouldBlock` if its system call would block.
     pub fn try_io<F, T>(&self, operation: F) -> io::Result<T>
     where
         F: FnOnce() -> io::Result<T>,
@@ -160,8 +160,8 @@ impl UnixListener {
 
     /// Accepts a connection. The stream is non-blocking and close-on-exec.
     ///
-    /// The returned address is unnamed if the name of the peer is longer than a [`SocketAddr`] holds. On Linux no name is. On
-    /// other systems a name is too long if it fills all of `sun_path`.
+    /// The returned address is unnamed if the name of the peer is longer than a [`SocketAddr`] holds. No name is too long on
+    /// Linux. On other systems a name is too long if it fills all of `sun_path`.
     ///
     /// # Errors
     ///
@@ -263,7 +263,7 @@ impl UnixDatagram {
     /// Receives a datagram, and returns its length and the address of the sender. Bytes that do not fit into `buf` are lost.
     ///
     /// The returned address is unnamed if the name of the sender is longer than a [`SocketAddr`] holds: see
-    /// [`UnixListener::accept`](UnixListener::accept).
+    /// [`UnixListener::accept`].
     ///
     /// # Errors
     ///
@@ -329,11 +329,11 @@ impl UnixDatagram {
         pub fn shutdown(&self, how: Shutdown) -> io::Result<()> = "shutdown(2)";
     }
 
-    /// Performs an operation on the descriptor for which this type has no method, and returns the result.
+    /// Performs an operation for which this type has no method, and returns the result.
     ///
     /// # Errors
     ///
-    /// Errors of the operation, which returns `ErrorKind::WouldBlock` when the kernel does.
+    /// Errors of the operation. The operation must return `ErrorKind::WouldBlock` if its system call would block.
     pub fn try_io<F, T>(&self, operation: F) -> io::Result<T>
     where
         F: FnOnce() -> io::Result<T>,
