@@ -14,17 +14,17 @@ flag_set! {
 }
 
 impl FileChanges {
-    /// The last name of the file was removed, or given to another file; on most kqueues also: one of its names. Also reported
-    /// when the file system is unmounted.
+    /// The last name of the file was removed, or given to another file. Most kqueues also report the removal of one of several
+    /// names. The unmounting of the file system is reported as deleted too.
     pub const DELETED: FileChanges = FileChanges(0x01);
     /// The file was written to. In a directory: an entry was created, removed or renamed.
     pub const WRITTEN: FileChanges = FileChanges(0x02);
     /// A write made the file longer. [`WRITTEN`](FileChanges::WRITTEN) is reported too. Never reported on Apple.
     ///
-    /// On Linux: the file is longer than at the previous call of [`Watch::changes`](crate::Watch::changes). A file that was
-    /// truncated and written again in between may not be reported as extended.
+    /// On Linux: the file is longer than at the previous call of [`Watch::changes`](crate::Watch::changes). If a file was
+    /// truncated and written again in between, the extension may not be reported.
     pub const EXTENDED: FileChanges = FileChanges(0x04);
-    /// The mode, the owner or other attributes of the file were set. The times that reads and writes leave are not reported.
+    /// The mode, the owner or other attributes of the file were set. Changes of times by reads and writes are not reported.
     pub const ATTRIBUTES: FileChanges = FileChanges(0x08);
     /// The number of names of the file changed. For a directory: the number of its subdirectories, where the file system counts
     /// them.

@@ -13,27 +13,29 @@ use crate::sys::error;
 use crate::sys::selector::{FilterSpec, Selector, SourceKind};
 use crate::token::Token;
 
-/// A kqueue filter as a source. No closed descriptor would remove the filter, so dropping this value deregisters it.
+/// A kqueue filter as a source.
+///
+/// Dropping this value deregisters the filter, because most of these filters have no descriptor whose close would remove them.
 #[derive(Debug)]
 struct KqueueFilter {
     ident: RawFd,
-    /// The condition of the filter; `None` if the filter waits for nothing.
+    /// The condition of the filter. `None` if the filter waits for nothing.
     spec: Option<FilterSpec>,
-    /// The last condition that was not `None`. Its kind is part of the key of the filter.
-    filter: FilterSpec,
+    /// The last condition that was not `None`. Its type is part of the key of the filter.
+    last_spec: FilterSpec,
     token: Token,
     interest: Interest,
-    /// A one-shot filter has fired, and is disabled until it is reregistered.
+    /// `true` if a one-shot filter has fired. The filter is then disarmed until it is reregistered.
     has_fired: AtomicBool,
     poll_id: PollId,
 }
 
 impl KqueueFilter {
-    fn new(ident: RawFd, filter: FilterSpec) -> KqueueFilter {
+    fn new(ident: RawFd, spec: FilterSpec) -> KqueueFilter {
         KqueueFilter {
             ident,
-            spec: Some(filter),
-            filter,
+            spec: Some(spec),
+            last_spec: spec,
             token: Token(0),
             interest: Interest::NONE,
             has_fired: AtomicBool::new(false),
@@ -42,7 +44,7 @@ impl KqueueFilter {
     }
 
     fn source_kind(&self) -> SourceKind {
-        SourceKind::Filter(self.filter)
+        SourceKind::Filter(self.last_spec)
     }
 
     /// Returns the interest of the kernel's filter: none while the filter waits for nothing.
@@ -71,8 +73,8 @@ impl KqueueFilter {
         .unwrap_or(Ok(()))
     }
 
-    /// Repairs the registration after a failed change, which may have deleted the filter: adds the filter again, unchanged. If
-    /// the kernel rejects that too, the filter is deregistered.
+    /// Restores the registration after a failed change, which may have deleted the filter. If the kernel rejects the restored
+    /// filter too, the filter is deregistered.
     fn roll_back(&mut self, registry: &Registry) {
         let interest = self.current_interest();
         if registry.selector().reregister(self.ident, self.token, interest, self.source_kind()).is_err() {
@@ -80,8 +82,9 @@ impl KqueueFilter {
         }
     }
 
+    /// Returns the payload of an event. `None` if the event came from another filter.
     fn payload(&self, event: &Event) -> Option<FilterPayload> {
-        let (fflags, data) = event.filter_payload(self.ident, self.filter)?;
+        let (fflags, data) = event.filter_payload(self.ident, self.last_spec)?;
         Some(FilterPayload { ident: self.ident, fflags, data })
     }
 
@@ -93,14 +96,14 @@ impl KqueueFilter {
 
 impl Source for KqueueFilter {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        // First, because another thread of the parent may hold the lock that `claim` takes.
+        // This check comes before `claim`, because in a forked child the lock of `claim` may never be released.
         registry.check_process()?;
         registry.check_not_registered(self.poll_id)?;
-        registry.shared().filters().claim(self.ident, self.filter)?;
+        registry.shared().filters().claim(self.ident, self.last_spec)?;
         if let Err(error) =
             registry.register_fd(self.ident, token, self.effective_interest(interests), self.source_kind())
         {
-            registry.shared().filters().release(self.ident, self.filter);
+            registry.shared().filters().release(self.ident, self.last_spec);
             return Err(error);
         }
         (self.poll_id, self.token, self.interest) = (registry.id(), token, interests);
@@ -133,7 +136,7 @@ impl Source for KqueueFilter {
         let result = registry.deregister_fd(self.ident, self.source_kind());
         // The claim is released after the delete. If another source claimed and added the same filter in between, this delete
         // would remove it.
-        registry.shared().filters().release(self.ident, self.filter);
+        registry.shared().filters().release(self.ident, self.last_spec);
         result
     }
 }
@@ -142,7 +145,7 @@ impl Drop for KqueueFilter {
     fn drop(&mut self) {
         if self.is_registered() {
             poll_shared::deregister_dropped(self.poll_id, self.ident, self.source_kind());
-            poll_shared::with_poll(self.poll_id, |shared| shared.filters().release(self.ident, self.filter));
+            poll_shared::with_poll(self.poll_id, |shared| shared.filters().release(self.ident, self.last_spec));
         }
     }
 }
@@ -160,8 +163,8 @@ pub(crate) struct FilterPayload {
 pub(crate) struct FilterSet(Vec<KqueueFilter>);
 
 impl FilterSet {
-    pub(crate) fn new(idents: impl IntoIterator<Item = RawFd>, filter: FilterSpec) -> FilterSet {
-        FilterSet(idents.into_iter().map(|ident| KqueueFilter::new(ident, filter)).collect())
+    pub(crate) fn new(idents: impl IntoIterator<Item = RawFd>, spec: FilterSpec) -> FilterSet {
+        FilterSet(idents.into_iter().map(|ident| KqueueFilter::new(ident, spec)).collect())
     }
 
     /// Returns the payload of an event, and `None` if the event came from no filter of this set.
@@ -178,7 +181,7 @@ impl FilterSet {
     /// [`update_kernel`](FilterSet::update_kernel).
     pub(crate) fn set_spec(&mut self, spec: Option<FilterSpec>) {
         for filter in &mut self.0 {
-            filter.filter = spec.unwrap_or(filter.filter);
+            filter.last_spec = spec.unwrap_or(filter.last_spec);
             filter.spec = spec;
         }
     }
@@ -188,7 +191,7 @@ impl FilterSet {
         self.0.iter().try_for_each(KqueueFilter::update_kernel)
     }
 
-    /// Records that the filters have fired. One-shot filters are then disabled until they are reregistered.
+    /// Records that the filters have fired. One-shot filters are then disarmed until they are reregistered.
     pub(crate) fn mark_fired(&self) {
         for filter in self.0.iter().filter(|filter| filter.interest.is_oneshot()) {
             filter.has_fired.store(true, Ordering::Relaxed);
@@ -203,9 +206,9 @@ impl FilterSet {
 
 impl Source for FilterSet {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        for next in 0..self.0.len() {
-            if let Err(error) = self.0[next].register(registry, token, interests) {
-                for filter in &mut self.0[..next] {
+        for index in 0..self.0.len() {
+            if let Err(error) = self.0[index].register(registry, token, interests) {
+                for filter in &mut self.0[..index] {
                     let _ = filter.deregister(registry);
                 }
                 return Err(error);
@@ -215,11 +218,11 @@ impl Source for FilterSet {
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        for next in 0..self.0.len() {
-            let (token_before, interests_before) = (self.0[next].token, self.0[next].interest);
-            let Err(error) = self.0[next].reregister(registry, token, interests) else { continue };
-            // The changed filters get their old registration back. If one of them fails, all are deregistered.
-            let mut changed = self.0[..next].iter_mut();
+        for index in 0..self.0.len() {
+            let (token_before, interests_before) = (self.0[index].token, self.0[index].interest);
+            let Err(error) = self.0[index].reregister(registry, token, interests) else { continue };
+            // The filters before this one get their old registration back. If one of them fails, all are deregistered.
+            let mut changed = self.0[..index].iter_mut();
             let is_restored = changed.all(|filter| filter.reregister(registry, token_before, interests_before).is_ok());
             if !is_restored || !self.is_registered() {
                 let _ = self.deregister_all(registry);

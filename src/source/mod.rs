@@ -1,4 +1,4 @@
-//! Sources that are no descriptors for the program: timers, signals, processes and file changes.
+//! Sources that the program does not see as descriptors: timers, signals, processes and file changes.
 
 pub(crate) mod file_changes;
 mod kqueue_filter;

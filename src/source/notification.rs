@@ -22,8 +22,8 @@ pub(crate) struct NotificationSource<D> {
     pub(crate) mechanism: Mechanism<D>,
     /// The token and the interest, while the source is registered.
     registered: Option<(Token, Interest)>,
-    /// The generation of the process that made the source (`sys::fork`). A forked child shares the descriptor, and the parent
-    /// would miss the data that the child reads.
+    /// The generation of the process that created the source (`sys::fork`). A forked child shares the descriptor, and the
+    /// parent would miss the data that the child reads.
     generation: u32,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum Mechanism<D> {
 }
 
 impl<D> NotificationSource<D> {
-    /// Creates the filters with these idents, or the descriptor that `open` returns, whichever the backend waits for.
+    /// Creates filters with these idents if the backend has filters, and otherwise the descriptor that `open` returns.
     pub(crate) fn new(
         filter: FilterSpec,
         idents: impl IntoIterator<Item = RawFd>,
@@ -56,7 +56,7 @@ impl<D> NotificationSource<D> {
         }
     }
 
-    /// Fails in a forked child of the process that made the source.
+    /// Fails in a forked child of the process that created the source.
     pub(crate) fn check_process(&self) -> io::Result<()> {
         if !fork::is_current(self.generation) {
             return Err(error::inherited());
@@ -72,21 +72,23 @@ impl<D> NotificationSource<D> {
         }
     }
 
-    /// Fails with `InvalidInput` if the event belongs to another source. The event of a descriptor is compared by its token.
+    /// Fails with `InvalidInput` if the event belongs to another source. For a descriptor, only the token and the readiness of
+    /// the event are compared.
     pub(crate) fn check_event(&self, event: &Event) -> io::Result<()> {
         self.check_process()?;
-        let is_from_filter = match &self.mechanism {
+        let may_be_own = match &self.mechanism {
             Mechanism::Filters(filters) => filters.payload(event).is_some(),
             Mechanism::Descriptor(_) => true,
         };
         let token = self.registered.map(|(token, _)| token);
-        if is_from_filter && token == Some(event.token()) && event.is_readable() {
+        if may_be_own && token == Some(event.token()) && event.is_readable() {
             return Ok(());
         }
-        Err(other_source())
+        Err(other_source_error())
     }
 
-    /// Checks the event, and returns its meaning: `decode` reads it from the event of a filter, `read` from the descriptor.
+    /// Checks the event, and returns its data. For a filter `decode` gets the data from the event, and for a descriptor `read`
+    /// reads the data.
     pub(crate) fn read<R>(
         &self,
         event: &Event,
@@ -95,24 +97,25 @@ impl<D> NotificationSource<D> {
     ) -> io::Result<R> {
         self.check_event(event)?;
         match &self.mechanism {
-            Mechanism::Filters(filters) => filters.payload(event).map(decode).ok_or_else(other_source),
+            Mechanism::Filters(filters) => filters.payload(event).map(decode).ok_or_else(other_source_error),
             Mechanism::Descriptor(descriptor) => read(descriptor),
         }
     }
 }
 
-fn other_source() -> io::Error {
+fn other_source_error() -> io::Error {
     invalid_input("an event of another source")
 }
 
-/// Returns the interest that is registered: readable, edge-triggered or one-shot, or none. Others are `Unsupported`.
+/// Returns the interest to register: `READABLE` (edge-triggered or one-shot), or `NONE`. Other readiness is `Unsupported`.
 ///
-/// Level-triggered requests become edge-triggered. kqueue forces `EV_CLEAR` on these filters. A caller could not end a
+/// A level-triggered interest becomes edge-triggered. kqueue forces `EV_CLEAR` on these filters. A caller could not end a
 /// level-triggered condition, because reading the source may leave the condition unchanged.
 fn supported_interest(interests: Interest) -> io::Result<Interest> {
-    let is_foreign = interests.is_priority() || interests.is_aio() || interests.is_lio() || interests.is_exclusive();
+    let is_unsupported =
+        interests.is_priority() || interests.is_aio() || interests.is_lio() || interests.is_exclusive();
     match (interests.is_readable(), interests.is_oneshot()) {
-        _ if is_foreign => Err(error::unsupported()),
+        _ if is_unsupported => Err(error::unsupported()),
         (true, true) => Ok(Interest::READABLE.oneshot()),
         (true, false) => Ok(Interest::READABLE),
         (false, _) if interests.is_none() => Ok(Interest::NONE),
@@ -122,33 +125,33 @@ fn supported_interest(interests: Interest) -> io::Result<Interest> {
 }
 
 impl<D: AsFd> NotificationSource<D> {
-    /// Registers the source and then runs `then`. If `then` fails, the source is deregistered.
+    /// Registers the source, and then runs `finish`. If `finish` fails, the source is deregistered.
     pub(crate) fn register_and(
         &mut self,
         registry: &Registry,
         token: Token,
         interests: Interest,
-        then: impl FnOnce(&Self) -> io::Result<()>,
+        finish: impl FnOnce(&Self) -> io::Result<()>,
     ) -> io::Result<()> {
         self.register(registry, token, interests)?;
-        let result = then(self);
+        let result = finish(self);
         if result.is_err() {
             let _ = self.deregister(registry);
         }
         result
     }
 
-    /// Reregisters the source and then runs `then`. If `then` fails, the old registration is restored.
+    /// Reregisters the source, and then runs `finish`. If `finish` fails, the old registration is restored.
     pub(crate) fn reregister_and(
         &mut self,
         registry: &Registry,
         token: Token,
         interests: Interest,
-        then: impl FnOnce(&mut Mechanism<D>) -> io::Result<()>,
+        finish: impl FnOnce(&mut Mechanism<D>) -> io::Result<()>,
     ) -> io::Result<()> {
         let before = self.registered;
         self.reregister(registry, token, interests)?;
-        let result = then(&mut self.mechanism);
+        let result = finish(&mut self.mechanism);
         if let (Err(_), Some((token, interests))) = (&result, before) {
             if self.reregister(registry, token, interests).is_err() {
                 let _ = self.deregister(registry);

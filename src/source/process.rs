@@ -12,23 +12,24 @@ use crate::token::Token;
 
 /// The exit of a process as a source: of a child, or of any other process.
 ///
-/// Register the source for [`READABLE`](Interest::READABLE). One event is reported when the process has exited, also if it
-/// exited before the registration. The event is reported once, also for [`Interest::level`]. Reregistering reports it again.
+/// Register the source for [`READABLE`](Interest::READABLE). One event is reported when the process has exited, also if the
+/// exit came before the registration. The event is reported once, also for [`Interest::level`]. Reregistering reports the event
+/// again.
 ///
-/// The source never reaps the process: call `Child::wait`, which returns the exit status. Until then, the process identifier
-/// belongs to this process.
+/// The source never reaps the process: call `Child::wait`, which returns the exit status. Until that call, no other process
+/// gets the process identifier.
 ///
 /// Any thread may register the source and call its methods. A forked child cannot use an inherited source
 /// ([forks](crate#forks)).
 ///
 /// # Platform notes
 ///
-/// * kqueue: the source is a filter without a descriptor. A process can be registered once with each `Poll`; a second
+/// * kqueue: the source is a filter without a descriptor. A process can be registered once with each `Poll`. A second
 ///   registration fails with `AlreadyExists`.
 /// * Linux 5.3 and later: the source is a pidfd.
 /// * Other systems: a SIGCHLD handler is installed while a `Process` exists, and waitid(2) checks the child. Only children of
-///   this process can be waited for. When any child exits, every `Process` receives an event; call
-///   [`has_exited`](Process::has_exited) to find out whether it was this one.
+///   this process can be waited for. When any child exits, every `Process` receives an event.
+///   [`has_exited`](Process::has_exited) returns `false` for the exit of another child.
 /// * Redox, Cygwin and Vita: `Unsupported`.
 ///
 /// # Examples
@@ -76,7 +77,7 @@ impl Process {
     ///
     /// * `InvalidInput`: `pid` is zero or negative.
     /// * `NotFound`: no such process exists.
-    /// * `Unsupported`: the system cannot report the exit of a process, or not of a process that is no child.
+    /// * `Unsupported`: the system cannot report the exit of a process, or can report only the exit of a child.
     /// * Errors of the system, for example too many open descriptors.
     pub fn from_pid(pid: i32) -> io::Result<Process> {
         process::check_exists(pid)?;
@@ -106,10 +107,12 @@ impl Process {
         )
     }
 
+    /// Returns the interest with the trigger mode of the descriptor: see `ExitNotifier::with_trigger_mode`.
     fn with_trigger_mode(&self, interests: Interest) -> Interest {
         self.source.descriptor().map_or(interests, |exit| exit.with_trigger_mode(interests))
     }
 
+    /// Makes the descriptor readable if the process has exited already.
     fn notify_if_exited(&self) {
         if let Some(exit) = self.source.descriptor() {
             exit.notify_if_exited();

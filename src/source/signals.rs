@@ -11,17 +11,17 @@ use crate::sys::signal::{CoalescingNotifier, SignalSubscription};
 use crate::sys::syscall::invalid_input;
 use crate::token::Token;
 
-/// A set of signals as a source. Reports which signals have arrived, and how often.
+/// A set of signals as a source. The source reports which signals have arrived, and how often.
 ///
 /// Register the source for [`READABLE`](Interest::READABLE), and call [`received`](Signals::received) for each event. The
 /// events are edge-triggered, also for [`Interest::level`]. One-shot is `Unsupported`, because signals after the one event
 /// would be lost.
 ///
-/// **Actions.** While the source is registered, the default action of its signals is not taken, also for
-/// [`Interest::NONE`]: `SIGTERM` does not end the program. A handler that was installed before is still called.
-/// Deregistering or dropping the source restores the previous action, unless the program has installed a handler since. Such a
-/// handler, installed after the registration, runs first. Except on kqueue, the signal is then reported only if that handler
-/// calls the previous one.
+/// **Actions.** While the source is registered, the default action of its signals is not taken. For example, `SIGTERM` does not
+/// end the program. [`Interest::NONE`] makes no difference. A handler that was installed before is still called. Deregistering
+/// or dropping the source restores the previous action, unless the program has installed a handler since. A handler that is
+/// installed after the registration runs first. Except on kqueue, the signal is then reported only if that handler calls the
+/// previous one.
 ///
 /// **Counts.** The kernel does not queue a signal that is pending already, so several signals may be counted as one.
 /// Deregistering discards the signals that `received` has not returned yet. Signals that arrive while the interest is
@@ -29,20 +29,20 @@ use crate::token::Token;
 /// in common, on one [`Poll`](crate::Poll) or on several: each source counts the signal.
 ///
 /// **Late signals.** A signal that was sent while the source was registered never takes its default action, even if its handler
-/// runs after the source was dropped. For this, dropping the source discards a pending signal: the signal is ignored for a
-/// moment, unless its default action is to be ignored. A program that another thread executes in that moment ignores the
-/// signal.
+/// runs after the source was dropped. Therefore deregistering or dropping the source discards a pending signal. For a moment
+/// the action of the signal is to ignore it, unless the default action has no effect anyway. If another thread starts a program
+/// in that moment, the program ignores the signal.
 ///
 /// **Threads.** Any thread may register the source and call `received`. A signal interrupts the wait of the thread to which the
-/// kernel delivers the signal (`ErrorKind::Interrupted`). Poll again; the event is reported then. While the handler of the
-/// crate and the handlers that it calls run, every other signal is blocked, except signals that report a fault.
+/// kernel delivers the signal (`ErrorKind::Interrupted`). The next poll reports the event. While the handler of the crate and
+/// the handlers that it calls run, every other signal is blocked, except signals that report a fault.
 ///
 /// **Forks.** A forked child receives no signals of its parent, and the parent none of the child. In the child the default
 /// action is taken again. The child cannot use an inherited source, but can create its own ([forks](crate#forks)).
 ///
 /// # Platform notes
 ///
-/// * kqueue: each signal is a filter, and the source has no descriptor. A signal can be registered once with each `Poll`; a
+/// * kqueue: each signal is a filter, and the source has no descriptor. A signal can be registered once with each `Poll`. A
 ///   second registration fails with `AlreadyExists`. Each signal has an event of its own. A signal that every thread blocks is
 ///   reported too.
 /// * Apple and DragonFly: a signal that was sent to one thread (pthread_kill(3), `raise`) is not reported.
@@ -87,7 +87,7 @@ pub struct Signals {
     // Dropped before `source`, so that the handler is removed while the descriptor is open.
     subscription: SignalSubscription,
     source: NotificationSource<Arc<CoalescingNotifier>>,
-    /// The interest of the registration is `NONE`.
+    /// `true` if the interest of the registration is `NONE`.
     is_disabled: bool,
 }
 
@@ -119,8 +119,8 @@ impl Signals {
 
     /// Returns the signals that have arrived, each with its count. `event` is an event of this source.
     ///
-    /// Call this once for each event. The result may be empty: the signals were returned for an earlier event. On kqueue, a
-    /// second call for the same event returns the same signals again.
+    /// Call this function once for each event. The result is empty if the signals were returned for an earlier event. On
+    /// kqueue, a second call for the same event returns the same signals again.
     ///
     /// # Errors
     ///
@@ -136,6 +136,7 @@ impl Signals {
         )
     }
 
+    /// Discards the signals that `received` has not returned.
     fn discard_counts(&self) {
         self.subscription.take_counts().for_each(drop);
     }
@@ -152,7 +153,7 @@ impl Source for Signals {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         reject_oneshot(interests)?;
         let subscription = &self.subscription;
-        // The subscription comes last: before it, a signal takes its default action and is not lost.
+        // The subscription comes last, because a signal before the subscription takes its default action and is not lost.
         self.source.register_and(registry, token, interests, |_| {
             subscription.take_counts().for_each(drop);
             subscription.subscribe_all()
@@ -182,6 +183,7 @@ impl Source for Signals {
     }
 }
 
+/// Fails with `Unsupported` if the interest is one-shot.
 fn reject_oneshot(interests: Interest) -> io::Result<()> {
     if interests.is_oneshot() {
         return Err(error::unsupported());

@@ -18,17 +18,17 @@ use crate::token::Token;
 /// A timer as a source: fires once after a duration, once at a time, or periodically.
 ///
 /// Register the timer for [`READABLE`](Interest::READABLE), and call [`expirations`](Timer::expirations) for each event. A
-/// timer is never early; the delay after the set time depends on the system and its load. A duration of zero expires at once.
-/// A duration of more than a century (`Duration::MAX`) never expires, and is no error. Durations have the resolution of the
+/// timer is never early. How late the timer is depends on the system and its load. A duration of zero expires at once. A
+/// duration of more than a century (`Duration::MAX`) never expires, and is no error. Durations have the resolution of the
 /// system, at best nanoseconds, and are rounded up.
 ///
-/// A time that is set once does not depend on the registration: if the time has passed before the registration, the expiration
-/// is reported after it. Periods are counted only while the timer is registered. They start again when the timer is
-/// registered, reregistered or set. Setting or cancelling a timer discards expirations that were not reported.
+/// A timer that fires once measures its time with or without a registration. If the time passes before the registration, the
+/// expiration is reported after the registration. Periods are counted only while the timer is registered. They start again when
+/// the timer is registered, reregistered or set. Setting or cancelling a timer discards expirations that were not reported.
 ///
 /// Each expiration is reported once, also for [`Interest::level`]. If a period ends before `expirations` was called for the
-/// previous one, it is added to the count; whether it also produces an event depends on the backend. After an event of
-/// [`Interest::oneshot`] no other event is reported until the timer is reregistered.
+/// previous period, the new expiration is added to the count. The backend decides whether it also produces an event. After an
+/// event of [`Interest::oneshot`] no other event is reported until the timer is reregistered.
 ///
 /// Any thread may register the timer, set it and call its methods. A forked child cannot use an inherited timer, but can
 /// create its own ([forks](crate#forks)).
@@ -68,7 +68,7 @@ use crate::token::Token;
 pub struct Timer {
     source: NotificationSource<Arc<TimerFd>>,
     schedule: Schedule,
-    /// A timer that fires once has fired, and `expirations` has returned that.
+    /// `true` if the timer fires once, and `expirations` has returned its expiration.
     has_expired: AtomicBool,
     /// The start of the first period.
     period_start: Instant,
@@ -89,8 +89,9 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// Those of timerfd_create(2) (`Unsupported` in a sandbox that refuses it), eventfd(2) or pipe(2), where the timer needs a
-    /// descriptor. On kqueue it needs none; there the registration can fail with `ENOMEM`, if the system has no more timers.
+    /// Errors of timerfd_create(2), eventfd(2) or pipe(2), if the timer needs a descriptor. A sandbox that refuses
+    /// timerfd_create(2) makes the error `Unsupported`. On kqueue the timer needs no descriptor. There the registration fails
+    /// with `ENOMEM` if the system has no more timers.
     pub fn new() -> io::Result<Timer> {
         let now = Instant::now();
         let filter = FilterSpec::Timer { delay: Duration::ZERO, periodic: false };
@@ -108,21 +109,21 @@ impl Timer {
         })
     }
 
-    /// Creates a timer that fires once, `wait` from now.
+    /// Creates a timer that fires once, `delay` from now.
     ///
     /// # Errors
     ///
-    /// As [`new`](Timer::new).
-    pub fn after(wait: Duration) -> io::Result<Timer> {
+    /// The errors of [`new`](Timer::new).
+    pub fn after(delay: Duration) -> io::Result<Timer> {
         let mut timer = Timer::new()?;
-        timer.set_after(wait).map(|()| timer)
+        timer.set_after(delay).map(|()| timer)
     }
 
     /// Creates a timer that fires once, at `time`. If the time has passed, the timer fires at once.
     ///
     /// # Errors
     ///
-    /// As [`new`](Timer::new).
+    /// The errors of [`new`](Timer::new).
     pub fn at(time: Instant) -> io::Result<Timer> {
         let mut timer = Timer::new()?;
         timer.set_at(time).map(|()| timer)
@@ -132,19 +133,20 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the period is zero; else as [`new`](Timer::new).
+    /// * `InvalidInput`: the period is zero.
+    /// * The errors of [`new`](Timer::new).
     pub fn every(period: Duration) -> io::Result<Timer> {
         let mut timer = Timer::new()?;
         timer.set_every(period).map(|()| timer)
     }
 
-    /// Sets the timer to fire once, `wait` from now.
+    /// Sets the timer to fire once, `delay` from now.
     ///
     /// # Errors
     ///
-    /// Those of kevent(2) or timerfd_settime(2).
-    pub fn set_after(&mut self, wait: Duration) -> io::Result<()> {
-        let time = Instant::now().checked_add(wait).filter(|_| wait < timer::MAX_TIMEOUT);
+    /// Errors of kevent(2) or timerfd_settime(2).
+    pub fn set_after(&mut self, delay: Duration) -> io::Result<()> {
+        let time = Instant::now().checked_add(delay).filter(|_| delay < timer::MAX_TIMEOUT);
         self.set(time.map_or(Schedule::Never, Schedule::Once))
     }
 
@@ -152,7 +154,7 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// As [`set_after`](Timer::set_after).
+    /// The errors of [`set_after`](Timer::set_after).
     pub fn set_at(&mut self, time: Instant) -> io::Result<()> {
         self.set(Schedule::Once(time))
     }
@@ -161,7 +163,8 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the period is zero; else as [`set_after`](Timer::set_after).
+    /// * `InvalidInput`: the period is zero.
+    /// * The errors of [`set_after`](Timer::set_after).
     pub fn set_every(&mut self, period: Duration) -> io::Result<()> {
         if period.is_zero() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a period of zero"));
@@ -173,7 +176,7 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// As [`set_after`](Timer::set_after).
+    /// The errors of [`set_after`](Timer::set_after).
     pub fn cancel(&mut self) -> io::Result<()> {
         self.set(Schedule::Disarmed)
     }
@@ -200,8 +203,8 @@ impl Timer {
             Schedule::Once(time) => Some(time.saturating_duration_since(Instant::now())),
             Schedule::Every(period) if self.poll_id.is_none() => Some(period),
             Schedule::Every(period) => {
-                let into = self.period_start.elapsed().as_nanos() % period.as_nanos();
-                Some(period - Duration::new((into / 1_000_000_000) as u64, (into % 1_000_000_000) as u32))
+                let elapsed = self.period_start.elapsed().as_nanos() % period.as_nanos();
+                Some(period - Duration::new((elapsed / 1_000_000_000) as u64, (elapsed % 1_000_000_000) as u32))
             }
             Schedule::Never => Some(Duration::MAX),
         }
@@ -209,8 +212,8 @@ impl Timer {
 
     /// Returns the number of expirations. `event` is an event of this timer.
     ///
-    /// Call this once for each event. The result may be 0: the timer was set again after the event, or the expirations were
-    /// returned already. On kqueue, a second call for the same event returns the same number again.
+    /// Call this function once for each event. The result is 0 if the timer was set again after the event, or if the
+    /// expirations were returned already. On kqueue, a second call for the same event returns the same number again.
     ///
     /// # Errors
     ///
@@ -222,7 +225,7 @@ impl Timer {
                 filters.mark_fired();
                 filters.payload(event).map_or(0, |filter| filter.data.max(0) as u64)
             }
-            Mechanism::Descriptor(clock) => match clock.read_io(|clock| clock.take_expirations()) {
+            Mechanism::Descriptor(timer_fd) => match timer_fd.read_io(|timer_fd| timer_fd.take_expirations()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 result => result?,
             },
@@ -233,14 +236,15 @@ impl Timer {
         Ok(count)
     }
 
+    /// Sets the timer. After an error the timer is set as before.
     fn set(&mut self, schedule: Schedule) -> io::Result<()> {
         self.source.check_process()?;
-        let before = (self.schedule, self.period_start);
+        let (schedule_before, start_before) = (self.schedule, self.period_start);
         let had_expired = self.has_expired.load(Ordering::Relaxed);
         let result = self.change(schedule, Instant::now());
         if result.is_err() {
-            // The descriptor keeps its old setting. A filter may be deleted, and is added again.
-            (self.schedule, self.period_start) = before;
+            // The descriptor keeps its old setting. The failed change may have deleted the filter, which is added again.
+            (self.schedule, self.period_start) = (schedule_before, start_before);
             self.has_expired = AtomicBool::new(had_expired);
             self.update_filter();
             if let Mechanism::Filters(filters) = &self.source.mechanism {
@@ -250,6 +254,7 @@ impl Timer {
         result
     }
 
+    /// Sets the timer, and then its filter or descriptor.
     fn change(&mut self, schedule: Schedule, period_start: Instant) -> io::Result<()> {
         (self.schedule, self.period_start) = (schedule, period_start);
         self.has_expired = AtomicBool::new(false);
@@ -260,14 +265,14 @@ impl Timer {
         }
     }
 
-    /// Returns the duration until the next expiration, and `true` for a periodic timer.
+    /// Returns the duration until the next expiration, and `true` for a periodic timer. `None` if the timer will not expire.
     fn next_delay(&self) -> Option<(Duration, bool)> {
         match self.schedule {
             Schedule::Disarmed | Schedule::Never => None,
             Schedule::Once(_) if self.has_expired.load(Ordering::Relaxed) => None,
             Schedule::Once(time) => {
-                let wait = time.saturating_duration_since(Instant::now());
-                Some((wait, false)).filter(|_| wait < timer::MAX_TIMEOUT)
+                let delay = time.saturating_duration_since(Instant::now());
+                Some((delay, false)).filter(|_| delay < timer::MAX_TIMEOUT)
             }
             Schedule::Every(period) => Some((period, true)),
         }
@@ -281,58 +286,59 @@ impl Timer {
         }
     }
 
-    /// Sets the descriptor.
+    /// Sets the descriptor, and ends a blocked wait that does not consider the new time.
     fn program_fd(&self) -> io::Result<()> {
-        let Mechanism::Descriptor(clock) = &self.source.mechanism else {
+        let Mechanism::Descriptor(timer_fd) = &self.source.mechanism else {
             return Ok(());
         };
-        program_fd(clock, self.next_delay())?;
-        poll_shared::with_poll(self.poll_id, |shared| shared.timer_queue().reschedule(clock));
+        program_fd(timer_fd, self.next_delay())?;
+        poll_shared::with_poll(self.poll_id, |shared| shared.timer_queue().reschedule(timer_fd));
         Ok(())
     }
 }
 
 /// Sets a descriptor to a duration from now, once or periodically.
-fn program_fd(clock: &IoSource<Arc<TimerFd>>, next: Option<(Duration, bool)>) -> io::Result<()> {
-    let (wait, period) = next.map_or((None, None), |(wait, periodic)| (Some(wait), periodic.then_some(wait)));
-    // Re-arms the registration, as any other operation does.
-    clock.read_io(|clock| clock.set(wait, period))
+fn program_fd(timer_fd: &IoSource<Arc<TimerFd>>, next: Option<(Duration, bool)>) -> io::Result<()> {
+    let (delay, period) = next.map_or((None, None), |(delay, periodic)| (Some(delay), periodic.then_some(delay)));
+    // `read_io`, because the operation re-arms the registration.
+    timer_fd.read_io(|timer_fd| timer_fd.set(delay, period))
 }
 
 impl Source for Timer {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.update_filter();
         self.source.register(registry, token, interests)?;
-        let (period_start, before) = (Instant::now(), self.period_start);
-        // The first period starts after the registration.
-        let period = matches!(self.schedule, Schedule::Every(_)).then(|| self.next_delay());
-        let Mechanism::Descriptor(clock) = &self.source.mechanism else {
-            (self.poll_id, self.period_start) = (registry.id(), if period.is_some() { period_start } else { before });
-            return Ok(());
-        };
-        if let Some(next) = period {
-            if let Err(error) = program_fd(clock, next) {
-                let _ = self.source.deregister(registry);
-                return Err(error);
+        let registered_at = Instant::now();
+        let is_periodic = matches!(self.schedule, Schedule::Every(_));
+        if let Mechanism::Descriptor(timer_fd) = &self.source.mechanism {
+            if is_periodic {
+                // The first period starts after the registration.
+                if let Err(error) = program_fd(timer_fd, self.next_delay()) {
+                    let _ = self.source.deregister(registry);
+                    return Err(error);
+                }
             }
-            self.period_start = period_start;
+            registry.shared().timer_queue().insert(timer_fd);
+        }
+        if is_periodic {
+            self.period_start = registered_at;
         }
         self.poll_id = registry.id();
-        registry.shared().timer_queue().insert(clock);
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.update_filter();
-        let period = matches!(self.schedule, Schedule::Every(_)).then(|| self.next_delay());
-        let result = self.source.reregister_and(registry, token, interests, |mechanism| match (mechanism, period) {
-            (Mechanism::Descriptor(clock), Some(next)) => program_fd(clock, next),
+        let is_periodic = matches!(self.schedule, Schedule::Every(_));
+        let next = self.next_delay();
+        let result = self.source.reregister_and(registry, token, interests, |mechanism| match mechanism {
+            Mechanism::Descriptor(timer_fd) if is_periodic => program_fd(timer_fd, next),
             _ => Ok(()),
         });
-        if result.is_ok() && period.is_some() {
+        if result.is_ok() && is_periodic {
             self.period_start = Instant::now();
-            if let Mechanism::Descriptor(clock) = &self.source.mechanism {
-                registry.shared().timer_queue().reschedule(clock);
+            if let Mechanism::Descriptor(timer_fd) = &self.source.mechanism {
+                registry.shared().timer_queue().reschedule(timer_fd);
             }
         }
         self.leave_queue(registry);
@@ -353,8 +359,8 @@ impl Timer {
             return;
         }
         self.poll_id = PollId::NONE;
-        if let Mechanism::Descriptor(clock) = &self.source.mechanism {
-            registry.shared().timer_queue().remove(clock);
+        if let Mechanism::Descriptor(timer_fd) = &self.source.mechanism {
+            registry.shared().timer_queue().remove(timer_fd);
         }
     }
 }

@@ -20,8 +20,8 @@ use crate::token::Token;
 /// owns the file, gives access to it by `Deref`, and returns it by [`into_inner`](Watch::into_inner). Dropping the source ends
 /// the watch.
 ///
-/// **The open file is watched, not its path.** If the file is renamed or deleted, it is still watched; a new file at the old
-/// path is not. In a directory only the names are watched: a new name, a removed name, or a changed name.
+/// **The open file is watched, not its path.** If the file is renamed or deleted, the file is still watched. A new file at the
+/// old path is not watched. In a directory only the names are watched: a new name, a removed name, or a changed name.
 ///
 /// **Events.** Changes before the registration are not reported, so read the file after the registration. Changes that arrive
 /// together have one event, also for [`Interest::level`]. A change after an event for which `changes` was not called may have no
@@ -34,7 +34,7 @@ use crate::token::Token;
 ///
 /// # Platform notes
 ///
-/// * kqueue: the source is a filter without a descriptor. A descriptor can be watched once with each `Poll`; a second
+/// * kqueue: the source is a filter without a descriptor. A descriptor can be watched once with each `Poll`. A second
 ///   registration fails with `AlreadyExists`.
 /// * Linux: the source is an inotify instance, of which a user may have 128 (`fs.inotify.max_user_instances`). `changes` calls
 ///   read(2), and fstat(2) if the file may have grown or may have another number of links. A directory that is removed is not
@@ -84,11 +84,11 @@ pub struct Watch<T> {
 impl Watch<OwnedFd> {
     /// Opens a file or a directory only to watch it.
     ///
-    /// The file may not be readable by the returned descriptor: the flags are `O_EVTONLY` on Apple and `O_PATH` on Linux.
+    /// The returned descriptor may not be able to read the file: the flags are `O_EVTONLY` on Apple and `O_PATH` on Linux.
     ///
     /// # Errors
     ///
-    /// Those of open(2) and of [`new`](Watch::new).
+    /// Errors of open(2), and the errors of [`new`](Watch::new).
     pub fn open(path: impl AsRef<Path>) -> io::Result<Watch<OwnedFd>> {
         Watch::new(watch::open(path.as_ref())?)
     }
@@ -127,8 +127,8 @@ impl<T: AsFd> Watch<T> {
 
     /// Returns the changes since the last event. `event` is an event of this source.
     ///
-    /// Call this once for each event. The result may be empty: `changes` was already called for this event, or the kernel
-    /// reported a change that was not requested and that it cannot distinguish from one that was.
+    /// Call this function once for each event. The result may be empty: `changes` was already called for this event, or the
+    /// kernel reported a change that was not requested, and that the kernel cannot distinguish from a requested change.
     ///
     /// # Errors
     ///
