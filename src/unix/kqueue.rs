@@ -1,24 +1,25 @@
 //! The system calls kqueue(2) and kevent(2).
 //!
-//! For programs that want the calls themselves. The module exists where the system has kqueue, and on Linux with libkqueue
-//! (`kevio_backend="kqueue"`), whatever the backend. See <https://man.freebsd.org/kqueue/2>. The record, the flags
-//! and the call are the system's own. This module adds names, types and the order that makes the call safe. The portable
-//! way to wait is a [`Poll`](crate::Poll).
+//! This module is for programs that make these calls themselves. The portable way to wait is a [`Poll`](crate::Poll).
 //!
-//! The numbers of all constants come from the crate `libc`, which takes them from each system's `<sys/event.h>`.
-//! libkqueue's are those of its `<kqueue/sys/event.h>`. The page of each constant has its C name and its number on each
-//! system.
+//! The module exists if the system has kqueue, for every backend of kevio. On Linux the module exists with libkqueue
+//! (`kevio_backend="kqueue"`). The record, the flags and the call are those of the system: see
+//! <https://man.freebsd.org/kqueue/2>. The module adds names and types, and checks that make the calls safe.
+//!
+//! The numbers of all constants come from the crate `libc`, which takes them from the `<sys/event.h>` of each system. The
+//! numbers of libkqueue are those of its `<kqueue/sys/event.h>`. The page of each constant has the C name, and the number on
+//! each system.
 //!
 //! # Where systems differ
 //!
-//! * Adding a filter that exists updates its notes, `data` and `udata`. It does not change whether the filter is one-shot or
-//!   an edge: delete the filter and add it again. FreeBSD, NetBSD and macOS store the `udata` of every change, so pass it in
-//!   every change.
-//! * Closing a descriptor removes its filters, without an event. libkqueue does not detect the close: delete the filters
-//!   first.
+//! * Adding a filter that exists updates its notes, `data` and `udata`. The filter stays one-shot or edge-triggered as before.
+//!   To change the mode, delete the filter and add it again.
+//! * FreeBSD, NetBSD and macOS store the `udata` of every change, so pass the `udata` in every change.
+//! * Closing a descriptor removes its filters, without an event. libkqueue does not detect the close. Delete the filters there
+//!   before you close the descriptor.
 //! * NetBSD does not disable a filter that has both `CLEAR` and `DISPATCH`.
-//! * libkqueue takes no more than 512 receipts in a call, and waits even though a change has failed (and drops the receipt
-//!   if no event comes). Call [`apply`](Kqueue::apply) and [`wait`](Kqueue::wait) there, in two calls.
+//! * libkqueue returns at most 512 receipts in a call. If a change fails, libkqueue waits all the same, and drops the receipt
+//!   if no event arrives. Therefore call [`apply`](Kqueue::apply) and then [`wait`](Kqueue::wait) there.
 
 use std::any::Any;
 
@@ -29,9 +30,9 @@ pub use crate::sys::unix::kevent::{
     VnodeNotes,
 };
 
-/// The kqueue record of an [`Event`] of a [`Poll`](crate::Poll), with more detail than every backend has.
+/// Access to the kqueue record of an [`Event`], which has details that other backends do not have.
 ///
-/// Only [`Event`] implements the trait. The method does no system call.
+/// Only [`Event`] implements the trait. The method makes no system call.
 ///
 /// ```
 /// use kevio::unix::kqueue::{EventExt, Filter};
@@ -58,7 +59,7 @@ pub trait EventExt: sealed::Sealed {
     /// this build are not kqueues ([`BACKEND`](crate::BACKEND)).
     ///
     /// The filters and flags of a registration are an implementation detail of kevio, and may change. The values of a filter,
-    /// such as the number of bytes in `data`, are the kernel's.
+    /// such as the number of bytes in `data`, come from the kernel.
     fn kevent(&self) -> Option<Kevent>;
 }
 

@@ -1,7 +1,7 @@
 //! Unix only: any descriptor as a source, pipes, and the system calls kqueue(2) and poll(2).
 //!
-//! `unix::kqueue` exists if the system has kqueue(2). On Linux the module exists with `kevio_backend="kqueue"`, which must be
-//! set in `RUSTDOCFLAGS` too for its documentation.
+//! The module `kqueue` exists if the system has kqueue(2). On Linux the module exists with `kevio_backend="kqueue"`. To
+//! document the module on Linux, set this cfg in `RUSTDOCFLAGS` too.
 
 #[cfg(has_kqueue)]
 pub mod kqueue;

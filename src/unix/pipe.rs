@@ -7,14 +7,14 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use crate::delegate::{impl_read, impl_source, impl_write};
 use crate::io_source::IoSource;
+use crate::sys::syscall;
 use crate::sys::unix;
-use crate::sys::unix::syscall;
 
 /// Returns the ends of a new pipe, non-blocking and close-on-exec.
 ///
 /// # Errors
 ///
-/// Those of pipe(2), such as `EMFILE`.
+/// Errors of pipe(2), such as `EMFILE`.
 ///
 /// # Examples
 ///
@@ -48,8 +48,7 @@ pub fn new() -> io::Result<(Sender, Receiver)> {
 
 /// The writing end of a pipe.
 ///
-/// Register a sender for [`WRITABLE`](crate::interest::Interest::WRITABLE) only. Events of the other direction differ between
-/// systems.
+/// Register a sender for [`WRITABLE`](crate::Interest::WRITABLE) only. Events of the other direction differ between systems.
 #[derive(Debug)]
 pub struct Sender {
     inner: IoSource<File>,
@@ -57,7 +56,7 @@ pub struct Sender {
 
 /// The reading end of a pipe.
 ///
-/// Register a receiver for [`READABLE`](crate::interest::Interest::READABLE) only.
+/// Register a receiver for [`READABLE`](crate::Interest::READABLE) only.
 #[derive(Debug)]
 pub struct Receiver {
     inner: IoSource<File>,
@@ -77,16 +76,16 @@ macro_rules! impl_pipe_end {
             ///
             /// # Errors
             ///
-            /// Those of fcntl(2).
+            /// Errors of fcntl(2).
             pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
                 syscall::set_nonblocking(self.inner.as_raw_fd(), nonblocking)
             }
 
-            /// Runs an operation on the descriptor for which this type has no method, and returns its result.
+            /// Performs an operation for which this type has no method, and returns the result.
             ///
             /// # Errors
             ///
-            /// Those of the operation, which must return `ErrorKind::WouldBlock` if the kernel does.
+            /// Errors of the operation. The operation must return `ErrorKind::WouldBlock` if its system call would block.
             pub fn try_io<F, T>(&self, operation: F) -> io::Result<T>
             where
                 F: FnOnce() -> io::Result<T>,

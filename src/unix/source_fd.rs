@@ -15,9 +15,9 @@ use crate::token::Token;
 /// # Platform notes
 ///
 /// The poll(2) backend cannot observe operations on a raw descriptor. Instead, readiness that was reported is probed at each
-/// poll, and at least every 64 ms. If readiness has ended and begun again between two probes, it is reported 128 ms after its
-/// last event, or up to 1 s for writing. Therefore readiness that lasts is reported again from time to time. While such a
-/// descriptor is registered, a process that is blocked in `poll` wakes up to 16 times a second.
+/// poll, and at least every 64 ms. A probe cannot detect that readiness has ended and begun again between two probes. Therefore
+/// readiness that lasts is reported again 128 ms after its last event, and for writing up to 1 s after its last event. While
+/// such a descriptor is registered, a process that is blocked in `poll` wakes at most 16 times a second.
 ///
 /// # Examples
 ///
