@@ -13,7 +13,8 @@ use crate::token::Token;
 ///
 /// A loop that uses only [`token`](Event::token), [`is_readable`](Event::is_readable) and [`is_writable`](Event::is_writable)
 /// is correct on every backend, because end of file, hang-up and errors are also reported as readable or writable. The other
-/// methods return hints. The result of an operation is exact: a read of 0 bytes, `ErrorKind::BrokenPipe`, `take_error`.
+/// methods return hints. The result of an operation is exact: a read of 0 bytes, `ErrorKind::BrokenPipe`, or the error of
+/// `take_error`.
 ///
 /// An event may be spurious: the operation can still fail with `ErrorKind::WouldBlock`. If a descriptor is readable and
 /// writable, epoll and poll(2) report one event, and kqueue reports two.
@@ -25,11 +26,11 @@ pub struct Event {
 
 impl Event {
     fn from_record(record: &sys::RawEvent) -> &Event {
-        // SAFETY: `Event` is a transparent wrapper of this very type, and the lifetime stays the same.
+        // SAFETY: `Event` is a transparent wrapper of `sys::RawEvent`, and the reference keeps its lifetime.
         unsafe { &*(record as *const sys::RawEvent).cast::<Event>() }
     }
 
-    /// The record of the kernel.
+    /// Returns the record of the kernel.
     #[allow(dead_code)] // Used by `unix::kqueue::EventExt` only.
     pub(crate) fn record(&self) -> &sys::RawEvent {
         &self.record
@@ -132,8 +133,8 @@ impl fmt::Debug for Event {
 
 /// The buffer that a poll fills. The buffer is allocated once and reused by every poll.
 ///
-/// The kernel writes records into the buffer, and [`Event`] is a view of one record. If the events do not fit, the next poll
-/// reports the others. The capacity never grows.
+/// The kernel writes records into the buffer, and [`Event`] is a view of one record. If the buffer is full, the next poll
+/// reports the remaining events. The capacity never grows.
 ///
 /// # Examples
 ///
@@ -155,10 +156,10 @@ pub struct Events {
 }
 
 impl Events {
-    /// Creates a buffer for at most `capacity` events a poll, or for one event if `capacity` is 0.
+    /// Creates a buffer for at most `capacity` events per poll, or for one event if `capacity` is 0.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Events {
-        // For a buffer of no events epoll_wait(2) fails with EINVAL, and kevent(2) returns without a wait.
+        // For a buffer without space, epoll_wait(2) fails with EINVAL, and kevent(2) returns without a wait.
         Events { records: Vec::with_capacity(capacity.max(1)) }
     }
 

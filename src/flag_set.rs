@@ -89,7 +89,8 @@ macro_rules! flag_set {
     };
 }
 
-/// Writes a set of flags by their names, and the bits without a name in hexadecimal. In the table, a name of several bits stands before the names of the single bits.
+/// Writes a set of flags by their names, and the bits without a name in hexadecimal. In the table, a name of several bits
+/// stands before the names of the single bits.
 pub(crate) struct FlagNames<'a>(pub(crate) u32, pub(crate) &'a [(u32, &'a str)]);
 
 impl fmt::Debug for FlagNames<'_> {

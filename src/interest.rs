@@ -3,8 +3,8 @@ use std::{fmt, ops};
 
 /// The readiness that a registration waits for, and its trigger mode.
 ///
-/// Interests combine with `|`. End of file, hang-up and errors are reported whatever the interest is: see
-/// [`Event`](crate::event::Event).
+/// Interests combine with `|`. End of file, hang-up and errors are reported for every interest except [`NONE`](Interest::NONE):
+/// see [`Event`](crate::event::Event).
 ///
 /// # Trigger modes
 ///
@@ -103,7 +103,7 @@ impl Interest {
     /// The bits of readiness. The other bits are the trigger mode and options.
     const READINESS_BITS: u16 = 0b11111;
 
-    const NAMED: [(Interest, &'static str); 9] = [
+    const NAMES: [(Interest, &'static str); 9] = [
         (Interest::READABLE, "READABLE"),
         (Interest::WRITABLE, "WRITABLE"),
         (Interest::PRIORITY, "PRIORITY"),
@@ -126,7 +126,7 @@ impl Interest {
         self.0.get() & other.0.get() != 0
     }
 
-    /// Returns both interests combined, like `|`. This function can be used in constants.
+    /// Returns the combination of both interests, like `|`. Constants can call this function.
     #[allow(clippy::should_implement_trait)]
     #[must_use]
     pub const fn add(self, other: Interest) -> Interest {
@@ -150,12 +150,12 @@ impl Interest {
         (bits & Interest::READINESS_BITS != 0).then(|| Interest::bit(bits))
     }
 
-    /// Returns this interest with the flags `mode`, and without the flags `others`. An empty interest has no mode.
-    const fn with_flags(self, mode: u16, others: u16) -> Interest {
+    /// Returns this interest with the flags `added`, and without the flags `removed`. An empty interest has no flags.
+    const fn with_flags(self, added: u16, removed: u16) -> Interest {
         if self.is_none() {
             return self;
         }
-        Interest::bit(self.0.get() & !others | mode)
+        Interest::bit(self.0.get() & !removed | added)
     }
 
     const fn with_mode(self, mode: u16) -> Interest {
@@ -199,8 +199,8 @@ impl Interest {
     /// Returns this interest, one-shot: after an event the registration is disarmed in all directions, until the source is
     /// reregistered.
     ///
-    /// Use this mode if several threads handle the events of one loop. After an event no other thread receives an event of the
-    /// source, until the thread that handles the event reregisters the source.
+    /// Use this mode if several threads handle the events of one loop. After an event, no thread receives another event of the
+    /// source until the thread with the event reregisters the source.
     ///
     /// ```
     /// # #[cfg(feature = "os-ext")] {
@@ -337,7 +337,7 @@ impl ops::BitOrAssign for Interest {
 impl fmt::Debug for Interest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
-        for (_, name) in Interest::NAMED.iter().filter(|(interest, _)| self.has(*interest)) {
+        for (_, name) in Interest::NAMES.iter().filter(|(interest, _)| self.has(*interest)) {
             write!(f, "{separator}{name}")?;
             separator = " | ";
         }

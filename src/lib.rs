@@ -77,7 +77,7 @@
 //! Other threads reach the registry through `&Poll`, or own a clone of it ([`Registry::try_clone`]).
 //!
 //! If several threads handle the events of one loop, register with [`Interest::oneshot`]. After an event, no thread receives
-//! another event of the source until the first thread reregisters the source.
+//! another event of the source until the thread with the event reregisters the source.
 //!
 //! # Forks
 //!
