@@ -26,7 +26,7 @@ use crate::sys::unix::timeout::timespec;
 /// `changes` can be read, and `events` written, for the number of records beside each. There is room for as many events as
 /// there are changes, or for none and one change at most: DragonFly writes a receipt for each change without checking the
 /// room. No record has a filter that takes one of its fields for a pointer.
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(super) unsafe fn kevent(
     kq: RawFd,
     (changes, nchanges): (*const Kevent, usize),
@@ -55,7 +55,7 @@ const NO_WAIT: Option<Duration> = if RECEIPT_ENDS_CALL { None } else { Some(Dura
 ///
 /// The kernel collects no events in such a call. If a signal arrives, the call returns fewer receipts than changes, but every
 /// change has been applied (kqueue(2), FreeBSD: EINTR).
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn apply_with_receipts(kq: RawFd, changes: &mut [Kevent]) -> io::Result<&[Kevent]> {
     let (records, len) = (changes.as_mut_ptr(), changes.len());
     if len == 0 {
@@ -80,7 +80,7 @@ const CALL_REPORTS_FAILURE: bool = RECEIPT_ENDS_CALL && !cfg!(target_os = "drago
 /// 60 to 90 instructions on FreeBSD. Each returned record has the error number of its receipt. The other fields of a single
 /// record are those of the change, and an error of the call becomes the error of the change. Therefore only the backend calls
 /// this function, for a queue that is open.
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn apply_to_own_queue(kq: RawFd, changes: &mut [Kevent]) -> io::Result<&[Kevent]> {
     if !CALL_REPORTS_FAILURE || changes.len() != 1 {
         return apply_with_receipts(kq, changes);
@@ -92,7 +92,7 @@ pub(crate) fn apply_to_own_queue(kq: RawFd, changes: &mut [Kevent]) -> io::Resul
 }
 
 /// Applies one change without room for a receipt, so that the call reports the failure of the change.
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn apply_one(kq: RawFd, change: &Kevent) -> io::Result<()> {
     // SAFETY: one record is read, and none is written. The callers reject libkqueue's filter that takes pointers.
     match unsafe { kevent(kq, (change, 1), (ptr::null_mut(), 0), None) } {
@@ -104,7 +104,7 @@ pub(crate) fn apply_one(kq: RawFd, change: &Kevent) -> io::Result<()> {
 /// Applies changes, waits for events, and fills `events` up to its capacity. After an error `events` is empty.
 ///
 /// The capacity must be at least the number of changes.
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn apply_and_wait(
     kq: RawFd,
     changes: &[Kevent],
