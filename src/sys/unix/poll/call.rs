@@ -15,7 +15,7 @@ use crate::sys::unix::{poll_bits, syscall, timeout};
 ///
 /// A signal mask is `Unsupported` on systems without ppoll(2), because an emulation cannot be atomic. A signal that
 /// arrives between setting the mask and waiting would be missed.
-#[inline(always)] // So that no function returns right after the system call: see `epoll_ctl` in `epoll/control.rs`.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn poll(
     fds: &mut [pollfd],
     timeout: Option<Duration>,
