@@ -17,7 +17,7 @@ use crate::sys::unix::syscall::set_cloexec;
 #[allow(unused_imports)] // Unused on systems without accept4(2).
 use crate::sys::unix::syscall::Refusal;
 
-/// socket(2) with the flags for non-blocking and close-on-exec was refused.
+/// Set if socket(2) or socketpair(2) was refused with the flags for non-blocking and close-on-exec.
 #[allow(dead_code)] // Unused on systems without accept4(2).
 static FLAGS: Refusal = Refusal::new();
 
@@ -192,8 +192,8 @@ pub(crate) fn unix_recv_from(socket: &UnixDatagram, buf: &mut [u8]) -> io::Resul
     {
         // SAFETY: initialized bytes are a value of `MaybeUninit`, and socket2 writes only initialized bytes.
         let buf = unsafe { &mut *(buf as *mut [u8] as *mut [std::mem::MaybeUninit<u8>]) };
-        let (n, address) = SockRef::from(socket).recv_from(buf)?;
-        Ok((n, std_unix_address(&address, || Err(io::ErrorKind::InvalidInput.into()))))
+        let (len, address) = SockRef::from(socket).recv_from(buf)?;
+        Ok((len, std_unix_address(&address, || Err(io::ErrorKind::InvalidInput.into()))))
     }
 }
 
