@@ -11,7 +11,7 @@
 //!
 //! **Edges.** A record is returned when readiness begins, and again when more data or space arrives. Registering and
 //! reregistering report existing readiness. Spurious records are allowed, missing records are not. A backend for a
-//! level-triggered system call masks the readiness that it has reported, and re-arms after an operation: the [`Registration`]
+//! level-triggered system call masks the readiness that it has reported, and re-arms after an operation. The [`Registration`]
 //! of a source reports each operation to the backend. The operations of a raw descriptor ([`SourceKind::RawFd`]) are
 //! unobserved, so that the backend must probe it.
 //!
@@ -241,7 +241,7 @@ pub(crate) enum SourceKind {
     Borrowed,
     /// A registered source that changes or ends its registration, with the interest of the registration.
     Registered { interest: Interest, is_borrowed: bool },
-    /// A raw descriptor. It may be a file, and its operations are unobserved.
+    /// A raw descriptor. The descriptor may be a file, and its operations are unobserved.
     RawFd,
     /// A filter of a kqueue, whose ident takes the place of the descriptor. Used only if [`Selector::HAS_FILTERS`] is `true`.
     /// The source records whether it is registered, and deregisters the filter when it is dropped. Its interest is `READABLE`

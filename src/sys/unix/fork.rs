@@ -162,7 +162,7 @@ fn clear_after_fork() {
 /// A static lock with its value, which a forked child replaces.
 ///
 /// In a forked child the lock of the parent may be held by a thread that does not exist, with the value half changed.
-/// Therefore a child starts with a lock and a default value of its own. Those of the parent are leaked in the child.
+/// Therefore a child starts with a lock and a default value of its own. The child leaks the lock and the value of the parent.
 pub(crate) struct ForkLock<T>(AtomicPtr<Locked<T>>);
 
 struct Locked<T> {

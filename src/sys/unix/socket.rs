@@ -117,8 +117,8 @@ pub(crate) fn unix_address(address: &SocketAddr) -> io::Result<SockAddr> {
 /// std accepts a name that fills all of `sun_path` only from a system call of its own, which `std_call` makes. If the
 /// address of that call has another name, the result is an unnamed address.
 ///
-/// The name ends at its first zero, or fills `sun_path`. The length in the kernel's record cannot be used: depending on the
-/// system and on how the socket was bound, the length counts no zero, one, or many. See unp_bindat() in FreeBSD's
+/// The name ends at its first zero, or fills `sun_path`. The length in the kernel's record cannot be used. The number of zeroes
+/// that the length counts depends on the system, and on how the socket was bound. See unp_bindat() in FreeBSD's
 /// uipc_usrreq.c and unix_bind() in Linux's af_unix.c.
 pub(crate) fn std_unix_address(address: &SockAddr, std_call: impl FnOnce() -> io::Result<SocketAddr>) -> SocketAddr {
     let path = path_of(address);

@@ -112,7 +112,8 @@ impl Instances {
         }
         wait(&self.main, events, timeout)?;
         if self.has_trials.load(Ordering::SeqCst) && drop_trial_events(events) {
-            // The first trial was made during this wait, whose start was not recorded. So the rest of the timeout is unknown.
+            // The first trial was made during this wait, whose start was not recorded. The rest of the timeout is therefore
+            // unknown.
             return Err(io::ErrorKind::Interrupted.into());
         }
         Ok(())

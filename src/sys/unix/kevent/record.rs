@@ -109,8 +109,8 @@ impl Kevent {
     ///
     /// The filter counts the signals that are sent to the process, and the signal's action runs as well. Ignore the signal
     /// (`SIG_IGN`) if the event is to be the only effect. Apple does not count signals that are sent to a thread. libkqueue
-    /// blocks the signal in the thread that adds the filter and takes the signal from the process, and counts the signal only
-    /// if all threads have blocked it.
+    /// blocks the signal in the thread that adds the filter, and takes the signal from the process. libkqueue counts the signal
+    /// only if all threads have blocked it.
     #[must_use]
     pub fn signal(signal: libc::c_int, flags: Flags) -> Kevent {
         Kevent::new(signal as usize, Filter::SIGNAL, flags, 0, 0, 0)

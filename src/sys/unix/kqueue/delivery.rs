@@ -10,7 +10,7 @@
 //! 2. *The end of a pipe.* The read filter that substitutes for the write filter of a broken pipe fires once. For a
 //!    level-triggered registration this filter is added again after each event.
 //! 3. *The last event of a knote.* The kernel removes knotes when the last reader of a pipe leaves (FreeBSD:
-//!    `knlist_clear`) and when a terminal is revoked (Apple, OpenBSD), after one event with `EV_EOF` and `EV_ONESHOT`. A
+//!    `knlist_clear`) and when a terminal is revoked (Apple, OpenBSD). The last event has `EV_EOF` and `EV_ONESHOT`. A
 //!    level-triggered registration reports at every poll, so that the filter or its substitute is added again.
 //! 4. *Urgent data.* On Apple the note of urgent data stays set after the data has been read. For a level-triggered
 //!    registration the knote is deleted and added again.

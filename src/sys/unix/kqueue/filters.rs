@@ -56,7 +56,7 @@ const LAST: Flags = Flags::from_bits(Flags::EOF.bits() | Flags::ONESHOT.bits());
 /// `true` if a one-shot timer needs one tick more, so that it does not fire early.
 ///
 /// NetBSD up to 9 truncates the time to ticks (kern_event.c: `mstohz`). NetBSD 10 rounds up, but ticks that were late follow
-/// each other faster than the clock: on a loaded emulator (10.99) a timer of less than 70 ms fired early.
+/// each other faster than the clock. On a loaded emulator (10.99) a timer of less than 70 ms fired early.
 const TIMERS_FIRE_EARLY: bool = cfg!(timers_fire_early);
 
 /// The tick of a kernel with 100 ticks in a second, the default. On a kernel with more ticks, a timer is later than necessary.

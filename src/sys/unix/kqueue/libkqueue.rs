@@ -3,8 +3,9 @@
 //! No kernel needs any of these exceptions. `kevent/libkqueue_abi.rs` has the exceptions of the binding. The tests list the
 //! faults without a workaround as known failures.
 //!
-//! One exception has no code here: a change adds the write filter of a descriptor before its read filter (`FdFilters::iter`,
-//! `plain_kevents`). If the write filter comes second, libkqueue loses the state that it needs to detect a half-close.
+//! One exception is in the code for every system: a change adds the write filter of a descriptor before its read filter
+//! (`FdFilters::iter`, `plain_kevents`). If the write filter comes second, libkqueue loses the state that it needs to detect a
+//! half-close.
 
 use crate::sys::unix::kevent::constants::{Filter, VnodeNotes};
 

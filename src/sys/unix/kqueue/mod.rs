@@ -10,9 +10,9 @@
 //! | one-shot | `EV_DISPATCH` | the same, until one of them fires |
 //! | disabled | `EV_DISABLE` | `EVFILT_READ`; `EVFILT_WRITE` if the descriptor can only be written |
 //!
-//! A wait is one kevent(2) without changes, and a change of a registration is one kevent(2) without events, whose receipts
-//! (`EV_RECEIPT`) decide the result. kqueue accepts a knote that is added twice, so that the second registration of a raw
-//! descriptor replaces the first one. A waker is a user event (`EVFILT_USER`).
+//! A wait is one kevent(2) without changes. A change of a registration is one kevent(2) without events, whose receipts
+//! (`EV_RECEIPT`) decide the result. kqueue accepts a knote that is added twice. Therefore the second registration of a raw
+//! descriptor replaces the first registration. A waker is a user event (`EVFILT_USER`).
 //!
 //! A change takes one of three paths:
 //!

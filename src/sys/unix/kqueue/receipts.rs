@@ -149,9 +149,9 @@ impl KqueueSelector {
 
     /// Adds the read filter in place of the write filter of a pipe whose reader has left.
     ///
-    /// Adding that write filter fails with `EPIPE` on FreeBSD, DragonFly, and older macOS and OpenBSD, and with `EBADF` on NetBSD.
-    /// The read filter can be added, and fires at once, because its direction has ended too. If the descriptor is closed, this
-    /// fallback fails as well.
+    /// Adding that write filter fails with `EPIPE` on FreeBSD, DragonFly, and older macOS and OpenBSD, and with `EBADF` on
+    /// NetBSD. The read filter can be added, and fires at once, because its direction has ended too. If the descriptor is closed,
+    /// this fallback fails as well.
     fn replace_write_filter(&self, change: &Change, mut entry: Entry, errno: i32) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
         if apply_to_own_queue(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {

@@ -1,4 +1,4 @@
-//! One registration of the poll(2) backend: how edges are made of levels.
+//! One registration of the poll(2) backend, and the rules that make edges of levels.
 //!
 //! poll(2) is level-triggered and keeps no state. An edge-triggered registration must report readiness once. Therefore an
 //! entry stores the bits that it has reported, and a wait leaves these bits out.
@@ -25,8 +25,8 @@
 //! * `Reported(bits)`: a wait covers the interest without these bits. Edge-triggered entries only.
 //! * `Unmaskable(bits)`: the entry has reported `POLLERR` or `POLLHUP`, which a wait cannot leave out and would return at
 //!   once. Therefore a wait leaves out the descriptor, and the entry is *probed*: poll(2) without waiting, before each
-//!   wait. New bits of a probe are reported. If both bits are gone, the wait covers the entry again. This happens if a
-//!   FIFO has a writer again, or if an error was fetched.
+//!   wait. New bits of a probe are reported. If both bits are gone, the wait covers the entry again. Two causes are
+//!   possible: a FIFO has a writer again, or an error was fetched.
 //! * `Disarmed`: a wait leaves out the descriptor until the entry is reregistered. A one-shot entry is disarmed by its
 //!   event. A disabled entry is disarmed from the start.
 //!

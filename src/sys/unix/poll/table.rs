@@ -51,7 +51,7 @@ pub(super) struct Table {
 
 /// The index with which the next delivery begins.
 ///
-/// A delivery that finds no space for an event stores the index of the entry. So no entry waits forever for space.
+/// A delivery that finds no space for an event stores the index of the entry. Therefore no entry waits forever for space.
 #[derive(Copy, Clone, Default)]
 struct Cursor(usize);
 

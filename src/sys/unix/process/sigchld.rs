@@ -1,7 +1,7 @@
 //! The exit of a child as a descriptor, on a system without kqueue and pidfd.
 //!
-//! SIGCHLD reports that some child has changed its state. waitid(2) with `WNOWAIT` then returns whether this child has exited,
-//! and leaves the child for its parent to reap.
+//! SIGCHLD reports that some child has changed its state. waitid(2) with `WNOWAIT` then returns whether this child has exited.
+//! The child is left for its parent to reap.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;

@@ -19,9 +19,9 @@
 //! While the handler runs, every signal is blocked except those that report a fault. Nested handlers could overflow an
 //! alternate stack: with AVX-512 the frame of the kernel alone has 3.6 KB.
 //!
-//! A kernel posts a signal before the handler runs. In between, a kqueue can report the event and the program can drop the
-//! source (seen on NetBSD 10, where the default action then ended the process). So a signal that was posted while a source was
-//! subscribed never takes its default action. Two rules ensure this: pending signals are discarded before the default action is
+//! A kernel posts a signal before the handler runs. In between, a kqueue can report the event and the program can drop the source
+//! (seen on NetBSD 10, where the default action then ended the process). Therefore a signal that was posted while a source was
+//! subscribed must not take its default action. Two rules ensure this: pending signals are discarded before the default action is
 //! restored (subscribers.rs), and a handler that runs later does nothing.
 #![allow(clippy::unnecessary_cast)] // The type of the field differs from system to system.
 

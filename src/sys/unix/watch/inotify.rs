@@ -4,7 +4,7 @@
 //!
 //! inotify differs from kqueue in two ways, and this file removes both differences:
 //!
-//! * For a directory, inotify also reports changes of the files in it. Those events have a name, and are dropped.
+//! * For a directory, inotify also reports changes of the files in it. The events of such changes have a name, and are dropped.
 //! * inotify does not report that a file has grown, or has one link more or less. After an event that can mean such a change,
 //!   and only if the change was requested, fstat(2) is called and compared with the last state.
 
