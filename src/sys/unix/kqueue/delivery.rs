@@ -72,9 +72,8 @@ impl Table {
 }
 
 impl Entry {
+    /// Processes one event of the filters `fired`, and returns `true` if the program receives it.
     fn process(&mut self, kq: RawFd, event: &mut Kevent, fired: FdFilters, kevents: &mut Vec<Kevent>) -> bool {
-        let mode = self.interest.mode();
-        let is_pipe_end = filters::is_pipe_end(event);
         if !self.has_token {
             // The events of a detached registration have its token.
             (self.token, self.has_token) = (event.token(), true);
@@ -87,10 +86,28 @@ impl Entry {
         if filters::is_last(event) {
             self.filters = self.filters.without(fired);
         }
-        match mode {
-            TriggerMode::OneShot if self.is_disarmed => return false,
+        if self.is_disarmed && self.interest.mode() == TriggerMode::OneShot {
+            return false;
+        }
+        self.keep_mode(kq, event, fired, kevents);
+        if filters::is_pipe_end(event) && self.interest.is_readable() {
+            // Pipes of FreeBSD have two directions, so that this end may be readable too.
+            *event = filters::with_both_directions(event);
+        }
+        if self.filters.is_empty() {
+            // A disabled knote shows that the descriptor is registered. Closing the descriptor removes the knote.
+            kevents.push(filters::add_disabled_pipe_end(event.ident(), event.token()));
+            (self.filters, self.has_pipe_end) = (FdFilters::READ, true);
+        }
+        true
+    }
+
+    /// Makes the changes that the trigger mode requires after an event: disarms a one-shot registration, and adds the filter of
+    /// a level-triggered registration again if the filter would not report at the next wait.
+    fn keep_mode(&mut self, kq: RawFd, event: &Kevent, fired: FdFilters, kevents: &mut Vec<Kevent>) {
+        match self.interest.mode() {
             TriggerMode::OneShot => self.disarm(event, fired, kevents),
-            TriggerMode::Level if is_pipe_end => {
+            TriggerMode::Level if filters::is_pipe_end(event) => {
                 kevents.extend(filters::replace_for_broken_pipe(event.ident(), event.token()))
             }
             TriggerMode::Level if filters::is_last(event) => self.add_again(kq, event, fired),
@@ -102,16 +119,6 @@ impl Entry {
             }
             TriggerMode::Level | TriggerMode::Edge | TriggerMode::Disabled => {}
         }
-        if is_pipe_end && self.interest.is_readable() {
-            // Pipes of FreeBSD have two directions, so that this end may be readable too.
-            *event = filters::with_both_directions(event);
-        }
-        if self.filters.is_empty() {
-            // A disabled knote shows that the descriptor is registered. Closing the descriptor removes the knote.
-            kevents.push(filters::add_disabled_pipe_end(event.ident(), event.token()));
-            (self.filters, self.has_pipe_end) = (FdFilters::READ, true);
-        }
-        true
     }
 
     /// Disarms a one-shot registration: deletes every filter but the one that fired, which the kernel has disabled.
