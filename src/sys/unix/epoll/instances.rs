@@ -265,6 +265,7 @@ fn trial_data() -> u64 {
 
 /// Drops the events of trial registrations. Returns `true` if there were events, and none is left.
 fn drop_trial_events(events: &mut Vec<EpollEvent>) -> bool {
+    // A trial registers no readiness, so that its events have the unmaskable bits only.
     let (count, unmaskable) = (events.len(), poll_bits::ERR | poll_bits::HUP);
     events.retain(|event| event.data() != trial_data() || event.bits() & !unmaskable != 0);
     count > 0 && events.is_empty()
