@@ -1,7 +1,7 @@
 //! The systems: the contract of a backend, and the mechanisms of the system that this build is for.
 //!
-//! A platform is a folder. It provides the type `ActiveSelector`, which implements the contract of [`selector`], and the modules
-//! that are named below.
+//! A platform is a folder. The folder provides the type `ActiveSelector`, which implements the contract of [`selector`], and the
+//! modules that are named below.
 
 #[cfg(test)]
 mod conformance;

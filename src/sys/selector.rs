@@ -2,16 +2,16 @@
 //!
 //! # What a backend must do
 //!
-//! A backend is a folder with one type that implements [`Selector`]. Everything above (`Poll`, the sockets, the wakers) is
-//! written once, against this page. The compiler reports what a new backend lacks. The conformance tests in `conformance/` run
-//! for every backend that the host can compile.
+//! A backend is a folder with one type that implements [`Selector`]. The code above (`Poll`, the sockets, the wakers) relies on
+//! this page, and is the same for every backend. The compiler reports the functions that a new backend lacks. The conformance
+//! tests in `conformance/` run for every backend that the host can compile.
 //!
 //! **Threads.** Any thread may call any function at any time, also while one thread is blocked in `select`. Only `select` has
 //! a single caller, because `Poll::poll` takes `&mut self`. A change takes effect at once, in a blocked `select` too.
 //!
 //! **Edges.** A record is returned when readiness begins, and again when more data or space arrives. Registering and
 //! reregistering report existing readiness. Spurious records are allowed, missing records are not. A backend for a
-//! level-triggered system call masks the readiness that it has reported, and re-arms after an operation: the [`Registration`]
+//! level-triggered system call masks the readiness that it has reported, and re-arms after an operation. The [`Registration`]
 //! of a source reports each operation to the backend. The operations of a raw descriptor ([`SourceKind::RawFd`]) are
 //! unobserved, so that the backend must probe it.
 //!
@@ -48,7 +48,8 @@ use crate::token::Token;
 /// The longest wait of a backend. For a longer timeout `Poll` waits several times.
 ///
 /// The limit is a day. macOS up to 10.14 refuses more than 100 000 000 s, and later versions refuse more than `i32::MAX` s.
-/// DragonFly overflows and returns at once. epoll_wait(2) and poll(2) count milliseconds in an `i32`, which is 24.8 days.
+/// On DragonFly a longer timeout overflows, and the call returns at once. epoll_wait(2) and poll(2) count milliseconds in an
+/// `i32`, which is 24.8 days.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A backend. The page of this module is the contract.
@@ -81,8 +82,8 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     /// Ends a registration.
     fn deregister(&self, fd: RawFd, kind: SourceKind) -> io::Result<()>;
 
-    /// Queues a change until `submit_changes`, and returns the errors that are certain before. Called only if
-    /// [`Selector::BATCHES_CHANGES`] is `true`.
+    /// Queues a change until `submit_changes`. Fails with the errors that can be found before the kernel makes the change.
+    /// Called only if [`Selector::BATCHES_CHANGES`] is `true`.
     fn queue_change(&self, batch: &mut Vec<Change>, change: Change) -> io::Result<Self::Registration> {
         unreachable!("this backend does not queue changes: {change:?} {}", batch.len())
     }
@@ -103,7 +104,7 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     /// Ends the blocked `select`, or the next one, with a record of this waker. Any thread may call this function. Several
     /// calls before a `select` may be coalesced into one record.
     fn wake(&self, waker: &Self::WakeHandle) -> io::Result<()>;
-    /// Removes a waker that is dropped next. Closing its descriptors is not done here.
+    /// Removes a waker that is dropped next. The drop closes the descriptors of the waker.
     fn remove_waker(&self, waker: &Self::WakeHandle);
 }
 
@@ -151,10 +152,11 @@ pub(crate) trait Registration: Send + Sync {
     fn rearm_ended(&self) {}
 
     /// Switches to probing after an operation that failed for lack of a resource (`EMFILE`, `ENOBUFS`, …). The readiness has
-    /// not changed, so that re-arming would report it again at once, and the loop would spin.
+    /// not changed. Re-arming would report the readiness again at once, and the loop of the program would spin.
     fn probe_instead(&self) {}
 
-    /// Returns `false` if the registration has ended, where this value records that and the kernel does not.
+    /// Returns `false` if this value records that the registration has ended. A backend whose kernel tracks registrations always
+    /// returns `true`.
     #[inline(always)]
     fn is_current(&self) -> bool {
         true
@@ -239,7 +241,7 @@ pub(crate) enum SourceKind {
     Borrowed,
     /// A registered source that changes or ends its registration, with the interest of the registration.
     Registered { interest: Interest, is_borrowed: bool },
-    /// A raw descriptor. It may be a file, and its operations are unobserved.
+    /// A raw descriptor. The descriptor may be a file, and its operations are unobserved.
     RawFd,
     /// A filter of a kqueue, whose ident takes the place of the descriptor. Used only if [`Selector::HAS_FILTERS`] is `true`.
     /// The source records whether it is registered, and deregisters the filter when it is dropped. Its interest is `READABLE`

@@ -7,7 +7,7 @@ use std::mem::ManuallyDrop;
 #[inline]
 #[allow(dead_code)] // Unused with the epoll backend.
 pub(crate) fn last_errno() -> libc::c_int {
-    // The number owns nothing, and dropping an `io::Error` is a function call.
+    // An `io::Error` of a number owns nothing, so that its drop, a function call, is not needed.
     ManuallyDrop::new(io::Error::last_os_error()).raw_os_error().unwrap_or(libc::EIO)
 }
 

@@ -8,7 +8,7 @@
 //! 2. A handler of pthread_atfork(3) clears the generation too. Some kernels have no such page, and some emulators only claim
 //!    to have one.
 //!
-//! The child finds zero, takes the next generation, and so differs from its parent.
+//! A forked child reads zero and takes the next generation. Therefore its generation differs from that of its parent.
 #![allow(dead_code)] // Systems without pthread_atfork(3) use the process identifier, and leave most of the file unused.
 
 use std::ptr;
@@ -51,7 +51,7 @@ pub(crate) fn generation() -> u32 {
 pub(crate) fn is_current(generation: u32) -> bool {
     #[cfg(has_pthread_atfork)]
     {
-        // A process without a generation has zero here, which is no generation.
+        // In a process without a generation the value is zero, which differs from every generation.
         // SAFETY: the argument of `generation` holds.
         unsafe { &*CURRENT.load(Ordering::Relaxed) }.load(Ordering::Relaxed) == generation
     }
@@ -162,7 +162,7 @@ fn clear_after_fork() {
 /// A static lock with its value, which a forked child replaces.
 ///
 /// In a forked child the lock of the parent may be held by a thread that does not exist, with the value half changed.
-/// Therefore a child starts with a lock and a default value of its own. Those of the parent are leaked in the child.
+/// Therefore a child starts with a lock and a default value of its own. The child leaks the lock and the value of the parent.
 pub(crate) struct ForkLock<T>(AtomicPtr<Locked<T>>);
 
 struct Locked<T> {

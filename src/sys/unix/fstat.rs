@@ -28,7 +28,7 @@ impl FileId {
     }
 }
 
-/// fstat(2).
+/// Calls fstat(2).
 pub(crate) fn stat(fd: RawFd) -> io::Result<libc::stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the kernel writes one `stat`, and the variable has space for one.
@@ -53,8 +53,8 @@ pub(crate) fn reject_regular_file(fd: RawFd) -> io::Result<()> {
     let cannot_seek = unsafe { libc::pread(fd, [0_u8; 1].as_mut_ptr().cast(), 0, 0) } == -1;
     if cannot_seek && last_errno() == libc::ESPIPE {
         // A socket, or a pipe or FIFO that is open for reading (POSIX pread). On FreeBSD 13.2 this call takes about 390
-        // instructions, lseek(2) 350 and fstat(2) 660. lseek(2) returns the same error for a FIFO that was opened with O_PATH,
-        // which has no events.
+        // instructions, lseek(2) 350 and fstat(2) 660. lseek(2) would return the same error for a FIFO that was opened with
+        // O_PATH, and such a descriptor cannot be waited for.
         return Ok(());
     }
     access_mode(fd)?;
@@ -111,7 +111,7 @@ fn access_mode(fd: RawFd) -> io::Result<libc::c_int> {
     Ok(flags & libc::O_ACCMODE)
 }
 
-/// Returns `true` if the readiness of a regular file changes. poll(2) reports both directions for every other file.
+/// Returns `true` if the readiness of a regular file changes. poll(2) always reports both directions for an ordinary file.
 fn has_changing_readiness(fd: RawFd) -> bool {
     #[cfg(has_pollable_files)]
     {
@@ -144,7 +144,8 @@ fn is_message_queue(fd: RawFd) -> bool {
 /// Returns the device of pipes without a name. Each such pipe has an inode of its own, and a FIFO has the inode of its file.
 #[allow(clippy::unnecessary_cast)] // The type of the field differs between systems.
 fn pipe_device() -> u64 {
-    // No lock, because a forked child may call the function. No 64-bit atomic, because some processors have none.
+    // The value has no lock, because a forked child may call the function. Its halves are separate, because some processors have
+    // no 64-bit atomics.
     static IS_SET: AtomicBool = AtomicBool::new(false);
     static DEVICE: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
     if !IS_SET.load(Ordering::Acquire) {

@@ -44,8 +44,8 @@ fn without_flags() -> io::Result<[OwnedFd; 2]> {
     Ok(ends)
 }
 
-/// Calls pipe(2). Where pipe(2) is a system call of its own, the call is made by its number, because glibc's function calls
-/// pipe2(2), which is refused.
+/// Calls pipe(2). If pipe(2) is a system call of its own, the call is made by its number. The function of glibc would call
+/// pipe2(2), which was refused.
 ///
 /// # Safety
 ///

@@ -17,7 +17,7 @@ use crate::sys::unix::syscall::set_cloexec;
 #[allow(unused_imports)] // Unused on systems without accept4(2).
 use crate::sys::unix::syscall::Refusal;
 
-/// socket(2) with the flags for non-blocking and close-on-exec was refused.
+/// Set if socket(2) or socketpair(2) was refused with the flags for non-blocking and close-on-exec.
 #[allow(dead_code)] // Unused on systems without accept4(2).
 static FLAGS: Refusal = Refusal::new();
 
@@ -117,8 +117,8 @@ pub(crate) fn unix_address(address: &SocketAddr) -> io::Result<SockAddr> {
 /// std accepts a name that fills all of `sun_path` only from a system call of its own, which `std_call` makes. If the
 /// address of that call has another name, the result is an unnamed address.
 ///
-/// The name ends at its first zero, or fills `sun_path`. The length in the kernel's record cannot be used: depending on the
-/// system and on how the socket was bound, the length counts no zero, one, or many. See unp_bindat() in FreeBSD's
+/// The name ends at its first zero, or fills `sun_path`. The length in the kernel's record cannot be used. The number of zeroes
+/// that the length counts depends on the system, and on how the socket was bound. See unp_bindat() in FreeBSD's
 /// uipc_usrreq.c and unix_bind() in Linux's af_unix.c.
 pub(crate) fn std_unix_address(address: &SockAddr, std_call: impl FnOnce() -> io::Result<SocketAddr>) -> SocketAddr {
     let path = path_of(address);
@@ -192,8 +192,8 @@ pub(crate) fn unix_recv_from(socket: &UnixDatagram, buf: &mut [u8]) -> io::Resul
     {
         // SAFETY: initialized bytes are a value of `MaybeUninit`, and socket2 writes only initialized bytes.
         let buf = unsafe { &mut *(buf as *mut [u8] as *mut [std::mem::MaybeUninit<u8>]) };
-        let (n, address) = SockRef::from(socket).recv_from(buf)?;
-        Ok((n, std_unix_address(&address, || Err(io::ErrorKind::InvalidInput.into()))))
+        let (len, address) = SockRef::from(socket).recv_from(buf)?;
+        Ok((len, std_unix_address(&address, || Err(io::ErrorKind::InvalidInput.into()))))
     }
 }
 

@@ -46,8 +46,7 @@ pub(crate) fn is_resource_exhausted(error: &io::Error) -> bool {
 
 /// Returns `true` if the kernel lacks a system call, or a sandbox refuses the call.
 ///
-/// Each of these errors is in use by seccomp filters. The test is valid only for a call that returns none of the errors
-/// because of its arguments.
+/// Seccomp filters use each of these errors. The test is valid only for a call whose arguments cannot cause one of them.
 pub(crate) fn is_refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EOPNOTSUPP))
 }
@@ -92,7 +91,7 @@ impl Refusal {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Makes the fallback, and sets the flag unless the fallback is refused.
+    /// Calls the fallback, and sets the flag unless the fallback is refused.
     #[cold]
     pub(crate) fn fall_back<T>(&self, fallback: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let result = fallback();

@@ -47,9 +47,9 @@ pub(crate) fn wait_in_chunks(
     let mut left = timeout;
     loop {
         let chunk = left.map(|left| left.min(MAX_WAIT));
-        let n = wait(chunk)?;
-        if n > 0 || left == chunk {
-            return Ok(n);
+        let event_count = wait(chunk)?;
+        if event_count > 0 || left == chunk {
+            return Ok(event_count);
         }
         left = left.zip(chunk).map(|(left, chunk)| left - chunk);
     }
@@ -91,11 +91,11 @@ mod tests {
         /// The chunks that `wait` receives, and the result. The event arrives in the call number `event_at`.
         fn chunks_of(timeout: Option<Duration>, event_at: usize) -> (Vec<Option<Duration>>, usize) {
             let mut chunks = Vec::new();
-            let n = wait_in_chunks(timeout, |chunk| {
+            let event_count = wait_in_chunks(timeout, |chunk| {
                 chunks.push(chunk);
                 Ok(usize::from(chunks.len() == event_at))
             });
-            (chunks, n.unwrap())
+            (chunks, event_count.unwrap())
         }
         let (day, second) = (MAX_WAIT, Duration::from_secs(1));
         assert_eq!(chunks_of(None, 1), (vec![None], 1));

@@ -1,8 +1,8 @@
 //! The descriptors whose registrations belong to sources that borrow them.
 //!
-//! A source that owns its descriptor closes it, which ends its registration. A source that borrows may find its number
-//! closed, reused and registered by another source. The set of borrowed numbers prevents that such a source changes or
-//! removes the registration of the other.
+//! A source that owns its descriptor closes it, which ends its registration. A borrowed descriptor may be closed by its owner,
+//! and its number may be registered by another source. The set of borrowed numbers prevents the first source from changing or
+//! removing the registration of the second.
 
 use std::collections::HashSet;
 use std::io;
@@ -22,7 +22,7 @@ pub(super) struct Borrowed {
 }
 
 impl Borrowed {
-    /// Records if the registration of the descriptor belongs to a source that borrows. Called after a registration was
+    /// Records whether the registration of the descriptor belongs to a source that borrows. Called after a registration was
     /// added, ended or detached.
     #[inline]
     pub(super) fn set(&self, fd: RawFd, is_borrowed: bool) {

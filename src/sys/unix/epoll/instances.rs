@@ -7,11 +7,11 @@
 //! descriptors from both instances. The second instance is made for the first disabled registration.
 //!
 //! `EPOLL_CTL_ADD` rejects a descriptor that is registered in the same instance only. Therefore an addition to one instance
-//! must check the other. While both instances exist, a lock excludes threads that add to, or move between, them.
+//! must check the other. While both instances exist, a lock excludes other threads that add or move a descriptor.
 //!
 //! # Trial registrations
 //!
-//! To find out if the main instance would accept a descriptor, the descriptor is added and deleted again. Between the two
+//! To test whether the main instance would accept a descriptor, the descriptor is added and deleted again. Between the two
 //! calls a wait may return an event of the *trial registration*. Its token is unique, and its events are dropped.
 
 use std::io;
@@ -112,7 +112,8 @@ impl Instances {
         }
         wait(&self.main, events, timeout)?;
         if self.has_trials.load(Ordering::SeqCst) && drop_trial_events(events) {
-            // The first trial was made during this wait, whose start was not recorded. So the rest of the timeout is unknown.
+            // The first trial was made during this wait, whose start was not recorded. The rest of the timeout is therefore
+            // unknown.
             return Err(io::ErrorKind::Interrupted.into());
         }
         Ok(())
@@ -124,7 +125,8 @@ impl Instances {
         epoll_ctl(&disabled.epoll, operation, fd, 0, 0)
     }
 
-    /// Excludes threads that add to, or move between, the two instances. Returns `None` while there is one instance.
+    /// Excludes other threads that add a descriptor, or move it between the two instances. Returns `None` while there is one
+    /// instance.
     fn lock_instances(&self) -> Option<MutexGuard<'_, ()>> {
         self.disabled.get().map(|disabled| lock_ignoring_poison(&disabled.lock))
     }
@@ -222,7 +224,8 @@ impl Instances {
             }
             (false, false) => {
                 if let (true, Some(exclusive)) = (interest.is_exclusive(), EXCLUSIVE) {
-                    // The kernel rejects `EPOLLEXCLUSIVE` for an epoll descriptor before it finds the registration.
+                    // The kernel rejects `EPOLLEXCLUSIVE` for an epoll descriptor before it finds the registration. For every
+                    // other registered descriptor the trial fails with `EEXIST`, and deletes nothing.
                     match self.try_registration(fd, exclusive) {
                         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                         result => return result.and_then(|()| Err(not_found())),
@@ -262,6 +265,7 @@ fn trial_data() -> u64 {
 
 /// Drops the events of trial registrations. Returns `true` if there were events, and none is left.
 fn drop_trial_events(events: &mut Vec<EpollEvent>) -> bool {
+    // A trial registers no readiness, so that its events have the unmaskable bits only.
     let (count, unmaskable) = (events.len(), poll_bits::ERR | poll_bits::HUP);
     events.retain(|event| event.data() != trial_data() || event.bits() & !unmaskable != 0);
     count > 0 && events.is_empty()

@@ -77,7 +77,7 @@ unsafe fn pwait2(
         }
         let timeout = KernelTimespec(timeout.as_secs() as i64, i64::from(timeout.subsec_nanos()));
         let no_mask = std::ptr::null::<libc::sigset_t>();
-        // SAFETY: the caller has promised the space; `timeout` outlives the call; a null signal mask changes no mask.
+        // SAFETY: the caller has promised the space. `timeout` outlives the call, and a null signal mask changes no mask.
         let n = unsafe {
             libc::syscall(libc::SYS_epoll_pwait2, epoll, records, max_events as libc::c_int, &timeout, no_mask, 0_usize)
         };

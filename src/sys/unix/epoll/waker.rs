@@ -2,8 +2,8 @@
 //!
 //! On Linux the descriptor is readable from the start, and its registration has an empty interest. `EPOLL_CTL_MOD` with
 //! `EPOLLIN` makes the kernel evaluate the descriptor again, and so makes one event. ep_modify() in Linux's fs/eventpoll.c
-//! makes the change under the lock under which a wait takes its events. Therefore the current wait returns an event whose
-//! change comes before, and the next wait returns an event whose change comes after. Several wakes before a wait are coalesced.
+//! holds the lock that a wait holds while it collects events. Therefore the current wait returns the event of a change before
+//! its collection, and the next wait returns the event of a later change. Several wakes before a wait are coalesced.
 //!
 //! On other systems a wake writes to the descriptor, and each write is an edge.
 
@@ -16,24 +16,24 @@ use crate::token::Token;
 
 #[derive(Debug)]
 pub(crate) struct WakeHandle {
-    notify: WakeFd,
+    wake_fd: WakeFd,
     #[allow(dead_code)] // Unused on systems without `epoll_mod_requeues`, where a wake is a write.
     token: Token,
 }
 
 impl WakeHandle {
     pub(super) fn new(epoll: &OwnedFd, token: Token) -> io::Result<WakeHandle> {
-        let notify = WakeFd::new()?;
+        let wake_fd = WakeFd::new()?;
         #[cfg(epoll_mod_requeues)]
         let events = {
-            notify.notify()?;
+            wake_fd.notify()?;
             0
         };
         #[cfg(not(epoll_mod_requeues))]
         let events = libc::EPOLLIN as u32;
         let events = events | libc::EPOLLET as u32;
-        epoll_ctl(epoll, libc::EPOLL_CTL_ADD, notify.as_raw_fd(), events, token.0 as u64)?;
-        Ok(WakeHandle { notify, token })
+        epoll_ctl(epoll, libc::EPOLL_CTL_ADD, wake_fd.as_raw_fd(), events, token.0 as u64)?;
+        Ok(WakeHandle { wake_fd, token })
     }
 
     #[inline(always)]
@@ -41,12 +41,12 @@ impl WakeHandle {
         #[cfg(epoll_mod_requeues)]
         {
             let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
-            epoll_ctl(epoll, libc::EPOLL_CTL_MOD, self.notify.as_raw_fd(), events, self.token.0 as u64)
+            epoll_ctl(epoll, libc::EPOLL_CTL_MOD, self.wake_fd.as_raw_fd(), events, self.token.0 as u64)
         }
         #[cfg(not(epoll_mod_requeues))]
         {
             let _ = epoll;
-            self.notify.notify()
+            self.wake_fd.notify()
         }
     }
 }

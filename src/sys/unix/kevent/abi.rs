@@ -1,7 +1,7 @@
 //! The record and the functions of `<sys/event.h>`, right for each system.
 //!
 //! The record differs in the width of every field. `libc` defines Apple's as that of kevent64(2), NetBSD's with unsigned
-//! filters that start at 0, and FreeBSD's with room for extensions. The rest of the crate uses
+//! filters that start at 0, and FreeBSD's with space for extensions. The rest of the crate uses
 //! [`Kevent`](crate::sys::unix::kevent::record::Kevent), which hides the differences.
 
 use std::{mem, ptr};
@@ -37,7 +37,7 @@ pub type RawData = i64;
 /// kevent64(2) of Apple's `<sys/event.h>`, in place of kevent(2).
 ///
 /// A wait of zero with kevent(2) blocks the thread and wakes the thread again (bsd/kern/kern_event.c: `kqueue_scan`). Such a
-/// call takes 12 to 14 µs although no wait is due; with `KEVENT_FLAG_IMMEDIATE` the call takes 0.16 µs (libuv/libuv#5032). A
+/// call takes 12 to 14 µs although no wait is due. With `KEVENT_FLAG_IMMEDIATE` the call takes 0.16 µs (libuv/libuv#5032). A
 /// queue accepts calls of one family only (`EINVAL`), so that every call of this crate is kevent64(2).
 #[cfg(target_vendor = "apple")]
 mod kevent64 {
@@ -55,10 +55,10 @@ mod kevent64 {
         nevents: libc::c_int,
         timeout: *const libc::timespec,
     ) -> libc::c_int {
-        // SAFETY: the caller's promise: null, or a pointer to a value.
+        // SAFETY: the caller has promised null, or a pointer to a value.
         let is_zero = unsafe { timeout.as_ref() }.is_some_and(|timeout| timeout.tv_sec == 0 && timeout.tv_nsec == 0);
         let flags = if is_zero { libc::KEVENT_FLAG_IMMEDIATE } else { libc::KEVENT_FLAG_NONE };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller has promised the conditions of kevent(2).
         unsafe { libc::kevent64(kq, changes, nchanges, events, nevents, flags, timeout) }
     }
 }

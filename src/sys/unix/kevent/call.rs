@@ -6,7 +6,7 @@
 //!
 //! * [`apply_with_receipts`] applies changes and returns their receipts, without waiting;
 //! * [`apply_to_own_queue`] does the same for the backend, and takes a faster way for a single change;
-//! * [`apply_one`] applies one change without room for a receipt, so that the call itself fails;
+//! * [`apply_one`] applies one change without space for a receipt, so that the call itself fails;
 //! * [`apply_and_wait`] applies changes and waits for events.
 
 use std::os::fd::RawFd;
@@ -23,10 +23,10 @@ use crate::sys::unix::timeout::timespec;
 ///
 /// # Safety
 ///
-/// `changes` can be read, and `events` written, for the number of records beside each. There is room for as many events as
-/// there are changes, or for none and one change at most: DragonFly writes a receipt for each change without checking the
-/// room. No record has a filter that takes one of its fields for a pointer.
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+/// `changes` can be read, and `events` written, for the number of records beside each. There is space for as many events as
+/// there are changes, or there is at most one change and no space. DragonFly writes a receipt for each change without checking
+/// the space. No record has a filter that takes one of its fields for a pointer.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(super) unsafe fn kevent(
     kq: RawFd,
     (changes, nchanges): (*const Kevent, usize),
@@ -39,10 +39,10 @@ pub(super) unsafe fn kevent(
     let nevents = nevents.min(i32::MAX as usize);
     let timeout = timeout.map(timespec);
     let timeout = timeout.as_ref().map_or(ptr::null(), |timeout| timeout as *const _);
-    // SAFETY: the caller's promise; `Kevent` is transparent over `kevent`; `timeout` is null or points to a value that
-    // outlives the call.
-    let n = unsafe { abi::kevent(kq, changes.cast(), nchanges as _, events.cast(), nevents as _, timeout) };
-    cvt(n).map(|n| n as usize)
+    // SAFETY: the caller has promised the lists, and `Kevent` is transparent over `kevent`. `timeout` is null, or points to a
+    // value that outlives the call.
+    let count = unsafe { abi::kevent(kq, changes.cast(), nchanges as _, events.cast(), nevents as _, timeout) };
+    cvt(count).map(|count| count as usize)
 }
 
 /// The timeout of a call that returns receipts.
@@ -55,7 +55,7 @@ const NO_WAIT: Option<Duration> = if RECEIPT_ENDS_CALL { None } else { Some(Dura
 ///
 /// The kernel collects no events in such a call. If a signal arrives, the call returns fewer receipts than changes, but every
 /// change has been applied (kqueue(2), FreeBSD: EINTR).
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn apply_with_receipts(kq: RawFd, changes: &mut [Kevent]) -> io::Result<&[Kevent]> {
     let (records, len) = (changes.as_mut_ptr(), changes.len());
     if len == 0 {
@@ -70,17 +70,17 @@ pub(crate) fn apply_with_receipts(kq: RawFd, changes: &mut [Kevent]) -> io::Resu
     }
 }
 
-/// Whether a call with one change and no room for receipts reports the failure of the change, and writes no receipt. DragonFly
-/// writes the receipt without checking the room (kern_event.c: `kern_kevent`).
+/// `true` if a call with one change and no space for receipts reports the failure of the change, and writes no receipt.
+/// DragonFly writes the receipt without checking the space (kern_event.c: `kern_kevent`).
 const CALL_REPORTS_FAILURE: bool = RECEIPT_ENDS_CALL && !cfg!(target_os = "dragonfly");
 
 /// Applies changes like [`apply_with_receipts`], to the queue of the backend.
 ///
-/// A single change is applied without room for a receipt: the kernel copies neither a receipt out nor a timeout in, which saves
-/// 60 to 90 instructions on FreeBSD. Each returned record has the error number of its receipt. The other fields of a single
+/// A single change is applied without space for a receipt. The kernel then copies neither a receipt out nor a timeout in, which
+/// saves 60 to 90 instructions on FreeBSD. Each returned record has the error number of its receipt. The other fields of a single
 /// record are those of the change, and an error of the call becomes the error of the change. Therefore only the backend calls
 /// this function, for a queue that is open.
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn apply_to_own_queue(kq: RawFd, changes: &mut [Kevent]) -> io::Result<&[Kevent]> {
     if !CALL_REPORTS_FAILURE || changes.len() != 1 {
         return apply_with_receipts(kq, changes);
@@ -91,8 +91,8 @@ pub(crate) fn apply_to_own_queue(kq: RawFd, changes: &mut [Kevent]) -> io::Resul
     Ok(changes)
 }
 
-/// Applies one change without room for a receipt, so that the call reports the failure of the change.
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+/// Applies one change without space for a receipt, so that the call reports the failure of the change.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn apply_one(kq: RawFd, change: &Kevent) -> io::Result<()> {
     // SAFETY: one record is read, and none is written. The callers reject libkqueue's filter that takes pointers.
     match unsafe { kevent(kq, (change, 1), (ptr::null_mut(), 0), None) } {
@@ -104,7 +104,7 @@ pub(crate) fn apply_one(kq: RawFd, change: &Kevent) -> io::Result<()> {
 /// Applies changes, waits for events, and fills `events` up to its capacity. After an error `events` is empty.
 ///
 /// The capacity must be at least the number of changes.
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn apply_and_wait(
     kq: RawFd,
     changes: &[Kevent],
@@ -113,10 +113,10 @@ pub(crate) fn apply_and_wait(
 ) -> io::Result<()> {
     events.clear();
     debug_assert!(changes.len() <= events.capacity());
-    let (room, records) = (events.capacity(), events.as_mut_ptr());
-    // SAFETY: there are that many changes, and there is room for that many events, which is not less. The callers reject
-    // libkqueue's filter that takes pointers.
-    match unsafe { kevent(kq, (changes.as_ptr(), changes.len()), (records, room), timeout) } {
+    let (capacity, records) = (events.capacity(), events.as_mut_ptr());
+    // SAFETY: the slice has that many changes, and the vector has space for `capacity` events, which is not less. The callers
+    // reject libkqueue's filter that takes pointers.
+    match unsafe { kevent(kq, (changes.as_ptr(), changes.len()), (records, capacity), timeout) } {
         Ok(n) => {
             // SAFETY: the kernel has written the first `n` records, and `n` is at most the capacity.
             unsafe { events.set_len(n) };

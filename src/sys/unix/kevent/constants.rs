@@ -27,7 +27,7 @@ const COLUMN: usize = if cfg!(target_vendor = "apple") {
     5
 };
 
-/// Returns the bits of a row on this system; none if the constant does not exist.
+/// Returns the bits of a row on this system, or 0 if the constant does not exist.
 const fn row_bits(row: [i64; 6]) -> u32 {
     if row[COLUMN] == ABSENT {
         0

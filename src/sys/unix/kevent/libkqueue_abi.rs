@@ -5,10 +5,10 @@
 
 const IS_LIBKQUEUE: bool = cfg!(links_libkqueue);
 
-/// The greatest number of receipts that one call returns: libkqueue has room for 512.
+/// The greatest number of receipts that one call returns: libkqueue has space for 512.
 pub(crate) const MAX_RECEIPTS: usize = if IS_LIBKQUEUE { 512 } else { i32::MAX as usize };
 
-/// Whether a call that has written a receipt returns without waiting. libkqueue waits until the timeout.
+/// `true` if a call that has written a receipt returns without waiting. libkqueue waits until the timeout.
 pub(super) const RECEIPT_ENDS_CALL: bool = !IS_LIBKQUEUE;
 
 /// The number of the filter that passes libkqueue the address of a function or of a text. No kernel has a filter that takes

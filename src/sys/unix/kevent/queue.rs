@@ -29,7 +29,7 @@ use crate::sys::unix::timeout::wait_in_chunks;
 ///
 /// # Examples
 ///
-/// A byte through a pair of sockets, and a timer that bounds the wait:
+/// A byte is sent through a pair of sockets, and a timer limits the wait:
 ///
 /// ```
 /// use std::io::Write;
@@ -82,22 +82,23 @@ impl Kqueue {
     ///
     /// # Errors
     ///
-    /// * `InvalidInput`, and no change is applied: the capacity is 0, or smaller than the number of changes (systems differ in
-    ///   the fate of a change without room for a receipt, and DragonFly writes beyond the buffer); or a change has
-    ///   libkqueue's own filter (see [`kevent_raw`](Kqueue::kevent_raw)).
-    /// * `Interrupted`: a handler ran for a signal. All changes have been applied: do not repeat them.
-    /// * The kernel's others, of the queue itself: `EBADF` (`ENOENT` from libkqueue) if the descriptor is no queue.
+    /// * `InvalidInput`: the capacity is 0, or smaller than the number of changes, or a change has libkqueue's own filter (see
+    ///   [`kevent_raw`](Kqueue::kevent_raw)). No change is applied. Without space for every receipt, some systems would not apply
+    ///   every change, and DragonFly would write beyond the buffer.
+    /// * `Interrupted`: a handler ran for a signal. All changes have been applied and must not be repeated.
+    /// * Other errors of the kernel, about the queue itself: `EBADF` (`ENOENT` from libkqueue) if the descriptor is no queue.
     ///
     /// After an error `events` is empty.
     pub fn kevent(&self, changes: &[Kevent], events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<usize> {
         events.clear();
         if events.capacity() < changes.len().max(1) {
-            return Err(invalid_input("`events` has room for at least one event, and for one of each change"));
+            return Err(invalid_input("`events` needs space for at least one event, and for one of each change"));
         }
         reject_pointer_filter(changes)?;
         let mut changes = changes;
-        wait_in_chunks(timeout, |step| {
-            call::apply_and_wait(self.queue()?, mem::take(&mut changes), events, step)?;
+        wait_in_chunks(timeout, |chunk| {
+            // Only the first call applies the changes.
+            call::apply_and_wait(self.queue()?, mem::take(&mut changes), events, chunk)?;
             Ok(events.len())
         })
     }
@@ -119,9 +120,8 @@ impl Kqueue {
     ///
     /// # Errors
     ///
-    /// Those of the call itself, as for [`kevent`](Kqueue::kevent); the receipt of a change has the result of the change.
-    /// After `Interrupted`, which no system is known to return from such a call, all changes have been applied, and some
-    /// receipts are lost.
+    /// Those of the call itself, as for [`kevent`](Kqueue::kevent). The result of a change is in its receipt. After `Interrupted`
+    /// all changes have been applied, and some receipts are lost. No system is known to return `Interrupted` from such a call.
     ///
     /// # Examples
     ///
@@ -146,12 +146,12 @@ impl Kqueue {
         for change in &mut *changes {
             *change = change.with_flags(change.flags() | Flags::RECEIPT);
         }
-        let mut lost = false;
+        let mut has_lost_receipts = false;
         for part in changes.chunks_mut(MAX_RECEIPTS) {
-            let all = part.len();
-            lost |= call::apply_with_receipts(self.queue()?, part)?.len() < all;
+            let change_count = part.len();
+            has_lost_receipts |= call::apply_with_receipts(self.queue()?, part)?.len() < change_count;
         }
-        if lost {
+        if has_lost_receipts {
             return Err(io::ErrorKind::Interrupted.into());
         }
         Ok(changes)
@@ -162,17 +162,17 @@ impl Kqueue {
     ///
     /// # Errors
     ///
-    /// The kernel's, and `InvalidInput` for more changes than an `int` counts. If a change fails without room for a
-    /// receipt, the call fails, and the later changes may have been applied or not.
+    /// Those of the kernel, and `InvalidInput` for more than `i32::MAX` changes. If a change fails without space for a receipt,
+    /// the call fails, and the later changes may have been applied or not.
     ///
     /// # Safety
     ///
     /// * `changes` can be read, and `events` written, for `nchanges` and `nevents` records. Either may be null if its number
     ///   is 0.
-    /// * On DragonFly there is room for as many events as there are changes that may fail or have `RECEIPT`: its kernel
-    ///   does not check the room.
-    /// * A filter that takes a field for a pointer is given one: libkqueue's own (-12) calls a function whose address is in
-    ///   `data`.
+    /// * On DragonFly there is space for as many events as there are changes that may fail or have `RECEIPT`, because its kernel
+    ///   does not check the space.
+    /// * If a filter takes a field for a pointer, the field is a valid pointer. For example, libkqueue's own filter (-12) calls a
+    ///   function whose address is in `data`.
     pub unsafe fn kevent_raw(
         &self,
         changes: *const Kevent,
@@ -182,7 +182,7 @@ impl Kqueue {
         timeout: Option<Duration>,
     ) -> io::Result<usize> {
         let timeout = timeout.map(|timeout| timeout.min(MAX_WAIT));
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller has promised the conditions of this function, which are those of `call::kevent`.
         unsafe { call::kevent(self.queue()?, (changes, nchanges), (events, nevents), timeout) }
     }
 
@@ -210,7 +210,7 @@ impl From<OwnedFd> for Kqueue {
 impl From<Kqueue> for OwnedFd {
     fn from(kq: Kqueue) -> OwnedFd {
         let mut kq = ManuallyDrop::new(kq);
-        // SAFETY: taken once: `kq` is not dropped.
+        // SAFETY: the descriptor is taken once, because `kq` is not dropped.
         unsafe { ManuallyDrop::take(&mut kq.fd) }
     }
 }
@@ -230,7 +230,7 @@ impl AsRawFd for Kqueue {
 impl Drop for Kqueue {
     fn drop(&mut self) {
         if self.created_by_this_process() {
-            // SAFETY: dropped here, once, and not used after.
+            // SAFETY: the descriptor is dropped once, and is not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.fd) };
         }
     }
@@ -250,12 +250,12 @@ fn reject_pointer_filter(changes: &[Kevent]) -> io::Result<()> {
 fn create_cloexec() -> io::Result<OwnedFd> {
     #[cfg(any(target_os = "freebsd", target_os = "netbsd", target_os = "openbsd"))]
     if let Some(kqueue1) = kqueue1() {
-        // SAFETY: no pointers.
+        // SAFETY: the call has no pointers.
         let kq = cvt(unsafe { kqueue1(libc::O_CLOEXEC) })?;
         // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
         return Ok(unsafe { OwnedFd::from_raw_fd(kq) });
     }
-    // SAFETY: no arguments.
+    // SAFETY: the call has no arguments.
     let kq = cvt(unsafe { abi::kqueue() })?;
     // SAFETY: as above.
     let kq = unsafe { OwnedFd::from_raw_fd(kq) };
@@ -277,7 +277,7 @@ fn kqueue1() -> Option<Kqueue1> {
 /// so that programs start on older releases too.
 #[cfg(any(target_os = "freebsd", target_os = "openbsd"))]
 fn kqueue1() -> Option<Kqueue1> {
-    // SAFETY: the name is a C string; a symbol of that name is this function.
+    // SAFETY: the name is a C string. A symbol of that name is this function.
     unsafe {
         let symbol = libc::dlsym(libc::RTLD_DEFAULT, b"kqueue1\0".as_ptr().cast());
         mem::transmute::<*mut libc::c_void, Option<Kqueue1>>(symbol)

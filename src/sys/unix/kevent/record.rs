@@ -11,7 +11,7 @@ use crate::sys::unix::syscall::invalid_input;
 
 /// One `struct kevent`: a change as input of kevent(2), an event or a receipt as its output.
 ///
-/// The memory is the kernel's own record, whatever its layout; fields are read and written by value. Their meaning:
+/// The layout in memory is that of the system, and fields are read and written by value. The meaning of the fields:
 ///
 /// | filter | ident | notes (`fflags`) | `data` of a change | `data` of an event |
 /// |---|---|---|---|---|
@@ -42,12 +42,12 @@ pub struct Kevent(abi::kevent);
 
 // SAFETY: the record's only pointer is `udata`, which is written and read as a number and never followed.
 unsafe impl Send for Kevent {}
-// SAFETY: as above; a shared record is only read.
+// SAFETY: as above. A shared record is only read.
 unsafe impl Sync for Kevent {}
 
 impl Kevent {
     /// A record of zeroes, for memory that the kernel or a change will fill.
-    // SAFETY: the record is integers and one pointer; all zeroes is a value of each.
+    // SAFETY: the fields are integers and one pointer. Zeroes are a value of each.
     pub(crate) const ZERO: Kevent = Kevent(unsafe {
         mem::transmute::<[u8; mem::size_of::<abi::kevent>()], abi::kevent>([0; mem::size_of::<abi::kevent>()])
     });
@@ -61,8 +61,8 @@ impl Kevent {
             flags: flags.bits(),
             fflags,
             udata: udata as _,
-            // SAFETY: the record is integers and one pointer; all zeroes is a value of each. The fields that stay zero here
-            // are `data`, and FreeBSD's `ext`, which has to be zero.
+            // SAFETY: the fields are integers and one pointer. Zeroes are a value of each. The fields that stay zero here are
+            // `data`, and FreeBSD's `ext`, which has to be zero.
             ..unsafe { mem::zeroed() }
         };
         Kevent(record).with_data(data)
@@ -109,8 +109,8 @@ impl Kevent {
     ///
     /// The filter counts the signals that are sent to the process, and the signal's action runs as well. Ignore the signal
     /// (`SIG_IGN`) if the event is to be the only effect. Apple does not count signals that are sent to a thread. libkqueue
-    /// blocks the signal in the thread that adds the filter and takes the signal from the process, and counts the signal only
-    /// if all threads have blocked it.
+    /// blocks the signal in the thread that adds the filter, and takes the signal from the process. libkqueue counts the signal
+    /// only if all threads have blocked it.
     #[must_use]
     pub fn signal(signal: libc::c_int, flags: Flags) -> Kevent {
         Kevent::new(signal as usize, Filter::SIGNAL, flags, 0, 0, 0)
@@ -206,7 +206,7 @@ impl Kevent {
         self
     }
 
-    /// Returns the result that a receipt reports. An event is no error.
+    /// Returns the result that a receipt reports. The result of an event is `Ok`.
     ///
     /// # Errors
     ///

@@ -1,16 +1,16 @@
 //! From a change of a registration to the kevents of its changelist.
 //!
-//! The kernel holds zero or more knotes of the descriptor, which [`Before`] describes. A changelist leads from these knotes
+//! The kernel holds zero or more knotes of the descriptor, which [`KnotesBefore`] describes. A changelist leads from these knotes
 //! to those of the new interest:
 //!
-//! 1. If the trigger mode changes, every knote is deleted and each wanted one is added, because `EV_ADD` keeps the flags of
-//!    a knote that exists.
-//! 2. Otherwise filters that are no longer wanted are deleted, and wanted filters are added. An `EV_ADD` of a knote that
+//! 1. If the trigger mode changes, every knote is deleted and each needed knote is added, because `EV_ADD` keeps the flags
+//!    of a knote that exists.
+//! 2. Otherwise filters that are no longer needed are deleted, and needed filters are added. An `EV_ADD` of a knote that
 //!    exists replaces its token.
-//! 3. If the caller may be wrong about the registration (a raw descriptor), the first kevent touches a knote that has to
-//!    exist: its receipt shows whether it does.
+//! 3. A raw descriptor may not be registered. Its first kevent therefore touches a knote that has to exist, and the receipt
+//!    shows whether the knote exists.
 //!
-//! The changes of plain and simple registrations need two kevents at most and no purposes: [`plain_kevents`].
+//! [`plain_kevents`] returns the kevents of plain and simple registrations, which need at most two kevents and no purposes.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -24,7 +24,7 @@ use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::{EXCEPT, PIPE_END_BESIDE_WRITE, READ, TOUCH_REPLACES_UDATA, WRITE};
 use crate::sys::unix::kqueue::libkqueue::{ADD_CAN_DISABLE, CLOSE_REMOVES_KNOTES};
-use crate::sys::unix::kqueue::registrations::{Before, Entry, FdFilters};
+use crate::sys::unix::kqueue::registrations::{Entry, FdFilters, KnotesBefore};
 use crate::token::Token;
 
 /// The greatest number of kevents of one change: each filter is deleted and added again.
@@ -33,7 +33,7 @@ pub(super) const MAX_KEVENTS: usize = 6;
 impl Change {
     /// Returns the interest before the change, if the source stores it.
     #[inline(always)]
-    pub(super) fn had(&self) -> Option<Interest> {
+    pub(super) fn interest_before(&self) -> Option<Interest> {
         match self.kind {
             SourceKind::Registered { interest, .. } => Some(interest),
             _ => None,
@@ -45,8 +45,8 @@ impl Change {
         matches!(self.kind, SourceKind::Borrowed | SourceKind::Registered { is_borrowed: true, .. })
     }
 
-    /// Returns `true` if `KqueueSelector::change_simple` may make the change: the filters are those for reading and writing,
-    /// and the descriptor is a raw one, which no other source may hold.
+    /// Returns `true` if `KqueueSelector::change_simple` may make the change. The filters are those for reading and writing,
+    /// and the source is a raw descriptor.
     #[inline]
     pub(super) fn is_simple(&self) -> bool {
         let is_simple_interest = self.operation == Operation::Deregister
@@ -67,23 +67,24 @@ impl Change {
     }
 }
 
-/// Writes the kevents of an edge-triggered change with a known interest before it, and returns their number.
-#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
-pub(super) fn plain_kevents(change: &Change, had: Option<Interest>, list: &mut [Kevent; 2]) -> usize {
-    let (ident, wanted) = (change.fd as usize, change.interest);
-    let had = had.unwrap_or(Interest::NONE);
-    let kevent = |filter, is_there: bool, is_wanted: bool| match (is_there, is_wanted) {
+/// Writes the kevents of an edge-triggered change to `list`, and returns their number. `interest_before` is the interest before
+/// the change.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
+pub(super) fn plain_kevents(change: &Change, interest_before: Option<Interest>, list: &mut [Kevent; 2]) -> usize {
+    let (ident, new) = (change.fd as usize, change.interest);
+    let old = interest_before.unwrap_or(Interest::NONE);
+    let kevent = |filter, exists: bool, is_needed: bool| match (exists, is_needed) {
         (true, true) if TOUCH_REPLACES_UDATA => filters::touch(ident, filter, 0, change.token, TriggerMode::Edge),
         (_, true) => filters::add(ident, filter, 0, change.token, TriggerMode::Edge),
         (..) => filters::delete(ident, filter),
     };
     let mut len = 0;
-    if had.is_writable() || wanted.is_writable() {
-        list[0] = kevent(WRITE, had.is_writable(), wanted.is_writable());
+    if old.is_writable() || new.is_writable() {
+        list[0] = kevent(WRITE, old.is_writable(), new.is_writable());
         len = 1;
     }
-    if had.is_readable() || wanted.is_readable() {
-        list[len] = kevent(READ, had.is_readable(), wanted.is_readable());
+    if old.is_readable() || new.is_readable() {
+        list[len] = kevent(READ, old.is_readable(), new.is_readable());
         len += 1;
     }
     len
@@ -114,7 +115,7 @@ impl ChangeList {
     }
 
     /// Returns the kevents of a change, for a descriptor with the knotes of `before`.
-    pub(super) fn for_change(change: &Change, before: Before) -> ChangeList {
+    pub(super) fn for_change(change: &Change, before: KnotesBefore) -> ChangeList {
         let mut list = ChangeList::empty();
         if let SourceKind::Filter(filter) = change.kind {
             list.push_filter_change(change, filter);
@@ -124,24 +125,24 @@ impl ChangeList {
             list.push_deletes(change.fd, before.filters);
             return list;
         }
-        let wanted = FdFilters::of_interest(change.interest);
+        let needed = FdFilters::of_interest(change.interest);
         if before.mode != Some(change.interest.mode()) {
             list.push_deletes(change.fd, before.filters);
-            list.push_adds(change.fd, wanted, change.token, change.interest);
+            list.push_adds(change.fd, needed, change.token, change.interest);
             return list;
         }
-        let kept = before.filters.intersection(wanted);
+        let kept = before.filters.intersection(needed);
         let touched = if change.operation == Operation::Reregister && !before.is_certain {
             list.push_touch(change, kept)
         } else {
             FdFilters::NONE
         };
-        list.push_deletes(change.fd, before.filters.without(wanted));
-        list.push_adds(change.fd, wanted.without(touched), change.token, change.interest);
+        list.push_deletes(change.fd, before.filters.without(needed));
+        list.push_adds(change.fd, needed.without(touched), change.token, change.interest);
         list
     }
 
-    /// Returns the kevents that delete the knotes that a change added, and add the knotes of the entry before it.
+    /// Returns the kevents that delete the knotes that a change added, and restore those of `old`, the entry before the change.
     pub(super) fn for_roll_back(change: &Change, old: Option<Entry>) -> ChangeList {
         let mut list = ChangeList::empty();
         let added = FdFilters::of_interest(change.interest);
@@ -166,8 +167,8 @@ impl ChangeList {
 
     /// Appends the kevents of a timer, process, signal or file.
     ///
-    /// Such a source has no knote while it is disabled: the source stores its registration, and a disabled knote could still
-    /// report (timers and signals force `EV_CLEAR`, which NetBSD tests before `EV_DISPATCH`). Only descriptors have disabled
+    /// Such a source has no knote while it is disabled, because the source itself stores its registration. A disabled knote could
+    /// still report: timers and signals force `EV_CLEAR`, which NetBSD tests before `EV_DISPATCH`. Only descriptors have disabled
     /// knotes.
     fn push_filter_change(&mut self, change: &Change, filter: FilterSpec) {
         let (ident, mode) = (change.fd as usize, change.interest.mode());
@@ -186,8 +187,7 @@ impl ChangeList {
         }
     }
 
-    /// Appends an update of one knote that has to exist, without `EV_ADD`. Returns the filters that need no `EV_ADD` after
-    /// this.
+    /// Appends a change without `EV_ADD` of one knote that has to exist. Returns the filters that need no `EV_ADD` afterwards.
     fn push_touch(&mut self, change: &Change, kept: FdFilters) -> FdFilters {
         let Some((filter, note)) = kept.iter().next() else {
             return FdFilters::NONE;
@@ -211,11 +211,11 @@ impl ChangeList {
 
     fn push_adds(&mut self, fd: RawFd, filters: FdFilters, token: Token, interest: Interest) {
         let (ident, mode) = (fd as usize, interest.mode());
-        let is_disabled_after = mode == TriggerMode::Disabled && !ADD_CAN_DISABLE;
+        let needs_disable = mode == TriggerMode::Disabled && !ADD_CAN_DISABLE;
         for (filter, note) in filters.iter() {
-            let add_mode = if is_disabled_after { TriggerMode::Level } else { mode };
+            let add_mode = if needs_disable { TriggerMode::Level } else { mode };
             self.push(Purpose::Add, filters::add(ident, filter, note, token, add_mode));
-            if is_disabled_after {
+            if needs_disable {
                 self.push(Purpose::Add, filters::disable(ident, filter, note, token));
             }
         }
@@ -246,7 +246,7 @@ impl ChangeList {
     }
 }
 
-/// The receipts of one change. If a signal arrived, there are none, and every kevent has been applied.
+/// The receipts of one change. If a signal arrived, the list is empty, and every kevent has been applied.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Receipts<'a> {
     purposes: &'a [Purpose],
@@ -254,29 +254,29 @@ pub(super) struct Receipts<'a> {
 }
 
 impl Receipts<'_> {
-    fn with(&self, wanted: impl Fn(Purpose) -> bool) -> impl Iterator<Item = &Kevent> {
+    fn with_purpose(&self, is_selected: impl Fn(Purpose) -> bool) -> impl Iterator<Item = &Kevent> {
         self.purposes
             .iter()
             .zip(self.receipts)
-            .filter(move |(purpose, _)| wanted(**purpose))
+            .filter(move |(purpose, _)| is_selected(**purpose))
             .map(|(_, receipt)| receipt)
     }
 
     /// Returns the receipts of the kevents that show whether knotes exist.
     pub(super) fn probes(&self) -> impl Iterator<Item = &Kevent> {
-        self.with(|purpose| purpose != Purpose::Add)
+        self.with_purpose(|purpose| purpose != Purpose::Add)
     }
 
     /// Returns the filter of a knote that had to exist and does not.
     pub(super) fn missing(&self) -> Option<Filter> {
-        self.with(|purpose| purpose == Purpose::Touch)
+        self.with_purpose(|purpose| purpose == Purpose::Touch)
             .find(|receipt| receipt.errno() == libc::ENOENT)
             .map(Kevent::filter)
     }
 
     /// Returns the first filter that could not be added, and the error number.
     pub(super) fn failed_add(&self) -> Option<(Filter, i32)> {
-        self.with(|purpose| purpose == Purpose::Add)
+        self.with_purpose(|purpose| purpose == Purpose::Add)
             .map(|receipt| (receipt.filter(), receipt.errno()))
             .find(|&(_, errno)| errno != 0)
     }

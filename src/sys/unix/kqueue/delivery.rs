@@ -1,24 +1,24 @@
 //! The changes that a delivered event requires.
 //!
-//! kqueue has one knote for each filter, but a registration is one for the descriptor. Four cases need a change after the
-//! kernel has delivered an event, and before the program receives it:
+//! kqueue has one knote for each filter, but a registration covers all filters of its descriptor. In four cases a change is
+//! needed after the kernel has delivered an event, and before the program receives the event:
 //!
 //! 1. *One-shot.* A one-shot registration of several filters reports one event. `EV_DISPATCH` disables the knote that fired
 //!    and no other, so that the other knotes are deleted here. If several have fired at once, the first is the event, and
-//!    re-arming reports the others. The knotes are deleted and not disabled, because four BSDs leave a knote that is disabled
-//!    while it is queued on the queue, and the descriptor of the queue would be readable without a cause.
+//!    re-arming reports the others. The knotes are deleted and not disabled, because four BSDs do not remove a disabled knote
+//!    from the list of pending knotes. The descriptor of the queue would then be readable without a cause.
 //! 2. *The end of a pipe.* The read filter that substitutes for the write filter of a broken pipe fires once. For a
 //!    level-triggered registration this filter is added again after each event.
 //! 3. *The last event of a knote.* The kernel removes knotes when the last reader of a pipe leaves (FreeBSD:
-//!    `knlist_clear`) and when a terminal is revoked (Apple, OpenBSD), after one event with `EV_EOF` and `EV_ONESHOT`. A
+//!    `knlist_clear`) and when a terminal is revoked (Apple, OpenBSD). The last event has `EV_EOF` and `EV_ONESHOT`. A
 //!    level-triggered registration reports at every poll, so that the filter or its substitute is added again.
 //! 4. *Urgent data.* On Apple the note of urgent data stays set after the data has been read. For a level-triggered
 //!    registration the knote is deleted and added again.
 //!
 //! The table is locked while such a registration is changed and while delivered events are processed, never during a wait.
-//! So a change is before or after the processing of a concurrent event. If the change is before, the token shows it: a
-//! one-shot event with another token belongs to an earlier registration, and is dropped. An event with the same token disarms
-//! the new registration, and is delivered: the program reads after it has armed, and re-arms.
+//! Therefore a concurrent event is processed before or after a change. If a one-shot event is processed after the change, its
+//! token decides. An event with another token belongs to an earlier registration, and is dropped. An event with the same token
+//! disarms the new registration, and is delivered. No readiness is lost, because the program reads and then re-arms.
 
 use std::os::fd::RawFd;
 
@@ -72,25 +72,42 @@ impl Table {
 }
 
 impl Entry {
+    /// Processes one event of the filters `fired`, and returns `true` if the program receives it.
     fn process(&mut self, kq: RawFd, event: &mut Kevent, fired: FdFilters, kevents: &mut Vec<Kevent>) -> bool {
-        let mode = self.interest.mode();
-        let is_pipe_end = filters::is_pipe_end(event);
         if !self.has_token {
             // The events of a detached registration have its token.
             (self.token, self.has_token) = (event.token(), true);
         }
         if self.token != event.token() {
-            // An edge or a level of an earlier registration is a spurious event at worst. A one-shot event
-            // would disarm the present registration.
+            // An edge or a level of an earlier registration is a spurious event at worst. A one-shot event would disarm the
+            // present registration.
             return !filters::is_dispatched(event);
         }
         if filters::is_last(event) {
             self.filters = self.filters.without(fired);
         }
-        match mode {
-            TriggerMode::OneShot if self.is_disarmed => return false,
+        if self.is_disarmed && self.interest.mode() == TriggerMode::OneShot {
+            return false;
+        }
+        self.keep_mode(kq, event, fired, kevents);
+        if filters::is_pipe_end(event) && self.interest.is_readable() {
+            // Pipes of FreeBSD have two directions, so that this end may be readable too.
+            *event = filters::with_both_directions(event);
+        }
+        if self.filters.is_empty() {
+            // A disabled knote shows that the descriptor is registered. Closing the descriptor removes the knote.
+            kevents.push(filters::add_disabled_pipe_end(event.ident(), event.token()));
+            (self.filters, self.has_pipe_end) = (FdFilters::READ, true);
+        }
+        true
+    }
+
+    /// Makes the changes that the trigger mode requires after an event: disarms a one-shot registration, and adds the filter of
+    /// a level-triggered registration again if the filter would not report at the next wait.
+    fn keep_mode(&mut self, kq: RawFd, event: &Kevent, fired: FdFilters, kevents: &mut Vec<Kevent>) {
+        match self.interest.mode() {
             TriggerMode::OneShot => self.disarm(event, fired, kevents),
-            TriggerMode::Level if is_pipe_end => {
+            TriggerMode::Level if filters::is_pipe_end(event) => {
                 kevents.extend(filters::replace_for_broken_pipe(event.ident(), event.token()))
             }
             TriggerMode::Level if filters::is_last(event) => self.add_again(kq, event, fired),
@@ -102,16 +119,6 @@ impl Entry {
             }
             TriggerMode::Level | TriggerMode::Edge | TriggerMode::Disabled => {}
         }
-        if is_pipe_end && self.interest.is_readable() {
-            // FreeBSD's pipes have two directions, so that the end may be readable too.
-            *event = filters::of_both_directions(event);
-        }
-        if self.filters.is_empty() {
-            // A disabled knote shows that the descriptor is registered. Closing the descriptor removes the knote.
-            kevents.push(filters::add_disabled_pipe_end(event.ident(), event.token()));
-            (self.filters, self.has_pipe_end) = (FdFilters::READ, true);
-        }
-        true
     }
 
     /// Disarms a one-shot registration: deletes every filter but the one that fired, which the kernel has disabled.
@@ -128,7 +135,7 @@ impl Entry {
         self.filters = self.filters.without(others);
     }
 
-    /// Adds a filter that the kernel has removed, or its substitute. At the end of a descriptor either fires at once.
+    /// Adds a filter that the kernel has removed, or its substitute. Both fire at once, because the end of file lasts.
     fn add_again(&mut self, kq: RawFd, event: &Kevent, fired: FdFilters) {
         let add = filters::add(event.ident(), event.filter(), 0, event.token(), TriggerMode::Level);
         if is_added(kq, &mut [add]) {
@@ -166,7 +173,7 @@ mod tests {
 
     fn entry(interest: Interest) -> Entry {
         let (operation, token, kind) = (Operation::Register, Token(1), SourceKind::RawFd);
-        Entry::of(&Change { operation, fd: FD, token, interest, kind }, FdFilters::of_interest(interest))
+        Entry::for_change(&Change { operation, fd: FD, token, interest, kind }, FdFilters::of_interest(interest))
     }
 
     /// Returns the tokens of the events that are delivered, and the number of kevents that the events require.

@@ -1,7 +1,7 @@
 //! The kevents of this backend, and the meaning of its events.
 //!
-//! The first half builds the records of a changelist: one function for each combination of flags. The second half reads a
-//! record of the eventlist.
+//! The first half builds the records of a changelist, with one function for each combination of flags. The name and the first
+//! line of such a function state the effect of its record. The second half reads a record of the eventlist.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) const EXCEPT: Option<(Filter, u32)> = Some((Filter::EXCEPT, IoNotes::
 #[cfg(not(has_evfilt_except))]
 pub(super) const EXCEPT: Option<(Filter, u32)> = None;
 
-/// Whether `NOTE_OOB` of a level-triggered knote stays set after the urgent data has been read, as in Apple's kernel.
+/// `true` if `NOTE_OOB` of a level-triggered knote stays set after the urgent data has been read, as in Apple's kernel.
 pub(super) const URGENT_STAYS: bool = cfg!(except_stays_urgent);
 
 #[cfg(has_evfilt_lio)]
@@ -37,13 +37,13 @@ const LIO: Option<Filter> = Some(Filter::LIO);
 #[cfg(not(has_evfilt_lio))]
 const LIO: Option<Filter> = None;
 
-/// Whether a change without `EV_ADD` replaces `udata` and evaluates the filter again, as a change with `EV_ADD` does.
+/// `true` if a change without `EV_ADD` replaces `udata` and evaluates the filter again, as a change with `EV_ADD` does.
 ///
-/// FreeBSD (kern_event.c: `kqueue_register`) and NetBSD do both, and FreeBSD saves the allocation of a knote. OpenBSD
-/// replaces `udata` with `EV_ADD` only. On the other systems a second evaluation was not observed.
+/// FreeBSD (kern_event.c: `kqueue_register`) and NetBSD do both. On FreeBSD the change without `EV_ADD` also saves the
+/// allocation of a knote. OpenBSD replaces `udata` with `EV_ADD` only. On the other systems a second evaluation was not observed.
 pub(super) const TOUCH_REPLACES_UDATA: bool = cfg!(touch_replaces_udata);
 
-/// Whether the write filter of a full pipe does not fire when the reader leaves: see `KqueueSelector::add_pipe_end_beside`.
+/// `true` if the write filter of a full pipe does not fire when the reader leaves: see `KqueueSelector::add_pipe_end_beside`.
 pub(super) const PIPE_END_BESIDE_WRITE: bool = cfg!(full_pipe_ends_silently);
 
 /// The flags of the read filter that reports the end of a pipe's reader. The event contains both flags, and no other knote of
@@ -53,10 +53,10 @@ const PIPE_END: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.b
 /// The flags of the last event of a knote that the kernel has removed.
 const LAST: Flags = Flags::from_bits(Flags::EOF.bits() | Flags::ONESHOT.bits());
 
-/// Whether a one-shot timer needs one tick more, so that it does not fire early.
+/// `true` if a one-shot timer needs one tick more, so that it does not fire early.
 ///
 /// NetBSD up to 9 truncates the time to ticks (kern_event.c: `mstohz`). NetBSD 10 rounds up, but ticks that were late follow
-/// each other faster than the clock: on a loaded emulator (10.99) a timer of less than 70 ms fired early.
+/// each other faster than the clock. On a loaded emulator (10.99) a timer of less than 70 ms fired early.
 const TIMERS_FIRE_EARLY: bool = cfg!(timers_fire_early);
 
 /// The tick of a kernel with 100 ticks in a second, the default. On a kernel with more ticks, a timer is later than necessary.
@@ -146,7 +146,7 @@ pub(super) fn add_disabled_pipe_end(ident: usize, token: Token) -> Kevent {
     change(ident, READ, Flags::ADD | Flags::DISABLE | PIPE_END | Flags::RECEIPT, 0, token)
 }
 
-/// Disables a filter until the filter is enabled, or deleted and added again.
+/// Disables a filter until it is enabled, or deleted and added again.
 pub(super) fn disable(ident: usize, filter: Filter, fflags: u32, token: Token) -> Kevent {
     change(ident, filter, Flags::DISABLE | Flags::RECEIPT, fflags, token)
 }
@@ -164,8 +164,8 @@ pub(super) fn add_filter(ident: usize, spec: FilterSpec, token: Token, mode: Tri
         FilterSpec::Timer { delay, periodic } => {
             let needs_tick = TIMERS_FIRE_EARLY && !periodic && !delay.is_zero();
             let delay = if needs_tick { delay.saturating_add(TICK) } else { delay };
-            let (note, n) = timer::in_units(delay, PORTABLE_TIMER_UNITS, MAX_DATA);
-            (Filter::TIMER, note, n, !periodic)
+            let (note, data) = timer::in_units(delay, PORTABLE_TIMER_UNITS, MAX_DATA);
+            (Filter::TIMER, note, data, !periodic)
         }
         FilterSpec::Process => (Filter::PROC, ProcNotes::EXIT.bits(), 0, true),
         FilterSpec::Signal => (Filter::SIGNAL, 0, 0, false),
@@ -182,8 +182,8 @@ pub(super) fn delete_filter(ident: usize, spec: FilterSpec) -> Kevent {
 /// Adds a timer that fires at once, in place of the filter of an exited process. macOS, NetBSD and OpenBSD cannot add a
 /// filter to a zombie.
 pub(super) fn add_exited_process(pid: usize, token: Token) -> Kevent {
-    let now = FilterSpec::Timer { delay: Duration::ZERO, periodic: false };
-    add_filter(exited_process_ident(pid), now, token, TriggerMode::Edge)
+    let at_once = FilterSpec::Timer { delay: Duration::ZERO, periodic: false };
+    add_filter(exited_process_ident(pid), at_once, token, TriggerMode::Edge)
 }
 
 pub(super) fn delete_exited_process(pid: usize) -> Kevent {
@@ -199,18 +199,18 @@ pub(super) fn trigger(ident: usize, token: Token) -> Kevent {
     change(ident, USER, Flags::empty(), UserNotes::TRIGGER.bits(), token)
 }
 
-fn has(event: &Kevent, flag: Flags) -> bool {
+fn has_flag(event: &Kevent, flag: Flags) -> bool {
     event.flags().intersects(flag)
 }
 
 /// Returns `true` if the filter was added with `EV_DISPATCH`, which the kernel leaves in the event.
 pub(super) fn is_dispatched(event: &Kevent) -> bool {
-    has(event, Flags::DISPATCH)
+    has_flag(event, Flags::DISPATCH)
 }
 
 /// Returns `true` if the kernel has removed the knote of a descriptor and this is its last event.
 ///
-/// No filter of a descriptor is added with `EV_ONESHOT`, so that the flag is the kernel's.
+/// This backend adds no filter of a descriptor with `EV_ONESHOT`, so that only the kernel can have set the flag.
 pub(super) fn is_last(event: &Kevent) -> bool {
     event.flags().contains(LAST) && [READ, WRITE].contains(&event.filter()) && !is_pipe_end(event)
 }
@@ -221,16 +221,17 @@ pub(super) fn is_pipe_end(event: &Kevent) -> bool {
 }
 
 /// Marks the end of a pipe as readable too, because its registration has both directions.
-pub(super) fn of_both_directions(event: &Kevent) -> Kevent {
+pub(super) fn with_both_directions(event: &Kevent) -> Kevent {
     event.with_flags(event.flags() | Flags::ONESHOT)
 }
 
 /// Returns `true` if the event reports a write end that is registered for writing only.
 fn is_write_end(event: &Kevent) -> bool {
-    is_pipe_end(event) && !has(event, Flags::ONESHOT)
+    is_pipe_end(event) && !has_flag(event, Flags::ONESHOT)
 }
 
-/// Returns `true` for the filter of urgent data. macOS also reports ordinary data and the end of file with this filter.
+/// Returns `true` for an event of the filter of urgent data. macOS also reports ordinary data and the end of file with this
+/// filter.
 fn is_except_filter(event: &Kevent) -> bool {
     EXCEPT.is_some_and(|(filter, _)| event.filter() == filter)
 }
@@ -251,22 +252,24 @@ impl EventRecord for Kevent {
     }
 
     fn is_error(&self) -> bool {
-        let has_errno = has(self, Flags::EOF) && self.fflags() != 0 && [READ, WRITE].contains(&self.filter());
-        has(self, Flags::ERROR) || has_errno
+        let has_errno = has_flag(self, Flags::EOF) && self.fflags() != 0 && [READ, WRITE].contains(&self.filter());
+        has_flag(self, Flags::ERROR) || has_errno
     }
 
     fn is_read_closed(&self) -> bool {
-        has(self, Flags::EOF) && ((self.filter() == READ && !is_write_end(self)) || is_except_filter(self))
+        has_flag(self, Flags::EOF) && ((self.filter() == READ && !is_write_end(self)) || is_except_filter(self))
     }
 
     fn is_write_closed(&self) -> bool {
-        (self.filter() == WRITE && has(self, Flags::EOF)) || is_pipe_end(self)
+        (self.filter() == WRITE && has_flag(self, Flags::EOF)) || is_pipe_end(self)
     }
 
     fn is_priority(&self) -> bool {
         // At the end of a socket Apple's kernel leaves its error number in `fflags`, and ECONNRESET (54) has the bit of
         // NOTE_OOB.
-        is_except_filter(self) && !has(self, Flags::EOF) && EXCEPT.is_some_and(|(_, note)| self.fflags() & note != 0)
+        is_except_filter(self)
+            && !has_flag(self, Flags::EOF)
+            && EXCEPT.is_some_and(|(_, note)| self.fflags() & note != 0)
     }
 
     fn is_aio(&self) -> bool {
@@ -306,7 +309,7 @@ mod tests {
         assert_eq!(readiness(&event(READ, Flags::CLEAR | Flags::EOF, 0)), [1, 0, 1, 0, 0]);
         let pipe_end = event(READ, Flags::CLEAR | Flags::DISPATCH | Flags::EOF, 0);
         assert_eq!(readiness(&pipe_end), [0, 1, 0, 1, 0]);
-        assert_eq!(readiness(&of_both_directions(&pipe_end)), [1, 1, 1, 1, 0]);
+        assert_eq!(readiness(&with_both_directions(&pipe_end)), [1, 1, 1, 1, 0]);
         assert_eq!(readiness(&event(WRITE, Flags::EOF, 0)), [0, 1, 0, 1, 0]);
         assert_eq!(readiness(&event(READ, Flags::EOF, libc::ECONNRESET as u32)), [1, 0, 1, 0, 1]);
         assert_eq!(readiness(&event(USER, Flags::CLEAR, 0)), [1, 0, 0, 0, 0]);

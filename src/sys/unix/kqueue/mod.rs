@@ -10,9 +10,9 @@
 //! | one-shot | `EV_DISPATCH` | the same, until one of them fires |
 //! | disabled | `EV_DISABLE` | `EVFILT_READ`; `EVFILT_WRITE` if the descriptor can only be written |
 //!
-//! A wait is one kevent(2) without changes, and a change of a registration is one kevent(2) without events, whose receipts
-//! (`EV_RECEIPT`) decide the result. kqueue accepts a knote that is added twice, so that the second registration of a raw
-//! descriptor replaces the first one. A waker is a user event (`EVFILT_USER`).
+//! A wait is one kevent(2) without changes. A change of a registration is one kevent(2) without events, whose receipts
+//! (`EV_RECEIPT`) decide the result. kqueue accepts a knote that is added twice. Therefore the second registration of a raw
+//! descriptor replaces the first registration. A waker is a user event (`EVFILT_USER`).
 //!
 //! A change takes one of three paths:
 //!
@@ -53,11 +53,11 @@ use crate::sys::unix::kevent::queue::Kqueue;
 use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::changelist::{plain_kevents, ChangeList, MAX_KEVENTS};
 use crate::sys::unix::kqueue::filters::{EXCEPT, USER};
-use crate::sys::unix::kqueue::registrations::{Before, Entry, FdFilters, Registrations, Table};
+use crate::sys::unix::kqueue::registrations::{Entry, FdFilters, KnotesBefore, Registrations, Table};
 use crate::sys::unix::wake_fd::self_pipe::SelfPipe;
 use crate::token::Token;
 
-/// Whether a wait may end a tick early without an event, after a spurious wake-up (kern_event.c: `kqueue_scan`).
+/// `true` if a wait may end a tick early without an event, after a spurious wake-up (kern_event.c: `kqueue_scan`).
 /// Measured on NetBSD 10.99: a wait of 200 ms beside a thread that registers and deregisters ended after 195.7 ms.
 const WAITS_END_EARLY: bool = cfg!(waits_end_early);
 
@@ -71,12 +71,12 @@ const DEREGISTER: u8 = Operation::Deregister as u8;
 #[derive(Debug)]
 pub(crate) struct KqueueSelector {
     kq: Kqueue,
-    /// The ident of the next user event. Each queue has a name space of its own for the idents.
+    /// The ident of the next user event. Two queues may have user events with the same ident.
     next_waker: AtomicUsize,
     registrations: Registrations,
 }
 
-/// A user event where the kernel has them, because a user event costs no descriptor and cannot overflow; otherwise a pipe.
+/// A user event, or a pipe if the kernel adds no user event. A user event needs no descriptor, and cannot overflow.
 #[derive(Debug)]
 pub(crate) enum WakeHandle {
     User { ident: usize, token: Token },
@@ -103,7 +103,7 @@ impl Selector for KqueueSelector {
             return self.wait(events, timeout);
         }
         apply_and_wait(self.fd(), &[], events, timeout)?;
-        if !events.is_empty() && self.registrations.are_any() {
+        if !events.is_empty() && self.registrations.ever_used() {
             return self.process_first_delivered(events, timeout);
         }
         Ok(())
@@ -133,11 +133,11 @@ impl Selector for KqueueSelector {
 
     fn submit_changes(&self, batch: &[Change]) -> Vec<io::Result<()>> {
         let mut results = Vec::with_capacity(batch.len());
-        let mut rest = batch;
-        while !rest.is_empty() {
-            let (together, others) = rest.split_at(rest.len().min(MAX_CHANGES));
-            self.apply_changes(together, &mut results);
-            rest = others;
+        let mut remaining = batch;
+        while !remaining.is_empty() {
+            let (in_this_call, later) = remaining.split_at(remaining.len().min(MAX_CHANGES));
+            self.apply_changes(in_this_call, &mut results);
+            remaining = later;
         }
         results
     }
@@ -152,8 +152,8 @@ impl Selector for KqueueSelector {
         if apply_to_own_queue(self.fd(), &mut add)?.first().map_or(0, Kevent::errno) == 0 {
             return Ok(WakeHandle::User { ident, token });
         }
-        // NetBSD before 10 and OpenBSD before 7.8 do not have the filter (EINVAL), and OpenBSD has 1 024 of them for each
-        // process (ENOMEM).
+        // NetBSD before 10 and OpenBSD before 7.8 do not have the filter (`EINVAL`). OpenBSD has 1 024 user events for each
+        // process (`ENOMEM`).
         let pipe = SelfPipe::new()?;
         self.register(pipe.as_raw_fd(), token, Interest::READABLE, SourceKind::Builtin)?;
         Ok(WakeHandle::Pipe(pipe))
@@ -191,7 +191,7 @@ impl KqueueSelector {
         if change.is_filter() {
             return Ok(());
         }
-        // An ident is unsigned, so that -1 would be a very great ident.
+        // An ident is unsigned, so that -1 would become the greatest ident.
         if change.fd < 0 {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
@@ -202,8 +202,8 @@ impl KqueueSelector {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         let interest = change.interest;
-        let has_no_filter = interest.is_priority() && EXCEPT.is_none();
-        if interest.is_aio() || interest.is_lio() || has_no_filter || interest.is_exclusive() {
+        let lacks_filter = interest.is_priority() && EXCEPT.is_none();
+        if interest.is_aio() || interest.is_lio() || lacks_filter || interest.is_exclusive() {
             return Err(unsupported());
         }
         if change.operation == Operation::Register && change.kind != SourceKind::Builtin {
@@ -213,7 +213,7 @@ impl KqueueSelector {
     }
 
     /// Makes one change, in one call.
-    #[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+    #[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
     fn change(&self, change: &Change) -> io::Result<()> {
         self.validate(change)?;
         if self.registrations.is_plain(change) {
@@ -227,10 +227,10 @@ impl KqueueSelector {
     }
 
     /// Changes a plain registration, whose source stores the interest.
-    #[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+    #[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
     fn change_plain(&self, change: &Change) -> io::Result<()> {
         let mut kevents = [Kevent::ZERO; 2];
-        let len = plain_kevents(change, change.had(), &mut kevents);
+        let len = plain_kevents(change, change.interest_before(), &mut kevents);
         let receipts = apply_to_own_queue(self.fd(), &mut kevents[..len])?;
         if receipts.iter().all(|receipt| receipt.errno() == 0) {
             return Ok(());
@@ -245,24 +245,24 @@ impl KqueueSelector {
             // A knote that had to exist is absent. `change_any` makes the change without that condition.
             return self.change_any(change);
         }
-        let before = Before::without_entry(change);
+        let before = KnotesBefore::without_entry(change);
         let list = ChangeList::for_change(change, before);
         self.process_receipts(
             change,
             before,
             list.with_receipts(receipts),
-            &mut self.registrations.during_change(change),
+            &mut self.registrations.lock_for_change(change),
         )
     }
 
     /// Changes the edge-triggered registration of a raw descriptor in the simple case.
     ///
-    /// Returns `false` if the case is not simple, or if a kevent has failed. `change_any` makes the change then, and corrects
+    /// Returns `false` if the case is not simple, or if a kevent has failed. Then `change_any` makes the change, and corrects
     /// the effects of this function.
-    #[inline(always)] // A return after a system call is expensive: see `epoll_ctl` of epoll.
+    #[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
     fn change_simple(&self, change: &Change) -> io::Result<bool> {
-        let mut table = self.registrations.during_change(change);
-        let had = match (change.operation, table.get_mut(change.fd)) {
+        let mut table = self.registrations.lock_for_change(change);
+        let interest_before = match (change.operation, table.get_mut(change.fd)) {
             (Operation::Register, None) => None,
             // No knote is deleted, so that after a failure a knote still shows that the descriptor is registered.
             (Operation::Reregister, Some(entry)) if entry.has_simple_filters() && entry.only_gains(change.interest) => {
@@ -272,11 +272,11 @@ impl KqueueSelector {
             _ => return Ok(false),
         };
         let mut kevents = [Kevent::ZERO; 2];
-        let len = plain_kevents(change, had, &mut kevents);
+        let len = plain_kevents(change, interest_before, &mut kevents);
         let receipts = apply_to_own_queue(self.fd(), &mut kevents[..len])?;
         let is_done = |receipt: &Kevent| match receipt.errno() {
             0 => true,
-            // FreeBSD may have removed one of two knotes. The other shows that the descriptor is registered.
+            // FreeBSD may have removed one of two knotes. The other knote shows that the descriptor is registered.
             libc::ENOENT => {
                 change.operation == Operation::Deregister && receipts.iter().any(|other| other.errno() == 0)
             }
@@ -287,7 +287,7 @@ impl KqueueSelector {
         }
         match change.operation {
             Operation::Deregister => table.remove(change.fd),
-            _ => table.insert(change.fd, Entry::of(change, FdFilters::of_interest(change.interest))),
+            _ => table.insert(change.fd, Entry::for_change(change, FdFilters::of_interest(change.interest))),
         }
         Ok(true)
     }
@@ -299,7 +299,7 @@ impl KqueueSelector {
     #[inline(never)]
     fn change_recorded<const OPERATION: u8>(&self, change: &Change) -> io::Result<()> {
         if let SourceKind::Filter(filter) = change.kind {
-            let mut list = ChangeList::for_change(change, Before::without_entry(change));
+            let mut list = ChangeList::for_change(change, KnotesBefore::without_entry(change));
             return self.process_filter_receipts(change, filter, list.submit(self.fd())?);
         }
         let simple = match OPERATION {
@@ -313,27 +313,27 @@ impl KqueueSelector {
         self.change_any(change)
     }
 
-    /// Changes a registration whatever its knotes.
+    /// Changes a registration of a descriptor, whatever knotes exist.
     #[inline(never)]
     fn change_any(&self, change: &Change) -> io::Result<()> {
-        let mut table = self.registrations.during_change(change);
-        let before = self.before(change, &mut table)?;
+        let mut table = self.registrations.lock_for_change(change);
+        let before = self.knotes_before(change, &mut table)?;
         let mut list = ChangeList::for_change(change, before);
         self.process_receipts(change, before, list.submit(self.fd())?, &mut table)
     }
 
     /// Returns the knotes that the descriptor may have before the change, or an error if the change is invalid.
-    fn before(&self, change: &Change, table: &mut Table) -> io::Result<Before> {
+    fn knotes_before(&self, change: &Change, table: &mut Table) -> io::Result<KnotesBefore> {
         if change.operation == Operation::Register {
             self.check_not_borrowed(change, table)?;
         } else if change.is_borrowed() && !table.get(change.fd).is_some_and(|entry| entry.is_borrowed) {
-            // Another source has registered the same descriptor since, and this one must not change its knotes.
+            // Another source has registered the same descriptor since. The change must not touch the knotes of that source.
             return Err(not_found());
         }
         if let Some(entry) = table.get(change.fd) {
-            return Ok(entry.before(change));
+            return Ok(entry.knotes_before(change));
         }
-        let before = Before::without_entry(change);
+        let before = KnotesBefore::without_entry(change);
         if change.interest.is_priority() && change.operation == Operation::Reregister && before.is_certain {
             self.add_except_first(change)?;
         }
@@ -343,8 +343,9 @@ impl KqueueSelector {
     /// Makes changes with different keys in one call, and appends the result of each.
     fn apply_changes(&self, changes: &[Change], results: &mut Vec<io::Result<()>>) {
         let needs_entry = |change: &&Change| !change.is_filter() && !self.registrations.is_plain(change);
-        let recorded = changes.iter().filter(needs_entry).inspect(|change| self.registrations.announce(change)).count();
-        let mut table = (recorded > 0).then(|| self.registrations.lock());
+        let recorded_count =
+            changes.iter().filter(needs_entry).inspect(|change| self.registrations.mark_used(change)).count();
+        let mut table = (recorded_count > 0).then(|| self.registrations.lock());
 
         // The kevents of all changes, and for each change its knotes before and the number of its kevents.
         let mut kevents = Vec::with_capacity(2 * changes.len());
@@ -358,12 +359,14 @@ impl KqueueSelector {
         let submitted = apply_to_own_queue(self.fd(), &mut kevents);
         let mut receipts = submitted.as_deref().unwrap_or(&[]);
         for (change, (before, len)) in changes.iter().zip(pending) {
-            let (own, rest) = receipts.split_at(len.min(receipts.len()));
-            receipts = rest;
+            let (own_receipts, later_receipts) = receipts.split_at(len.min(receipts.len()));
+            receipts = later_receipts;
             let result = match (&submitted, before) {
                 (_, Err(error)) => Err(error),
                 (Err(error), _) => Err(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))),
-                (Ok(_), Ok(before)) => self.process_batched_receipts(change, before, own, table.as_deref_mut()),
+                (Ok(_), Ok(before)) => {
+                    self.process_batched_receipts(change, before, own_receipts, table.as_deref_mut())
+                }
             };
             results.push(result);
         }
@@ -375,16 +378,16 @@ impl KqueueSelector {
         change: &Change,
         table: Option<&mut Table>,
         kevents: &mut Vec<Kevent>,
-    ) -> io::Result<Before> {
+    ) -> io::Result<KnotesBefore> {
         let before = match table {
             None if !change.is_filter() => {
                 let mut list = [Kevent::ZERO; 2];
-                let len = plain_kevents(change, change.had(), &mut list);
+                let len = plain_kevents(change, change.interest_before(), &mut list);
                 kevents.extend_from_slice(&list[..len]);
-                return Ok(Before::without_entry(change));
+                return Ok(KnotesBefore::without_entry(change));
             }
-            Some(table) if !change.is_filter() => self.before(change, table)?,
-            _ => Before::without_entry(change),
+            Some(table) if !change.is_filter() => self.knotes_before(change, table)?,
+            _ => KnotesBefore::without_entry(change),
         };
         kevents.extend_from_slice(ChangeList::for_change(change, before).as_slice());
         Ok(before)
@@ -394,7 +397,7 @@ impl KqueueSelector {
     fn process_batched_receipts(
         &self,
         change: &Change,
-        before: Before,
+        before: KnotesBefore,
         receipts: &[Kevent],
         table: Option<&mut Table>,
     ) -> io::Result<()> {

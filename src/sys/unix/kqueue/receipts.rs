@@ -2,8 +2,8 @@
 //!
 //! Each kevent of a changelist has a receipt. The receipts decide three things, in this order:
 //!
-//! 1. Whether the descriptor was registered: [`check_registered`]. If it was not, the change is rolled back and fails.
-//! 2. Whether every filter was added. If one was not, a fallback adds a substitute. Each fallback is a function:
+//! 1. Whether the descriptor was registered: [`check_registered`]. If not, the change is rolled back and fails.
+//! 2. Whether every filter was added. If a filter was not added, a fallback adds a substitute. Each fallback is a function:
 //!    * a process that has exited: `process_filter_receipts`;
 //!    * a descriptor that can only be written, without an interest: `add_disabled_write`;
 //!    * the write end of a pipe whose reader has left: `replace_write_filter`;
@@ -21,7 +21,7 @@ use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::changelist::{is_unsupported, ChangeList, Receipts};
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::{PIPE_END_BESIDE_WRITE, WRITE};
-use crate::sys::unix::kqueue::registrations::{Before, Entry, FdFilters, Table};
+use crate::sys::unix::kqueue::registrations::{Entry, FdFilters, KnotesBefore, Table};
 use crate::sys::unix::kqueue::KqueueSelector;
 
 /// The result of a change: the entry of the registration, or `None` if the descriptor was deregistered.
@@ -34,9 +34,9 @@ fn os_error(errno: i32) -> io::Error {
 /// Returns `Ok` if the descriptor was registered: one of the knotes that were changed or deleted existed.
 ///
 /// Knotes may be absent although the registration exists: FreeBSD deletes the write filter of a pipe after its reader has
-/// left (sys_pipe.c: `pipeclose` clears the list). So absent knotes are no error if the source stores its registration, or if
-/// the entry has no knotes any more.
-fn check_registered(before: Before, receipts: Receipts<'_>) -> io::Result<()> {
+/// left (sys_pipe.c: `pipeclose` clears the list). Therefore absent knotes are no error if the source stores its registration,
+/// or if the entry has no knotes any more.
+fn check_registered(before: KnotesBefore, receipts: Receipts<'_>) -> io::Result<()> {
     let mut is_found = before.is_certain || receipts.probes().next().is_none();
     for receipt in receipts.probes() {
         match receipt.errno() {
@@ -53,7 +53,7 @@ impl KqueueSelector {
     pub(super) fn process_receipts(
         &self,
         change: &Change,
-        before: Before,
+        before: KnotesBefore,
         receipts: Receipts<'_>,
         table: &mut Table,
     ) -> io::Result<()> {
@@ -62,7 +62,7 @@ impl KqueueSelector {
             (Ok(()), Operation::Deregister) => Ok(None),
             (Ok(()), _) => self.process_add_receipts(change, old, receipts),
             (Err(error), operation) => {
-                // The descriptor was closed, and its number may be another descriptor's now.
+                // The descriptor was closed, and its number may stand for another open file now.
                 if operation != Operation::Deregister {
                     self.submit_ignoring_errors(&mut ChangeList::for_roll_back(change, None));
                 }
@@ -78,7 +78,7 @@ impl KqueueSelector {
             }
             Ok(None) => table.remove(change.fd),
             Err(error) => {
-                // Roll back to the knotes before the change; after a failed registration there are none.
+                // Restore the knotes before the change. Before a registration there are none.
                 self.submit_ignoring_errors(&mut ChangeList::for_roll_back(change, old));
                 return Err(error);
             }
@@ -93,15 +93,15 @@ impl KqueueSelector {
 
     /// Processes the receipts of a change of a timer, process, signal or file.
     ///
-    /// macOS, NetBSD and OpenBSD cannot add the filter of a process that has exited (`ESRCH`); a timer that fires at once
-    /// substitutes for the filter.
+    /// macOS, NetBSD and OpenBSD cannot add the filter of a process that has exited (`ESRCH`). A timer that fires at once is the
+    /// substitute.
     pub(super) fn process_filter_receipts(
         &self,
         change: &Change,
         filter: FilterSpec,
         receipts: Receipts<'_>,
     ) -> io::Result<()> {
-        check_registered(Before::without_entry(change), receipts)?;
+        check_registered(KnotesBefore::without_entry(change), receipts)?;
         let Some((_, errno)) = receipts.failed_add() else {
             return Ok(());
         };
@@ -122,12 +122,11 @@ impl KqueueSelector {
         let mode = change.interest.mode();
         let mut failed = receipts.failed_add();
         if let Some(filter) = receipts.missing() {
-            // Another knote of the descriptor exists, so that the descriptor is registered: the absent knote is added.
+            // Another knote shows that the descriptor is registered. Therefore the absent knote is added.
             let errno = self.add_one(filters::add(change.fd as usize, filter, 0, change.token, mode))?;
             failed = failed.or(Some((filter, errno)).filter(|_| errno != 0));
         }
-        let wanted = FdFilters::of_interest(change.interest);
-        let mut entry = Entry::of(change, wanted);
+        let mut entry = Entry::for_change(change, FdFilters::of_interest(change.interest));
         entry.is_borrowed |= old.is_some_and(|old| old.is_borrowed && change.operation == Operation::Reregister);
         match failed {
             None if PIPE_END_BESIDE_WRITE && change.has_write_end() => self.add_pipe_end_beside(change, entry),
@@ -150,9 +149,9 @@ impl KqueueSelector {
 
     /// Adds the read filter in place of the write filter of a pipe whose reader has left.
     ///
-    /// That write filter cannot be added: EPIPE on FreeBSD, DragonFly and older macOS and OpenBSD, EBADF on NetBSD. The read
-    /// filter can be added, and fires at once, because its direction has ended too. If the descriptor is closed, this
-    /// fallback fails as well.
+    /// Adding that write filter fails with `EPIPE` on FreeBSD, DragonFly, and older macOS and OpenBSD, and with `EBADF` on
+    /// NetBSD. The read filter can be added, and fires at once, because its direction has ended too. If the descriptor is closed,
+    /// this fallback fails as well.
     fn replace_write_filter(&self, change: &Change, mut entry: Entry, errno: i32) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
         if apply_to_own_queue(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) != 0 {
@@ -165,8 +164,8 @@ impl KqueueSelector {
 
     /// Adds the read filter beside the write filter of a pipe, to report that the reader leaves.
     ///
-    /// NetBSD and OpenBSD run the knotes of the writer before `PIPE_EOF` is set and drop the list afterwards (sys_pipe.c:
-    /// `pipeclose`), so that the write filter of a full pipe never fires. The read filter of the write end fires.
+    /// NetBSD and OpenBSD evaluate the knotes of the writer before `PIPE_EOF` is set, and drop the list afterwards (sys_pipe.c:
+    /// `pipeclose`). Therefore the write filter of a full pipe never fires. The read filter of the write end fires.
     fn add_pipe_end_beside(&self, change: &Change, mut entry: Entry) -> Outcome {
         let mut kevents = filters::replace_for_broken_pipe(change.fd as usize, change.token);
         if apply_to_own_queue(self.fd(), &mut kevents)?.get(1).map_or(0, Kevent::errno) == 0 {

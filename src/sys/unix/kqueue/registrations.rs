@@ -1,17 +1,17 @@
 //! The table of the registrations that are not plain.
 //!
 //! kqueue has one knote for each filter of a descriptor, and no object for the registration as a whole. `EV_ADD` changes
-//! neither the flags of a knote that exists nor its disabled state. So a change depends on the knotes that exist.
+//! neither the flags of a knote that exists nor its disabled state. Therefore a change depends on the knotes that exist.
 //!
 //! * A *plain* registration has no entry. Its source is a socket or pipe of this crate, its trigger mode is edge, and its
 //!   filters are `EVFILT_READ` and `EVFILT_WRITE`. Its source stores its interest.
 //! * Every other registration has an entry: the filters of its knotes, the interest with the trigger mode, and the token. An
 //!   entry is *simple* if a plain registration could have the same knotes.
 //!
-//! An entry may outlive its knotes, because closing a descriptor removes them without a notice. So an entry is a hint: for a
-//! raw descriptor a receipt of the kernel decides whether the descriptor is registered.
+//! An entry may outlive its knotes, because closing a descriptor removes them without a notice. Therefore an entry is only a
+//! hint. For a raw descriptor, a receipt of the kernel decides whether the descriptor is registered.
 //!
-//! A queue without entries takes no lock: [`Registrations::are_any`] is one load.
+//! A queue without entries takes no lock: [`Registrations::ever_used`] is one load.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,7 +89,9 @@ impl FdFilters {
     pub(super) fn iter(self) -> impl Iterator<Item = (Filter, u32)> {
         let all =
             [(FdFilters::WRITE, Some((WRITE, 0))), (FdFilters::READ, Some((READ, 0))), (FdFilters::EXCEPT, EXCEPT)];
-        all.into_iter().filter(move |(one, _)| !self.intersection(*one).is_empty()).filter_map(|(_, filter)| filter)
+        all.into_iter()
+            .filter(move |(member, _)| !self.intersection(*member).is_empty())
+            .filter_map(|(_, filter)| filter)
     }
 }
 
@@ -114,7 +116,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Returns the entry of a registration after a successful change to `filters`.
-    pub(super) fn of(change: &Change, filters: FdFilters) -> Entry {
+    pub(super) fn for_change(change: &Change, filters: FdFilters) -> Entry {
         Entry {
             token: change.token,
             has_token: true,
@@ -151,8 +153,8 @@ impl Entry {
         self.has_token && self.is_simple() && self.filters == FdFilters::of_interest(self.interest)
     }
 
-    /// Returns `true` if a change to `interest` deletes no knote, and touches one, whose receipt shows that the descriptor is
-    /// registered.
+    /// Returns `true` if a change to `interest` deletes no knote and touches at least one. Its receipt shows that the descriptor
+    /// is registered.
     pub(super) fn only_gains(&self, interest: Interest) -> bool {
         TOUCH_REPLACES_UDATA
             && !self.filters.is_empty()
@@ -164,17 +166,17 @@ impl Entry {
         CLOSE_REMOVES_KNOTES && kind == SourceKind::Builtin && self.is_simple()
     }
 
-    /// Returns the knotes of this registration.
-    pub(super) fn before(&self, change: &Change) -> Before {
+    /// Returns the knotes of this registration before a change.
+    pub(super) fn knotes_before(&self, change: &Change) -> KnotesBefore {
         let mode = Some(self.interest.mode()).filter(|_| !self.has_pipe_end && ADD_EVALUATES_AGAIN);
         let is_certain = change.operation == Operation::Register || change.kind != SourceKind::RawFd;
-        Before { filters: self.filters, mode, is_certain }
+        KnotesBefore { filters: self.filters, mode, is_certain }
     }
 }
 
 /// The knotes that a descriptor may have before a change.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Before {
+pub(super) struct KnotesBefore {
     pub(super) filters: FdFilters,
     /// The trigger mode of those knotes; `None` if the mode is unknown, or if a knote has other flags.
     pub(super) mode: Option<TriggerMode>,
@@ -182,16 +184,16 @@ pub(super) struct Before {
     pub(super) is_certain: bool,
 }
 
-impl Before {
+impl KnotesBefore {
     /// Returns the knotes of a descriptor without an entry: none, or those of a plain registration.
-    pub(super) fn without_entry(change: &Change) -> Before {
+    pub(super) fn without_entry(change: &Change) -> KnotesBefore {
         match (change.operation, change.kind) {
             (Operation::Register, _) => {
-                Before { filters: FdFilters::NONE, mode: Some(TriggerMode::Edge), is_certain: true }
+                KnotesBefore { filters: FdFilters::NONE, mode: Some(TriggerMode::Edge), is_certain: true }
             }
             // The receipts of the deletions decide whether the descriptor is registered.
-            (_, SourceKind::RawFd) => Before { filters: FdFilters::PLAIN, mode: None, is_certain: false },
-            (..) => Before { filters: FdFilters::PLAIN, mode: Some(TriggerMode::Edge), is_certain: true },
+            (_, SourceKind::RawFd) => KnotesBefore { filters: FdFilters::PLAIN, mode: None, is_certain: false },
+            (..) => KnotesBefore { filters: FdFilters::PLAIN, mode: Some(TriggerMode::Edge), is_certain: true },
         }
     }
 }
@@ -200,7 +202,7 @@ impl Before {
 #[derive(Debug, Default)]
 pub(super) struct Registrations {
     /// Set by the first entry, and never cleared.
-    are_any: AtomicBool,
+    ever_used: AtomicBool,
     /// Set by the first entry whose events may be dropped, and never cleared.
     may_drop: AtomicBool,
     table: Mutex<Table>,
@@ -218,8 +220,8 @@ pub(super) struct Table {
 impl Registrations {
     /// Returns `true` if the queue has had an entry.
     #[inline]
-    pub(super) fn are_any(&self) -> bool {
-        self.are_any.load(Ordering::Acquire)
+    pub(super) fn ever_used(&self) -> bool {
+        self.ever_used.load(Ordering::Acquire)
     }
 
     /// Locks the table.
@@ -229,17 +231,17 @@ impl Registrations {
 
     /// Locks the table for a change that needs an entry.
     ///
-    /// The caller holds the lock while the kernel applies the change. So the change is before or after the processing of a
-    /// concurrent event, never within.
-    pub(super) fn during_change(&self, change: &Change) -> MutexGuard<'_, Table> {
-        self.announce(change);
+    /// The caller holds the lock while the kernel applies the change. Therefore a concurrent event is processed before or after
+    /// the change, never during it.
+    pub(super) fn lock_for_change(&self, change: &Change) -> MutexGuard<'_, Table> {
+        self.mark_used(change);
         self.lock()
     }
 
-    /// Sets the flags for the entry of a change. The caller must do this before the kernel can deliver an event of the change.
+    /// Sets the flags for the entry of a change. Called before the kernel can deliver an event of the change.
     #[inline]
-    pub(super) fn announce(&self, change: &Change) {
-        self.are_any.store(true, Ordering::Release);
+    pub(super) fn mark_used(&self, change: &Change) {
+        self.ever_used.store(true, Ordering::Release);
         if change.interest.is_oneshot() {
             self.may_drop.store(true, Ordering::Release);
         }
@@ -251,15 +253,15 @@ impl Registrations {
         self.may_drop.load(Ordering::Acquire)
     }
 
-    /// Returns `true` if the change needs no entry, and the queue has none.
+    /// Returns `true` if the change needs no entry, and the queue has never had an entry.
     #[inline]
     pub(super) fn is_plain(&self, change: &Change) -> bool {
-        needs_no_entry(change) && !self.are_any()
+        needs_no_entry(change) && !self.ever_used()
     }
 
     /// Adds the entry of a registration whose descriptor leaves its source, and stays open and registered.
     pub(super) fn detach(&self, fd: RawFd, interest: Interest) {
-        self.are_any.store(true, Ordering::Release);
+        self.ever_used.store(true, Ordering::Release);
         let mut table = self.lock();
         match table.get_mut(fd) {
             Some(entry) => entry.is_borrowed = false,
@@ -268,8 +270,7 @@ impl Registrations {
     }
 }
 
-/// Returns `true` if the change makes, changes or ends a plain registration. A source that is no socket or pipe of this crate
-/// has an entry.
+/// Returns `true` if the change makes, changes or ends a plain registration.
 #[inline]
 fn needs_no_entry(change: &Change) -> bool {
     let interest = change.interest;

@@ -10,12 +10,12 @@ use crate::sys::unix::{poll_bits, syscall, timeout};
 
 /// Calls ppoll(2) or poll(2), and returns the number of records with a result.
 ///
-/// The timeout is at most [`MAX_WAIT`](crate::sys::selector::MAX_WAIT). It keeps its nanoseconds if the system has
-/// ppoll(2), and is rounded up to milliseconds otherwise.
+/// The timeout is at most [`MAX_WAIT`](crate::sys::selector::MAX_WAIT). If the system has
+/// ppoll(2), the timeout keeps its nanoseconds. Otherwise the timeout is rounded up to milliseconds.
 ///
 /// A signal mask is `Unsupported` on systems without ppoll(2), because an emulation cannot be atomic. A signal that
 /// arrives between setting the mask and waiting would be missed.
-#[inline(always)] // So that no function returns right after the system call: see `epoll_ctl` in `epoll/control.rs`.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn poll(
     fds: &mut [pollfd],
     timeout: Option<Duration>,

@@ -1,7 +1,7 @@
-//! One registration of the poll(2) backend: how edges are made of levels.
+//! One registration of the poll(2) backend, and the rules that make edges of levels.
 //!
 //! poll(2) is level-triggered and keeps no state. An edge-triggered registration must report readiness once. Therefore an
-//! entry remembers the bits that it has reported, and a wait leaves these bits out.
+//! entry stores the bits that it has reported, and a wait leaves these bits out.
 //!
 //! # States
 //!
@@ -25,8 +25,8 @@
 //! * `Reported(bits)`: a wait covers the interest without these bits. Edge-triggered entries only.
 //! * `Unmaskable(bits)`: the entry has reported `POLLERR` or `POLLHUP`, which a wait cannot leave out and would return at
 //!   once. Therefore a wait leaves out the descriptor, and the entry is *probed*: poll(2) without waiting, before each
-//!   wait. New bits of a probe are reported. If both bits are gone, the wait covers the entry again. This happens if a
-//!   FIFO has a writer again, or if an error was fetched.
+//!   wait. New bits of a probe are reported. If both bits are gone, the wait covers the entry again. Two causes are
+//!   possible: a FIFO has a writer again, or an error was fetched.
 //! * `Disarmed`: a wait leaves out the descriptor until the entry is reregistered. A one-shot entry is disarmed by its
 //!   event. A disabled entry is disarmed from the start.
 //!
@@ -45,9 +45,9 @@
 //!    forever.
 //! 5. An operation that failed because the system lacks a resource, such as descriptors, re-arms nothing, because it
 //!    changed nothing. Re-arming would report the readiness forever. The entry becomes unobserved.
-//! 6. An operation that fetched something re-arms `POLLERR` of a socket, because an error that is pending afterwards is
-//!    another one. An operation that would have blocked does not re-arm it: the operation does not fetch that error, for
-//!    example an unread error queue (`IP_RECVERR` of ip(7)).
+//! 6. An operation that did not fail with `WouldBlock` re-arms `POLLERR` of a socket, because an error that is pending
+//!    afterwards is another error. An operation that failed with `WouldBlock` does not re-arm `POLLERR`, because the operation
+//!    cannot fetch this error. An example is an unread error queue (`IP_RECVERR` of ip(7)).
 //!
 //! # Unobserved entries
 //!
@@ -60,7 +60,7 @@
 //! 3. The bit is set, and nothing differs: readiness may have ended and begun again since the last probe. The bit is
 //!    reported when the report interval has passed.
 //!
-//! So no edge is lost. A descriptor that stays readable makes eight spurious events a second. A descriptor that stays
+//! Therefore no edge is lost. A descriptor that stays readable makes eight spurious events a second. A descriptor that stays
 //! writable makes fewer and fewer, down to one a second.
 //!
 //! # Final entries
@@ -85,7 +85,7 @@ use crate::token::Token;
 /// The bits that poll(2) reports in any case.
 const UNMASKABLE: c_short = POLLERR | POLLHUP;
 
-/// How long a reported bit of an unobserved entry is assumed to be unchanged before it is reported again. While the
+/// The time after which a reported bit of an unobserved entry is reported again, although no change was found. While the
 /// descriptor is not readable, the interval doubles from the first value to the second.
 const REPORT_INTERVAL: (Duration, Duration) = (Duration::from_millis(128), Duration::from_millis(1024));
 
@@ -99,8 +99,8 @@ pub(super) struct Entry {
     interest: c_short,
     mode: TriggerMode,
     state: State,
-    /// The bits that operations have re-armed since the entry is unmaskable: directions, and `POLLERR`. The next probe
-    /// applies them.
+    /// The bits that operations have re-armed since the entry became unmaskable: directions, and `POLLERR`. The next probe
+    /// applies these bits.
     io_since_probe: c_short,
     /// The last probe found a socket that has ended in both directions, or a pipe without its other end.
     is_final: bool,
@@ -290,7 +290,7 @@ impl Entry {
         (!self.is_raw || self.file_id.is_some_and(|file_id| file_id.is_unique)) && self.is_same_file()
     }
 
-    /// The descriptor leaves its source and stays registered.
+    /// Makes the entry raw and unobserved, because its descriptor leaves its source and stays registered.
     pub(super) fn detach(&mut self) {
         self.is_raw = true;
         self.switch_to_probing();
@@ -324,7 +324,7 @@ impl Entry {
 
     /// Re-arms after an operation that would have blocked, and so has fetched no error.
     pub(super) fn rearm_blocked(&mut self, direction: IoDirection) {
-        // If the reported error was fetched by an unobserved operation, the next error is another one.
+        // If an unobserved operation has fetched the reported error, the next error is another error.
         if self.reported() & UNMASKABLE == POLLERR && probe(self.fd, 0) & UNMASKABLE == 0 {
             self.set_reported(self.reported() & !POLLERR);
         }
@@ -363,23 +363,24 @@ impl Entry {
             self.io_since_probe |= bits | error;
             return;
         }
-        let ended = if self.reported() & POLLRDHUP != 0 { POLLIN } else { 0 };
-        self.set_reported(self.reported() & (!bits | ended));
+        // After `POLLRDHUP` no more data can arrive.
+        let ended_bits = if self.reported() & POLLRDHUP != 0 { POLLIN } else { 0 };
+        self.set_reported(self.reported() & (!bits | ended_bits));
     }
 
-    /// Applies a probe, whose bits are `now`. Bits that are gone, or due to be reported again, are armed.
-    pub(super) fn apply_probe(&mut self, now: c_short) {
+    /// Applies a probe, whose bits are `probed`. Bits that are gone, or due to be reported again, are armed.
+    pub(super) fn apply_probe(&mut self, probed: c_short) {
         if self.has_unmaskable() {
-            self.apply_probe_to_unmaskable(now);
+            self.apply_probe_to_unmaskable(probed);
         }
         let mut reported = self.reported();
         if let Some(unobserved) = &mut self.unobserved {
-            if reported & !now != 0 {
+            if reported & !probed != 0 {
                 unobserved.report_interval = REPORT_INTERVAL.0;
             }
-            reported &= !unobserved.bits_due_again(self.fd, reported & now);
+            reported &= !unobserved.bits_due_again(self.fd, reported & probed);
         }
-        self.set_reported(reported & now);
+        self.set_reported(reported & probed);
         if !self.has_unmaskable() {
             self.apply_io_since_probe();
         }
@@ -390,34 +391,34 @@ impl Entry {
         self.io_since_probe = 0;
     }
 
-    fn apply_probe_to_unmaskable(&mut self, now: c_short) {
-        if self.reported() & !now & POLLHUP != 0 {
+    fn apply_probe_to_unmaskable(&mut self, probed: c_short) {
+        if self.reported() & !probed & POLLHUP != 0 {
             // `POLLIN` was the end, which is over: a FIFO has another writer, and `POLLIN` is new data.
             self.io_since_probe |= POLLIN;
         }
-        if self.io_since_probe != 0 && (self.reported() | now) & POLLHUP == 0 && fstat::is_socket(self.fd) {
+        if self.io_since_probe != 0 && (self.reported() | probed) & POLLHUP == 0 && fstat::is_socket(self.fd) {
             // `POLLERR` alone: an error is not the end of a socket, but of a pipe.
             self.apply_io_since_probe();
-        } else if self.io_since_probe & now & POLLIN != 0 && fstat::bytes_readable(self.fd) > Some(0) {
+        } else if self.io_since_probe & probed & POLLIN != 0 && fstat::bytes_readable(self.fd) > Some(0) {
             self.set_reported(self.reported() & !POLLIN);
         }
-        let has_ended = match now & UNMASKABLE {
+        let has_ended = match probed & UNMASKABLE {
             0 => false,
-            _ if POLLRDHUP != 0 && now & POLLRDHUP != 0 => now & POLLHUP != 0,
+            _ if POLLRDHUP != 0 && probed & POLLRDHUP != 0 => probed & POLLHUP != 0,
             _ => fstat::is_pipe(self.fd),
         };
         self.is_final = has_ended && (self.unobserved.is_none() || fstat::bytes_readable(self.fd).unwrap_or(0) == 0);
         self.io_since_probe &= if self.is_final { 0 } else { !POLLIN };
     }
 
-    /// Returns `true` if a probe with the bits `now` has to report, because the wait leaves out the descriptor.
-    pub(super) fn has_unreported(&self, now: c_short) -> bool {
-        self.has_unmaskable() && now & !self.reported() != 0
+    /// Returns `true` if a probe with the bits `probed` has to report, because the wait leaves out the descriptor.
+    pub(super) fn has_unreported(&self, probed: c_short) -> bool {
+        self.has_unmaskable() && probed & !self.reported() != 0
     }
 
     /// Returns the bits of a probe that a wait would return. A probe contains `POLLRDHUP` in any case.
-    pub(super) fn bits_of_interest(&self, now: c_short) -> c_short {
-        now & (self.interest | UNMASKABLE | POLLNVAL)
+    pub(super) fn bits_of_interest(&self, probed: c_short) -> c_short {
+        probed & (self.interest | UNMASKABLE | POLLNVAL)
     }
 
     /// Returns the bits of a wait, with the `POLLOUT` that the wait left out. An error names no direction, and `POLLOUT` is

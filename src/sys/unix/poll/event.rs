@@ -1,4 +1,4 @@
-//! A wait of the poll(2) backend, and an event.
+//! One wait of the poll(2) backend, and the record of one event.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -17,7 +17,7 @@ pub(super) const POLLRDHUP: c_short = 0;
 
 /// Waits once, and returns the number of records with a result. `EAGAIN`, with which some systems report that a kernel
 /// table was full for a moment, becomes 0.
-#[inline(always)] // So that no function returns right after the system call: see `epoll_ctl` in `epoll/control.rs`.
+#[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(super) fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<usize> {
     match call::poll(fds, timeout, None) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

@@ -67,10 +67,10 @@ pub(crate) struct PollSelector {
 
 struct SelectorState {
     table: Mutex<Table>,
-    notify: WakeFd,
-    /// The fork generation of the process that made the backend. In a forked child, a thread of the parent may hold the
-    /// lock forever, and the notification belongs to the parent.
-    generation: u32,
+    wake_fd: WakeFd,
+    /// The generation of the process that made the backend ([`fork::generation`]). In a forked child the lock may be held by a
+    /// thread of the parent forever, and the notification belongs to the parent.
+    process_generation: u32,
 }
 
 impl SelectorState {
@@ -81,7 +81,7 @@ impl SelectorState {
         if must_wake && table.waiting && !std::mem::replace(&mut table.notified, true) {
             // The waiting thread locks the table next. If its wait has ended meanwhile, the notification is spurious.
             drop(table);
-            if self.notify.notify().is_err() {
+            if self.wake_fd.notify().is_err() {
                 // The program has closed the descriptor.
                 lock_ignoring_poison(&self.table).notified = false;
             }
@@ -92,7 +92,7 @@ impl SelectorState {
 
 impl PollSelector {
     /// Waits once, in the three steps of the module's page.
-    #[inline(always)] // So that no function returns right after the system call: see `epoll_ctl` in `epoll/control.rs`.
+    #[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
     fn wait(
         &self,
         snapshot: &mut Vec<pollfd>,
@@ -138,13 +138,13 @@ impl PollSelector {
         let mut table = lock_ignoring_poison(&self.state.table);
         table.waiting = false;
         let is_notified = snapshot[NOTIFY_INDEX].revents != 0;
-        // A forked child can notify too: its copy of the table contains `waiting`.
+        // A forked child can notify too, because its copy of the table contains `waiting`.
         if std::mem::take(&mut table.notified) || is_notified {
-            self.state.notify.drain();
+            self.state.wake_fd.drain();
         }
         let ready = match ready {
             Ok(ready) => ready - usize::from(is_notified),
-            // A signal, after the probe has delivered events, which must not be lost.
+            // A signal has interrupted the wait. The probe has delivered events before, which must not be lost.
             Err(_) if !events.is_empty() => 0,
             Err(error) => return Err(error),
         };
@@ -161,12 +161,13 @@ impl Selector for PollSelector {
     type WakeHandle = WakeHandle;
 
     fn new() -> io::Result<PollSelector> {
-        let notify = WakeFd::new()?;
+        let wake_fd = WakeFd::new()?;
         let mut table = Table::default();
-        let now = table.next_generation();
-        let index = table.insert(Entry::new(notify.as_raw_fd(), Token(0), (POLLIN, TriggerMode::Level), None, now));
+        let generation = table.next_generation();
+        let armed_for = (POLLIN, TriggerMode::Level);
+        let index = table.insert(Entry::new(wake_fd.as_raw_fd(), Token(0), armed_for, None, generation));
         debug_assert_eq!(index, NOTIFY_INDEX);
-        let state = SelectorState { table: Mutex::new(table), notify, generation: fork::generation() };
+        let state = SelectorState { table: Mutex::new(table), wake_fd, process_generation: fork::generation() };
         Ok(PollSelector { state: Arc::new(state), snapshot: Mutex::new(Vec::new()) })
     }
 
@@ -257,12 +258,12 @@ struct RegistrationInner {
 impl RegistrationInner {
     /// Changes the table, if the entry is still that of the registration. Does nothing in a forked child.
     fn update(&self, change: impl FnOnce(&mut Table) -> bool) {
-        if !fork::is_current(self.state.generation) {
+        if !fork::is_current(self.state.process_generation) {
             return;
         }
         let _ = self.state.update(|table| {
-            let is_mine = table.entries.get(self.index).is_some_and(|entry| entry.generation == self.generation);
-            Ok(((), self.generation != NO_GENERATION && is_mine && change(table)))
+            let is_own = table.entries.get(self.index).is_some_and(|entry| entry.generation == self.generation);
+            Ok(((), self.generation != NO_GENERATION && is_own && change(table)))
         });
     }
 }
@@ -285,8 +286,8 @@ impl crate::sys::selector::Registration for PollRegistration {
     }
 
     fn is_current(&self) -> bool {
-        if !fork::is_current(self.0.state.generation) {
-            // A forked child: its calls fail elsewhere, and the lock may never be released.
+        if !fork::is_current(self.0.state.process_generation) {
+            // In a forked child the lock may never be released. Later calls of the child fail elsewhere.
             return true;
         }
         let table = lock_ignoring_poison(&self.0.state.table);

@@ -33,7 +33,7 @@ pub(super) struct Table {
     pub(super) entries: Vec<Entry>,
     pub(super) by_fd: HashMap<RawFd, usize>,
     vacant: BTreeSet<usize>,
-    /// The number of changes, by which results of older snapshots are recognized.
+    /// The number of changes. A snapshot with a smaller number is older than the last change.
     pub(super) generation: u64,
     /// The number of entries that need a probe.
     pub(super) probe_count: usize,
@@ -45,12 +45,13 @@ pub(super) struct Table {
     pub(super) waiting: bool,
     /// The notification of that thread is written and not drained.
     pub(super) notified: bool,
+    /// The id of the waker that was added last.
     pub(super) last_waker: u64,
 }
 
 /// The index with which the next delivery begins.
 ///
-/// A delivery that finds no space for an event stores the index of the entry. So no entry waits forever for space.
+/// A delivery that finds no space for an event stores the index of the entry. Therefore no entry waits forever for space.
 #[derive(Copy, Clone, Default)]
 struct Cursor(usize);
 
@@ -249,10 +250,10 @@ mod tests {
 
         // During the wait the second entry is replaced, the third is reregistered, and the fourth is removed.
         table.remove(1);
-        let new = entry(&mut table, 1004, 4);
-        assert_eq!(table.insert(new), 1);
-        let now = table.next_generation();
-        table.update_entry(2, |entry| entry.arm(Token(5), (POLLIN, TriggerMode::Edge), now));
+        let replacement = entry(&mut table, 1004, 4);
+        assert_eq!(table.insert(replacement), 1);
+        let rearmed_at = table.next_generation();
+        table.update_entry(2, |entry| entry.arm(Token(5), (POLLIN, TriggerMode::Edge), rearmed_at));
         table.remove(3);
         table.deliver(&snapshot, 3, generation, &mut events);
         assert!(events.is_empty(), "{events:?}");

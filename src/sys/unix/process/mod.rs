@@ -65,8 +65,8 @@ impl ExitNotifier {
     /// Returns `interest` with the trigger mode that reports the exit once.
     ///
     /// A pidfd stays readable after the exit, so it is registered one-shot. SIGCHLD also arrives for other children; an event
-    /// for another child must not disarm the registration, so it is level-triggered. The end of its own child is reported once
-    /// in any mode.
+    /// for another child must not disarm the registration, so it is level-triggered. Also in that mode the exit of the watched
+    /// child is reported once, because [`has_exited`](ExitNotifier::has_exited) then makes the descriptor unreadable.
     pub(crate) fn with_trigger_mode(&self, interest: Interest) -> Interest {
         match self {
             ExitNotifier::Pidfd(_) => interest.oneshot(),

@@ -1,7 +1,7 @@
 //! The exit of a child as a descriptor, on a system without kqueue and pidfd.
 //!
-//! SIGCHLD reports that some child has changed its state. waitid(2) with `WNOWAIT` then returns whether this child has exited,
-//! and leaves the child for its parent to reap.
+//! SIGCHLD reports that some child has changed its state. waitid(2) with `WNOWAIT` then returns whether this child has exited.
+//! The child is left for its parent to reap.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl SigchldNotifier {
 
     fn has_exited(&self) -> io::Result<bool> {
         match is_zombie(self.pid) {
-            // The process was a child when this notifier was made, so it was reaped since.
+            // The process was a child when this notifier was made. Therefore the child has exited and was reaped since.
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(true),
             result => result,
         }
@@ -68,11 +68,11 @@ impl AsFd for SigchldNotifier {
 
 /// Returns `true` if a child has exited and was not reaped.
 fn is_zombie(pid: libc::pid_t) -> io::Result<bool> {
-    // SAFETY: integers and addresses. Zeroes are a value of each.
+    // SAFETY: the fields are integers and addresses. Zeroes are a value of each.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: the kernel writes one `siginfo_t`, and there is room for it.
+    // SAFETY: the kernel writes one `siginfo_t`, and the variable has space for one.
     cvt(unsafe { libc::waitid(libc::P_PID, pid as _, &mut info, options) })?;
-    // For a child that runs, the kernel leaves the zeroes.
+    // If the child has not exited, the kernel leaves the zeroes.
     Ok(info.si_signo == libc::SIGCHLD)
 }

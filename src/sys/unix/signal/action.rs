@@ -7,9 +7,9 @@ use libc::c_int;
 
 use crate::sys::unix::syscall::cvt;
 
-/// Returns the current action of a signal, and replaces it by `new` if that is given.
+/// Returns the current action of a signal, and replaces the action if `new` is given.
 pub(crate) fn sigaction(signal: c_int, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
-    // SAFETY: integers, addresses and a set of bits. Zeroes are a value of each.
+    // SAFETY: the fields are integers, addresses and a set of bits. Zeroes are a value of each.
     let mut old: libc::sigaction = unsafe { mem::zeroed() };
     let new = new.map_or(ptr::null(), |new| new as *const _);
     // SAFETY: the kernel reads one action, or none, and writes one.
@@ -19,7 +19,7 @@ pub(crate) fn sigaction(signal: c_int, new: Option<&libc::sigaction>) -> io::Res
 
 /// Returns an action without a handler: `SIG_DFL` or `SIG_IGN`.
 pub(crate) fn without_handler(disposition: usize) -> libc::sigaction {
-    // SAFETY: integers, addresses and a set of bits. Zeroes are a value of each.
+    // SAFETY: the fields are integers, addresses and a set of bits. Zeroes are a value of each.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = disposition as _;
     action

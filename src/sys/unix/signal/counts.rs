@@ -31,7 +31,10 @@ impl SignalCounts {
         if let Some(notifier) = &self.notifier {
             notifier.clear();
         }
-        self.counts.iter().map(|(signal, count)| (*signal, count.swap(0, Ordering::SeqCst))).filter(|&(_, n)| n > 0)
+        self.counts
+            .iter()
+            .map(|(signal, count)| (*signal, count.swap(0, Ordering::SeqCst)))
+            .filter(|&(_, count)| count > 0)
     }
 
     /// Counts a signal and notifies the source. Called by the signal handler.

@@ -19,9 +19,9 @@
 //! While the handler runs, every signal is blocked except those that report a fault. Nested handlers could overflow an
 //! alternate stack: with AVX-512 the frame of the kernel alone has 3.6 KB.
 //!
-//! A kernel posts a signal before the handler runs. In between, a kqueue can report the event and the program can drop the
-//! source (seen on NetBSD 10, where the default action then ended the process). So a signal that was posted while a source was
-//! subscribed never takes its default action. Two rules ensure this: pending signals are discarded before the default action is
+//! A kernel posts a signal before the handler runs. In between, a kqueue can report the event and the program can drop the source
+//! (seen on NetBSD 10, where the default action then ended the process). Therefore a signal that was posted while a source was
+//! subscribed must not take its default action. Two rules ensure this: pending signals are discarded before the default action is
 //! restored (subscribers.rs), and a handler that runs later does nothing.
 #![allow(clippy::unnecessary_cast)] // The type of the field differs from system to system.
 
@@ -52,7 +52,7 @@ static SUBSCRIBERS: [Slot; MAX_SIGNAL] = [EMPTY; MAX_SIGNAL];
 static RUNNING_HANDLERS: AtomicUsize = AtomicUsize::new(0);
 const COUNT_MASK: usize = usize::MAX >> (usize::BITS / 2);
 
-/// Returns the slot of a signal, and `EINVAL` for a number that is no signal.
+/// Returns the slot of a signal. Fails with `EINVAL` for a number outside the table.
 pub(crate) fn slot(signal: c_int) -> io::Result<&'static Slot> {
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
     usize::try_from(signal).ok().and_then(|signal| SUBSCRIBERS.get(signal)).ok_or_else(invalid)
@@ -76,7 +76,8 @@ impl Owner {
 pub(crate) struct Subscribers {
     /// The action before the handler of the crate was installed. After it was removed: the action that was restored.
     pub(crate) previous: libc::sigaction,
-    /// `true` from the installation of the handler until the crate removes it. The program may have replaced it since.
+    /// `true` from the installation of the handler until the crate removes the handler. The program may have replaced the handler
+    /// since.
     pub(crate) is_installed: bool,
     /// The process that published this value. A forked child has a copy, whose notifiers share their descriptors with the
     /// parent's.
@@ -110,7 +111,7 @@ impl Subscribers {
     }
 }
 
-/// The action that the handler takes besides counting.
+/// The action that the handler takes after it has counted the signal.
 enum NextAction {
     Nothing,
     /// A handler of the program, with its flags.
@@ -156,7 +157,7 @@ fn deliver(signal: c_int) -> NextAction {
     // SAFETY: the pointer belongs to this thread, and is valid as long as the thread lives.
     let errno = unsafe { errno::location() };
     // SAFETY: as above.
-    let before = unsafe { *errno };
+    let saved_errno = unsafe { *errno };
     let here = Owner::here();
     update_running(handler_entered, generation_bits(here.generation));
     // SAFETY: no thread frees the value while `RUNNING_HANDLERS` counts this handler.
@@ -167,7 +168,7 @@ fn deliver(signal: c_int) -> NextAction {
     let next = subscribers.map_or(NextAction::Nothing, |subscribers| subscribers.next_action(signal, here));
     update_running(handler_left, generation_bits(here.generation));
     // SAFETY: as above.
-    unsafe { *errno = before };
+    unsafe { *errno = saved_errno };
     next
 }
 
@@ -177,7 +178,7 @@ fn deliver(signal: c_int) -> NextAction {
 fn take_default(signal: c_int) {
     // If a handler of the program ran first and called this one, the default action is not taken.
     if is_current_action(signal) && sigaction(signal, Some(&without_handler(libc::SIG_DFL))).is_ok() {
-        // SAFETY: no pointers. The signal is blocked here, and arrives when this handler returns.
+        // SAFETY: the call has no pointers. The signal is blocked here, and arrives when this handler returns.
         unsafe { libc::raise(signal) };
     }
 }
@@ -206,7 +207,8 @@ fn handler_entered(running: usize, here: usize) -> usize {
 }
 
 fn handler_left(running: usize, here: usize) -> usize {
-    // If the process was forked while the handler ran, the handler also returns in the child. The child has not counted it.
+    // If the process was forked while the handler ran, the handler also returns in the child. The child has not counted this
+    // handler.
     running - usize::from(running & !COUNT_MASK == here)
 }
 
@@ -225,7 +227,7 @@ mod tests {
         assert!(has_running_handler(two, parent) && !has_running_handler(two, child));
         assert!(has_running_handler(handler_left(two, parent), parent));
         assert!(!has_running_handler(handler_left(handler_left(two, parent), parent), parent));
-        // The child inherits the parent's two.
+        // The child inherits the two running handlers of the parent.
         let one = handler_entered(two, child);
         assert!(has_running_handler(one, child) && !has_running_handler(handler_left(one, child), child));
         assert_eq!(handler_left(one, parent), one);

@@ -22,8 +22,8 @@ use crate::sys::unix::signal::notifier::CoalescingNotifier;
 /// faults again.
 const UNCATCHABLE: [c_int; 6] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGBUS];
 
-/// The signals that report a fault of the running thread. A blocked one would end the process, while a handler of the program
-/// can continue: for a stack that grows, or for a call that a seccomp filter passes to the program.
+/// The signals that report a fault of the running thread. If such a signal is blocked, the fault ends the process. Otherwise a
+/// handler of the program can repair the fault: a stack that grows, or a call that a seccomp filter passes to the program.
 const FAULTS: [c_int; 7] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
 
@@ -111,8 +111,9 @@ fn subscribe(signal: c_int, counts: &Arc<SignalCounts>) -> io::Result<()> {
 
 /// Returns `true` if the current action of a signal leads to the handler of the crate.
 ///
-/// A handler that the program installed after the crate's calls the crate's. If the current action is the previous one again, it
-/// does not: the program restored it, a forked child took the default, or the parent was in the middle of a change.
+/// A handler that the program has installed later is assumed to call the handler of the crate. If the current action is the
+/// previous action again, the handler of the crate is not reached. Three causes are possible: the program restored the action, a
+/// forked child took the default, or the parent was in the middle of a change.
 fn reaches_handler(current: &libc::sigaction, old: &Subscribers) -> bool {
     let is_previous = current.sa_sigaction == old.previous.sa_sigaction;
     is_ours(current) || (old.is_installed && !has_no_handler(current) && !is_previous)
@@ -134,7 +135,7 @@ fn subscribe_first(
     Ok(())
 }
 
-/// Publishes the subscribers of this process, and `counts` as one more of them. The caller holds the lock.
+/// Publishes the subscribers of this process together with `counts`. The caller holds the lock.
 fn subscribe_another(slot: &Slot, previous: libc::sigaction, counts: &Arc<SignalCounts>) {
     let owner = Owner::here();
     // SAFETY: only a thread that holds the lock frees a `Subscribers`.
@@ -155,7 +156,7 @@ fn unsubscribe(signal: c_int, counts: &SignalCounts) {
     if old.owner != Owner::here() || !old.counts.iter().any(|&other| ptr::eq(other, counts)) {
         return;
     }
-    // If the program has installed a handler after the crate's, that handler stays, and may call the crate's.
+    // If the program has installed a handler later, that handler stays, and may call the handler of the crate.
     let is_last = old.counts.len() == 1;
     let is_restored = is_last && is_current_action(signal) && restore(signal, &old.previous).is_ok();
     // The slot keeps a value for a handler that the kernel has already called.
@@ -193,13 +194,13 @@ fn drop_counts(counts: impl IntoIterator<Item = *const SignalCounts>) {
 
 /// Returns the action that calls the handler of the crate.
 ///
-/// For the program the only difference to the previous action is the set of blocked signals. For example, the action keeps
-/// whether interrupted system calls are restarted.
+/// If the previous action is a handler of the program, its flags are kept, except those that this function sets or clears. For
+/// example, interrupted system calls are restarted as before. While the handler runs, all signals but [`FAULTS`] are blocked.
 fn our_action(signal: c_int, previous: &libc::sigaction) -> libc::sigaction {
     let mut ours = *previous;
     ours.sa_sigaction = handler::address() as _;
     ours.sa_flags = (previous.sa_flags & !(libc::SA_RESETHAND | libc::SA_NODEFER)) | libc::SA_SIGINFO;
-    // SAFETY: a set of bits, which is written.
+    // SAFETY: the functions only write the set of bits.
     unsafe {
         libc::sigfillset(&mut ours.sa_mask);
         for fault in FAULTS {

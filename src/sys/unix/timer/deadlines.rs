@@ -1,8 +1,9 @@
 //! A timer on a system without a timer that can be waited for: the wait keeps the time.
 //!
 //! Each timer has a wake-up descriptor. Before a wait, the timers that have expired are notified, and the wait is limited to the
-//! next deadline. So trigger modes and batches work as for any descriptor. If a timer is set to an earlier time during a wait,
-//! its descriptor is notified at once. That produces an event without an expiration, and the next wait gets the new limit.
+//! next deadline. Therefore trigger modes and batches work as for any descriptor. If a timer is set to an earlier time during a
+//! wait, its descriptor is notified at once. The notification produces an event without an expiration, and the next wait gets the
+//! new limit.
 //!
 //! Each wait checks all timers, as poll(2) checks all descriptors.
 

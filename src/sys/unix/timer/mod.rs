@@ -70,7 +70,7 @@ mod tests {
             (Duration::from_nanos(1),         MILLISECONDS, wide,   (0, 1)),
             (Duration::from_micros(1500),     MILLISECONDS, wide,   (0, 2)),
             (Duration::from_micros(1500),     APPLE,        wide,   (4, 1_500_000)),
-            (Duration::from_micros(1_000_500), FREEBSD,     wide,   (8, 1_000_500_000)),
+            (Duration::from_micros(1_000_500), FREEBSD,      wide,   (8, 1_000_500_000)),
             // `data` has 32 bits on 32-bit systems, in the record of Apple and of libkqueue.
             (seconds(2),                      APPLE,        narrow, (4, 2_000_000_000)),
             (seconds(3),                      APPLE,        narrow, (2, 3_000_000)),
@@ -78,13 +78,13 @@ mod tests {
             (seconds(3_000),                  APPLE,        narrow, (0, 3_000_000)),
             (seconds(3_000_000),              APPLE,        narrow, (1, 3_000_000)),
             (Duration::new(3_000_000, 1),     APPLE,        narrow, (1, 3_000_001)),
-            (MAX_TIMEOUT,                           FREEBSD,      wide,   (8, 1_073_741_824_000_000_000)),
-            (MAX_TIMEOUT * 3,                       FREEBSD,      wide,   (8, 1_073_741_824_000_000_000)),
+            (MAX_TIMEOUT,                     FREEBSD,      wide,   (8, 1_073_741_824_000_000_000)),
+            (MAX_TIMEOUT * 3,                 FREEBSD,      wide,   (8, 1_073_741_824_000_000_000)),
             (Duration::MAX,                   APPLE,        narrow, (1, 1_073_741_824)),
-            (MAX_TIMEOUT,                           MILLISECONDS, wide,   (0, 1_073_741_824_000)),
+            (MAX_TIMEOUT,                     MILLISECONDS, wide,   (0, 1_073_741_824_000)),
         ];
-        for (time, units, most, expected) in table {
-            assert_eq!(in_units(time, units, most), expected, "{time:?}");
+        for (time, units, max, expected) in table {
+            assert_eq!(in_units(time, units, max), expected, "{time:?}");
         }
     }
 }

@@ -34,8 +34,8 @@ impl SelfPipe {
 
     /// Makes the descriptor unreadable.
     pub(crate) fn drain(&self) {
-        let mut scrap = [0; 512];
-        while matches!((&self.reader).read(&mut scrap), Ok(n) if n > 0) {}
+        let mut discarded = [0; 512];
+        while matches!((&self.reader).read(&mut discarded), Ok(len) if len > 0) {}
     }
 }
 
@@ -52,13 +52,13 @@ impl AsRawFd for SelfPipe {
 }
 
 /// Writes `wakeup` to a wake-up descriptor. If the descriptor is full of wake-ups that were not drained, drains first.
-pub(super) fn write_wakeup(mut to: impl io::Write, wakeup: &[u8], drain: impl Fn()) -> io::Result<()> {
+pub(super) fn write_wakeup(mut descriptor: impl io::Write, wakeup: &[u8], drain: impl Fn()) -> io::Result<()> {
     // illumos reports an edge only if the buffer was empty before the write (illumos.org/issues/13436 and 16700).
     if cfg!(edge_needs_empty_buffer) {
         drain();
     }
     loop {
-        match to.write(wakeup) {
+        match descriptor.write(wakeup) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => drain(),
             result => return result.map(drop),

@@ -4,7 +4,7 @@
 //!
 //! inotify differs from kqueue in two ways, and this file removes both differences:
 //!
-//! * For a directory, inotify also reports changes of the files in it. Those events have a name, and are dropped.
+//! * For a directory, inotify also reports changes of the files in it. The events of such changes have a name, and are dropped.
 //! * inotify does not report that a file has grown, or has one link more or less. After an event that can mean such a change,
 //!   and only if the change was requested, fstat(2) is called and compared with the last state.
 
@@ -38,6 +38,8 @@ pub(crate) struct Inotify {
 }
 
 impl Inotify {
+    /// Watches an open file, whose state is `state`.
+    ///
     /// Fails with `PermissionDenied` for a file that may not be read, and with `NotFound` if `/proc` is not mounted.
     pub(crate) fn of(file: BorrowedFd<'_>, state: WatchedState, interest: FileChanges) -> io::Result<Inotify> {
         // SAFETY: no pointers.
@@ -61,30 +63,30 @@ impl Inotify {
     /// Reads the pending events, and returns their bits. Takes one read(2), or more if the events do not fit into the buffer.
     pub(crate) fn read_events(&self) -> io::Result<u32> {
         let mut buffer = [0; BUFFER_SIZE];
-        let mut happened = 0;
+        let mut event_bits = 0;
         loop {
-            let n = match (&self.queue).read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(happened),
+            let len = match (&self.queue).read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(event_bits),
                 result => result?,
             };
-            happened |= combined_mask(&buffer[..n]);
-            // The kernel fills the buffer as far as whole events fit. Room for the longest event means that no event is left.
-            if n + MAX_EVENT_SIZE <= BUFFER_SIZE {
-                return Ok(happened);
+            event_bits |= combined_mask(&buffer[..len]);
+            // The kernel fills the buffer with whole events. If there is space for the longest event, no event is left.
+            if len + MAX_EVENT_SIZE <= BUFFER_SIZE {
+                return Ok(event_bits);
             }
         }
     }
 
     /// Returns the changes of the file that these bits stand for.
-    pub(crate) fn changes(&self, happened: u32, file: BorrowedFd<'_>) -> io::Result<FileChanges> {
-        let has_overflowed = happened & libc::IN_Q_OVERFLOW != 0;
+    pub(crate) fn changes(&self, event_bits: u32, file: BorrowedFd<'_>) -> io::Result<FileChanges> {
+        let has_overflowed = event_bits & libc::IN_Q_OVERFLOW != 0;
         let mut state = lock_ignoring_poison(&self.last_state);
         let before = *state;
-        if has_overflowed || happened & masks_needing_fstat(self.interest) != 0 {
+        if has_overflowed || event_bits & masks_needing_fstat(self.interest) != 0 {
             *state = watched_state(file)?;
         }
         // Lost events may have been any of the requested changes.
-        let changes = if has_overflowed { self.interest } else { to_changes(happened, before, *state) };
+        let changes = if has_overflowed { self.interest } else { to_changes(event_bits, before, *state) };
         Ok(changes & self.interest)
     }
 }
@@ -96,7 +98,7 @@ impl AsFd for Inotify {
 }
 
 /// Returns the inotify bits for these changes. For a directory, `IN_MODIFY` is left out, because inotify would
-/// report each file in it.
+/// report each change of a file in the directory.
 fn inotify_mask(changes: FileChanges, is_directory: bool) -> u32 {
     #[rustfmt::skip]
     let table = [
@@ -119,16 +121,17 @@ fn inotify_mask(changes: FileChanges, is_directory: bool) -> u32 {
 
 /// Returns the bits of these events, without those of the files in a directory.
 fn combined_mask(mut events: &[u8]) -> u32 {
-    let number = |bytes: &[u8], n: usize| u32::from_ne_bytes([bytes[n], bytes[n + 1], bytes[n + 2], bytes[n + 3]]);
-    let mut happened = 0;
+    let number_at =
+        |bytes: &[u8], at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let mut event_bits = 0;
     while events.len() >= HEADER {
-        let (mask, len) = (number(events, 4), number(events, 12) as usize);
+        let (mask, len) = (number_at(events, 4), number_at(events, 12) as usize);
         if len == 0 || mask & ENTRY_EVENTS != 0 {
-            happened |= mask;
+            event_bits |= mask;
         }
         events = events.get(HEADER + len..).unwrap_or(&[]);
     }
-    happened
+    event_bits
 }
 
 /// Returns the bits after which a requested change of the size or of the number of links is possible.
@@ -148,16 +151,16 @@ fn masks_needing_fstat(interest: FileChanges) -> u32 {
 }
 
 /// Returns the changes that these bits and the two states stand for.
-fn to_changes(happened: u32, before: WatchedState, now: WatchedState) -> FileChanges {
+fn to_changes(event_bits: u32, before: WatchedState, after: WatchedState) -> FileChanges {
     #[rustfmt::skip]
     let table = [
-        (happened & (libc::IN_MODIFY | ENTRY_EVENTS) != 0,   FileChanges::WRITTEN),
-        (!now.is_directory && now.size > before.size,   FileChanges::EXTENDED),
-        (happened & libc::IN_ATTRIB != 0,               FileChanges::ATTRIBUTES),
-        (now.links != before.links,                     FileChanges::LINKED),
-        (happened & libc::IN_MOVE_SELF != 0,            FileChanges::RENAMED),
-        (now.links == 0 && before.links > 0,            FileChanges::DELETED),
-        (happened & libc::IN_UNMOUNT != 0,              FileChanges::DELETED),
+        (event_bits & (libc::IN_MODIFY | ENTRY_EVENTS) != 0, FileChanges::WRITTEN),
+        (!after.is_directory && after.size > before.size,    FileChanges::EXTENDED),
+        (event_bits & libc::IN_ATTRIB != 0,                  FileChanges::ATTRIBUTES),
+        (after.links != before.links,                        FileChanges::LINKED),
+        (event_bits & libc::IN_MOVE_SELF != 0,               FileChanges::RENAMED),
+        (after.links == 0 && before.links > 0,               FileChanges::DELETED),
+        (event_bits & libc::IN_UNMOUNT != 0,                 FileChanges::DELETED),
     ];
     table.into_iter().filter(|(holds, _)| *holds).fold(FileChanges::empty(), |all, (_, change)| all | change)
 }
@@ -224,8 +227,8 @@ mod tests {
             (libc::IN_DELETE,       directory(3), directory(2), written | FileChanges::LINKED),
             (libc::IN_MOVED_TO,     directory(2), directory(2), written),
         ];
-        for (happened, before, now, changes) in table {
-            assert_eq!(to_changes(happened, before, now), changes, "{happened:#x}");
+        for (event_bits, before, after, changes) in table {
+            assert_eq!(to_changes(event_bits, before, after), changes, "{event_bits:#x}");
         }
     }
 
@@ -243,28 +246,28 @@ mod tests {
         for n in 0..100 {
             File::create(directory.path().join(format!("{n:0250}"))).unwrap();
         }
-        let happened = inotify.read_events().unwrap();
-        assert_eq!(happened, libc::IN_CREATE);
+        let event_bits = inotify.read_events().unwrap();
+        assert_eq!(event_bits, libc::IN_CREATE);
         assert_eq!(inotify.read_events().unwrap(), 0, "no event is left");
-        assert_eq!(inotify.changes(happened, file.as_fd()).unwrap(), FileChanges::WRITTEN);
+        assert_eq!(inotify.changes(event_bits, file.as_fd()).unwrap(), FileChanges::WRITTEN);
     }
 
     #[test]
     fn overflow_reports_every_requested_change() {
-        let most = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let max_queued = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
         let temporary = tempfile::NamedTempFile::new().unwrap();
         let (file, inotify) = watched(temporary.path());
         // The kernel merges two equal events in a row.
-        for n in 0..most.trim().parse().unwrap() {
-            temporary.as_file().set_len(n).unwrap();
+        for size in 0..max_queued.trim().parse().unwrap() {
+            temporary.as_file().set_len(size).unwrap();
             temporary.as_file().set_permissions(temporary.as_file().metadata().unwrap().permissions()).unwrap();
         }
-        let happened = inotify.read_events().unwrap();
-        assert_eq!(happened, libc::IN_MODIFY | libc::IN_ATTRIB | libc::IN_Q_OVERFLOW);
-        assert_eq!(inotify.changes(happened, file.as_fd()).unwrap(), FileChanges::ALL);
+        let event_bits = inotify.read_events().unwrap();
+        assert_eq!(event_bits, libc::IN_MODIFY | libc::IN_ATTRIB | libc::IN_Q_OVERFLOW);
+        assert_eq!(inotify.changes(event_bits, file.as_fd()).unwrap(), FileChanges::ALL);
         assert_eq!(inotify.read_events().unwrap(), 0, "no event is left");
         temporary.as_file().set_len(0).unwrap();
-        let happened = inotify.read_events().unwrap();
-        assert_eq!(inotify.changes(happened, file.as_fd()).unwrap(), FileChanges::WRITTEN);
+        let event_bits = inotify.read_events().unwrap();
+        assert_eq!(inotify.changes(event_bits, file.as_fd()).unwrap(), FileChanges::WRITTEN);
     }
 }

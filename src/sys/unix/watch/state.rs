@@ -15,7 +15,7 @@ pub(crate) struct WatchedState {
     pub(crate) is_directory: bool,
 }
 
-/// Returns the state of an open file or directory, and `InvalidInput` for anything else.
+/// Returns the state of an open regular file or directory. Fails with `InvalidInput` for any other kind of file.
 #[allow(clippy::unnecessary_cast)] // The types of the fields differ from system to system.
 pub(crate) fn watched_state(file: BorrowedFd<'_>) -> io::Result<WatchedState> {
     let stat = fstat::stat(file.as_raw_fd())?;
