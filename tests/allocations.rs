@@ -46,14 +46,14 @@ fn allocations(f: impl FnOnce()) -> usize {
     ALLOCATIONS.with(Cell::get) - before
 }
 
-/// Fails if `turn` allocates after its second run. The first run may grow buffers. So may the second, in which poll(2) probes
-/// the sources that the first run reported.
+/// Fails if `operation` allocates after its second run. The first run may grow buffers. The second run may also
+/// grow buffers, because poll(2) probes the sources that the first run reported.
 #[track_caller]
-fn assert_allocates_nothing(mut turn: impl FnMut()) {
-    turn();
-    turn();
-    for n in 3..50 {
-        assert_eq!(allocations(&mut turn), 0, "in turn {n}");
+fn assert_allocates_nothing(mut operation: impl FnMut()) {
+    operation();
+    operation();
+    for run in 3..50 {
+        assert_eq!(allocations(&mut operation), 0, "in run {run}");
     }
 }
 
@@ -70,17 +70,17 @@ impl CountedPoll {
     /// Polls once and reads every event. Returns the number of events.
     fn poll_once(&mut self, timeout: Duration) -> usize {
         self.poll.poll(&mut self.events, Some(timeout)).unwrap();
-        let has_sense = |event: &kevio::event::Event| event.is_readable() || event.is_writable();
-        self.events.iter().filter(|event| event.token() < Token(1000) && has_sense(event)).count()
+        let is_ready = |event: &kevio::event::Event| event.is_readable() || event.is_writable();
+        self.events.iter().filter(|event| event.token() < Token(1000) && is_ready(event)).count()
     }
 
     /// Polls until `expected` events were reported.
     fn poll_until_reported(&mut self, expected: usize) {
         let mut reported = 0;
         while reported < expected {
-            let n = self.poll_once(TIMEOUT);
-            assert!(n > 0, "only {reported} of {expected}");
-            reported += n;
+            let more = self.poll_once(TIMEOUT);
+            assert!(more > 0, "only {reported} of {expected} events were reported");
+            reported += more;
         }
     }
 }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The layers, from the ground up. A module imports from its own layer or from a lower one. A name that is not a file is a folder.
+/// The layers, from the ground up. A module imports from its own layer or from a lower one. A name that is not a file is a
+/// folder.
 const LAYERS: &[&[&str]] = &[
     &["backend", "flag_set", "interest", "token", "source::file_changes"],
     &["sys"],

@@ -11,6 +11,7 @@ use kevio::{Backend, Events, Interest, Poll, Token, Waker};
 
 mod support;
 
+use crate::support::net::loopback;
 use crate::support::open_fds;
 use crate::support::poll::expect_event;
 
@@ -30,6 +31,7 @@ fn assert_exhausted<T>(name: &str, result: io::Result<T>) {
     }
 }
 
+/// Sets the soft limit of open descriptors, and the hard limit to 200.
 fn set_limit(soft: libc::rlim_t) {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: 200 };
     // SAFETY: the kernel reads one `rlimit`.
@@ -61,7 +63,6 @@ fn limit_below_the_registrations_fails_on_poll_only() {
 #[test]
 fn calls_fail_with_emfile_and_registered_sources_keep_working() {
     set_limit(200);
-    let loopback = "127.0.0.1:0".parse().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let address = |name: &str| SocketAddr::from_pathname(path(name)).unwrap();
@@ -69,7 +70,7 @@ fn calls_fail_with_emfile_and_registered_sources_keep_working() {
     // Pending connections stay pending until a descriptor is free.
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(8);
-    let mut listener = TcpListener::bind(loopback).unwrap();
+    let mut listener = TcpListener::bind(loopback()).unwrap();
     let mut unix_listener = UnixListener::bind(path("listener")).unwrap();
     poll.registry().register(&mut listener, Token(1), Interest::READABLE).unwrap();
     poll.registry().register(&mut unix_listener, Token(2), Interest::READABLE).unwrap();
@@ -77,7 +78,7 @@ fn calls_fail_with_emfile_and_registered_sources_keep_working() {
     expect_event(&mut poll, &mut events, Token(1));
     let _unix_client = UnixStream::connect(path("listener")).unwrap();
     expect_event(&mut poll, &mut events, Token(2));
-    let mut unregistered = UdpSocket::bind(loopback).unwrap();
+    let mut unregistered = UdpSocket::bind(loopback()).unwrap();
     let before = open_fds::open_files();
     let mut hoard = exhaust();
     for _ in 0..2 {
@@ -87,9 +88,9 @@ fn calls_fail_with_emfile_and_registered_sources_keep_working() {
 
     // Every constructor fails.
     assert_exhausted("Poll", Poll::new());
-    assert_exhausted("TcpListener", TcpListener::bind(loopback));
+    assert_exhausted("TcpListener", TcpListener::bind(loopback()));
     assert_exhausted("TcpStream", TcpStream::connect(listener.local_addr().unwrap()));
-    assert_exhausted("UdpSocket", UdpSocket::bind(loopback));
+    assert_exhausted("UdpSocket", UdpSocket::bind(loopback()));
     assert_exhausted("UnixStream::pair", UnixStream::pair());
     assert_exhausted("UnixStream::connect", UnixStream::connect(path("listener")));
     assert_exhausted("UnixStream::connect_addr", UnixStream::connect_addr(&address("listener")));

@@ -87,15 +87,19 @@ fn assert_flags(source: &impl AsRawFd) {
     assert!(status & libc::O_NONBLOCK != 0 && descriptor & libc::FD_CLOEXEC != 0);
 }
 
-struct TestLoop(Poll, Events);
+/// A poll and its buffer.
+struct SandboxPoll {
+    inner: Poll,
+    events: Events,
+}
 
-impl TestLoop {
-    fn new() -> TestLoop {
-        TestLoop(Poll::new().unwrap(), Events::with_capacity(8))
+impl SandboxPoll {
+    fn new() -> SandboxPoll {
+        SandboxPoll { inner: Poll::new().unwrap(), events: Events::with_capacity(8) }
     }
 
     fn add(&self, source: &mut impl kevio::event::Source, token: usize) {
-        self.0.registry().register(source, Token(token), Interest::READABLE).unwrap();
+        self.inner.registry().register(source, Token(token), Interest::READABLE).unwrap();
     }
 
     /// Polls until an event with the token satisfies `check`.
@@ -104,52 +108,52 @@ impl TestLoop {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no event {token}");
-            match self.0.poll(&mut self.1, Some(left)) {
+            assert!(!left.is_zero(), "no event with token {token} satisfied the check");
+            match self.inner.poll(&mut self.events, Some(left)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result.unwrap(),
             }
-            if self.1.iter().any(|event| event.token() == Token(token) && check(event)) {
+            if self.events.iter().any(|event| event.token() == Token(token) && check(event)) {
                 return;
             }
         }
     }
 }
 
-fn exercise_wakers(l: &mut TestLoop) {
-    let waker = Waker::new(l.0.registry(), Token(1)).unwrap();
+fn exercise_wakers(poll: &mut SandboxPoll) {
+    let waker = Waker::new(poll.inner.registry(), Token(1)).unwrap();
     for _ in 0..3 {
         waker.wake().unwrap();
-        l.until(1, |_| true);
+        poll.until(1, |_| true);
     }
-    l.0.poll(&mut l.1, Some(Duration::ZERO)).unwrap();
-    assert!(l.1.is_empty());
+    poll.inner.poll(&mut poll.events, Some(Duration::ZERO)).unwrap();
+    assert!(poll.events.is_empty());
 }
 
-fn exercise_waits(l: &mut TestLoop) {
+fn exercise_waits(poll: &mut SandboxPoll) {
     for micros in [1, 300, 1_700] {
         let (wait, began) = (Duration::from_micros(micros), Instant::now());
-        l.0.poll(&mut l.1, Some(wait)).unwrap();
-        assert!(l.1.is_empty() && began.elapsed() >= wait);
+        poll.inner.poll(&mut poll.events, Some(wait)).unwrap();
+        assert!(poll.events.is_empty() && began.elapsed() >= wait);
         let (mut set, began) = (PollSet::new(), Instant::now());
         assert_eq!(set.poll(0, Some(wait)).unwrap(), 0);
         assert!(began.elapsed() >= wait);
     }
 }
 
-fn exercise_sockets(l: &mut TestLoop) {
+fn exercise_sockets(poll: &mut SandboxPoll) {
     let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    l.add(&mut listener, 2);
+    poll.add(&mut listener, 2);
     for _ in 0..2 {
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        l.until(2, |_| true);
+        poll.until(2, |_| true);
         let (mut server, _) = listener.accept().unwrap();
         assert_flags(&client);
         assert_flags(&server);
-        l.add(&mut server, 3);
+        poll.add(&mut server, 3);
         client.write_all(b"x").unwrap();
-        l.until(3, |_| true);
+        poll.until(3, |_| true);
         assert_eq!(server.read(&mut [0; 8]).unwrap(), 1);
     }
     let path = std::env::temp_dir().join(format!("kevio-sandbox-{}", std::process::id()));
@@ -164,44 +168,44 @@ fn exercise_sockets(l: &mut TestLoop) {
     }
 }
 
-fn exercise_pipes(l: &mut TestLoop) {
+fn exercise_pipes(poll: &mut SandboxPoll) {
     let (mut sender, mut receiver) = pipe::new().unwrap();
     assert_flags(&sender);
     assert_flags(&receiver);
-    l.add(&mut receiver, 4);
+    poll.add(&mut receiver, 4);
     sender.write_all(b"x").unwrap();
-    l.until(4, |_| true);
+    poll.until(4, |_| true);
 }
 
-fn exercise_process(l: &mut TestLoop, mut child: Child) {
+fn exercise_process(poll: &mut SandboxPoll, mut child: Child) {
     let mut process = Process::new(&child).unwrap();
-    l.add(&mut process, 5);
+    poll.add(&mut process, 5);
     drop(child.stdin.take());
-    l.until(5, |event| process.has_exited(event).unwrap());
+    poll.until(5, |event| process.has_exited(event).unwrap());
     assert!(child.wait().unwrap().success());
 }
 
-fn exercise_signals(l: &mut TestLoop) {
+fn exercise_signals(poll: &mut SandboxPoll) {
     let mut signals = Signals::new([libc::SIGUSR1]).unwrap();
-    l.add(&mut signals, 6);
+    poll.add(&mut signals, 6);
     // SAFETY: no pointers.
     unsafe { libc::raise(libc::SIGUSR1) };
-    l.until(6, |event| !signals.received(event).unwrap().is_empty());
+    poll.until(6, |event| !signals.received(event).unwrap().is_empty());
 }
 
-fn exercise_timer(l: &mut TestLoop, is_rejected: bool) {
+fn exercise_timer(poll: &mut SandboxPoll, is_rejected: bool) {
     if let Some(mut timer) = unless(is_rejected, Timer::after(Duration::from_millis(1))) {
-        l.add(&mut timer, 7);
-        l.until(7, |event| timer.expirations(event).unwrap() == 1);
+        poll.add(&mut timer, 7);
+        poll.until(7, |event| timer.expirations(event).unwrap() == 1);
     }
 }
 
-fn exercise_watch(l: &mut TestLoop, is_rejected: bool) {
+fn exercise_watch(poll: &mut SandboxPoll, is_rejected: bool) {
     let mut file = tempfile::tempfile().unwrap();
     if let Some(mut watch) = unless(is_rejected, Watch::new(file.try_clone().unwrap())) {
-        l.add(&mut watch, 8);
+        poll.add(&mut watch, 8);
         file.write_all(b"x").unwrap();
-        l.until(8, |event| !watch.changes(event).unwrap().is_empty());
+        poll.until(8, |event| !watch.changes(event).unwrap().is_empty());
     }
 }
 
@@ -215,8 +219,8 @@ fn every_source_works_in_a_sandbox() {
     let rejected = *CALLS.iter().find(|rejected| rejected.0 == name).unwrap();
     let mut children: Vec<_> = (0..2).map(|_| Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()).collect();
     // Sources that were created before the filter keep their mechanism.
-    let (mut before, mut timer) = (TestLoop::new(), Timer::new().unwrap());
-    let waker = Waker::new(before.0.registry(), Token(9)).unwrap();
+    let (mut before, mut timer) = (SandboxPoll::new(), Timer::new().unwrap());
+    let waker = Waker::new(before.inner.registry(), Token(9)).unwrap();
     before.add(&mut timer, 10);
     reject(rejected, errno.parse().unwrap());
     for child in children.drain(..) {
@@ -225,16 +229,16 @@ fn every_source_works_in_a_sandbox() {
         timer.set_after(Duration::from_millis(1)).unwrap();
         before.until(10, |event| timer.expirations(event).unwrap() == 1);
 
-        let mut l = TestLoop::new();
-        exercise_wakers(&mut l);
-        exercise_waits(&mut l);
-        exercise_sockets(&mut l);
-        exercise_pipes(&mut l);
-        exercise_process(&mut l, child);
-        exercise_signals(&mut l);
+        let mut poll = SandboxPoll::new();
+        exercise_wakers(&mut poll);
+        exercise_waits(&mut poll);
+        exercise_sockets(&mut poll);
+        exercise_pipes(&mut poll);
+        exercise_process(&mut poll, child);
+        exercise_signals(&mut poll);
         let has_fallbacks_only = cfg!(kevio_unsupported_force_fallbacks);
-        exercise_timer(&mut l, name == "timerfd_create" && !has_fallbacks_only);
-        exercise_watch(&mut l, name == "inotify_init1" || has_fallbacks_only);
+        exercise_timer(&mut poll, name == "timerfd_create" && !has_fallbacks_only);
+        exercise_watch(&mut poll, name == "inotify_init1" || has_fallbacks_only);
     }
 }
 

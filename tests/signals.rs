@@ -16,7 +16,7 @@ mod support;
 
 use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
 use crate::support::poll::{TestPoll, READ, TIMEOUT, WRITE};
-use crate::support::process::{in_a_child, run_alone, status_of_child, wait_for_child};
+use crate::support::process::{in_a_child, run_alone, status_of_child, wait_for_child, while_threads_repeat};
 use crate::support::readiness::{R, W};
 
 #[path = "signals/pending.rs"]
@@ -109,15 +109,15 @@ fn is_default(signal: i32) -> bool {
     action(signal).sa_sigaction == libc::SIG_DFL
 }
 
-/// Polls until every signal of `wanted` is reported to `signals`. Returns the count of each signal; fails for other tokens.
+/// Polls until every signal of `expected` is reported to `signals`. Returns the count of each signal; fails for other tokens.
 #[track_caller]
-fn received(poll: &mut TestPoll, token: usize, signals: &Signals, wanted: &[i32]) -> Vec<(i32, u64)> {
+fn received(poll: &mut TestPoll, token: usize, signals: &Signals, expected: &[i32]) -> Vec<(i32, u64)> {
     let mut all: Vec<(i32, u64)> = Vec::new();
-    while !wanted.iter().all(|wanted| all.iter().any(|(signal, _)| signal == wanted)) {
+    while !expected.iter().all(|expected| all.iter().any(|(signal, _)| signal == expected)) {
         poll.expect(token, R);
         for event in &poll.events {
             for (signal, count) in signals.received(event).unwrap() {
-                assert!(wanted.contains(&signal) && count > 0, "{signal} came {count} times");
+                assert!(expected.contains(&signal) && count > 0, "{signal} came {count} times");
                 match all.iter_mut().find(|(other, _)| *other == signal) {
                     Some((_, sum)) => *sum += count,
                     None => all.push((signal, count)),
@@ -625,21 +625,6 @@ fn child_is_terminated_by_its_signal() {
     received(&mut poll, 1, &signals, &[SIGTERM]);
 }
 
-/// Runs `f` while another thread repeats `again`. Ends that thread even if `f` panics.
-fn while_another(mut again: impl FnMut() + Send, f: impl FnOnce()) {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::SeqCst) {
-                again();
-            }
-        });
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-        over.store(true, Ordering::SeqCst);
-        result.unwrap();
-    });
-}
-
 /// The fork happens while another thread changes signal actions. Dropping in the child must not block.
 #[test]
 fn child_forked_during_registrations_drops_without_blocking() {
@@ -657,7 +642,7 @@ fn child_forked_during_registrations_drops_without_blocking() {
         other.register(&mut more, 1, READ);
         other.deregister(&mut more);
     };
-    while_another(again, || (0..50).for_each(|_| in_a_child(|| drop(signals.take()))));
+    while_threads_repeat([again], || (0..50).for_each(|_| in_a_child(|| drop(signals.take()))));
     assert!(!is_default(SIGUSR1));
     drop(signals);
     assert!(is_default(SIGUSR1));
@@ -698,7 +683,7 @@ fn child_forked_during_a_handler_does_not_block() {
     poll.register(&mut signals, 1, READ);
     // SAFETY: no pointers.
     let again = || assert_eq!(unsafe { libc::raise(SIGUSR1) }, 0);
-    while_another(again, || {
+    while_threads_repeat([again], || {
         for _ in 0..300 {
             in_a_child(|| {
                 let poll = TestPoll::new();

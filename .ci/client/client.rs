@@ -93,8 +93,8 @@ fn receive(stream: &mut TcpStream, message: &str) {
 /// All clients send before the first receives, so that the server has events of several clients at once.
 fn tcp(server: &Server) {
     let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
-    clients.iter_mut().enumerate().for_each(|(n, client)| client.write_all(message(n).as_bytes()).unwrap());
-    clients.iter_mut().enumerate().for_each(|(n, client)| receive(client, &message(n)));
+    clients.iter_mut().enumerate().for_each(|(index, client)| client.write_all(message(index).as_bytes()).unwrap());
+    clients.iter_mut().enumerate().for_each(|(index, client)| receive(client, &message(index)));
     println!("{CLIENTS} clients received their answers over TCP");
 }
 
@@ -106,13 +106,13 @@ fn udp(server: &Server) {
         socket
     };
     let clients: Vec<UdpSocket> = (0..CLIENTS).map(|_| client()).collect();
-    for (n, client) in clients.iter().enumerate() {
-        client.send(message(n).as_bytes()).unwrap();
+    for (index, client) in clients.iter().enumerate() {
+        client.send(message(index).as_bytes()).unwrap();
     }
-    for (n, client) in clients.iter().enumerate() {
+    for (index, client) in clients.iter().enumerate() {
         let mut answer = [0; 100];
         let length = client.recv(&mut answer).expect("the server answers");
-        assert_eq!(&answer[..length], message(n).as_bytes());
+        assert_eq!(&answer[..length], message(index).as_bytes());
     }
     println!("{CLIENTS} clients received their answers over UDP");
 }

@@ -2,8 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use kevio::net::UnixStream;
@@ -12,7 +10,7 @@ use kevio::{Batch, Events, Interest, Poll, Process, Signals, Timer, Token, Waker
 
 use crate::support::known_failures::{is_known_failure, Check};
 use crate::support::poll::{expect_event, READ};
-use crate::support::process::in_a_child;
+use crate::support::process::{in_a_child, while_threads_repeat};
 
 #[track_caller]
 fn expect_unsupported<T: std::fmt::Debug>(result: std::io::Result<T>) {
@@ -138,23 +136,6 @@ pub fn inherited_poll_is_rejected() {
     }
 }
 
-/// Runs `f` while other threads repeat `again`.
-fn while_others(again: impl Fn() + Sync, f: impl FnOnce()) {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    again();
-                }
-            });
-        }
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
-        over.store(true, Ordering::Relaxed);
-        result.unwrap();
-    });
-}
-
 /// The fork happens while other threads hold the locks of the poll.
 pub fn inherited_source_can_be_used_and_dropped() {
     if is_known_failure(Check::ForkedChild) {
@@ -172,7 +153,7 @@ pub fn inherited_source_can_be_used_and_dropped() {
         let waker = Waker::new(&registry, Token(9)).unwrap();
         waker.wake().unwrap();
     };
-    while_others(again, || {
+    while_threads_repeat([&again, &again], || {
         for round in 0..60 {
             in_a_child(|| {
                 let mut inherited = parent.take().unwrap();
@@ -207,7 +188,7 @@ pub fn child_can_create_its_own_poll_and_sources() {
         poll.registry().register(&mut signals, Token(1), READ).unwrap();
         drop(signals);
     };
-    while_others(again, || {
+    while_threads_repeat([&again, &again], || {
         for round in 0..40 {
             in_a_child(|| {
                 if round % 10 == 0 {

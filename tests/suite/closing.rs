@@ -12,7 +12,7 @@ use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
 
 /// Moves `fd` to the number `number`, whose file is closed.
-fn put(fd: OwnedFd, number: i32) -> OwnedFd {
+fn move_to_number(fd: OwnedFd, number: i32) -> OwnedFd {
     // SAFETY: no pointers; the test owns the number, and the result is its only owner.
     unsafe {
         assert_eq!(libc::dup2(fd.as_raw_fd(), number), number);
@@ -39,7 +39,7 @@ fn reused_number_registers_after_deregistering() {
     poll.deregister(&mut SourceFd(&number));
     let (c, mut d) = UnixStream::pair().unwrap();
     let _ = a.into_raw_fd();
-    let mut c = UnixStream::from(put(c.into(), number));
+    let mut c = UnixStream::from(move_to_number(c.into(), number));
     poll.register(&mut c, 2, READ);
     d.write_all(b"x").unwrap();
     poll.expect(2, R);
@@ -73,7 +73,7 @@ fn raw_number_registers_again_after_closing() {
     let number = a.into_raw_fd();
     poll.register(&mut SourceFd(&number), 1, READ);
     let (c, mut d) = UnixStream::pair().unwrap();
-    let c = put(c.into(), number);
+    let c = move_to_number(c.into(), number);
     poll.register(&mut SourceFd(&number), 2, READ);
     d.write_all(b"x").unwrap();
     assert!(b.write_all(b"y").is_err(), "the other end is closed");
@@ -89,7 +89,7 @@ fn reused_descriptor_number_reports_nothing() {
     poll.register(&mut SourceFd(&number), 1, READ);
     // The descriptor is closed without deregistering, and its number goes to an unregistered descriptor.
     let (c, mut d) = UnixStream::pair().unwrap();
-    let c = put(c.into(), number);
+    let c = move_to_number(c.into(), number);
     d.write_all(b"x").unwrap();
     poll.expect_no_events();
     poll.register(&mut SourceFd(&number), 2, READ);

@@ -12,9 +12,10 @@ use kevio::{Backend, Interest, Timer, Token, Waker, Watch, BACKEND};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::blocked_thread::BlockedThread;
+use crate::support::files::{make_fifo, open_to_read, open_to_write};
 use crate::support::known_failures::{is_kernel_kqueue, is_libkqueue};
 use crate::support::limits::closed_descriptor;
-use crate::support::net::{listener, loopback, tcp_pair};
+use crate::support::net::{listener, loopback, reset_on_close, tcp_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::readiness::{E, NONE, R, RC, W, WC};
 use crate::support::system;
@@ -199,19 +200,14 @@ fn udp_error_sets_error_except_on_kqueue() {
 /// Several open files can have the inode of a FIFO, so that poll(2) cannot detect that the descriptor is registered already.
 #[test]
 fn raw_fifo_registered_twice_fails_on_epoll_only() {
-    use std::os::unix::fs::OpenOptionsExt;
-
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fifo");
-    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-    // SAFETY: a string that ends with a zero byte.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-    let open = || std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
-    let fifo = open();
+    make_fifo(&path);
+    let fifo = open_to_read(&path);
     let mut poll = TestPoll::new();
     poll.register(&mut SourceFd(&fifo.as_raw_fd()), 1, READ);
     let again = poll.registry().register(&mut SourceFd(&fifo.as_raw_fd()), Token(2), READ);
-    let mut writer = std::fs::File::options().write(true).open(&path).unwrap();
+    let mut writer = open_to_write(&path);
     writer.write_all(b"x").unwrap();
     if BACKEND == Backend::Epoll {
         assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
@@ -224,7 +220,7 @@ fn raw_fifo_registered_twice_fails_on_epoll_only() {
     let mut poll = TestPoll::new();
     poll.register(&mut SourceFd(&fifo.as_raw_fd()), 1, READ);
     // SAFETY: no pointers; the test owns the number, which stays open.
-    assert_eq!(unsafe { libc::dup2(open().as_raw_fd(), fifo.as_raw_fd()) }, fifo.as_raw_fd());
+    assert_eq!(unsafe { libc::dup2(open_to_read(&path).as_raw_fd(), fifo.as_raw_fd()) }, fifo.as_raw_fd());
     writer.write_all(b"x").unwrap();
     match BACKEND {
         Backend::Poll => drop(poll.expect(1, R)),
@@ -241,7 +237,7 @@ fn error_after_hang_up_is_reported_on_epoll_only() {
     poll.register(&mut a, 1, READ);
     a.shutdown(Shutdown::Both).unwrap();
     poll.expect_any(1, R);
-    socket2::SockRef::from(&b).set_linger(Some(Duration::ZERO)).unwrap();
+    reset_on_close(&b);
     if is_linux() {
         poll.expect_no_events();
         drop(b);
@@ -259,7 +255,7 @@ fn socket_hints_depend_on_the_system() {
     let mut poll = TestPoll::new();
     let (mut a, b) = tcp_pair();
     poll.register(&mut a, 1, READ);
-    socket2::SockRef::from(&b).set_linger(Some(Duration::ZERO)).unwrap();
+    reset_on_close(&b);
     drop(b);
     let reported = poll.expect(1, R);
     if BACKEND == Backend::Poll && cfg!(any(target_os = "netbsd", target_os = "openbsd")) {

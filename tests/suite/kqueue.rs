@@ -45,7 +45,7 @@ fn change_error(kq: &Kqueue, change: Kevent) -> std::io::Error {
 
 /// Waits for one event and returns it.
 #[track_caller]
-fn one(kq: &Kqueue, events: &mut Vec<Kevent>) -> Kevent {
+fn wait_for_one(kq: &Kqueue, events: &mut Vec<Kevent>) -> Kevent {
     assert_eq!(kq.wait(events, Some(TIMEOUT)).unwrap(), 1, "{events:?}");
     events[0]
 }
@@ -99,7 +99,7 @@ fn read_and_write_filters_report_by_their_flags() {
     register(&kq, &[Kevent::read(fd, Flags::ADD | Flags::CLEAR).with_udata(usize::MAX)]);
     assert_eq!(kq.wait(&mut events, NOW).unwrap(), 0);
     b.write_all(b"12345").unwrap();
-    let event = one(&kq, &mut events);
+    let event = wait_for_one(&kq, &mut events);
     assert_eq!(
         (event.ident(), event.filter(), event.data(), event.udata()),
         (fd as usize, Filter::READ, 5, usize::MAX)
@@ -108,7 +108,7 @@ fn read_and_write_filters_report_by_their_flags() {
     assert_eq!(kq.wait(&mut events, NOW).unwrap(), 0, "an edge is reported once");
 
     register(&kq, &[Kevent::read(fd, Flags::DELETE), Kevent::write(fd, Flags::ADD | Flags::ONESHOT).with_udata(2)]);
-    let event = one(&kq, &mut events);
+    let event = wait_for_one(&kq, &mut events);
     assert_eq!((event.filter(), event.udata()), (Filter::WRITE, 2));
     assert!(event.data() > 0 || is_libkqueue());
     assert_eq!(kq.wait(&mut events, NOW).unwrap(), 0);
@@ -120,10 +120,10 @@ fn read_and_write_filters_report_by_their_flags() {
 
     register(&kq, &[Kevent::read(fd, Flags::ADD).with_udata(3)]);
     drop(b);
-    let event = one(&kq, &mut events);
+    let event = wait_for_one(&kq, &mut events);
     assert_eq!((event.udata(), event.data()), (3, 5));
     assert!(event.flags().contains(Flags::EOF));
-    assert_eq!(one(&kq, &mut events).udata(), 3, "a level is reported again");
+    assert_eq!(wait_for_one(&kq, &mut events).udata(), 3, "a level is reported again");
 }
 
 #[test]
@@ -133,10 +133,10 @@ fn dispatched_filter_reports_after_enabling() {
     let read = |flags| Kevent::read(a.as_raw_fd(), flags).with_udata(1);
     register(&kq, &[read(Flags::ADD | Flags::DISPATCH)]);
     b.write_all(b"x").unwrap();
-    one(&kq, &mut events);
+    wait_for_one(&kq, &mut events);
     assert_eq!(kq.wait(&mut events, NOW).unwrap(), 0, "the filter was dispatched");
     register(&kq, &[read(Flags::ENABLE)]);
-    one(&kq, &mut events);
+    wait_for_one(&kq, &mut events);
     register(&kq, &[read(Flags::ENABLE), read(Flags::DISABLE)]);
     assert_eq!(kq.wait(&mut events, NOW).unwrap(), 0);
 }
@@ -185,7 +185,7 @@ fn apply_returns_a_receipt_for_each_change() {
     let results: Vec<_> =
         receipts.iter().map(|receipt| receipt.result().map_err(|error| error.raw_os_error())).collect();
     assert_eq!(results, [Err(Some(libc::ENOENT)), Err(Some(libc::EBADF)), Ok(()), Err(Some(libc::EINVAL))]);
-    assert_eq!(one(&kq, &mut events).udata(), 3);
+    assert_eq!(wait_for_one(&kq, &mut events).udata(), 3);
     assert_eq!(kq.apply(&mut []).unwrap().len(), 0);
 }
 
@@ -286,7 +286,7 @@ fn raw_call_reads_and_writes_records() {
     // SAFETY: one record is read and one is written.
     assert_eq!(unsafe { kq.kevent_raw(records, 1, records, 1, NOW) }.unwrap(), 1);
     assert!(same[0].flags().contains(Flags::ERROR) && same[0].result().is_ok());
-    assert_eq!(one(&kq, &mut events).udata(), 4);
+    assert_eq!(wait_for_one(&kq, &mut events).udata(), 4);
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn timer_filter_fires_in_each_unit() {
     for (ident, (unit, period)) in units.into_iter().enumerate() {
         let start = Instant::now();
         register(&kq, &[Kevent::timer(ident, Flags::ADD | Flags::ONESHOT, period, unit).unwrap().with_udata(9)]);
-        let event = one(&kq, &mut events);
+        let event = wait_for_one(&kq, &mut events);
         assert_eq!((event.filter(), event.ident(), event.data(), event.udata()), (Filter::TIMER, ident, 1, 9));
         let (least, passed) = (if ident == 3 { 1000 } else { 20 }, start.elapsed());
         assert!(passed >= Duration::from_millis(least) && passed < TIMEOUT, "{unit:?}: {passed:?}");
@@ -312,7 +312,7 @@ fn timer_filter_fires_in_each_unit() {
     let start = Instant::now();
     let mut times = 0;
     while times < 4 {
-        times += one(&kq, &mut events).data();
+        times += wait_for_one(&kq, &mut events).data();
     }
     assert!(start.elapsed() >= Duration::from_millis(15));
     register(&kq, &[Kevent::timer(7, Flags::DELETE, 0, TimerUnit::Milliseconds).unwrap()]);
@@ -345,7 +345,7 @@ fn user_event_is_triggered_by_another_thread() {
     thread::scope(|scope| {
         scope
             .spawn(|| register(&kq, &[user(Flags::empty(), UserNotes::TRIGGER | UserNotes::FFCOPY | user_bits(0x12))]));
-        let event = one(&kq, &mut Vec::with_capacity(1));
+        let event = wait_for_one(&kq, &mut Vec::with_capacity(1));
         assert_eq!((event.ident(), event.filter(), event.udata()), (3, Filter::USER, 8));
         assert_eq!(event.fflags() & UserNotes::FFLAGSMASK.bits(), 0x12);
     });
@@ -368,12 +368,12 @@ fn vnode_filter_reports_write_and_rename() {
     file.write_all(b"more").unwrap();
     file.seek(SeekFrom::Start(0)).unwrap();
     let notes_of = |event: Kevent| VnodeNotes::from_bits(event.fflags());
-    let event = one(&kq, &mut events);
+    let event = wait_for_one(&kq, &mut events);
     assert_eq!((event.filter(), event.udata()), (Filter::VNODE, 1));
     assert!(notes_of(event).intersects(VnodeNotes::WRITE | VnodeNotes::EXTEND), "{event:?}");
     std::fs::rename(&path, directory.path().join("other")).unwrap();
     let start = Instant::now();
-    while !notes_of(one(&kq, &mut events)).contains(VnodeNotes::RENAME) {
+    while !notes_of(wait_for_one(&kq, &mut events)).contains(VnodeNotes::RENAME) {
         assert!(start.elapsed() < TIMEOUT);
     }
 }
@@ -386,7 +386,7 @@ fn proc_filter_reports_exit() {
     register(&kq, &[Kevent::process(pid as libc::pid_t, Flags::ADD, ProcNotes::EXIT).with_udata(5)]);
     assert_eq!(kq.wait(&mut events, NOW).unwrap(), 0);
     drop(child.stdin.take());
-    let event = one(&kq, &mut events);
+    let event = wait_for_one(&kq, &mut events);
     assert_eq!((event.ident(), event.filter(), event.udata()), (pid as usize, Filter::PROC, 5));
     assert!(ProcNotes::from_bits(event.fflags()).contains(ProcNotes::EXIT), "{event:?}");
     assert!(child.wait().unwrap().success());
@@ -430,7 +430,7 @@ fn interrupted_wait_keeps_its_changes() {
     let (kq, mut events, error) = blocked_thread.join().unwrap();
     assert_eq!((error.kind(), events.len()), (ErrorKind::Interrupted, 0));
     b.write_all(b"x").unwrap();
-    assert_eq!(one(&kq, &mut events).udata(), 6);
+    assert_eq!(wait_for_one(&kq, &mut events).udata(), 6);
 }
 
 #[test]

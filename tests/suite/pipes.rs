@@ -1,14 +1,12 @@
 //! Pipes, FIFOs and terminals.
 
-use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 
 use kevio::unix::{pipe, IoSource, SourceFd};
 
+use crate::support::files::{make_fifo, open_to_read, open_to_write, terminal};
 use crate::support::net::{drain, fill};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, RC, W};
@@ -139,17 +137,13 @@ fn fifo_reports_each_writer_and_its_end() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fifo");
-    let name = CString::new(path.as_os_str().as_bytes()).unwrap();
-    // SAFETY: a string that ends with a zero byte.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-    let open_reader = || OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
-    let writer = || OpenOptions::new().write(true).open(&path).unwrap();
+    make_fifo(&path);
 
     let mut poll = TestPoll::new();
-    let mut reader = pipe::Receiver::from(OwnedFd::from(open_reader()));
+    let mut reader = pipe::Receiver::from(OwnedFd::from(open_to_read(&path)));
     poll.register(&mut reader, 1, READ);
     for _ in 0..3 {
-        let mut writer = writer();
+        let mut writer = open_to_write(&path);
         writer.write_all(b"line\n").unwrap();
         poll.expect(1, R);
         assert_eq!(drain(&mut reader), (5, false));
@@ -163,7 +157,7 @@ fn fifo_reports_each_writer_and_its_end() {
     let mut reader = File::from(OwnedFd::from(reader));
     poll.register(&mut SourceFd(&reader.as_raw_fd()), 2, READ);
     for _ in 0..3 {
-        let mut writer = writer();
+        let mut writer = open_to_write(&path);
         writer.write_all(b"line\n").unwrap();
         poll.expect(2, R);
         assert_eq!(drain(&mut reader), (5, false));
@@ -206,7 +200,6 @@ fn terminal_stays_open_after_a_line_of_no_bytes() {
     let (mut master, slave) = terminal();
     let mut poll = TestPoll::new();
     let mut line = pipe::Receiver::from(OwnedFd::from(slave));
-    line.set_nonblocking(true).unwrap();
     poll.register(&mut line, 1, READ);
     for _ in 0..2 {
         master.write_all(&[4]).unwrap();
@@ -215,18 +208,6 @@ fn terminal_stays_open_after_a_line_of_no_bytes() {
         master.write_all(b"line\n").unwrap();
         poll.expect(1, R);
         assert_eq!(drain(&mut line), (5, false));
-    }
-}
-
-fn terminal() -> (File, File) {
-    // SAFETY: the result of each call is checked; the name is copied before the next call.
-    unsafe {
-        let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
-        assert!(master >= 0);
-        let master = <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(master);
-        assert_eq!((libc::grantpt(master.as_raw_fd()), libc::unlockpt(master.as_raw_fd())), (0, 0));
-        let name = std::ffi::CStr::from_ptr(libc::ptsname(master.as_raw_fd())).to_owned();
-        (File::from(master), File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap())
     }
 }
 

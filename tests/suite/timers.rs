@@ -17,17 +17,17 @@ const fn ms(n: u64) -> Duration {
 
 /// Polls until `token` has an event. Returns the number of expirations; fails for other tokens.
 #[track_caller]
-fn fired(poll: &mut TestPoll, token: usize, timer: &mut Timer) -> u64 {
+fn wait_for_event(poll: &mut TestPoll, token: usize, timer: &mut Timer) -> u64 {
     poll.expect(token, R);
     poll.events.iter().map(|event| timer.expirations(event).unwrap()).sum()
 }
 
-/// Repeats `fired` until `wanted` expirations were reported.
+/// Repeats `wait_for_event` until `least` expirations were reported.
 #[track_caller]
-fn fired_at_least(poll: &mut TestPoll, wanted: u64, token: usize, timer: &mut Timer) -> u64 {
+fn wait_for_expirations(poll: &mut TestPoll, least: u64, token: usize, timer: &mut Timer) -> u64 {
     let mut count = 0;
-    while count < wanted {
-        count += fired(poll, token, timer);
+    while count < least {
+        count += wait_for_event(poll, token, timer);
     }
     count
 }
@@ -45,7 +45,7 @@ fn timer_fires_once_and_not_early() {
     let start = Instant::now();
     let mut timer = Timer::after(ms(20)).unwrap();
     poll.register(&mut timer, 1, READ);
-    assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+    assert_eq!(wait_for_event(&mut poll, 1, &mut timer), 1);
     assert!(start.elapsed() >= ms(20), "{:?}", start.elapsed());
     assert_eq!(timer.remaining(), None);
     expect_no_events_for(&mut poll, ms(50));
@@ -58,13 +58,13 @@ fn fractions_of_a_millisecond_are_never_early() {
         let start = Instant::now();
         let mut timer = Timer::after(micros).unwrap();
         poll.register(&mut timer, 1, READ);
-        assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+        assert_eq!(wait_for_event(&mut poll, 1, &mut timer), 1);
         assert!(start.elapsed() >= micros, "{:?} of {micros:?}", start.elapsed());
         poll.deregister(&mut timer);
         let start = Instant::now();
         timer.set_at(start + micros).unwrap();
         poll.register(&mut timer, 2, READ);
-        assert_eq!(fired(&mut poll, 2, &mut timer), 1);
+        assert_eq!(wait_for_event(&mut poll, 2, &mut timer), 1);
         assert!(start.elapsed() >= micros, "{:?} until {micros:?}", start.elapsed());
     }
 }
@@ -87,7 +87,7 @@ fn periodic_timer_counts_missed_periods() {
     let least = if has_ticks { 2 } else { 4 };
     assert!((least..=most).contains(&count), "{count} of {most}");
     // The timer continues.
-    let count = count + fired_at_least(&mut poll, 3, 1, &mut timer);
+    let count = count + wait_for_expirations(&mut poll, 3, 1, &mut timer);
     assert!(u128::from(count) <= start.elapsed().as_millis() / 10, "{count}");
 }
 
@@ -98,16 +98,16 @@ fn setting_a_timer_again_replaces_its_deadline() {
     poll.register(&mut timer, 1, READ);
     let start = Instant::now();
     timer.set_after(ms(200)).unwrap();
-    assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+    assert_eq!(wait_for_event(&mut poll, 1, &mut timer), 1);
     assert!(start.elapsed() >= ms(200), "{:?}", start.elapsed());
     // From late to early, from one expiration to a period, and back.
     timer.set_after(Duration::from_secs(3600)).unwrap();
     let start = Instant::now();
     timer.set_every(ms(5)).unwrap();
-    fired_at_least(&mut poll, 3, 1, &mut timer);
+    wait_for_expirations(&mut poll, 3, 1, &mut timer);
     assert!(start.elapsed() >= ms(15), "{:?}", start.elapsed());
     timer.set_after(ms(1)).unwrap();
-    assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+    assert_eq!(wait_for_event(&mut poll, 1, &mut timer), 1);
     expect_no_events_for(&mut poll, ms(20));
 }
 
@@ -121,7 +121,7 @@ fn setting_a_timer_discards_unreported_expirations() {
         thread::sleep(ms(10));
         timer.set_after(ms(100)).unwrap();
         poll.expect_no_events();
-        assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+        assert_eq!(wait_for_event(&mut poll, 1, &mut timer), 1);
     }
 }
 
@@ -145,7 +145,7 @@ fn cancelled_timer_reports_nothing() {
     let mut poll = TestPoll::new();
     let mut timer = Timer::every(ms(5)).unwrap();
     poll.register(&mut timer, 1, READ);
-    fired(&mut poll, 1, &mut timer);
+    wait_for_event(&mut poll, 1, &mut timer);
     timer.cancel().unwrap();
     assert_eq!(timer.remaining(), None);
     expect_no_events_for(&mut poll, ms(30));
@@ -156,7 +156,7 @@ fn cancelled_timer_reports_nothing() {
     expect_no_events_for(&mut poll, ms(10));
     timer.cancel().unwrap();
     timer.set_after(ms(1)).unwrap();
-    assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+    assert_eq!(wait_for_event(&mut poll, 1, &mut timer), 1);
 }
 
 #[test]
@@ -172,12 +172,12 @@ fn past_deadline_and_zero_fire_at_once() {
         let mut timer = make();
         let start = Instant::now();
         poll.register(&mut timer, 1, READ);
-        assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+        assert_eq!(wait_for_event(&mut poll, 1, &mut timer), 1);
         assert!(start.elapsed() < Duration::from_secs(5));
         poll.expect_no_events();
         // The same with a timer that is registered already.
         timer.set_after(Duration::ZERO).unwrap();
-        assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+        assert_eq!(wait_for_event(&mut poll, 1, &mut timer), 1);
         poll.expect_no_events();
     }
 }
@@ -190,7 +190,7 @@ fn period_of_zero_is_rejected() {
     // The timer is unchanged.
     let mut poll = TestPoll::new();
     poll.register(&mut timer, 1, READ);
-    assert_eq!(fired(&mut poll, 1, &mut timer), 1);
+    assert_eq!(wait_for_event(&mut poll, 1, &mut timer), 1);
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn unread_expiration_is_reported_once() {
         expect_no_events_for(&mut poll, ms(10));
         // The expiration is not lost.
         poll.reregister(&mut timer, 2, interest);
-        assert_eq!(fired(&mut poll, 2, &mut timer), 1);
+        assert_eq!(wait_for_event(&mut poll, 2, &mut timer), 1);
         poll.reregister(&mut timer, 3, interest);
         expect_no_events_for(&mut poll, ms(10));
     }
@@ -273,7 +273,7 @@ fn one_shot_timer_reports_again_after_reregistering() {
     let mut timer = Timer::every(ms(2)).unwrap();
     poll.register(&mut timer, 1, READ.oneshot());
     for token in 2..6 {
-        assert!(fired(&mut poll, token - 1, &mut timer) >= 1);
+        assert!(wait_for_event(&mut poll, token - 1, &mut timer) >= 1);
         expect_no_events_for(&mut poll, ms(10));
         let start = Instant::now();
         poll.reregister(&mut timer, token, READ.oneshot());
@@ -283,11 +283,11 @@ fn one_shot_timer_reports_again_after_reregistering() {
         poll.reregister(&mut timer, token, READ.oneshot());
     }
     // Setting a timer does not re-arm it.
-    fired(&mut poll, 5, &mut timer);
+    wait_for_event(&mut poll, 5, &mut timer);
     timer.set_after(Duration::ZERO).unwrap();
     expect_no_events_for(&mut poll, ms(5));
     poll.reregister(&mut timer, 9, READ.oneshot());
-    assert_eq!(fired(&mut poll, 9, &mut timer), 1);
+    assert_eq!(wait_for_event(&mut poll, 9, &mut timer), 1);
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn disabled_timer_reports_nothing_and_keeps_its_deadline() {
         poll.register(&mut timer, 1, Interest::NONE);
         expect_no_events_for(&mut poll, ms(10));
         poll.reregister(&mut timer, 2, READ);
-        assert_eq!(fired(&mut poll, 2, &mut timer), 1);
+        assert_eq!(wait_for_event(&mut poll, 2, &mut timer), 1);
         timer.set_every(ms(1)).unwrap();
         poll.reregister(&mut timer, 3, Interest::NONE);
         expect_no_events_for(&mut poll, ms(10));
@@ -336,11 +336,11 @@ fn timer_registers_in_one_poll_at_a_time() {
             assert_eq!(error.kind(), ErrorKind::AlreadyExists);
         }
         assert_eq!(other.registry().deregister(&mut timer).unwrap_err().kind(), ErrorKind::NotFound);
-        assert!(fired(&mut poll, 1, &mut timer) >= 1);
+        assert!(wait_for_event(&mut poll, 1, &mut timer) >= 1);
         poll.deregister(&mut timer);
         expect_no_events_for(&mut poll, ms(10));
         other.register(&mut timer, 3, READ);
-        assert!(fired(&mut other, 3, &mut timer) >= 1);
+        assert!(wait_for_event(&mut other, 3, &mut timer) >= 1);
         other.deregister(&mut timer);
         other.expect_no_events();
     }
@@ -349,7 +349,7 @@ fn timer_registers_in_one_poll_at_a_time() {
     drop(poll);
     timer.set_after(ms(1)).unwrap();
     other.register(&mut timer, 4, READ);
-    assert_eq!(fired(&mut other, 4, &mut timer), 1);
+    assert_eq!(wait_for_event(&mut other, 4, &mut timer), 1);
 }
 
 /// The deadline stays; a timer that is registered after its deadline is reported at once.
@@ -364,7 +364,7 @@ fn deadline_that_passes_unregistered_is_reported_when_registered() {
     thread::sleep(ms(10));
     poll.register(&mut timer, 2, READ);
     poll.reregister(&mut timer, 3, READ);
-    assert_eq!(fired(&mut poll, 3, &mut timer), 1);
+    assert_eq!(wait_for_event(&mut poll, 3, &mut timer), 1);
     assert!(start.elapsed() >= ms(15));
     // The expiration was read, and is not reported again.
     poll.reregister(&mut timer, 4, READ);
@@ -431,8 +431,8 @@ fn batch_changes_timers_and_returns_each_result() {
         assert_eq!(result.as_ref().err().map(std::io::Error::kind), expected, "{token}");
     }
     peer.write_all(b"x").unwrap();
-    let wanted: Vec<_> = (0..20).filter(|token| *token != 9).chain([99]).map(|token| (token, R)).collect();
-    poll.expect_all(&wanted);
+    let expected: Vec<_> = (0..20).filter(|token| *token != 9).chain([99]).map(|token| (token, R)).collect();
+    poll.expect_all(&expected);
 
     let mut batch = Batch::new();
     for (token, timer) in timers.iter_mut().enumerate() {
@@ -447,8 +447,9 @@ fn batch_changes_timers_and_returns_each_result() {
     for (token, result) in results.iter().enumerate() {
         assert_eq!(result.is_err(), token == 9, "{token}: {result:?}");
     }
-    let wanted: Vec<_> = (0..20).filter(|token| token % 2 == 1 && *token != 9).map(|token| (100 + token, R)).collect();
-    poll.expect_all(&wanted);
+    let expected: Vec<_> =
+        (0..20).filter(|token| token % 2 == 1 && *token != 9).map(|token| (100 + token, R)).collect();
+    poll.expect_all(&expected);
 }
 
 /// A blocked wait ends at the new deadline, although the timer had a later deadline or none when the wait began.

@@ -242,9 +242,9 @@ fn changes_before_a_poll_make_one_event() {
     fs::rename(place.file(), place.at("name")).unwrap();
     poll.expect(1, R);
     assert_eq!(poll.events.len(), 1, "{:?}", poll.events);
-    let wanted = FileChanges::WRITTEN | FileChanges::ATTRIBUTES | FileChanges::RENAMED;
+    let expected = FileChanges::WRITTEN | FileChanges::ATTRIBUTES | FileChanges::RENAMED;
     let changes = watch.changes(poll.events.iter().next().unwrap()).unwrap();
-    assert!(changes.contains(wanted), "{changes:?}");
+    assert!(changes.contains(expected), "{changes:?}");
     poll.expect_no_events();
 }
 

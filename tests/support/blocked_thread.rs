@@ -35,8 +35,8 @@ impl BlockedThread {
         stat.rsplit(')').next().unwrap().trim_start().starts_with('S')
     }
 
-    /// Sleeps, because this system does not show the state of a thread. If the thread runs still, the test checks less and
-    /// passes.
+    /// Sleeps, because this system does not show the state of a thread. If the thread is not blocked by then, the
+    /// test checks less and passes.
     #[cfg(not(target_os = "linux"))]
     pub fn wait_until_blocked(self) {
         std::thread::sleep(std::time::Duration::from_millis(20));

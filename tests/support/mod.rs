@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test binary uses some of the helpers.
 
 pub mod blocked_thread;
+pub mod files;
 pub mod handler;
 pub mod known_failures;
 pub mod limits;

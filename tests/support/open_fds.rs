@@ -5,6 +5,8 @@ use std::os::fd::RawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::known_failures::is_libkqueue;
+
 /// Device, inode and mode. A file that has no inode of its own, such as an eventfd on Linux, differs by its number only.
 pub type FileId = (u64, u64, u32);
 
@@ -29,17 +31,16 @@ pub fn open_files() -> BTreeMap<RawFd, FileId> {
 }
 
 /// Fails if the open descriptors differ from those of `before`. libkqueue closes the descriptors of a closed queue later, in a
-/// thread of its own, so that only libkqueue is given time.
+/// thread of its own, so that on libkqueue the check is repeated for some time.
 #[track_caller]
 pub fn assert_same(before: &BTreeMap<RawFd, FileId>, context: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
-    let is_late = kevio::BACKEND == kevio::Backend::Kqueue && cfg!(target_os = "linux");
-    while is_late && open_files() != *before && Instant::now() < deadline {
+    while is_libkqueue() && open_files() != *before && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
     }
-    let now = open_files();
-    let missing = |some: &BTreeMap<RawFd, FileId>, others: &BTreeMap<RawFd, FileId>| {
-        some.clone().into_iter().filter(|(fd, file)| others.get(fd) != Some(file)).collect::<Vec<_>>()
+    let after = open_files();
+    let missing = |files: &BTreeMap<RawFd, FileId>, others: &BTreeMap<RawFd, FileId>| {
+        files.clone().into_iter().filter(|(fd, file)| others.get(fd) != Some(file)).collect::<Vec<_>>()
     };
-    assert!(now == *before, "{context}: opened {:?}, closed {:?}", missing(&now, before), missing(before, &now));
+    assert!(after == *before, "{context}: opened {:?}, closed {:?}", missing(&after, before), missing(before, &after));
 }

@@ -99,7 +99,9 @@ impl TestPoll {
     #[track_caller]
     pub fn expect_all(&mut self, expected: &[(usize, ReadinessSet)]) -> BTreeMap<usize, ReadinessSet> {
         self.until(
-            |reported| expected.iter().all(|(token, set)| reported.get(token).is_some_and(|one| one.has(*set))),
+            |reported| {
+                expected.iter().all(|(token, set)| reported.get(token).is_some_and(|readiness| readiness.has(*set)))
+            },
             || format!("{expected:?}"),
         )
         .into_iter()
@@ -113,7 +115,7 @@ impl TestPoll {
     #[track_caller]
     pub fn expect_any(&mut self, token: usize, expected: ReadinessSet) -> ReadinessSet {
         self.until(
-            |reported| reported.get(&token).is_some_and(|one| one.has_any(expected)),
+            |reported| reported.get(&token).is_some_and(|readiness| readiness.has_any(expected)),
             || format!("any of {expected:?}"),
         )[&token]
     }
@@ -130,8 +132,8 @@ impl TestPoll {
         while !done(&reported) {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "expected {}, reported {reported:?}", expected());
-            for (token, one) in self.poll_once(Some(left)) {
-                *reported.entry(token).or_insert(NONE) |= one;
+            for (token, readiness) in self.poll_once(Some(left)) {
+                *reported.entry(token).or_insert(NONE) |= readiness;
             }
         }
         reported
@@ -146,8 +148,8 @@ impl TestPoll {
             if more.is_empty() {
                 break;
             }
-            for (token, one) in more {
-                *reported.entry(token).or_insert(NONE) |= one;
+            for (token, readiness) in more {
+                *reported.entry(token).or_insert(NONE) |= readiness;
             }
         }
         reported.remove(&FENCE.0);

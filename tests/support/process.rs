@@ -1,5 +1,6 @@
 //! Forked children, and tests that must not run at the same time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,24 @@ pub fn wait_for_child(pid: libc::pid_t) -> libc::c_int {
         std::thread::yield_now();
     }
     status
+}
+
+/// Runs `f` while each function of `repeated` is called repeatedly, in a thread of its own. Ends the threads even if `f` panics.
+pub fn while_threads_repeat<const N: usize>(repeated: [impl FnMut() + Send; N], f: impl FnOnce()) {
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for mut repeat in repeated {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    repeat();
+                }
+            });
+        }
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+        is_over.store(true, Ordering::Relaxed);
+        result.unwrap();
+    });
 }
 
 /// Returns the name of a test, by which its binary runs only this test.

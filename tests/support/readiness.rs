@@ -26,7 +26,7 @@ impl ReadinessSet {
     /// `is_priority`.
     pub fn of(results: [bool; 6]) -> ReadinessSet {
         let bits = results.into_iter().enumerate();
-        ReadinessSet(bits.fold(0, |bits, (place, result)| bits | u8::from(result) << place))
+        ReadinessSet(bits.fold(0, |bits, (index, result)| bits | u8::from(result) << index))
     }
 
     pub fn has(self, other: ReadinessSet) -> bool {
@@ -85,7 +85,7 @@ impl Sub for ReadinessSet {
 impl fmt::Debug for ReadinessSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = [(R, "r"), (W, "w"), (RC, "rc"), (WC, "wc"), (E, "e"), (P, "p")];
-        let reported: Vec<_> = names.into_iter().filter(|(one, _)| self.has(*one)).map(|(_, name)| name).collect();
+        let reported: Vec<_> = names.into_iter().filter(|(kind, _)| self.has(*kind)).map(|(_, name)| name).collect();
         write!(f, "[{}]", reported.join(" "))
     }
 }

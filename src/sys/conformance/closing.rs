@@ -1,10 +1,10 @@
 //! Closed descriptors, reused numbers, and peers that close.
 
 use super::*;
-use crate::sys::conformance::pipes::{make_fifo, open_to_read, open_to_write, terminal, terminal_name};
+use crate::sys::conformance::pipes::terminal_name;
 
 /// Replaces the file of `number` by that of `fd`. dup2(2) closes the old file, and no other thread can receive the number.
-fn put(fd: &impl AsRawFd, number: RawFd) {
+fn replace_file(fd: &impl AsRawFd, number: RawFd) {
     // SAFETY: no pointers. The test owns the number, and its owner does not change.
     unsafe { assert_eq!(libc::dup2(fd.as_raw_fd(), number), number) };
 }
@@ -15,7 +15,7 @@ pub(crate) fn reused_number_reports_the_new_file<T: Selector>() {
     let (c, mut d) = pair();
     selector.register_raw(a.as_raw_fd(), 1, BOTH).unwrap();
     selector.deregister(&a).unwrap();
-    put(&c, a.as_raw_fd());
+    replace_file(&c, a.as_raw_fd());
     selector.register_raw(a.as_raw_fd(), 2, READ).unwrap();
     d.write_all(b"x").unwrap();
     selector.expect(2, R);
@@ -35,7 +35,7 @@ pub(crate) fn closing_the_descriptor_ends_its_registration<T: Selector>() {
     let (c, mut d) = pair();
     let number = std::os::fd::IntoRawFd::into_raw_fd(a);
     selector.register_raw(number, 1, READ).unwrap();
-    put(&c, number);
+    replace_file(&c, number);
     d.write_all(b"x").unwrap();
     assert!(b.write_all(b"x").is_err(), "the peer is closed");
     // The number has another file, which is not registered: no event, and the wait lasts its timeout.
@@ -63,7 +63,7 @@ pub(crate) fn reopened_fifo_registers_at_the_same_number<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let reader = open_to_read(&path);
     selector.register_raw(reader.as_raw_fd(), 1, READ).unwrap();
-    put(&open_to_read(&path), reader.as_raw_fd());
+    replace_file(&open_to_read(&path), reader.as_raw_fd());
     selector.register_raw(reader.as_raw_fd(), 2, READ).unwrap();
     open_to_write(&path).write_all(b"x").unwrap();
     selector.expect(2, R);
@@ -74,7 +74,7 @@ pub(crate) fn reopened_fifo_registers_at_the_same_number<T: Selector>() {
     let open = || std::fs::File::options().read(true).write(true).open(&name).unwrap();
     let line = open();
     selector.register_raw(line.as_raw_fd(), 3, READ).unwrap();
-    put(&open(), line.as_raw_fd());
+    replace_file(&open(), line.as_raw_fd());
     selector.register_raw(line.as_raw_fd(), 4, READ).unwrap();
     master.write_all(b"line\n").unwrap();
     selector.expect(4, R);
@@ -94,7 +94,7 @@ pub(crate) fn fifo_reopened_for_the_other_direction_reports_nothing<T: Selector>
     let _other = open_to_read(&path);
     selector.register_raw(reader.as_raw_fd(), 1, BOTH).unwrap();
     selector.select_now();
-    put(&open_to_write(&path), reader.as_raw_fd());
+    replace_file(&open_to_write(&path), reader.as_raw_fd());
     selector.expect_no_events();
     assert_eq!(kind(selector.deregister(&reader)), ErrorKind::NotFound);
 }
@@ -105,7 +105,7 @@ pub(crate) fn copy_of_closed_descriptor_keeps_registration_on_epoll_only<T: Sele
     let (c, _d) = pair();
     let _copy = a.try_clone().unwrap();
     selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
-    put(&c, a.as_raw_fd());
+    replace_file(&c, a.as_raw_fd());
     b.write_all(b"x").unwrap();
     // See the table of differences: epoll(7) of Linux registers the open file description, the others the number.
     let linux = cfg!(any(target_os = "linux", target_os = "android"));

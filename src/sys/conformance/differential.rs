@@ -90,7 +90,13 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     let one_shot = vec![READ.oneshot(), WRITE.oneshot(), BOTH.oneshot(), BOTH.oneshot()];
-    let interest = move || prop_oneof![6 => select(vec![READ, WRITE, BOTH]), 3 => select(one_shot.clone()), 1 => Just(Interest::NONE)];
+    let interest = move || {
+        prop_oneof![
+            6 => select(vec![READ, WRITE, BOTH]),
+            3 => select(one_shot.clone()),
+            1 => Just(Interest::NONE),
+        ]
+    };
     let kind = select(vec![SourceKind::Builtin, SourceKind::Owned, SourceKind::RawFd]);
     let end = || select(vec![End::Ours, End::Theirs]);
     let how = select(vec![Shutdown::Write, Shutdown::Read, Shutdown::Both]);
@@ -223,7 +229,7 @@ impl<T: Selector> Side<T> {
     fn collect(&mut self, patiently: bool) -> Result<(), String> {
         let start = Instant::now();
         for _ in 0..1000 {
-            let is_within = |most| start.elapsed() < Duration::from_millis(most);
+            let is_within = |limit| start.elapsed() < Duration::from_millis(limit);
             let is_delayed = (patiently && self.slots.iter().flatten().any(TestSource::is_delayed) && is_within(2000))
                 || (self.slots.iter().flatten().any(TestSource::is_slow) && is_within(200));
             let timeout = Duration::from_millis(if is_delayed { 20 } else { 0 });
@@ -303,14 +309,14 @@ fn setting(name: &str) -> Option<u64> {
 /// Runs sequences on two backends until enough steps were executed.
 fn run<A: Selector, B: Selector>() {
     let seed = setting("KEVIO_TEST_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
-    let wanted = setting("KEVIO_TEST_STEPS").unwrap_or(20_000) as usize;
+    let step_count = setting("KEVIO_TEST_STEPS").unwrap_or(20_000) as usize;
     println!("{} and {}: KEVIO_TEST_SEED={seed}", A::BACKEND, B::BACKEND);
     let config = Config { failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed.to_le_bytes().repeat(4));
     let mut runner = TestRunner::new_with_rng(config, rng);
     let sequences = (select(vec![64, 1, 2, 3]), prop::collection::vec(operation(), 1..200));
     let (steps, failed) = (Cell::new(0), Cell::new(false));
-    while steps.get() < wanted {
+    while steps.get() < step_count {
         let sequence = sequences.new_tree(&mut runner).unwrap();
         let result = runner.run_one(sequence, |(capacity, ops)| {
             if !failed.get() {

@@ -11,18 +11,21 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use self::support::blocked_thread::BlockedThread;
+use self::support::files::{make_fifo, open_to_read, open_to_write, terminal};
 use self::support::handler;
 use self::support::known_failures::{self, Check};
 use self::support::limits::raise_fd_limit;
-use self::support::net::{blocking_tcp_pair, loopback};
+use self::support::net::{blocking_tcp_pair, loopback, reset_on_close};
 use self::support::poll::{BOTH, READ, TIMEOUT, WRITE};
 use self::support::readiness::{ReadinessSet, E, NONE, P, R, RC, W, WC};
 use self::support::system;
 use crate::backend::Backend;
 use crate::interest::Interest;
 use crate::sys::selector::*;
-use crate::sys::unix::{fstat, pipe, syscall};
+use crate::sys::unix::{fstat, pipe};
 use crate::token::Token;
 use std::io;
 
@@ -96,10 +99,11 @@ impl<T: Selector> TestSelector<T> {
         self.inner.deregister(fd.as_raw_fd(), SourceKind::RawFd)
     }
 
+    /// Selects once. Returns the readiness that is reported for each token.
     fn select(&mut self, timeout: Duration) -> BTreeMap<usize, ReadinessSet> {
-        let room = self.events.capacity();
+        let capacity = self.events.capacity();
         self.inner.select(&mut self.events, Some(timeout)).unwrap();
-        assert!(self.events.len() <= room && self.events.capacity() == room, "the buffer grew");
+        assert!(self.events.len() <= capacity && self.events.capacity() == capacity, "the buffer grew");
         let mut all = BTreeMap::new();
         for event in &self.events {
             *all.entry(event.token().0).or_insert(NONE) |= readiness_of(event);
@@ -107,7 +111,7 @@ impl<T: Selector> TestSelector<T> {
         all
     }
 
-    /// Selects once without blocking. Returns the readiness that is reported for each token.
+    /// Selects once, without blocking.
     fn select_now(&mut self) -> BTreeMap<usize, ReadinessSet> {
         self.select(Duration::ZERO)
     }
@@ -119,9 +123,9 @@ impl<T: Selector> TestSelector<T> {
         let mut all = NONE;
         while !all.has(expected) {
             assert!(Instant::now() < deadline, "expected {expected:?} of {token}, reported {all:?}");
-            for (other, one) in self.select(Duration::from_millis(100)) {
+            for (other, readiness) in self.select(Duration::from_millis(100)) {
                 assert_eq!(other, token, "unexpected token");
-                all |= one;
+                all |= readiness;
             }
         }
         all
@@ -211,6 +215,13 @@ fn tcp_pair() -> (TcpStream, TcpStream) {
     a.set_nonblocking(true).unwrap();
     b.set_nonblocking(true).unwrap();
     (a, b)
+}
+
+/// Returns a TCP socket that is neither connected nor bound, and does not block.
+fn tcp_socket() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
 }
 
 /// Returns the reading end and the writing end of a pipe, both non-blocking.

@@ -1,8 +1,6 @@
 //! Pipes, FIFOs, terminals and other devices.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use super::*;
 
@@ -73,20 +71,6 @@ pub(crate) fn full_pipe_reports_writable_after_reading<T: Selector>() {
     assert!(writer.write(b"x").is_ok());
 }
 
-pub(crate) fn make_fifo(path: &Path) {
-    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-    // SAFETY: a string that ends with a zero byte.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-}
-
-pub(crate) fn open_to_read(path: &Path) -> File {
-    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
-}
-
-pub(crate) fn open_to_write(path: &Path) -> File {
-    File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
-}
-
 pub(crate) fn fifo_reports_each_writer_and_its_end<T: Selector>() {
     if cfg!(target_vendor = "apple") {
         // Apple's kernels do not report the end of file of a FIFO: see the table of differences.
@@ -111,7 +95,7 @@ pub(crate) fn fifo_reports_each_writer_and_its_end<T: Selector>() {
 /// After a hang-up, another writer opens the FIFO, writes and closes before the next probe.
 pub(crate) fn fifo_writer_between_two_probes_is_reported<T: Selector>() {
     if cfg!(target_vendor = "apple") {
-        // As above.
+        // See `fifo_reports_each_writer_and_its_end`.
         return;
     }
     for kind in [SourceKind::Builtin, SourceKind::RawFd] {
@@ -133,20 +117,6 @@ pub(crate) fn fifo_writer_between_two_probes_is_reported<T: Selector>() {
             let _ = registration.detach();
         }
     }
-}
-
-/// Returns the master and the slave of a terminal, both non-blocking.
-pub(crate) fn terminal() -> (File, File) {
-    let (mut master, mut slave) = (-1, -1);
-    let null = std::ptr::null_mut();
-    // SAFETY: two numbers are written; the other pointers may be null.
-    let result = unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) };
-    assert_eq!(result, 0, "{}", io::Error::last_os_error());
-    for fd in [master, slave] {
-        syscall::set_nonblocking(fd, true).unwrap();
-    }
-    // SAFETY: both are new, and have no other owner.
-    unsafe { (std::os::fd::FromRawFd::from_raw_fd(master), std::os::fd::FromRawFd::from_raw_fd(slave)) }
 }
 
 pub(crate) fn terminal_reports_lines_and_hang_up<T: Selector>() {

@@ -11,7 +11,6 @@ use std::fs::File;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::*;
-use crate::sys::conformance::pipes::{make_fifo, open_to_read, open_to_write, terminal};
 
 /// A descriptor, and the values that keep its situation.
 type Fixture = (OwnedFd, Vec<Box<dyn Any>>);
@@ -430,12 +429,6 @@ fn tcp(arrange: fn(&TcpStream, &TcpStream)) -> Option<Fixture> {
     fixture(a, [keep(b)])
 }
 
-fn tcp_socket() -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    socket
-}
-
 /// Polls one descriptor for at most 200 ms. Returns `true` if any of `events` is reported.
 fn settle(fd: &impl AsRawFd, events: libc::c_short) -> bool {
     let mut fd = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
@@ -475,7 +468,7 @@ fn refused() -> Socket {
 
 fn reset() -> TcpStream {
     let (a, b) = tcp_pair();
-    SockRef::from(&b).set_linger(Some(Duration::ZERO)).unwrap();
+    reset_on_close(&b);
     drop(b);
     assert!(settle(&a, libc::POLLIN), "a reset");
     a

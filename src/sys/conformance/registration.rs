@@ -110,7 +110,7 @@ pub(crate) fn o_path_descriptor_is_rejected<T: Selector>() {
 
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("fifo");
-        crate::sys::conformance::pipes::make_fifo(&path);
+        make_fifo(&path);
         let mut selector = TestSelector::<T>::new();
         for path in [path.as_path(), directory.path()] {
             let file = std::fs::File::options().read(true).custom_flags(libc::O_PATH).open(path).unwrap();

@@ -11,13 +11,6 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Returns a TCP socket that is not connected, and does not block.
-fn fresh() -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    socket
-}
-
 /// Starts to connect, which may take a while. Returns `true` if the connection was refused at once, as FreeBSD does on the
 /// loopback.
 fn connect(socket: &Socket, to: SocketAddr) -> bool {
@@ -71,7 +64,7 @@ pub(crate) fn second_connection_is_reported_after_accepting_the_first<T: Selecto
 pub(crate) fn connect_reports_writable<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (_listener, address) = listener();
-    let socket = fresh();
+    let socket = tcp_socket();
     connect(&socket, address);
     let _registration = selector.register_builtin(&socket, 1, WRITE);
     selector.expect(1, W);
@@ -81,8 +74,8 @@ pub(crate) fn connect_reports_writable<T: Selector>() {
 
 pub(crate) fn refused_connect_reports_writable_and_keeps_its_error<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
-    let socket = fresh();
-    let is_over = connect(&socket, closed_port());
+    let socket = tcp_socket();
+    let is_refused_at_once = connect(&socket, closed_port());
     let _registration = selector.register_builtin(&socket, 1, WRITE);
     let reported = selector.expect(1, W);
     if is_libkqueue::<T>() {
@@ -92,7 +85,7 @@ pub(crate) fn refused_connect_reports_writable_and_keeps_its_error<T: Selector>(
     assert!(reported.has_any(E | WC) || hint::<T>(WC) == NONE, "{reported:?}");
     // connect(2) has returned the error, or it is pending.
     let error = socket.take_error().unwrap().map(|error| error.kind());
-    assert_eq!(error, Some(ErrorKind::ConnectionRefused).filter(|_| !is_over));
+    assert_eq!(error, Some(ErrorKind::ConnectionRefused).filter(|_| !is_refused_at_once));
 }
 
 pub(crate) fn received_data_reports_readable_once<T: Selector>() {
@@ -138,8 +131,8 @@ pub(crate) fn end_of_file_is_reported_after_data<T: Selector>() {
     let (mut total, mut end, mut all) = (0, false, NONE);
     while !end {
         all |= selector.expect(1, R);
-        let (n, ended) = a.drain();
-        (total, end) = (total + n, ended);
+        let (read, is_at_end) = a.drain();
+        (total, end) = (total + read, is_at_end);
     }
     assert_eq!(total, message.len());
     if reports_half_close::<T>() && !all.has(RC) {
@@ -165,15 +158,12 @@ pub(crate) fn closed_peer_reports_read_closed<T: Selector>() {
     assert_eq!(kind(c.write(b"x")), ErrorKind::BrokenPipe);
 }
 
-fn reset(stream: TcpStream) {
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-}
-
 pub(crate) fn reset_reports_readable_and_keeps_its_error<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, b) = tcp_pair();
     let a = selector.register_owned(a, 1, READ);
-    reset(b);
+    reset_on_close(&b);
+    drop(b);
     let reported = selector.expect(1, R);
     assert!(reported.has_any(E | RC) || hint::<T>(RC) == NONE, "{reported:?}");
     if !is_libkqueue::<T>() {
@@ -272,7 +262,7 @@ pub(crate) fn urgent_data_reports_priority<T: Selector>() {
 pub(crate) fn socket_registered_before_connect_reports_writable<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (_listener, address) = listener();
-    let socket = fresh();
+    let socket = tcp_socket();
     let registration = selector.register_builtin(&socket, 1, BOTH);
     // See the table of differences: some systems report the socket as closed.
     selector.select_now();
@@ -288,7 +278,7 @@ pub(crate) fn socket_registered_before_connect_reports_writable<T: Selector>() {
 
 pub(crate) fn socket_registered_before_listen_reports_connection<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
-    let socket = fresh();
+    let socket = tcp_socket();
     socket.bind(&loopback().into()).unwrap();
     let _registration = selector.register_builtin(&socket, 1, READ);
     selector.select_now();
