@@ -272,6 +272,7 @@ impl Registry {
         self.queued.as_ref().expect("the registry of a batch")
     }
 
+    #[inline]
     pub(crate) fn shared(&self) -> &Arc<PollShared> {
         &self.shared
     }

@@ -14,6 +14,7 @@ use kevio::{Backend, Batch, Interest, Poll, Process, Token, BACKEND};
 
 mod support;
 
+use crate::support::known_failures::{is_known_failure, Check};
 use crate::support::limits::raise_fd_limit;
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::process::{run_alone, test_name};
@@ -159,7 +160,7 @@ fn process_of_another_user_is_rejected_on_netbsd_only() {
             assert_eq!(error.raw_os_error(), Some(libc::EACCES));
         }
     }
-    if is_root {
+    if is_root && !is_known_failure(Check::ForkedChild) {
         run_as_another_user(test_name(process_of_another_user_is_rejected_on_netbsd_only));
     }
 }

