@@ -479,16 +479,7 @@ fn invalid_registrations_fail_and_keep_the_source() {
 }
 
 /// A failed `deregister` removes the registration and restores the default action.
-#[cfg(all(
-    any(
-        all(has_kqueue, not(links_libkqueue)),
-        target_os = "linux",
-        target_os = "android",
-        target_os = "illumos",
-        target_os = "redox"
-    ),
-    not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
-))]
+#[cfg(selector_has_fd)]
 #[test]
 fn failed_deregistration_restores_the_default_action() {
     use std::os::fd::AsRawFd;

@@ -20,16 +20,7 @@ mod modes;
 mod pipes;
 mod pollset;
 // On backends whose queue is a descriptor; poll(2) has none.
-#[cfg(all(
-    any(
-        all(has_kqueue, not(links_libkqueue)),
-        target_os = "linux",
-        target_os = "android",
-        target_os = "illumos",
-        target_os = "redox"
-    ),
-    not(any(kevio_backend = "poll", mio_unsupported_force_poll_poll))
-))]
+#[cfg(selector_has_fd)]
 mod queue;
 mod registrations;
 mod tcp;
