@@ -16,7 +16,7 @@ const SYSTEMS: &[(&str, &str, &str)] = &[
                               has_o_path has_pollrdhup has_ppoll ignores_sigio touch_replaces_udata !has_pollrdhup_of_files"),
     ("dragonfly",  "kqueue", "has_accept4 has_evfilt_except has_ppoll ignores_sigio waits_end_early"),
     ("netbsd",     "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_inherit_zero has_ppoll
-                              ignores_sigio inherit_zero_has_prefix ppoll_is_pollts timers_fire_early touch_replaces_udata
+                              ignores_sigio inherit_zero_has_prefix ppoll_is_pollts touch_replaces_udata
                               waits_end_early"),
     ("openbsd",    "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_evfilt_except has_inherit_zero
                               has_negative_backlog has_ppoll ignores_sigio inherit_zero_has_prefix waits_end_early"),
@@ -87,7 +87,6 @@ const CFGS: &[(&str, &str)] = &[
     ("ppoll_is_pollts", "ppoll(2) is named pollts(2)"),
     ("selector_has_fd", "the queue of the backend has a descriptor (kqueue and epoll)"),
     ("terminates_unix_names", "the kernel counts a zero after each name of a Unix socket, as std assumes"),
-    ("timers_fire_early", "a one-shot timer of kevent(2) may fire up to a tick early"),
     ("touch_replaces_udata", "a change without EV_ADD replaces udata, and the kernel evaluates the filter again"),
     ("waits_end_early", "kevent(2) may return a tick early, without an event"),
 ];

@@ -41,6 +41,11 @@ impl Event {
         self.record.filter_payload(ident, filter)
     }
 
+    /// Returns the setting of the timer that the event belongs to. `None` if the source is not a timer.
+    pub(crate) fn timer_setting(&self) -> Option<u32> {
+        self.record.timer_setting()
+    }
+
     /// Returns the token of the registration.
     #[must_use]
     pub fn token(&self) -> Token {

@@ -131,9 +131,12 @@ mod poll_id;
 mod poll_shared;
 mod registry;
 mod source;
+mod sync;
 mod sys;
+mod time_cell;
 mod token;
-mod wake_flags;
+mod user_events;
+mod wake_state;
 mod waker;
 
 #[cfg(feature = "net")]

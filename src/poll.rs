@@ -4,9 +4,8 @@ use std::{fmt, io};
 use crate::event::Events;
 use crate::poll_shared::PollShared;
 use crate::registry::Registry;
-use crate::sys;
 use crate::sys::selector::{self, Selector};
-use crate::sys::timer::TimerQueue;
+use crate::user_events::UserEvents;
 
 /// A queue of events, and the wait for them.
 ///
@@ -59,6 +58,7 @@ use crate::sys::timer::TimerQueue;
 /// ```
 pub struct Poll {
     registry: Registry,
+    user_events: UserEvents,
 }
 
 impl Poll {
@@ -68,7 +68,7 @@ impl Poll {
     ///
     /// Errors of kqueue(2), epoll_create1(2), or eventfd(2) and pipe(2): too many descriptors, or no memory.
     pub fn new() -> io::Result<Poll> {
-        Ok(Poll { registry: Registry::new(PollShared::new()?) })
+        Ok(Poll { registry: Registry::new(PollShared::new()?), user_events: UserEvents::default() })
     }
 
     /// Returns the registry, which registers sources.
@@ -90,40 +90,22 @@ impl Poll {
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     /// * Errors of the kernel, of which one is known: poll(2) of Linux fails with `EINVAL` while the limit of descriptors
     ///   (`RLIMIT_NOFILE`) is below the number of registrations. poll(2) of FreeBSD has no such error.
-    #[inline]
+    #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let shared = &**self.registry.shared();
         if let Err(error) = shared.check_process() {
             events.clear();
             return Err(error);
         }
-        if TIMERS_LIMIT_WAITS || timeout.is_some_and(|timeout| timeout > selector::MAX_WAIT) {
-            return self.poll_in_steps(events, timeout);
+        if !shared.wake_state().is_quiet() || timeout.is_some_and(|timeout| timeout > selector::MAX_WAIT) {
+            return self.user_events.poll(shared, events.records(), timeout);
         }
-        let result = shared.selector().select(events.records(), timeout);
-        shared.wake_flags().clear();
-        result
-    }
-
-    /// Polls with several waits of the kernel, because the timeout is longer than one wait may be, or because timers limit the
-    /// waits.
-    #[cold]
-    fn poll_in_steps(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        let shared = &**self.registry.shared();
-        let mut remaining = timeout;
-        loop {
-            let longest = remaining.map(|remaining| remaining.min(selector::MAX_WAIT));
-            let step = shared.timer_queue().begin_wait(longest);
-            let result = shared.selector().select(events.records(), step);
-            shared.wake_flags().clear();
-            shared.timer_queue().end_wait();
-            result?;
-            if !events.is_empty() || remaining == step {
-                return Ok(());
-            }
-            // The time of this step has passed without events.
-            remaining = remaining.map(|remaining| remaining - step.unwrap_or(remaining));
+        let records = events.records();
+        let result = shared.selector().select(records, records.capacity(), timeout);
+        if shared.wake_state().is_quiet() {
+            return result;
         }
+        self.user_events.finish_poll(shared, records, timeout, result)
     }
 
     /// Waits until there are events, or until `deadline`, and replaces the events in the buffer.
@@ -170,10 +152,7 @@ impl fmt::Debug for Poll {
     }
 }
 
-/// `true` if the poll itself measures the time of timers: each wait ends when the next timer expires.
-const TIMERS_LIMIT_WAITS: bool = !<sys::ActiveSelector as Selector>::HAS_FILTERS && TimerQueue::LIMIT_WAITS;
-
-/// The descriptor of the kernel's queue, which is readable while there are events.
+/// The descriptor of the kernel's queue, as [`Registry`] returns it: readable while there are events, also of wakers and timers.
 #[cfg(selector_has_fd)]
 impl std::os::fd::AsRawFd for Poll {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {

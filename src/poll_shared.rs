@@ -3,15 +3,16 @@ use std::io;
 use std::mem::{discriminant, Discriminant};
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::poll_id::PollId;
+use crate::source::timer_queue::{Driver, TimerQueue, NEVER};
 use crate::sys;
 use crate::sys::error;
 use crate::sys::fork::{self, ForkLock};
-use crate::sys::selector::{FilterSpec, Selector, SourceKind};
+use crate::sys::selector::{FilterSpec, Selector, SourceKind, MAX_WAIT};
 use crate::sys::syscall::lock_ignoring_poison;
-use crate::sys::timer::TimerQueue;
-use crate::wake_flags::WakeFlags;
+use crate::wake_state::{WakeState, WakerNode};
 
 /// The state that a `Poll` shares with its registries, its wakers and its sources.
 pub(crate) struct PollShared {
@@ -19,8 +20,10 @@ pub(crate) struct PollShared {
     /// The generation of the process that created the poll: see `sys::fork`.
     generation: u32,
     selector: sys::ActiveSelector,
-    wake_flags: WakeFlags,
-    timer_queue: TimerQueue,
+    wake_state: WakeState,
+    timers: TimerQueue,
+    /// The origin of the times of `timers`.
+    created_at: Instant,
     filters: ClaimedFilters,
 }
 
@@ -31,8 +34,9 @@ impl PollShared {
             id: live_polls::allocate_id(),
             generation: fork::generation(),
             selector,
-            wake_flags: WakeFlags::default(),
-            timer_queue: TimerQueue::default(),
+            wake_state: WakeState::new(),
+            timers: TimerQueue::new(),
+            created_at: Instant::now(),
             filters: ClaimedFilters::default(),
         });
         live_polls::insert(&shared);
@@ -61,17 +65,100 @@ impl PollShared {
     }
 
     #[inline]
-    pub(crate) fn wake_flags(&self) -> &WakeFlags {
-        &self.wake_flags
+    pub(crate) fn wake_state(&self) -> &WakeState {
+        &self.wake_state
     }
 
     #[inline]
-    pub(crate) fn timer_queue(&self) -> &TimerQueue {
-        &self.timer_queue
+    pub(crate) fn timers(&self) -> &TimerQueue {
+        &self.timers
+    }
+
+    /// Wakes the poll on behalf of a waker. Async-signal-safe.
+    #[inline]
+    pub(crate) fn wake(&self, waker: &WakerNode) -> io::Result<()> {
+        self.wake_state.wake(waker, || self.selector.notify())
+    }
+
+    /// Makes the descriptor of the queue readable for other code, or ends the wait of this poll.
+    pub(crate) fn notify(&self) {
+        // If no descriptor is left for the notifier, a later poll finds what this function would have reported.
+        let _ = self.selector.create_notifier().and_then(|()| self.wake_state.notify(|| self.selector.notify()));
+    }
+
+    /// Prepares the poll for its first timer: creates the alarm, or else the notifier.
+    ///
+    /// If no descriptor is left for either, waits are short. Another thread cannot end a wait that is under way, so that the
+    /// registration fails, unless `excludes_polling` proves that no wait is.
+    pub(crate) fn prepare_timers(&self, excludes_polling: bool) -> io::Result<()> {
+        if self.selector.create_alarm().is_err() {
+            let result = self.selector.create_notifier();
+            self.timers.set_no_alarm(result.is_ok());
+            if !excludes_polling {
+                result?;
+            }
+        }
+        self.wake_state.set_timers(true);
+        Ok(())
+    }
+
+    /// Prepares the poll for other code that waits for the descriptor of the queue.
+    #[cfg(selector_has_fd)]
+    pub(crate) fn share(&self) {
+        if self.check_process().is_ok() && self.wake_state.share() {
+            if self.wake_state.has_events() {
+                self.notify();
+            }
+            self.timers.arm_for_other_code(self);
+        }
+    }
+
+    /// Returns a time on the clock of the timers.
+    #[inline]
+    pub(crate) fn time_of(&self, time: Instant) -> u64 {
+        let since = time.saturating_duration_since(self.created_at);
+        u64::try_from(since.as_nanos()).unwrap_or(NEVER)
+    }
+
+    /// Returns the timeout of a wait that ends at this time. 0 is a wait that does not block.
+    pub(crate) fn timeout_until(&self, end: u64) -> Option<Duration> {
+        match end {
+            0 => Some(Duration::ZERO),
+            NEVER => None,
+            end => Some(Duration::from_nanos(end.saturating_sub(self.now())).min(MAX_WAIT)),
+        }
     }
 
     pub(crate) fn filters(&self) -> &ClaimedFilters {
         &self.filters
+    }
+}
+
+impl Driver for PollShared {
+    #[inline]
+    fn now(&self) -> u64 {
+        self.time_of(Instant::now())
+    }
+
+    fn set_alarm(&self, delay: Duration) -> io::Result<()> {
+        self.selector.set_alarm(delay)
+    }
+
+    fn clear_alarm(&self) {
+        self.selector.clear_alarm();
+    }
+
+    fn create_notifier(&self) -> bool {
+        self.selector.create_notifier().is_ok()
+    }
+
+    fn notify(&self) {
+        PollShared::notify(self);
+    }
+
+    #[inline]
+    fn is_shared(&self) -> bool {
+        self.wake_state.is_shared()
     }
 }
 
@@ -87,8 +174,7 @@ impl Drop for PollShared {
 /// The polls of this process that exist, for sources that have no registry at hand:
 ///
 /// * a source that outlived its poll, and is registered with another poll;
-/// * a source that is dropped while its descriptor stays open;
-/// * a timer that is set again.
+/// * a source that is dropped while its descriptor stays open.
 mod live_polls {
     use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -167,16 +253,14 @@ impl ClaimedFilters {
 
     /// Claims a filter for one source, or fails with `AlreadyExists`.
     pub(crate) fn claim(&self, ident: RawFd, filter: FilterSpec) -> io::Result<()> {
-        if filter.is_exclusive_per_queue() && !self.with(|filters| filters.insert((ident, discriminant(&filter)))) {
-            return Err(error::already_exists());
+        match self.with(|filters| filters.insert((ident, discriminant(&filter)))) {
+            true => Ok(()),
+            false => Err(error::already_exists()),
         }
-        Ok(())
     }
 
     /// Releases a claimed filter.
     pub(crate) fn release(&self, ident: RawFd, filter: FilterSpec) {
-        if filter.is_exclusive_per_queue() {
-            self.with(|filters| filters.remove(&(ident, discriminant(&filter))));
-        }
+        self.with(|filters| filters.remove(&(ident, discriminant(&filter))));
     }
 }

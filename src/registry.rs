@@ -6,6 +6,7 @@ use crate::change_list::QueuedChanges;
 use crate::interest::Interest;
 use crate::poll_id::PollId;
 use crate::poll_shared::{self, PollShared};
+use crate::source::timer_queue::{Deadline, Mode, Slot};
 use crate::sys;
 use crate::sys::error;
 use crate::sys::selector::{Change, Operation, Selector, SourceKind};
@@ -81,14 +82,17 @@ pub struct Registry {
     shared: Arc<PollShared>,
     /// The queued changes and the count of registrations. `None` except in the registry of a batch.
     queued: Option<QueuedChanges>,
+    /// The registry belongs to the `Poll` itself. A borrow of it proves that no thread polls.
+    excludes_polling: bool,
 }
 
 /// `true` if several changes are cheaper in one call.
 const BATCHES_CHANGES: bool = <sys::ActiveSelector as Selector>::BATCHES_CHANGES;
 
 impl Registry {
+    /// Creates the registry of a `Poll`, which is borrowed from the `Poll` whenever it is used.
     pub(crate) fn new(shared: Arc<PollShared>) -> Registry {
-        Registry { shared, queued: None }
+        Registry { shared, queued: None, excludes_polling: true }
     }
 
     /// Registers a source: from now on, polls report its readiness under `token`.
@@ -194,7 +198,7 @@ impl Registry {
     ///
     /// None. The signature is that of mio, which duplicates a descriptor.
     pub fn try_clone(&self) -> io::Result<Registry> {
-        Ok(Registry { shared: Arc::clone(&self.shared), queued: None })
+        Ok(Registry { shared: Arc::clone(&self.shared), queued: None, excludes_polling: false })
     }
 
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
@@ -210,10 +214,28 @@ impl Registry {
             return self.queue_change(Change { operation: Operation::Register, fd, token, interest, kind });
         }
         let registration = self.selector().register(fd, token, interest, kind)?;
+        self.count_registration();
+        Ok(registration)
+    }
+
+    /// Inserts a timer into the queue of the poll.
+    pub(crate) fn register_timer(&self, token: Token, mode: Mode, deadline: Deadline) -> io::Result<Slot> {
+        let timers = self.shared.timers();
+        if self.excludes_polling {
+            timers.mark_no_wait();
+        }
+        let prepare = || self.shared.prepare_timers(self.excludes_polling);
+        let slot = timers.insert(token, mode, deadline, &*self.shared, prepare)?;
+        self.count_registration();
+        Ok(slot)
+    }
+
+    /// Counts a registration for the batch.
+    #[inline]
+    fn count_registration(&self) {
         if let Some(queued) = &self.queued {
             queued.count_registration();
         }
-        Ok(registration)
     }
 
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
@@ -259,12 +281,14 @@ impl Registry {
 
     /// Returns a registry of the same `Poll` that queues changes, on backends where several changes are cheaper together.
     pub(crate) fn queueing_clone(&self) -> Registry {
-        Registry { shared: Arc::clone(&self.shared), queued: Some(QueuedChanges::queueing()) }
+        let (shared, queued) = (Arc::clone(&self.shared), Some(QueuedChanges::queueing()));
+        Registry { shared, queued, excludes_polling: self.excludes_polling }
     }
 
     /// Returns a registry of the same `Poll` that makes each change at once, and counts the registrations.
     pub(crate) fn counting_clone(&self) -> Registry {
-        Registry { shared: Arc::clone(&self.shared), queued: Some(QueuedChanges::default()) }
+        let (shared, queued) = (Arc::clone(&self.shared), Some(QueuedChanges::default()));
+        Registry { shared, queued, excludes_polling: self.excludes_polling }
     }
 
     /// Returns the queued changes. Only the registry of a batch has them.
@@ -332,15 +356,19 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// The descriptor of the kernel's queue, which is readable while there are events.
+/// The descriptor of the kernel's queue, which is readable while there are events, also of wakers and timers.
+///
+/// From the first call on, every wake and every timer that becomes the earliest makes a system call, so that other code can wait
+/// for the descriptor: epoll(7), kqueue(2), poll(2) or select(2).
 #[cfg(selector_has_fd)]
 impl std::os::fd::AsFd for Registry {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.shared.share();
         self.shared.selector().as_fd()
     }
 }
 
-/// The descriptor of the kernel's queue, which is readable while there are events.
+/// The descriptor of the kernel's queue: see [`AsFd`](#impl-AsFd-for-Registry).
 #[cfg(selector_has_fd)]
 impl std::os::fd::AsRawFd for Registry {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {

@@ -1,18 +1,18 @@
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use crate::poll_shared::PollShared;
 use crate::registry::Registry;
-use crate::sys;
 use crate::sys::selector::Selector;
 use crate::token::Token;
+use crate::wake_state::WakerNode;
 
 /// Wakes a [`Poll`](crate::Poll) from any thread.
 ///
 /// [`wake`](Waker::wake) ends the blocked [`Poll::poll`](crate::Poll::poll), or the next one, with a readable event that has
 /// the token of the waker. Wakes are coalesced: all wakes before that poll returns are reported as one event, or as a few
-/// events. A poll may have any number of wakers, each with its own token.
+/// events. A poll may have any number of wakers, each with its own token. A waker is memory: all wakers of a poll share one
+/// descriptor, and a poll spends time only on those that were woken.
 ///
 /// Keep the waker. If a waker is dropped, a wake that no poll has reported yet is lost. To share a waker, put it into an
 /// [`Arc`].
@@ -42,9 +42,7 @@ use crate::token::Token;
 /// ```
 pub struct Waker {
     shared: Arc<PollShared>,
-    handle: <sys::ActiveSelector as Selector>::WakeHandle,
-    /// The flag of this waker in `WakeFlags`.
-    flag: Arc<AtomicBool>,
+    node: WakerNode,
 }
 
 impl Waker {
@@ -53,50 +51,39 @@ impl Waker {
     /// # Errors
     ///
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
-    /// * Errors of eventfd(2) or pipe(2), on backends where a waker is a descriptor. `EVFILT_USER` of kqueue needs none.
+    /// * Errors of eventfd(2) or pipe(2) for the first waker: all wakers of a poll share one descriptor. `EVFILT_USER` of kqueue
+    ///   needs none.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Waker> {
         registry.shared().check_process()?;
         let shared = Arc::clone(registry.shared());
-        let handle = shared.selector().add_waker(token)?;
-        let flag = shared.wake_flags().add();
-        Ok(Waker { shared, handle, flag })
+        shared.selector().create_notifier()?;
+        Ok(Waker { shared, node: WakerNode::new(token) })
     }
 
     /// Ends the blocked poll, or the next one. Any thread may call this function.
     ///
-    /// If an earlier wake of this waker has not been reported yet, `wake` makes no system call. If the [`Poll`](crate::Poll)
-    /// was dropped, `wake` has no effect.
+    /// `wake` takes no lock and allocates nothing, and may be called in a signal handler. A system call is made only if the poll
+    /// may be blocked: neither if an earlier wake has not been reported yet, nor while the polling thread handles an event of a
+    /// waker. If the [`Poll`](crate::Poll) was dropped, `wake` has no effect.
     ///
     /// # Errors
     ///
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
-    /// * Errors of kevent(2), epoll_ctl(2) or write(2), of which none is known to occur.
+    /// * Errors of kevent(2), epoll_ctl(2) or write(2), if other code has closed the descriptor of the poll or its wake-up
+    ///   descriptor. The next wake tries again.
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
         self.shared.check_process()?;
-        // Release, because the poll that clears the flag acquires the writes of this thread. Acquire, because `mark` must come
-        // after the `clear` that cleared the flag. Otherwise that `clear` could undo the mark, and the flag would stay set.
-        if self.flag.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.shared.wake_flags().mark();
-        let result = self.shared.selector().wake(&self.handle);
-        if result.is_err() {
-            self.flag.store(false, Ordering::Release);
-        }
-        result
+        self.shared.wake(&self.node)
     }
 }
 
 impl Drop for Waker {
     fn drop(&mut self) {
-        // In a forked child, a thread of the parent may have held the locks during the fork, and the registration in the kernel
-        // belongs to the parent.
-        if self.shared.check_process().is_err() {
-            return;
+        // In a forked child, a thread of the parent may have been about to change the list of the woken nodes during the fork.
+        if self.shared.check_process().is_ok() {
+            self.node.free();
         }
-        self.shared.wake_flags().remove(&self.flag);
-        self.shared.selector().remove_waker(&self.handle);
     }
 }
 

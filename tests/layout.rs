@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["backend", "flag_set", "interest", "token", "source::file_changes"],
     &["sys"],
-    &["change_list", "poll_id", "wake_flags"],
+    &["change_list", "poll_id", "sync", "time_cell", "wake_state", "source::timer_heap", "source::timer_queue"],
     &["poll_shared"],
     &["registry"],
-    &["batch", "delegate", "event", "io_source", "waker"],
+    &["batch", "delegate", "event", "io_source", "user_events", "waker"],
     &["guide", "net", "poll", "source", "unix"],
 ];
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use kevio::unix::{pipe, SourceFd};
-use kevio::{Backend, Events, Interest, Poll, Token, Waker};
+use kevio::{Backend, Events, Interest, Poll, Timer, Token, Waker};
 
 mod support;
 
@@ -60,6 +60,49 @@ fn limit_below_the_registrations_fails_on_poll_only() {
     assert!(!events.is_empty());
 }
 
+/// Registers timers while no descriptor is free. Another thread sets one of them during a wait.
+fn timers_work_without_a_free_descriptor(mut poll: Poll) {
+    let mut events = Events::with_capacity(8);
+    let hoard = exhaust();
+    let mut timers = [1, 3600].map(|seconds| Timer::after(Duration::from_secs(seconds)).unwrap());
+    for (token, timer) in timers.iter_mut().enumerate() {
+        poll.registry().register(timer, Token(token), Interest::READABLE).unwrap();
+    }
+    timers[0].set_after(Duration::from_millis(5)).unwrap();
+    expect_event(&mut poll, &mut events, Token(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Without a free descriptor the state of the other thread cannot be read.
+            std::thread::sleep(Duration::from_millis(20));
+            timers[1].set_after(Duration::from_millis(1)).unwrap();
+        });
+        expect_event(&mut poll, &mut events, Token(1));
+    });
+    drop(hoard);
+}
+
+/// A `Poll` has fifty thousand timers under a limit of 200 descriptors.
+fn timers_hold_no_descriptors() {
+    const TIMERS: usize = 50_000;
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(1024));
+    let mut timers: Vec<_> = (0..TIMERS).map(|_| Timer::after(Duration::from_secs(3600)).unwrap()).collect();
+    for (token, timer) in timers.iter_mut().enumerate() {
+        poll.registry().register(timer, Token(token), Interest::READABLE).unwrap();
+    }
+    for timer in &mut timers {
+        timer.set_after(Duration::ZERO).unwrap();
+    }
+    let mut counts = vec![0; TIMERS];
+    while counts.contains(&0) {
+        poll.poll(&mut events, Some(Duration::from_secs(30))).unwrap();
+        assert!(!events.is_empty(), "timers were lost");
+        for event in &events {
+            counts[event.token().0] += timers[event.token().0].expirations(event).unwrap();
+        }
+    }
+    assert!(counts.iter().all(|&count| count == 1));
+}
+
 #[test]
 fn calls_fail_with_emfile_and_registered_sources_keep_working() {
     set_limit(200);
@@ -80,6 +123,8 @@ fn calls_fail_with_emfile_and_registered_sources_keep_working() {
     expect_event(&mut poll, &mut events, Token(2));
     let mut unregistered = UdpSocket::bind(loopback()).unwrap();
     let before = open_fds::open_files();
+    let mut another = Poll::new().unwrap();
+    let without_descriptors = Poll::new().unwrap();
     let mut hoard = exhaust();
     for _ in 0..2 {
         assert_exhausted("TcpListener::accept", listener.accept());
@@ -143,13 +188,25 @@ fn calls_fail_with_emfile_and_registered_sources_keep_working() {
         assert_exhausted("UnixDatagram::pair", UnixDatagram::pair());
         assert_exhausted("pipe", pipe::new());
         // The number of descriptors depends on the backend.
-        let _ = (Poll::new().map(drop), Waker::new(poll.registry(), Token(7)).map(drop));
+        let _ = Poll::new().map(drop);
         open_fds::assert_same(&one_left, "one descriptor was free");
     }
+
+    // Of the wakers of a poll, only the first may need a descriptor.
+    if kevio::BACKEND == Backend::Epoll {
+        let wakers = [7, 8].map(|token| Waker::new(another.registry(), Token(token)).unwrap());
+        wakers[1].wake().unwrap();
+        expect_event(&mut another, &mut events, Token(8));
+    }
+    drop(another);
+
+    // Timers need no descriptor, although the timer of the kernel cannot be made.
+    timers_work_without_a_free_descriptor(without_descriptors);
 
     drop(hoard);
     open_fds::assert_same(&before, "a failed call left a descriptor open");
     limit_below_the_registrations_fails_on_poll_only();
+    timers_hold_no_descriptors();
     let (stream, address) = listener.accept().unwrap();
     assert_eq!(address, client.local_addr().unwrap());
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);

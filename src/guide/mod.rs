@@ -5,3 +5,6 @@ pub mod portability {}
 
 #[doc = include_str!("choosing_a_backend.md")]
 pub mod choosing_a_backend {}
+
+#[doc = include_str!("many_timeouts.md")]
+pub mod many_timeouts {}

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::event::Event;
 use crate::interest::Interest;
@@ -19,72 +18,33 @@ use crate::token::Token;
 #[derive(Debug)]
 struct KqueueFilter {
     ident: RawFd,
-    /// The condition of the filter. `None` if the filter waits for nothing.
-    spec: Option<FilterSpec>,
-    /// The last condition that was not `None`. Its type is part of the key of the filter.
-    last_spec: FilterSpec,
+    /// The condition of the filter. Its type is part of the key of the filter.
+    spec: FilterSpec,
     token: Token,
     interest: Interest,
-    /// `true` if a one-shot filter has fired. The filter is then disarmed until it is reregistered.
-    has_fired: AtomicBool,
     poll_id: PollId,
 }
 
 impl KqueueFilter {
     fn new(ident: RawFd, spec: FilterSpec) -> KqueueFilter {
-        KqueueFilter {
-            ident,
-            spec: Some(spec),
-            last_spec: spec,
-            token: Token(0),
-            interest: Interest::NONE,
-            has_fired: AtomicBool::new(false),
-            poll_id: PollId::NONE,
-        }
+        KqueueFilter { ident, spec, token: Token(0), interest: Interest::NONE, poll_id: PollId::NONE }
     }
 
     fn source_kind(&self) -> SourceKind {
-        SourceKind::Filter(self.last_spec)
-    }
-
-    /// Returns the interest of the kernel's filter: none while the filter waits for nothing.
-    fn effective_interest(&self, interest: Interest) -> Interest {
-        if self.spec.is_some() {
-            interest
-        } else {
-            Interest::NONE
-        }
-    }
-
-    /// Returns the present interest of the kernel's filter.
-    fn current_interest(&self) -> Interest {
-        match self.has_fired.load(Ordering::Relaxed) {
-            true => Interest::NONE,
-            false => self.effective_interest(self.interest),
-        }
-    }
-
-    /// Updates the kernel's filter, if it is registered.
-    fn update_kernel(&self) -> io::Result<()> {
-        let interest = self.current_interest();
-        poll_shared::with_poll(self.poll_id, |shared| {
-            shared.selector().reregister(self.ident, self.token, interest, self.source_kind())
-        })
-        .unwrap_or(Ok(()))
+        SourceKind::Filter(self.spec)
     }
 
     /// Restores the registration after a failed change, which may have deleted the filter. If the kernel rejects the restored
     /// filter too, the filter is deregistered.
     fn roll_back(&mut self, registry: &Registry) {
-        let interest = self.current_interest();
-        if registry.selector().reregister(self.ident, self.token, interest, self.source_kind()).is_err() {
+        if registry.selector().reregister(self.ident, self.token, self.interest, self.source_kind()).is_err() {
             let _ = self.deregister(registry);
         }
     }
 
     /// Returns the payload of an event. `None` if the event came from another filter.
     fn payload(&self, event: &Event) -> Option<FilterPayload> {
-        let (fflags, data) = event.filter_payload(self.ident, self.last_spec)?;
+        let (fflags, data) = event.filter_payload(self.ident, self.spec)?;
         Some(FilterPayload { ident: self.ident, fflags, data })
     }
 
@@ -99,15 +59,12 @@ impl Source for KqueueFilter {
         // This check comes before `claim`, because in a forked child the lock of `claim` may never be released.
         registry.check_process()?;
         registry.check_not_registered(self.poll_id)?;
-        registry.shared().filters().claim(self.ident, self.last_spec)?;
-        if let Err(error) =
-            registry.register_fd(self.ident, token, self.effective_interest(interests), self.source_kind())
-        {
-            registry.shared().filters().release(self.ident, self.last_spec);
+        registry.shared().filters().claim(self.ident, self.spec)?;
+        if let Err(error) = registry.register_fd(self.ident, token, interests, self.source_kind()) {
+            registry.shared().filters().release(self.ident, self.spec);
             return Err(error);
         }
         (self.poll_id, self.token, self.interest) = (registry.id(), token, interests);
-        self.has_fired = AtomicBool::new(false);
         Ok(())
     }
 
@@ -116,14 +73,11 @@ impl Source for KqueueFilter {
             return Err(error::not_found());
         }
         registry.check_process()?;
-        if let Err(error) =
-            registry.reregister_fd(self.ident, token, self.effective_interest(interests), self.source_kind())
-        {
+        if let Err(error) = registry.reregister_fd(self.ident, token, interests, self.source_kind()) {
             self.roll_back(registry);
             return Err(error);
         }
         (self.token, self.interest) = (token, interests);
-        self.has_fired = AtomicBool::new(false);
         Ok(())
     }
 
@@ -136,7 +90,7 @@ impl Source for KqueueFilter {
         let result = registry.deregister_fd(self.ident, self.source_kind());
         // The claim is released after the delete. If another source claimed and added the same filter in between, this delete
         // would remove it.
-        registry.shared().filters().release(self.ident, self.last_spec);
+        registry.shared().filters().release(self.ident, self.spec);
         result
     }
 }
@@ -145,7 +99,7 @@ impl Drop for KqueueFilter {
     fn drop(&mut self) {
         if self.is_registered() {
             poll_shared::deregister_dropped(self.poll_id, self.ident, self.source_kind());
-            poll_shared::with_poll(self.poll_id, |shared| shared.filters().release(self.ident, self.last_spec));
+            poll_shared::with_poll(self.poll_id, |shared| shared.filters().release(self.ident, self.spec));
         }
     }
 }
@@ -175,27 +129,6 @@ impl FilterSet {
     /// Returns `true` if the filters are registered, or were registered with a poll that was dropped.
     pub(crate) fn is_registered(&self) -> bool {
         self.0.iter().all(KqueueFilter::is_registered)
-    }
-
-    /// Sets the condition of the filters. The kernel's filters change at the next (re)registration or
-    /// [`update_kernel`](FilterSet::update_kernel).
-    pub(crate) fn set_spec(&mut self, spec: Option<FilterSpec>) {
-        for filter in &mut self.0 {
-            filter.last_spec = spec.unwrap_or(filter.last_spec);
-            filter.spec = spec;
-        }
-    }
-
-    /// Updates the kernel's filters, if they are registered.
-    pub(crate) fn update_kernel(&self) -> io::Result<()> {
-        self.0.iter().try_for_each(KqueueFilter::update_kernel)
-    }
-
-    /// Records that the filters have fired. One-shot filters are then disarmed until they are reregistered.
-    pub(crate) fn mark_fired(&self) {
-        for filter in self.0.iter().filter(|filter| filter.interest.is_oneshot()) {
-            filter.has_fired.store(true, Ordering::Relaxed);
-        }
     }
 
     /// Deregisters every filter. Returns the first error.

@@ -6,4 +6,6 @@ mod notification;
 pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod timer;
+mod timer_heap;
+pub(crate) mod timer_queue;
 pub(crate) mod watch;

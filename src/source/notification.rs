@@ -1,4 +1,4 @@
-//! The common part of timers, signals, processes and watches.
+//! The common part of signals, processes and watches.
 //!
 //! Each of these sources is a set of filters on a backend with filters (kqueue), and a descriptor on every other backend. This
 //! file makes that choice.
@@ -111,7 +111,7 @@ fn other_source_error() -> io::Error {
 ///
 /// A level-triggered interest becomes edge-triggered. kqueue forces `EV_CLEAR` on these filters. A caller could not end a
 /// level-triggered condition, because reading the source may leave the condition unchanged.
-fn supported_interest(interests: Interest) -> io::Result<Interest> {
+pub(crate) fn supported_interest(interests: Interest) -> io::Result<Interest> {
     let is_unsupported =
         interests.is_priority() || interests.is_aio() || interests.is_lio() || interests.is_exclusive();
     match (interests.is_readable(), interests.is_oneshot()) {
@@ -137,25 +137,6 @@ impl<D: AsFd> NotificationSource<D> {
         let result = finish(self);
         if result.is_err() {
             let _ = self.deregister(registry);
-        }
-        result
-    }
-
-    /// Reregisters the source, and then runs `finish`. If `finish` fails, the old registration is restored.
-    pub(crate) fn reregister_and(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-        finish: impl FnOnce(&mut Mechanism<D>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let before = self.registered;
-        self.reregister(registry, token, interests)?;
-        let result = finish(&mut self.mechanism);
-        if let (Err(_), Some((token, interests))) = (&result, before) {
-            if self.reregister(registry, token, interests).is_err() {
-                let _ = self.deregister(registry);
-            }
         }
         result
     }

@@ -1,45 +1,54 @@
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use std::{io, iter};
 
 use crate::event::Event;
 use crate::interest::Interest;
-use crate::io_source::IoSource;
 use crate::poll_id::PollId;
-use crate::poll_shared;
+use crate::poll_shared::PollShared;
 use crate::registry::{Registry, Source};
-use crate::source::notification::{Mechanism, NotificationSource};
-use crate::sys::selector::FilterSpec;
-use crate::sys::timer;
-use crate::sys::timer::TimerFd;
+use crate::source::notification::supported_interest;
+use crate::source::timer_queue::{Deadline, Mode, Slot, NEVER};
+use crate::sys::syscall::invalid_input;
+use crate::sys::{error, fork};
 use crate::token::Token;
 
 /// A timer as a source: fires once after a duration, once at a time, or periodically.
 ///
 /// Register the timer for [`READABLE`](Interest::READABLE), and call [`expirations`](Timer::expirations) for each event. A
 /// timer is never early. How late the timer is depends on the system and its load. A duration of zero expires at once. A
-/// duration of more than a century (`Duration::MAX`) never expires, and is no error. Durations have the resolution of the
-/// system, at best nanoseconds, and are rounded up.
+/// duration beyond the range of [`Instant`] (`Duration::MAX`) never expires, and is no error.
 ///
 /// A timer that fires once measures its time with or without a registration. If the time passes before the registration, the
 /// expiration is reported after the registration. Periods are counted only while the timer is registered. They start again when
-/// the timer is registered, reregistered or set. Setting or cancelling a timer discards expirations that were not reported.
+/// the timer is registered, reregistered or set. Setting or cancelling a timer discards expirations that were not reported, and
+/// events that the program has not handled yet have no expirations any more.
 ///
-/// Each expiration is reported once, also for [`Interest::level`]. If a period ends before `expirations` was called for the
-/// previous period, the new expiration is added to the count. The backend decides whether it also produces an event. After an
-/// event of [`Interest::oneshot`] no other event is reported until the timer is reregistered.
+/// Each expiration is reported once, also for [`Interest::level`]. Every poll that finds an ended period reports an event with
+/// the number of all expirations that were not asked for. Periods do not drift. After an event of [`Interest::oneshot`] no other
+/// event is reported until the timer is reregistered.
 ///
-/// Any thread may register the timer, set it and call its methods. A forked child cannot use an inherited timer, but can
-/// create its own ([forks](crate#forks)).
+/// Any thread may register the timer, set it and call its methods, also while another thread polls. A forked child cannot use
+/// an inherited timer, but can create its own ([forks](crate#forks)).
+///
+/// # Costs
+///
+/// A timer is an entry in a heap of the [`Poll`](crate::Poll), and holds no descriptor: a timer for each connection is cheap.
+/// Setting, resetting and cancelling make no system call, with one exception: a timer that becomes the earliest while another
+/// thread is blocked in a poll. Each `Poll` has at most one timer of the kernel. The page
+/// [many timeouts](crate::guide::many_timeouts) explains how to use timers for timeouts, and has the numbers.
+///
+/// # Clock
+///
+/// The clock is that of [`Instant`], which setting the time of day does not change. While the system is suspended, the clock
+/// stands still on Linux, macOS, iOS and OpenBSD, so that a timer fires later by the time of the suspension.
 ///
 /// # Platform notes
 ///
-/// * kqueue: the timer is a filter without a descriptor.
-/// * Linux and illumos: the timer is a timerfd.
-/// * Other systems: the poll keeps the time, and the timer needs a descriptor too. A timer that another thread sets during a
-///   wait produces an event without expirations.
-/// * DragonFly, NetBSD and OpenBSD count milliseconds, and ticks. NetBSD rejects durations of more than 2³¹ ticks.
+/// * epoll uses a timerfd, and kqueue an `EVFILT_TIMER`, for the earliest timer. If neither can be made, and on poll(2), the
+///   timeout of the wait keeps the time.
+/// * DragonFly, NetBSD and OpenBSD count ticks of the clock, usually 10 ms, so that a timer is up to two ticks late.
 ///
 /// # Examples
 ///
@@ -66,13 +75,17 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Timer {
-    source: NotificationSource<Arc<TimerFd>>,
     schedule: Schedule,
-    /// `true` if the timer fires once, and `expirations` has returned its expiration.
-    has_expired: AtomicBool,
     /// The start of the first period.
     period_start: Instant,
-    poll_id: PollId,
+    /// `true` if the timer fires once, and `expirations` has returned its expiration.
+    has_expired: AtomicBool,
+    registration: Option<Registration>,
+    /// The token before the last change of the registration. Events with this token may be in the buffer of the program.
+    previous_token: Option<Token>,
+    /// The generation of the process that created the timer (`sys::fork`). A thread of the parent may have held the lock of the
+    /// queue during a fork.
+    generation: u32,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -80,8 +93,25 @@ enum Schedule {
     Disarmed,
     Once(Instant),
     Every(Duration),
-    /// The duration is longer than any kernel counts.
+    /// The duration is longer than the clock can count.
     Never,
+}
+
+/// The entry of a registered timer in the queue of a poll.
+#[derive(Debug)]
+struct Registration {
+    poll: Weak<PollShared>,
+    poll_id: PollId,
+    slot: Slot,
+    token: Token,
+}
+
+impl Registration {
+    /// Runs `f` on the state of the poll. Returns `None` if the poll was dropped.
+    #[inline]
+    fn with_poll<T>(&self, f: impl FnOnce(&PollShared) -> T) -> Option<T> {
+        self.poll.upgrade().map(|shared| f(&shared))
+    }
 }
 
 impl Timer {
@@ -89,72 +119,63 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// Errors of timerfd_create(2), eventfd(2) or pipe(2), if the timer needs a descriptor. A sandbox that refuses
-    /// timerfd_create(2) makes the error `Unsupported`. On kqueue the timer needs no descriptor. There the registration fails
-    /// with `ENOMEM` if the system has no more timers.
+    /// None. The functions that create and set timers return a `Result`, so that a timer of another implementation could fail.
     pub fn new() -> io::Result<Timer> {
-        let now = Instant::now();
-        let filter = FilterSpec::Timer { delay: Duration::ZERO, periodic: false };
-        let ident = iter::once_with(timer::allocate_ident);
-        let mut source = NotificationSource::new(filter, ident, || TimerFd::new().map(Arc::new))?;
-        if let Mechanism::Filters(filters) = &mut source.mechanism {
-            filters.set_spec(None);
-        }
-        Ok(Timer {
-            source,
-            schedule: Schedule::Disarmed,
-            has_expired: AtomicBool::new(false),
-            period_start: now,
-            poll_id: PollId::NONE,
-        })
+        Ok(Timer::with_schedule(Schedule::Disarmed))
     }
 
     /// Creates a timer that fires once, `delay` from now.
     ///
     /// # Errors
     ///
-    /// The errors of [`new`](Timer::new).
+    /// None.
     pub fn after(delay: Duration) -> io::Result<Timer> {
-        let mut timer = Timer::new()?;
-        timer.set_after(delay).map(|()| timer)
+        Ok(Timer::with_schedule(Schedule::once_after(delay)))
     }
 
     /// Creates a timer that fires once, at `time`. If the time has passed, the timer fires at once.
     ///
     /// # Errors
     ///
-    /// The errors of [`new`](Timer::new).
+    /// None.
     pub fn at(time: Instant) -> io::Result<Timer> {
-        let mut timer = Timer::new()?;
-        timer.set_at(time).map(|()| timer)
+        Ok(Timer::with_schedule(Schedule::Once(time)))
     }
 
     /// Creates a timer that fires every `period`, first one period after the registration.
     ///
     /// # Errors
     ///
-    /// * `InvalidInput`: the period is zero.
-    /// * The errors of [`new`](Timer::new).
+    /// `InvalidInput`: the period is zero.
     pub fn every(period: Duration) -> io::Result<Timer> {
-        let mut timer = Timer::new()?;
-        timer.set_every(period).map(|()| timer)
+        Schedule::every(period).map(Timer::with_schedule)
+    }
+
+    fn with_schedule(schedule: Schedule) -> Timer {
+        Timer {
+            schedule,
+            period_start: Instant::now(),
+            has_expired: AtomicBool::new(false),
+            registration: None,
+            previous_token: None,
+            generation: fork::generation(),
+        }
     }
 
     /// Sets the timer to fire once, `delay` from now.
     ///
     /// # Errors
     ///
-    /// Errors of kevent(2) or timerfd_settime(2).
+    /// `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     pub fn set_after(&mut self, delay: Duration) -> io::Result<()> {
-        let time = Instant::now().checked_add(delay).filter(|_| delay < timer::MAX_TIMEOUT);
-        self.set(time.map_or(Schedule::Never, Schedule::Once))
+        self.set(Schedule::once_after(delay))
     }
 
     /// Sets the timer to fire once, at `time`. If the time has passed, the timer fires at once.
     ///
     /// # Errors
     ///
-    /// The errors of [`set_after`](Timer::set_after).
+    /// `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     pub fn set_at(&mut self, time: Instant) -> io::Result<()> {
         self.set(Schedule::Once(time))
     }
@@ -164,19 +185,16 @@ impl Timer {
     /// # Errors
     ///
     /// * `InvalidInput`: the period is zero.
-    /// * The errors of [`set_after`](Timer::set_after).
+    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     pub fn set_every(&mut self, period: Duration) -> io::Result<()> {
-        if period.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a period of zero"));
-        }
-        self.set(if period < timer::MAX_TIMEOUT { Schedule::Every(period) } else { Schedule::Never })
+        Schedule::every(period).and_then(|schedule| self.set(schedule))
     }
 
     /// Stops the timer. The timer stays registered.
     ///
     /// # Errors
     ///
-    /// The errors of [`set_after`](Timer::set_after).
+    /// `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     pub fn cancel(&mut self) -> io::Result<()> {
         self.set(Schedule::Disarmed)
     }
@@ -201,7 +219,7 @@ impl Timer {
             Schedule::Disarmed => None,
             Schedule::Once(_) if self.has_expired.load(Ordering::Relaxed) => None,
             Schedule::Once(time) => Some(time.saturating_duration_since(Instant::now())),
-            Schedule::Every(period) if self.poll_id.is_none() => Some(period),
+            Schedule::Every(period) if self.registration.is_none() => Some(period),
             Schedule::Every(period) => {
                 let elapsed = self.period_start.elapsed().as_nanos() % period.as_nanos();
                 Some(period - Duration::new((elapsed / 1_000_000_000) as u64, (elapsed % 1_000_000_000) as u32))
@@ -210,157 +228,171 @@ impl Timer {
         }
     }
 
-    /// Returns the number of expirations. `event` is an event of this timer.
+    /// Returns the number of expirations that the event reports. `event` is an event of this timer.
     ///
-    /// Call this function once for each event. The result is 0 if the timer was set again after the event, or if the
-    /// expirations were returned already. On kqueue, a second call for the same event returns the same number again.
+    /// Call this function once for each event. The result is 0 if the timer was set, cancelled or reregistered after the event,
+    /// or if the expirations were returned already.
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
+    /// * `InvalidInput`: the event belongs to another source. An event of another timer with the same token cannot be told from
+    ///   an old event of this timer, and makes the result 0.
+    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     pub fn expirations(&self, event: &Event) -> io::Result<u64> {
-        self.source.check_event(event)?;
-        let count = match &self.source.mechanism {
-            Mechanism::Filters(filters) => {
-                filters.mark_fired();
-                filters.payload(event).map_or(0, |filter| filter.data.max(0) as u64)
-            }
-            Mechanism::Descriptor(timer_fd) => match timer_fd.read_io(|timer_fd| timer_fd.take_expirations()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                result => result?,
-            },
-        };
-        if count > 0 && matches!(self.schedule, Schedule::Once(time) if time <= Instant::now()) {
+        self.check_process()?;
+        let setting = event.timer_setting().ok_or_else(other_source_error)?;
+        let registration = self.registration.as_ref().filter(|registration| registration.token == event.token());
+        if registration.is_none() && self.previous_token != Some(event.token()) {
+            return Err(other_source_error());
+        }
+        let count = self.registration.as_ref().and_then(|registration| {
+            registration.with_poll(|shared| shared.timers().take_expirations(registration.slot, setting))
+        });
+        let count = count.unwrap_or(0);
+        if count > 0 && matches!(self.schedule, Schedule::Once(_)) {
             self.has_expired.store(true, Ordering::Relaxed);
         }
         Ok(count)
     }
 
-    /// Sets the timer. After an error the timer is set as before.
-    fn set(&mut self, schedule: Schedule) -> io::Result<()> {
-        self.source.check_process()?;
-        let (schedule_before, start_before) = (self.schedule, self.period_start);
-        let had_expired = self.has_expired.load(Ordering::Relaxed);
-        let result = self.change(schedule, Instant::now());
-        if result.is_err() {
-            // The descriptor keeps its old setting. The failed change may have deleted the filter, which is added again.
-            (self.schedule, self.period_start) = (schedule_before, start_before);
-            self.has_expired = AtomicBool::new(had_expired);
-            self.update_filter();
-            if let Mechanism::Filters(filters) = &self.source.mechanism {
-                let _ = filters.update_kernel();
-            }
+    /// Fails in a forked child of the process that created the timer.
+    #[inline]
+    fn check_process(&self) -> io::Result<()> {
+        if !fork::is_current(self.generation) {
+            return Err(error::inherited());
         }
-        result
-    }
-
-    /// Sets the timer, and then its filter or descriptor.
-    fn change(&mut self, schedule: Schedule, period_start: Instant) -> io::Result<()> {
-        (self.schedule, self.period_start) = (schedule, period_start);
-        self.has_expired = AtomicBool::new(false);
-        self.update_filter();
-        match &self.source.mechanism {
-            Mechanism::Filters(filters) => filters.update_kernel(),
-            Mechanism::Descriptor(_) => self.program_fd(),
-        }
-    }
-
-    /// Returns the duration until the next expiration, and `true` for a periodic timer. `None` if the timer will not expire.
-    fn next_delay(&self) -> Option<(Duration, bool)> {
-        match self.schedule {
-            Schedule::Disarmed | Schedule::Never => None,
-            Schedule::Once(_) if self.has_expired.load(Ordering::Relaxed) => None,
-            Schedule::Once(time) => {
-                let delay = time.saturating_duration_since(Instant::now());
-                Some((delay, false)).filter(|_| delay < timer::MAX_TIMEOUT)
-            }
-            Schedule::Every(period) => Some((period, true)),
-        }
-    }
-
-    /// Sets the condition of the filter, for the next change of the kernel's filter.
-    fn update_filter(&mut self) {
-        let next = self.next_delay();
-        if let Mechanism::Filters(filters) = &mut self.source.mechanism {
-            filters.set_spec(next.map(|(delay, periodic)| FilterSpec::Timer { delay, periodic }));
-        }
-    }
-
-    /// Sets the descriptor, and ends a blocked wait that does not consider the new time.
-    fn program_fd(&self) -> io::Result<()> {
-        let Mechanism::Descriptor(timer_fd) = &self.source.mechanism else {
-            return Ok(());
-        };
-        program_fd(timer_fd, self.next_delay())?;
-        poll_shared::with_poll(self.poll_id, |shared| shared.timer_queue().reschedule(timer_fd));
         Ok(())
+    }
+
+    #[inline]
+    fn set(&mut self, schedule: Schedule) -> io::Result<()> {
+        self.check_process()?;
+        self.schedule = schedule;
+        *self.has_expired.get_mut() = false;
+        if let Schedule::Every(_) = schedule {
+            self.period_start = Instant::now();
+        }
+        if let Some(registration) = &self.registration {
+            registration.with_poll(|shared| shared.timers().set(registration.slot, self.next_deadline(shared), shared));
+        }
+        Ok(())
+    }
+
+    /// Returns the next deadline on the clock of the poll.
+    #[inline]
+    fn next_deadline(&self, shared: &PollShared) -> Deadline {
+        let (at, period) = match self.schedule {
+            Schedule::Once(time) if !self.has_expired.load(Ordering::Relaxed) => (shared.time_of(time), 0),
+            Schedule::Every(period) => {
+                let nanoseconds = u64::try_from(period.as_nanos()).unwrap_or(NEVER);
+                (shared.time_of(self.period_start).saturating_add(nanoseconds), nanoseconds)
+            }
+            Schedule::Once(_) | Schedule::Disarmed | Schedule::Never => (NEVER, 0),
+        };
+        Deadline { at, period }
+    }
+
+    /// Starts the first period, for a registration. Returns the start before, to be restored after an error.
+    fn start_periods(&mut self) -> Instant {
+        std::mem::replace(&mut self.period_start, Instant::now())
+    }
+
+    /// Removes the timer from the queue of its poll.
+    fn remove(&mut self) {
+        if let Some(registration) = self.registration.take() {
+            self.previous_token = Some(registration.token);
+            registration.with_poll(|shared| shared.timers().remove(registration.slot, shared));
+        }
+    }
+
+    /// Returns the id of the poll with which the timer is registered.
+    fn poll_id(&self) -> PollId {
+        self.registration.as_ref().map_or(PollId::NONE, |registration| registration.poll_id)
     }
 }
 
-/// Sets a descriptor to a duration from now, once or periodically.
-fn program_fd(timer_fd: &IoSource<Arc<TimerFd>>, next: Option<(Duration, bool)>) -> io::Result<()> {
-    let (delay, period) = next.map_or((None, None), |(delay, periodic)| (Some(delay), periodic.then_some(delay)));
-    // `read_io`, because the operation re-arms the registration.
-    timer_fd.read_io(|timer_fd| timer_fd.set(delay, period))
+impl Schedule {
+    #[inline]
+    fn once_after(delay: Duration) -> Schedule {
+        Instant::now().checked_add(delay).map_or(Schedule::Never, Schedule::Once)
+    }
+
+    fn every(period: Duration) -> io::Result<Schedule> {
+        if period.is_zero() {
+            return Err(invalid_input("a period of zero"));
+        }
+        Ok(match Instant::now().checked_add(period) {
+            Some(_) => Schedule::Every(period),
+            None => Schedule::Never,
+        })
+    }
+}
+
+fn other_source_error() -> io::Error {
+    invalid_input("an event of another source")
+}
+
+/// Returns how a timer with this interest reports, or `Unsupported`.
+fn mode(interests: Interest) -> io::Result<Mode> {
+    let interest = supported_interest(interests)?;
+    Ok(match (interest.is_none(), interest.is_oneshot()) {
+        (true, _) => Mode::Disabled,
+        (false, true) => Mode::OneShot,
+        (false, false) => Mode::Every,
+    })
 }
 
 impl Source for Timer {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.update_filter();
-        self.source.register(registry, token, interests)?;
-        let registered_at = Instant::now();
-        let is_periodic = matches!(self.schedule, Schedule::Every(_));
-        if let Mechanism::Descriptor(timer_fd) = &self.source.mechanism {
-            if is_periodic {
-                // The first period starts after the registration.
-                if let Err(error) = program_fd(timer_fd, self.next_delay()) {
-                    let _ = self.source.deregister(registry);
-                    return Err(error);
-                }
+        self.check_process()?;
+        let mode = mode(interests)?;
+        registry.check_process()?;
+        registry.check_not_registered(self.poll_id())?;
+        let start_before = self.start_periods();
+        match registry.register_timer(token, mode, self.next_deadline(registry.shared())) {
+            Ok(slot) => {
+                let (poll, poll_id) = (Arc::downgrade(registry.shared()), registry.id());
+                self.registration = Some(Registration { poll, poll_id, slot, token });
+                Ok(())
             }
-            registry.shared().timer_queue().insert(timer_fd);
+            Err(error) => {
+                self.period_start = start_before;
+                Err(error)
+            }
         }
-        if is_periodic {
-            self.period_start = registered_at;
-        }
-        self.poll_id = registry.id();
-        Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.update_filter();
-        let is_periodic = matches!(self.schedule, Schedule::Every(_));
-        let next = self.next_delay();
-        let result = self.source.reregister_and(registry, token, interests, |mechanism| match mechanism {
-            Mechanism::Descriptor(timer_fd) if is_periodic => program_fd(timer_fd, next),
-            _ => Ok(()),
-        });
-        if result.is_ok() && is_periodic {
-            self.period_start = Instant::now();
-            if let Mechanism::Descriptor(timer_fd) = &self.source.mechanism {
-                registry.shared().timer_queue().reschedule(timer_fd);
-            }
+        self.check_process()?;
+        let mode = mode(interests)?;
+        registry.check_process()?;
+        if !registry.is_registered_here(self.poll_id())? {
+            return Err(error::not_found());
         }
-        self.leave_queue(registry);
-        result
+        self.start_periods();
+        let deadline = self.next_deadline(registry.shared());
+        let Some(registration) = &mut self.registration else { return Err(error::not_found()) };
+        registry.shared().timers().reregister(registration.slot, token, mode, deadline, &**registry.shared());
+        self.previous_token = Some(std::mem::replace(&mut registration.token, token));
+        Ok(())
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        let result = self.source.deregister(registry);
-        self.leave_queue(registry);
-        result
+        self.check_process()?;
+        registry.check_process()?;
+        if self.poll_id() != registry.id() {
+            return Err(error::not_found());
+        }
+        self.remove();
+        Ok(())
     }
 }
 
-impl Timer {
-    /// Removes the timer from the queue of its poll if the registration has ended. A failed change can end the registration.
-    fn leave_queue(&mut self, registry: &Registry) {
-        if self.poll_id.is_none() || self.source.is_registered() {
-            return;
-        }
-        self.poll_id = PollId::NONE;
-        if let Mechanism::Descriptor(timer_fd) = &self.source.mechanism {
-            registry.shared().timer_queue().remove(timer_fd);
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // In a forked child, a thread of the parent may have held the lock of the queue during the fork.
+        if self.check_process().is_ok() {
+            self.remove();
         }
     }
 }

@@ -11,6 +11,6 @@ pub(crate) mod unix;
 
 #[cfg(feature = "net")]
 pub(crate) use self::unix::socket;
-pub(crate) use self::unix::{fork, process, signal, syscall, timer, watch, ActiveSelector};
+pub(crate) use self::unix::{fork, process, signal, syscall, watch, ActiveSelector};
 
 pub(crate) type RawEvent = <ActiveSelector as selector::Selector>::Event;

@@ -52,6 +52,9 @@ use crate::token::Token;
 /// `i32`, which is 24.8 days.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The number of different settings of timers in records. The record of epoll has 31 bits for the setting.
+pub(crate) const TIMER_SETTINGS: u32 = 1 << 31;
+
 /// A backend. The page of this module is the contract.
 pub(crate) trait Selector: Sized + Send + Sync + 'static {
     const BACKEND: Backend;
@@ -64,14 +67,14 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     type Event: EventRecord;
     /// The state that a source keeps while it is registered. The source drops the state before its descriptor.
     type Registration: Registration;
-    /// The state that a waker keeps.
-    type WakeHandle: Send + Sync;
 
     /// Creates a queue. Its descriptors are close-on-exec.
     fn new() -> io::Result<Self>;
 
-    /// Waits for events, and fills `events` up to its capacity, which is never 0. `None` waits without limit.
-    fn select(&self, events: &mut Vec<Self::Event>, timeout: Option<Duration>) -> io::Result<()>;
+    /// Waits for events, and replaces `events` by at most `max` events. `None` waits without limit.
+    ///
+    /// `max` is at least 1, and at most the capacity of `events`. The records of the notifier and the alarm are among the events.
+    fn select(&self, events: &mut Vec<Self::Event>, max: usize, timeout: Option<Duration>) -> io::Result<()>;
 
     /// Registers a descriptor or a filter.
     fn register(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind)
@@ -99,17 +102,56 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Adds a waker. Its records are readable and have its token. Any number of wakers may exist.
-    fn add_waker(&self, token: Token) -> io::Result<Self::WakeHandle>;
-    /// Ends the blocked `select`, or the next one, with a record of this waker. Any thread may call this function. Several
-    /// calls before a `select` may be coalesced into one record.
-    fn wake(&self, waker: &Self::WakeHandle) -> io::Result<()>;
-    /// Removes a waker that is dropped next. The drop closes the descriptors of the waker.
-    fn remove_waker(&self, waker: &Self::WakeHandle);
+    /// Creates the notifier, unless there is one. The notifier ends a wait on behalf of another thread.
+    ///
+    /// The first waker creates the notifier, so that an error for lack of descriptors is an error of the waker's creation.
+    fn create_notifier(&self) -> io::Result<()>;
+    /// Ends the blocked `select`, or the next one. Any thread may call this function, after `create_notifier`. Async-signal-safe.
+    fn notify(&self) -> io::Result<()>;
+
+    /// Creates the alarm, unless there is one. The alarm is one timer of the kernel that ends a wait.
+    ///
+    /// If this fails, the timeouts of the waits keep the time.
+    fn create_alarm(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Sets the alarm to end the blocked `select`, or the next one, when `delay` has passed; before that time by the resolution of
+    /// the kernel's clock at most. Any thread may call this function, after `create_alarm`. The setting replaces the previous one.
+    fn set_alarm(&self, delay: Duration) -> io::Result<()> {
+        let _ = delay;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Stops the alarm, and discards a record of the alarm that no `select` has returned yet.
+    fn clear_alarm(&self) {}
+
+    /// Removes the records of the notifier and of the alarm from the result of the last `select`.
+    fn take_internal(&self, events: &mut Vec<Self::Event>) -> InternalEvents;
+}
+
+/// The records that [`Selector::take_internal`] has removed.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct InternalEvents {
+    /// The notifier was used.
+    pub(crate) is_notified: bool,
+    /// The alarm has fired.
+    pub(crate) has_alarm: bool,
+}
+
+impl InternalEvents {
+    pub(crate) fn any(self) -> bool {
+        self.is_notified || self.has_alarm
+    }
 }
 
 /// The record of one event. The methods are documented at `crate::event::Event`.
 pub(crate) trait EventRecord: Clone + fmt::Debug {
+    /// Returns the readable record of a waker.
+    fn of_waker(token: Token) -> Self;
+    /// Returns the readable record of a timer. `setting` is below [`TIMER_SETTINGS`].
+    fn of_timer(token: Token, setting: u32, expirations: u64) -> Self;
+    /// Returns the setting of the record of a timer, and `None` for another record.
+    fn timer_setting(&self) -> Option<u32>;
+
     fn token(&self) -> Token;
     fn is_readable(&self) -> bool;
     fn is_writable(&self) -> bool;
@@ -252,23 +294,13 @@ pub(crate) enum SourceKind {
 /// The event that a filter of a kqueue waits for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FilterSpec {
-    /// A time has passed, once or periodically.
-    #[allow(dead_code)] // Read by the kqueue backend only.
-    Timer { delay: Duration, periodic: bool },
     /// The process with this ident has exited.
     Process,
     /// The signal with this ident has arrived.
     Signal,
     /// The open file with this ident was changed in one of these ways.
-    #[allow(dead_code)] // As above.
+    #[allow(dead_code)] // Read by the kqueue backend only.
     Vnode(FileChanges),
-}
-
-impl FilterSpec {
-    /// Returns `true` if two sources with the same ident would share one knote, so that only one may register.
-    pub(crate) fn is_exclusive_per_queue(self) -> bool {
-        !matches!(self, FilterSpec::Timer { .. })
-    }
 }
 
 /// One change of the registrations.

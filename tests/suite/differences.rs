@@ -5,13 +5,11 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use kevio::event::Event;
 use kevio::net::{UdpSocket, UnixStream};
 use kevio::unix::{IoSource, SourceFd};
-use kevio::{Backend, Interest, Timer, Token, Waker, Watch, BACKEND};
+use kevio::{Backend, Interest, Timer, Token, Watch, BACKEND};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::blocked_thread::BlockedThread;
 use crate::support::files::{make_fifo, open_to_read, open_to_write};
 use crate::support::known_failures::{is_kernel_kqueue, is_libkqueue};
 use crate::support::limits::closed_descriptor;
@@ -479,77 +477,6 @@ fn short_wait_has_nanosecond_resolution() {
         .min()
         .unwrap();
     assert!(shortest >= Duration::from_micros(200) && shortest < Duration::from_millis(1), "{shortest:?}");
-}
-
-/// Returns `true` if each timer is a timerfd.
-fn is_timerfd() -> bool {
-    let has_timerfd = cfg!(any(target_os = "linux", target_os = "android", target_os = "illumos"));
-    BACKEND != Backend::Kqueue && has_timerfd && !cfg!(kevio_unsupported_force_fallbacks)
-}
-
-#[test]
-fn periodic_timer_is_reported_again_before_reading_on_kqueue_only() {
-    let mut poll = TestPoll::new();
-    let mut timer = Timer::every(Duration::from_millis(2)).unwrap();
-    poll.register(&mut timer, 1, READ);
-    poll.expect(1, R);
-    if BACKEND == Backend::Kqueue {
-        for _ in 0..3 {
-            poll.expect(1, R);
-        }
-        return;
-    }
-    assert!(poll.poll_once(Some(Duration::from_millis(20))).is_empty());
-    // Every expiration is counted.
-    poll.reregister(&mut timer, 2, Interest::NONE);
-    timer.set_every(Duration::from_millis(2)).unwrap();
-    poll.reregister(&mut timer, 3, READ);
-    poll.expect(3, R);
-    let event = poll.events.iter().next().unwrap().clone();
-    // Ten more periods pass.
-    std::thread::sleep(Duration::from_millis(20));
-    assert!(timer.expirations(&event).unwrap() >= 9);
-}
-
-#[test]
-fn second_read_of_an_event_returns_zero_except_on_kqueue() {
-    let mut poll = TestPoll::new();
-    let mut timer = Timer::after(Duration::ZERO).unwrap();
-    poll.register(&mut timer, 1, READ);
-    poll.expect(1, R);
-    let event = poll.events.iter().next().unwrap();
-    assert_eq!(timer.expirations(event).unwrap(), 1);
-    let again = if BACKEND == Backend::Kqueue { 1 } else { 0 };
-    assert_eq!(timer.expirations(event).unwrap(), again);
-}
-
-#[test]
-fn timer_set_during_a_wait_may_report_a_spurious_event() {
-    let mut poll = TestPoll::new();
-    let mut timer = Timer::new().unwrap();
-    poll.register(&mut timer, 1, READ);
-    let far = Duration::from_secs(3600);
-    let waker = Waker::new(poll.registry(), Token(2)).unwrap();
-    let blocked_thread = BlockedThread::current();
-    std::thread::scope(|scope| {
-        let timer = scope.spawn(|| {
-            blocked_thread.wait_until_blocked();
-            timer.set_after(far).unwrap();
-            waker.wake().unwrap();
-            &mut timer
-        });
-        let mut events = Vec::new();
-        while !events.iter().any(|event: &Event| event.token() == Token(2)) {
-            assert!(!poll.poll_once(Some(TIMEOUT)).is_empty(), "the wake was not reported");
-            events.extend(poll.events.iter().cloned());
-        }
-        events.retain(|event| event.token() == Token(1));
-        assert_eq!(events.is_empty(), BACKEND == Backend::Kqueue || is_timerfd(), "{events:?}");
-        let timer = timer.join().unwrap();
-        for event in events {
-            assert_eq!(timer.expirations(&event).unwrap(), 0);
-        }
-    });
 }
 
 #[test]

@@ -2,14 +2,15 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 use kevio::net::UnixStream;
 use kevio::unix::SourceFd;
-use kevio::{Backend, Token, Waker, BACKEND};
+use kevio::{Backend, Timer, Token, Waker, BACKEND};
 
 use crate::support::known_failures::{is_known_failure, Check};
 use crate::support::net::drain;
-use crate::support::poll::{TestPoll, READ};
+use crate::support::poll::{TestPoll, READ, TIMEOUT};
 use crate::support::readiness::R;
 
 #[test]
@@ -140,4 +141,117 @@ fn failed_exclusive_reregistration_keeps_the_registration() {
     outer.registry().reregister(&mut SourceFd(&fd), Token(2), READ.exclusive()).unwrap_err();
     b.write_all(b"x").unwrap();
     outer.expect(1, R);
+}
+
+/// Waits with poll(2) until the queue of `poll` is readable. Returns `false` after `timeout`.
+fn is_readable(poll: &TestPoll, timeout: Duration) -> bool {
+    let mut fd = libc::pollfd { fd: poll.inner.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis() as libc::c_int;
+        // SAFETY: the kernel reads and writes one `pollfd`.
+        match unsafe { libc::poll(&mut fd, 1, left) } {
+            0 => return false,
+            1 => return true,
+            _ => assert_eq!(std::io::Error::last_os_error().kind(), std::io::ErrorKind::Interrupted),
+        }
+    }
+}
+
+#[test]
+fn timer_of_inner_poll_makes_the_queue_readable() {
+    if is_known_failure(Check::QueueIsPollable) {
+        return;
+    }
+    let (mut outer, mut inner) = nested_polls();
+    let short = Duration::from_millis(5);
+    let mut timers = [short, Duration::from_secs(3600)].map(|delay| Timer::after(delay).unwrap());
+    for (token, timer) in timers.iter_mut().enumerate() {
+        inner.register(timer, token, READ);
+    }
+    for round in 0..10 {
+        assert!(is_readable(&inner, TIMEOUT), "round {round}");
+        outer.expect(1, R);
+        inner.expect(round % 2, R);
+        assert!(!is_readable(&inner, Duration::ZERO), "round {round}: nothing is due");
+        // The next round sets the other timer, in the program or in another thread.
+        let timer = &mut timers[(round + 1) % 2];
+        match round % 3 {
+            0 => timer.set_after(short).unwrap(),
+            1 => std::thread::scope(|scope| {
+                scope.spawn(|| timer.set_after(Duration::ZERO).unwrap());
+            }),
+            _ => timer.set_at(Instant::now() + short).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn periods_and_cancelled_timers_of_inner_poll_follow_the_queue() {
+    if is_known_failure(Check::QueueIsPollable) {
+        return;
+    }
+    // The timer is set before other code gets the descriptor.
+    let mut inner = TestPoll::new();
+    let mut timer = Timer::every(Duration::from_millis(2)).unwrap();
+    inner.register(&mut timer, 1, READ);
+    for _ in 0..3 {
+        assert!(is_readable(&inner, TIMEOUT));
+        inner.expect(1, R);
+    }
+    // A cancelled timer may make the queue readable once, without an event.
+    timer.cancel().unwrap();
+    inner.expect_no_events();
+    is_readable(&inner, Duration::from_millis(10));
+    inner.expect_no_events();
+    assert!(!is_readable(&inner, Duration::from_millis(20)));
+    timer.set_after(Duration::ZERO).unwrap();
+    assert!(is_readable(&inner, TIMEOUT));
+    inner.expect(1, R);
+}
+
+/// Events that did not fit into the buffer keep the queue readable.
+#[test]
+fn events_left_by_a_small_buffer_keep_the_queue_readable() {
+    if is_known_failure(Check::QueueIsPollable) {
+        return;
+    }
+    let mut inner = TestPoll::with_capacity(1);
+    let wakers = [1, 2, 3].map(|token| Waker::new(inner.registry(), Token(token)).unwrap());
+    let mut timers = [4, 5, 6].map(|token| {
+        let mut timer = Timer::after(Duration::ZERO).unwrap();
+        inner.register(&mut timer, token, READ);
+        timer
+    });
+    // Wakes before other code gets the descriptor are reported too.
+    wakers.iter().for_each(|waker| waker.wake().unwrap());
+    let _ = inner.inner.as_raw_fd();
+    for _ in 0..3 {
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < 6 {
+            assert!(is_readable(&inner, TIMEOUT), "only {seen:?}");
+            seen.extend(inner.poll_once(Some(Duration::ZERO)).into_keys());
+        }
+        wakers.iter().for_each(|waker| waker.wake().unwrap());
+        timers.iter_mut().for_each(|timer| timer.set_after(Duration::ZERO).unwrap());
+    }
+}
+
+/// An awake poll gets no notification. After other code has got the descriptor, it does.
+#[test]
+fn wake_of_an_awake_poll_makes_a_shared_queue_readable() {
+    if is_known_failure(Check::QueueIsPollable) {
+        return;
+    }
+    let mut inner = TestPoll::new();
+    let waker = Waker::new(inner.registry(), Token(1)).unwrap();
+    waker.wake().unwrap();
+    inner.expect(1, R);
+    waker.wake().unwrap();
+    for _ in 0..3 {
+        assert!(is_readable(&inner, TIMEOUT));
+        inner.expect(1, R);
+        assert!(!is_readable(&inner, Duration::ZERO));
+        waker.wake().unwrap();
+    }
 }

@@ -499,3 +499,248 @@ fn timer_ends_an_endless_wait() {
     expect_no_events_for(&mut poll, ms(20));
     assert!(start.elapsed() >= ms(20));
 }
+
+/// Returns the event of a timer that has just fired.
+fn fired_event(poll: &mut TestPoll, token: usize) -> kevio::event::Event {
+    poll.expect(token, R);
+    poll.events.iter().next().unwrap().clone()
+}
+
+#[test]
+fn event_of_an_older_setting_has_no_expirations() {
+    let changes: [fn(&TestPoll, &mut Timer); 8] = [
+        |_, timer| timer.set_after(Duration::ZERO).unwrap(),
+        |_, timer| timer.set_after(Duration::from_secs(3600)).unwrap(),
+        |_, timer| timer.set_at(Instant::now()).unwrap(),
+        |_, timer| timer.set_every(ms(1)).unwrap(),
+        |_, timer| timer.cancel().unwrap(),
+        |poll, timer| poll.reregister(timer, 1, READ),
+        |poll, timer| poll.reregister(timer, 2, READ),
+        |poll, timer| poll.deregister(timer),
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        for period in [None, Some(ms(1))] {
+            let mut poll = TestPoll::new();
+            let mut timer = period.map_or_else(|| Timer::after(Duration::ZERO), Timer::every).unwrap();
+            poll.register(&mut timer, 1, READ);
+            let stale = fired_event(&mut poll, 1);
+            change(&poll, &mut timer);
+            assert_eq!(timer.expirations(&stale).unwrap(), 0, "change {number}, {period:?}");
+            // The old event has used up nothing of the new setting.
+            timer.set_after(Duration::ZERO).unwrap();
+            if number == 7 {
+                poll.register(&mut timer, 3, READ);
+            }
+            poll.until(|reported| !reported.is_empty(), || "the new setting".to_owned());
+            assert_eq!(timer.expirations(&stale).unwrap_or(0), 0, "change {number}, {period:?}");
+            let event = poll.events.iter().next().unwrap();
+            assert_eq!(timer.expirations(event).unwrap(), 1, "change {number}, {period:?}");
+            assert_eq!(timer.expirations(event).unwrap(), 0, "a second call");
+        }
+    }
+}
+
+#[test]
+fn each_ended_period_is_an_event_with_the_unread_count() {
+    let mut poll = TestPoll::new();
+    let mut timer = Timer::every(ms(2)).unwrap();
+    poll.register(&mut timer, 1, READ);
+    for _ in 0..3 {
+        poll.expect(1, R);
+    }
+    let event = poll.events.iter().next().unwrap();
+    assert!(timer.expirations(event).unwrap() >= 3);
+    assert_eq!(timer.expirations(event).unwrap(), 0);
+}
+
+#[test]
+fn periods_do_not_drift() {
+    const PERIOD: Duration = Duration::from_millis(3);
+    let mut poll = TestPoll::new();
+    let mut timer = Timer::every(PERIOD).unwrap();
+    let before = Instant::now();
+    poll.register(&mut timer, 1, READ);
+    let after = Instant::now();
+    let mut total = 0;
+    while total < 40 {
+        thread::sleep(ms(total % 7));
+        // The count of an event is that of a time between the two readings of the clock.
+        let least = after.elapsed();
+        let reported = poll.poll_once(Some(TIMEOUT));
+        let most = before.elapsed();
+        if reported.is_empty() {
+            continue;
+        }
+        total += timer.expirations(poll.events.iter().next().unwrap()).unwrap();
+        let periods = |elapsed: Duration| (elapsed.as_nanos() / PERIOD.as_nanos()) as u64;
+        assert!((periods(least)..=periods(most)).contains(&total), "{total} after {least:?} to {most:?}");
+    }
+}
+
+#[test]
+fn timer_set_during_a_blocked_wait_reports_nothing_before_its_deadline() {
+    let mut poll = TestPoll::new();
+    let mut timer = Timer::new().unwrap();
+    poll.register(&mut timer, 1, READ);
+    let waker = kevio::Waker::new(poll.registry(), Token(2)).unwrap();
+    let blocked_thread = BlockedThread::current();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            blocked_thread.wait_until_blocked();
+            timer.set_after(Duration::from_secs(3600)).unwrap();
+            timer.set_after(Duration::from_secs(1800)).unwrap();
+            waker.wake().unwrap();
+        });
+        poll.expect(2, R);
+    });
+}
+
+#[test]
+fn first_timer_registered_during_a_blocked_wait_fires() {
+    for timeout in [None, Some(TIMEOUT)] {
+        let mut poll = Poll::new().unwrap();
+        let mut events = kevio::Events::with_capacity(8);
+        let registry = poll.registry().try_clone().unwrap();
+        let blocked_thread = BlockedThread::current();
+        thread::scope(|scope| {
+            let timer = scope.spawn(move || {
+                let mut timer = Timer::new().unwrap();
+                blocked_thread.wait_until_blocked();
+                timer.set_after(ms(5)).unwrap();
+                registry.register(&mut timer, Token(1), READ).unwrap();
+                timer
+            });
+            poll.poll_until(&mut events, timeout.map(|timeout| Instant::now() + timeout)).unwrap();
+            let timer = timer.join().unwrap();
+            assert_eq!(timer.expirations(events.iter().next().expect("the timer was lost")).unwrap(), 1);
+        });
+    }
+}
+
+#[test]
+fn poll_with_cancelled_timers_lasts_its_timeout() {
+    let mut poll = TestPoll::new();
+    let mut timers: Vec<_> = (0..10).map(|_| Timer::after(ms(5)).unwrap()).collect();
+    for (token, timer) in timers.iter_mut().enumerate() {
+        poll.register(timer, token, READ);
+    }
+    // The first poll arms the timer of the kernel.
+    poll.expect_no_events();
+    for timer in &mut timers {
+        timer.cancel().unwrap();
+    }
+    let start = Instant::now();
+    expect_no_events_for(&mut poll, ms(40));
+    assert!(start.elapsed() >= ms(40));
+    drop(timers);
+    let start = Instant::now();
+    expect_no_events_for(&mut poll, ms(20));
+    assert!(start.elapsed() >= ms(20));
+}
+
+/// Sources, wakers and timers that are always ready share a buffer that is too small.
+#[test]
+fn small_buffer_reports_sources_wakers_and_timers_in_turn() {
+    for capacity in 1..=3 {
+        let mut poll = TestPoll::with_capacity(capacity);
+        let mut streams: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+        for (token, (stream, _)) in streams.iter_mut().enumerate() {
+            poll.register(stream, token, WRITE.level());
+        }
+        let wakers: Vec<_> = (10..13).map(|token| kevio::Waker::new(poll.registry(), Token(token)).unwrap()).collect();
+        let mut timers: Vec<_> = (0..3).map(|_| Timer::after(Duration::ZERO).unwrap()).collect();
+        for (index, timer) in timers.iter_mut().enumerate() {
+            poll.register(timer, 20 + index, READ);
+        }
+        let mut counts = std::collections::BTreeMap::new();
+        for _ in 0..300 {
+            wakers.iter().for_each(|waker| waker.wake().unwrap());
+            for token in poll.poll_once(Some(TIMEOUT)).into_keys() {
+                *counts.entry(token).or_insert(0) += 1;
+                if token >= 20 {
+                    timers[token - 20].set_after(Duration::ZERO).unwrap();
+                }
+            }
+        }
+        assert_eq!(counts.len(), 9, "capacity {capacity}: {counts:?}");
+        assert!(counts.values().all(|&count| count >= 10), "capacity {capacity}: {counts:?}");
+    }
+}
+
+/// Four threads set timers 200 000 times beside a waiting poll. Of every ten settings the last is short, and its thread waits until
+/// it has fired. The others are long, and must not fire.
+#[test]
+fn timers_set_by_four_threads_fire_once_and_not_early() {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::Mutex;
+
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 5_000;
+    const SETS: usize = 10;
+    struct Slot {
+        timer: Timer,
+        deadline: Option<Instant>,
+    }
+
+    let mut poll = TestPoll::new();
+    let slots: Vec<_> = (0..THREADS * 3)
+        .map(|token| {
+            let mut timer = Timer::new().unwrap();
+            poll.register(&mut timer, token, READ);
+            Mutex::new(Slot { timer, deadline: None })
+        })
+        .collect();
+    let fired: Vec<_> = slots.iter().map(|_| AtomicBool::new(false)).collect();
+    let running = AtomicUsize::new(THREADS);
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (slots, fired, running) = (&slots, &fired, &running);
+            scope.spawn(move || {
+                // Ends the loop below if this thread panics.
+                let _guard = Decrement(running);
+                for round in 0..ROUNDS {
+                    let token = thread * 3 + round % 3;
+                    for set in 1..=SETS {
+                        let is_last = set == SETS;
+                        let delay = match is_last {
+                            true => Duration::from_micros((round % 8) as u64 * 20),
+                            false => Duration::from_secs(1000 - set as u64 * 10),
+                        };
+                        let mut slot = slots[token].lock().unwrap();
+                        slot.deadline = is_last.then(|| Instant::now() + delay);
+                        match slot.deadline {
+                            Some(deadline) => slot.timer.set_at(deadline).unwrap(),
+                            None => slot.timer.set_after(delay).unwrap(),
+                        }
+                    }
+                    let give_up = Instant::now() + TIMEOUT;
+                    while !fired[token].swap(false, Ordering::SeqCst) {
+                        assert!(Instant::now() < give_up, "round {round} of thread {thread} was lost");
+                        thread::yield_now();
+                    }
+                }
+            });
+        }
+        while running.load(Ordering::SeqCst) > 0 {
+            poll.inner.poll(&mut poll.events, Some(ms(50))).unwrap();
+            let now = Instant::now();
+            for event in &poll.events {
+                let token = event.token().0;
+                let mut slot = slots[token].lock().unwrap();
+                if slot.timer.expirations(event).unwrap() == 0 {
+                    continue;
+                }
+                let deadline = slot.deadline.take().expect("a long timer has fired, or a short one twice");
+                assert!(deadline <= now, "early by {:?}", deadline - now);
+                fired[token].store(true, Ordering::SeqCst);
+            }
+        }
+    });
+
+    struct Decrement<'a>(&'a AtomicUsize);
+    impl Drop for Decrement<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}

@@ -27,14 +27,11 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 use self::fixture::TestSource;
 use self::model::{raw, ExpectedState, KnownDifferences};
 use crate::interest::Interest;
-use crate::sys::conformance::readiness_of;
 use crate::sys::conformance::support::poll::{BOTH, READ, WRITE};
-use crate::sys::conformance::support::readiness::{ReadinessSet, P, R};
+use crate::sys::conformance::support::readiness::ReadinessSet;
 use crate::sys::selector::{EventRecord, Selector, SourceKind};
-use crate::token::Token;
 
 const SLOTS: usize = 4;
-const WAKERS: usize = 2;
 const KINDS: [Kind; SLOTS] = [Kind::Unix, Kind::Tcp, Kind::Reader, Kind::Writer];
 
 /// The kind of a source: a stream, or our end of a pipe.
@@ -61,8 +58,7 @@ enum Amount {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Slot(usize, Act),
-    Wake(usize),
-    ReplaceWaker(usize),
+    Notify,
     Poll,
     /// Polls until delayed events were reported.
     PollPatiently,
@@ -124,17 +120,9 @@ fn operation() -> impl Strategy<Value = Op> {
     prop_oneof![
         400 => (0..SLOTS, act()).prop_map(|(slot, act)| Op::Slot(slot, act)),
         100 => Just(Op::Poll),
-        30 => (0..WAKERS).prop_map(Op::Wake),
-        5 => (0..WAKERS).prop_map(Op::ReplaceWaker),
+        30 => Just(Op::Notify),
         75 => Just(Op::PollPatiently),
     ]
-}
-
-struct WakerState<T: Selector> {
-    waker: T::WakeHandle,
-    token: usize,
-    woken: usize,
-    observed: usize,
 }
 
 /// The first readiness that was reported for a registration, its interest, and the result of poll(2).
@@ -145,7 +133,8 @@ struct Side<T: Selector> {
     selector: T,
     events: Vec<T::Event>,
     slots: Vec<Option<TestSource<T>>>,
-    wakers: Vec<WakerState<T>>,
+    /// The notifier was used, and no wait has returned that yet.
+    is_notified: bool,
     tokens: usize,
 }
 
@@ -153,9 +142,9 @@ impl<T: Selector> Side<T> {
     fn new(capacity: usize) -> Side<T> {
         let slots = KINDS.map(|kind| Some(TestSource::new(kind))).into();
         let events = Vec::with_capacity(KnownDifferences::<T>::capacity(capacity));
-        let mut side = Side { selector: T::new().unwrap(), events, slots, wakers: Vec::new(), tokens: 0 };
-        side.wakers = (0..WAKERS).map(|_| side.add_waker()).collect();
-        side
+        let selector = T::new().unwrap();
+        selector.create_notifier().unwrap();
+        Side { selector, events, slots, is_notified: false, tokens: 0 }
     }
 
     /// Returns a new token, so that events of removed registrations are detected.
@@ -164,22 +153,13 @@ impl<T: Selector> Side<T> {
         self.tokens
     }
 
-    fn add_waker(&mut self) -> WakerState<T> {
-        let token = self.token();
-        WakerState { waker: self.selector.add_waker(Token(token)).unwrap(), token, woken: 0, observed: 0 }
-    }
-
     fn apply(&mut self, op: Op) -> Result<(), String> {
         let token = self.token();
         match op {
             Op::Slot(slot, act) => self.act(slot, token, act)?,
-            Op::Wake(waker) => {
-                self.wakers[waker].woken = 1;
-                self.selector.wake(&self.wakers[waker].waker).map_err(|error| format!("wake: {error}"))?;
-            }
-            Op::ReplaceWaker(waker) => {
-                self.selector.remove_waker(&self.wakers[waker].waker);
-                self.wakers[waker] = self.add_waker();
+            Op::Notify => {
+                self.is_notified = true;
+                self.selector.notify().map_err(|error| format!("notify: {error}"))?;
             }
             Op::Poll | Op::PollPatiently => {}
         }
@@ -207,11 +187,8 @@ impl<T: Selector> Side<T> {
             source.state.iter_mut().for_each(|state| state.begin_wait(fd, patiently, is_slow));
         }
         self.collect(patiently)?;
-        for waker_state in &mut self.wakers {
-            let (woken, observed) = (std::mem::take(&mut waker_state.woken), std::mem::take(&mut waker_state.observed));
-            if woken != observed {
-                return Err(format!("{observed} events of a waker that was woken {woken} times"));
-            }
+        if std::mem::take(&mut self.is_notified) {
+            return Err("no wait has returned a notification".to_owned());
         }
         self.slots.iter_mut().enumerate().map(|(slot, source)| Self::verify(slot, source.as_mut())).collect()
     }
@@ -233,19 +210,18 @@ impl<T: Selector> Side<T> {
             let is_delayed = (patiently && self.slots.iter().flatten().any(TestSource::is_delayed) && is_within(2000))
                 || (self.slots.iter().flatten().any(TestSource::is_slow) && is_within(200));
             let timeout = Duration::from_millis(if is_delayed { 20 } else { 0 });
-            self.selector.select(&mut self.events, Some(timeout)).map_err(|error| format!("select: {error}"))?;
-            if self.events.is_empty() && !is_delayed {
+            let max = self.events.capacity();
+            self.selector.select(&mut self.events, max, Some(timeout)).map_err(|error| format!("select: {error}"))?;
+            let internal = self.selector.take_internal(&mut self.events);
+            if internal.is_notified && !std::mem::take(&mut self.is_notified) {
+                return Err("a notification without a call".to_owned());
+            }
+            if self.events.is_empty() && !internal.any() && !is_delayed {
                 return Ok(());
             }
             for record in &self.events {
                 let token = record.token().0;
-                if let Some(waker_state) = self
-                    .wakers
-                    .iter_mut()
-                    .find(|waker_state| waker_state.token == token && readiness_of(record) - P == R)
-                {
-                    waker_state.observed += 1;
-                } else if let Some(source) = self.slots.iter_mut().flatten().find(|source| source.has(token)) {
+                if let Some(source) = self.slots.iter_mut().flatten().find(|source| source.has(token)) {
                     source.observe(record)?;
                 } else {
                     return Err(format!("token {token} is not registered: {record:?}"));

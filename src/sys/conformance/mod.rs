@@ -49,19 +49,20 @@ macro_rules! conformance_tests {
     };
 }
 
+mod alarm;
 mod closing;
 mod datagrams;
 #[allow(dead_code)] // Unused on systems with one backend, which has no other backend to be compared with.
 mod differential;
 mod edges;
 mod modes;
+mod notifier;
 mod pipes;
 mod readiness_table;
 mod registration;
 mod streams;
 mod structure;
 mod waits;
-mod wakers;
 
 /// A selector and its event buffer.
 struct TestSelector<T: Selector> {
@@ -99,11 +100,17 @@ impl<T: Selector> TestSelector<T> {
         self.inner.deregister(fd.as_raw_fd(), SourceKind::RawFd)
     }
 
+    /// Selects once. Returns the result, with the records of the notifier and of the alarm.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<InternalEvents> {
+        let capacity = self.events.capacity();
+        self.inner.select(&mut self.events, capacity, timeout)?;
+        assert!(self.events.len() <= capacity && self.events.capacity() == capacity, "the buffer grew");
+        Ok(self.inner.take_internal(&mut self.events))
+    }
+
     /// Selects once. Returns the readiness that is reported for each token.
     fn select(&mut self, timeout: Duration) -> BTreeMap<usize, ReadinessSet> {
-        let capacity = self.events.capacity();
-        self.inner.select(&mut self.events, Some(timeout)).unwrap();
-        assert!(self.events.len() <= capacity && self.events.capacity() == capacity, "the buffer grew");
+        self.wait(Some(timeout)).unwrap();
         let mut all = BTreeMap::new();
         for event in &self.events {
             *all.entry(event.token().0).or_insert(NONE) |= readiness_of(event);

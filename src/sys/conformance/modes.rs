@@ -251,7 +251,7 @@ pub(crate) fn rearming_one_shot_in_another_thread_loses_no_event<T: Selector>() 
         let deadline = Instant::now() + TIMEOUT;
         while read.load(Ordering::Acquire) < BYTES {
             assert!(Instant::now() < deadline, "{} bytes were reported", read.load(Ordering::Acquire));
-            inner.select(&mut selector.events, Some(Duration::from_millis(20))).unwrap();
+            inner.select(&mut selector.events, 64, Some(Duration::from_millis(20))).unwrap();
             for event in &selector.events {
                 assert_eq!(event.token(), Token(1));
                 events.send(()).unwrap();

@@ -235,7 +235,7 @@ pub(crate) fn detaching_during_a_blocked_wait_loses_no_event<T: Selector>() {
             assert_eq!(read_all(a), 1);
             b.write_all(b"y").unwrap();
         });
-        selector.inner.select(&mut selector.events, Some(TIMEOUT)).unwrap();
+        selector.inner.select(&mut selector.events, 64, Some(TIMEOUT)).unwrap();
     });
     assert_eq!(selector.events.len(), 1);
 }

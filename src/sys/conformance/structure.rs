@@ -20,7 +20,7 @@ pub(crate) fn registering_in_four_threads_during_waits_succeeds<T: Selector>() {
             });
         }
         while working.load(std::sync::atomic::Ordering::Acquire) > 0 {
-            inner.select(&mut selector.events, Some(Duration::from_millis(5))).unwrap();
+            inner.select(&mut selector.events, 64, Some(Duration::from_millis(5))).unwrap();
             assert!(
                 selector.events.iter().all(|event| event.token().0 < 4 && event.is_writable()),
                 "{:?}",
@@ -54,10 +54,9 @@ pub(crate) fn thousand_descriptors_are_reported_once_each<T: Selector>() {
 pub(crate) fn dropped_selector_leaves_descriptors_open<T: Selector>() {
     let selector = TestSelector::<T>::new();
     let (mut a, mut b) = pair();
-    let waker = selector.inner.add_waker(Token(1)).unwrap();
+    selector.inner.create_notifier().unwrap();
     let registration = selector.register_builtin(&a, 1, BOTH);
-    selector.inner.remove_waker(&waker);
-    drop((selector, waker));
+    drop(selector);
     registration.rearm(IoDirection::Read);
     drop(registration);
     a.write_all(b"still").unwrap();

@@ -20,7 +20,6 @@ pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod syscall;
 pub(crate) mod timeout;
-pub(crate) mod timer;
 pub(crate) mod wake_fd;
 pub(crate) mod watch;
 

@@ -26,6 +26,11 @@ pub(crate) trait PollBits: Clone {
 
     fn token(&self) -> Token;
     fn bits(&self) -> u32;
+    /// Returns a record with `IN`.
+    fn readable(token: Token) -> Self;
+    /// Returns the record of a timer, with `IN`.
+    fn of_timer(token: Token, setting: u32) -> Self;
+    fn timer_setting(&self) -> Option<u32>;
 
     fn has(&self, bits: u32) -> bool {
         self.bits() & bits != 0
@@ -43,6 +48,18 @@ pub(crate) const fn names(rdhup: u32) -> [(u32, &'static str); 7] {
 }
 
 impl<T: PollBits + fmt::Debug> EventRecord for T {
+    fn of_waker(token: Token) -> T {
+        T::readable(token)
+    }
+
+    fn of_timer(token: Token, setting: u32, _: u64) -> T {
+        PollBits::of_timer(token, setting)
+    }
+
+    fn timer_setting(&self) -> Option<u32> {
+        PollBits::timer_setting(self)
+    }
+
     fn token(&self) -> Token {
         PollBits::token(self)
     }
@@ -93,6 +110,18 @@ mod tests {
 
         fn bits(&self) -> u32 {
             self.0
+        }
+
+        fn readable(_: Token) -> TestEvent {
+            TestEvent(IN)
+        }
+
+        fn of_timer(_: Token, _: u32) -> TestEvent {
+            TestEvent(IN)
+        }
+
+        fn timer_setting(&self) -> Option<u32> {
+            None
         }
     }
 

@@ -1,7 +1,8 @@
 //! An event of epoll.
 
-use std::fmt;
+use std::{fmt, mem};
 
+use crate::sys::selector::{InternalEvents, TIMER_SETTINGS};
 use crate::sys::unix::poll_bits;
 use crate::sys::unix::poll_bits::PollBits;
 use crate::token::Token;
@@ -18,7 +19,51 @@ const _: () = {
 #[repr(transparent)]
 pub struct EpollEvent(libc::epoll_event);
 
+/// The bit of a timer's record. The other bits are its setting. The kernel never returns `EPOLLET` in a record.
+const TIMER: u32 = libc::EPOLLET as u32;
+const _: () = assert!(TIMER == TIMER_SETTINGS);
+
+/// The data of a record that is not for the program: the address of a static, which no program uses as a token.
+///
+/// On systems with addresses of 32 bits, bit 63 is set too, which exceeds every token.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Internal {
+    Trial,
+    Notifier,
+    Alarm,
+}
+
+impl Internal {
+    #[inline]
+    pub(super) fn data(self) -> u64 {
+        static MARKS: [u8; 3] = [0; 3];
+        std::ptr::addr_of!(MARKS[self as usize]) as u64 | u64::from(usize::BITS < u64::BITS) << 63
+    }
+}
+
+/// Removes the records of the notifier and the alarm.
+#[inline]
+pub(super) fn take_internal(events: &mut Vec<EpollEvent>) -> InternalEvents {
+    let (notifier, alarm) = (Internal::Notifier.data(), Internal::Alarm.data());
+    let mut taken = InternalEvents::default();
+    if events.iter().any(|event| event.data() == notifier || event.data() == alarm) {
+        events.retain(|event| {
+            taken.is_notified |= event.data() == notifier;
+            taken.has_alarm |= event.data() == alarm;
+            event.data() != notifier && event.data() != alarm
+        });
+    }
+    taken
+}
+
 impl EpollEvent {
+    fn new(bits: u32, token: Token) -> EpollEvent {
+        // SAFETY: the fields are integers, and on Redox padding. Zeroes are a value of each.
+        let mut event: libc::epoll_event = unsafe { mem::zeroed() };
+        (event.events, event.u64) = (bits, token.0 as u64);
+        EpollEvent(event)
+    }
+
     /// Returns the 64 bits that were registered with the descriptor.
     pub(super) fn data(&self) -> u64 {
         self.0.u64
@@ -34,7 +79,24 @@ impl PollBits for EpollEvent {
     }
 
     fn bits(&self) -> u32 {
-        self.0.events
+        if self.0.events & TIMER == 0 {
+            self.0.events
+        } else {
+            poll_bits::IN
+        }
+    }
+
+    fn readable(token: Token) -> EpollEvent {
+        EpollEvent::new(poll_bits::IN, token)
+    }
+
+    fn of_timer(token: Token, setting: u32) -> EpollEvent {
+        EpollEvent::new(TIMER | setting, token)
+    }
+
+    fn timer_setting(&self) -> Option<u32> {
+        let bits = self.0.events;
+        (bits & TIMER != 0).then_some(bits & !TIMER)
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use crate::interest::Interest;
 use crate::sys::error::{already_exists, not_found};
 use crate::sys::unix::epoll::control::{epoll_create, epoll_ctl};
-use crate::sys::unix::epoll::event::EpollEvent;
+use crate::sys::unix::epoll::event::{EpollEvent, Internal};
 use crate::sys::unix::epoll::mask::{mask, EXCLUSIVE};
 use crate::sys::unix::epoll::wait::wait;
 use crate::sys::unix::poll_bits;
@@ -106,11 +106,11 @@ impl Instances {
 
     /// Waits on the main instance. Events of trial registrations are dropped.
     #[inline]
-    pub(super) fn wait(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
+    pub(super) fn wait(&self, events: &mut Vec<EpollEvent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
         if self.has_trials.load(Ordering::SeqCst) {
-            return self.wait_without_trials(events, timeout);
+            return self.wait_without_trials(events, max, timeout);
         }
-        wait(&self.main, events, timeout)?;
+        wait(&self.main, events, max, timeout)?;
         if self.has_trials.load(Ordering::SeqCst) && drop_trial_events(events) {
             // The first trial was made during this wait, whose start was not recorded. The rest of the timeout is therefore
             // unknown.
@@ -162,7 +162,7 @@ impl Instances {
     /// Makes a trial registration in the main instance, and fails with the error of the addition.
     fn try_registration(&self, fd: RawFd, flags: libc::c_int) -> io::Result<()> {
         self.has_trials.store(true, Ordering::SeqCst);
-        epoll_ctl(&self.main, libc::EPOLL_CTL_ADD, fd, flags as u32, trial_data())?;
+        epoll_ctl(&self.main, libc::EPOLL_CTL_ADD, fd, flags as u32, Internal::Trial.data())?;
         self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, Token(0))
     }
 
@@ -239,11 +239,16 @@ impl Instances {
 
     /// Waits after trial registrations were made. If a wait returns only events of trials, the wait continues.
     #[cold]
-    fn wait_without_trials(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
+    fn wait_without_trials(
+        &self,
+        events: &mut Vec<EpollEvent>,
+        max: usize,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
         let mut left = timeout;
         loop {
-            wait(&self.main, events, left)?;
+            wait(&self.main, events, max, left)?;
             if !drop_trial_events(events) {
                 return Ok(());
             }
@@ -254,19 +259,10 @@ impl Instances {
     }
 }
 
-/// Returns the data of a trial registration, which no [`Token`] has.
-///
-/// The data is the address of a static, which a program cannot use as a token. On systems with addresses of 32 bits, bit 63
-/// is set too, which exceeds every token.
-fn trial_data() -> u64 {
-    static MARK: u8 = 0;
-    std::ptr::addr_of!(MARK) as u64 | u64::from(usize::BITS < u64::BITS) << 63
-}
-
 /// Drops the events of trial registrations. Returns `true` if there were events, and none is left.
 fn drop_trial_events(events: &mut Vec<EpollEvent>) -> bool {
     // A trial registers no readiness, so that its events have the unmaskable bits only.
     let (count, unmaskable) = (events.len(), poll_bits::ERR | poll_bits::HUP);
-    events.retain(|event| event.data() != trial_data() || event.bits() & !unmaskable != 0);
+    events.retain(|event| event.data() != Internal::Trial.data() || event.bits() & !unmaskable != 0);
     count > 0 && events.is_empty()
 }

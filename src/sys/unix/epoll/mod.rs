@@ -4,32 +4,43 @@
 //! registrations: a second `EPOLL_CTL_ADD` fails with `EEXIST`, an unknown descriptor with `ENOENT`, and a file that cannot be
 //! waited for with `EPERM`. See <https://man7.org/linux/man-pages/man7/epoll.7.html>.
 
+#[cfg(has_timerfd)]
+mod alarm;
 mod borrowed;
 mod control;
 mod event;
 mod instances;
 mod mask;
+mod notifier;
 mod wait;
-mod waker;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::interest::Interest;
-use crate::sys::selector::{FdRegistration, Selector, SourceKind};
+use crate::sys::error::not_found;
+use crate::sys::selector::{FdRegistration, InternalEvents, Selector, SourceKind};
+#[cfg(has_timerfd)]
+use crate::sys::unix::epoll::alarm::Alarm;
 use crate::sys::unix::epoll::borrowed::Borrowed;
 use crate::sys::unix::epoll::event::EpollEvent;
 use crate::sys::unix::epoll::instances::Instances;
 use crate::sys::unix::epoll::mask::mask;
-use crate::sys::unix::epoll::waker::WakeHandle;
+use crate::sys::unix::epoll::notifier::Notifier;
 use crate::token::Token;
 
 #[derive(Debug)]
 pub(crate) struct EpollSelector {
     instances: Instances,
     borrowed: Borrowed,
+    /// Created for the first waker.
+    notifier: OnceLock<Notifier>,
+    /// Created for the first timer.
+    #[cfg(has_timerfd)]
+    alarm: OnceLock<Alarm>,
 }
 
 impl Selector for EpollSelector {
@@ -37,15 +48,20 @@ impl Selector for EpollSelector {
 
     type Event = EpollEvent;
     type Registration = FdRegistration;
-    type WakeHandle = WakeHandle;
 
     fn new() -> io::Result<EpollSelector> {
-        Ok(EpollSelector { instances: Instances::new()?, borrowed: Borrowed::default() })
+        Ok(EpollSelector {
+            instances: Instances::new()?,
+            borrowed: Borrowed::default(),
+            notifier: OnceLock::new(),
+            #[cfg(has_timerfd)]
+            alarm: OnceLock::new(),
+        })
     }
 
     #[inline]
-    fn select(&self, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
-        self.instances.wait(events, timeout)
+    fn select(&self, events: &mut Vec<EpollEvent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
+        self.instances.wait(events, max, timeout)
     }
 
     #[inline(always)]
@@ -74,18 +90,45 @@ impl Selector for EpollSelector {
         self.borrowed.set(fd, false);
     }
 
-    fn add_waker(&self, token: Token) -> io::Result<WakeHandle> {
-        WakeHandle::new(self.instances.main(), token)
+    fn create_notifier(&self) -> io::Result<()> {
+        if self.notifier.get().is_none() {
+            // If two threads race, `set` keeps one notifier and the other is closed.
+            let _ = self.notifier.set(Notifier::new(self.instances.main())?);
+        }
+        Ok(())
     }
 
     #[inline]
-    fn wake(&self, waker: &WakeHandle) -> io::Result<()> {
-        waker.wake(self.instances.main())
+    fn notify(&self) -> io::Result<()> {
+        let notifier = self.notifier.get().ok_or_else(not_found)?;
+        notifier.notify(self.instances.main())
     }
 
-    // Closing the descriptor is enough. An `EPOLL_CTL_DEL` would be wrong after a fork: parent and child share the epoll
-    // instance, so that the child would remove the waker of the parent.
-    fn remove_waker(&self, _: &WakeHandle) {}
+    #[cfg(has_timerfd)]
+    fn create_alarm(&self) -> io::Result<()> {
+        if self.alarm.get().is_none() {
+            // As for the notifier.
+            let _ = self.alarm.set(Alarm::new(self.instances.main())?);
+        }
+        Ok(())
+    }
+
+    #[cfg(has_timerfd)]
+    fn set_alarm(&self, delay: Duration) -> io::Result<()> {
+        self.alarm.get().ok_or_else(not_found)?.set(Some(delay))
+    }
+
+    #[cfg(has_timerfd)]
+    fn clear_alarm(&self) {
+        if let Some(alarm) = self.alarm.get() {
+            let _ = alarm.set(None);
+        }
+    }
+
+    #[inline]
+    fn take_internal(&self, events: &mut Vec<EpollEvent>) -> InternalEvents {
+        event::take_internal(events)
+    }
 }
 
 impl AsFd for EpollSelector {

@@ -15,11 +15,16 @@ use crate::sys::unix::timeout::to_millis_ceil;
 /// The greatest number of events that epoll_wait(2) accepts: `INT_MAX` over the size of a record, which is 12 or 16 bytes.
 const MAX_EVENTS: usize = i32::MAX as usize / 16;
 
-/// Waits once. The events replace those in `events`, up to its capacity.
+/// Waits once. At most `max` events replace those in `events`.
 #[inline]
-pub(super) fn wait(epoll: &OwnedFd, events: &mut Vec<EpollEvent>, timeout: Option<Duration>) -> io::Result<()> {
+pub(super) fn wait(
+    epoll: &OwnedFd,
+    events: &mut Vec<EpollEvent>,
+    max: usize,
+    timeout: Option<Duration>,
+) -> io::Result<()> {
     events.clear();
-    let max_events = events.capacity().min(MAX_EVENTS);
+    let max_events = max.min(events.capacity()).min(MAX_EVENTS);
     let records = events.as_mut_ptr().cast::<libc::epoll_event>();
     // SAFETY: `EpollEvent` is transparent over `epoll_event`, and the vector has space for `max_events`.
     let n = unsafe { wait_raw(epoll.as_raw_fd(), records, max_events, timeout) }?;

@@ -101,24 +101,25 @@ pub(crate) fn apply_one(kq: RawFd, change: &Kevent) -> io::Result<()> {
     }
 }
 
-/// Applies changes, waits for events, and fills `events` up to its capacity. After an error `events` is empty.
+/// Applies changes, waits for events, and replaces `events` by at most `max` events. After an error `events` is empty.
 ///
-/// The capacity must be at least the number of changes.
+/// `max` and the capacity must be at least the number of changes.
 #[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
 pub(crate) fn apply_and_wait(
     kq: RawFd,
     changes: &[Kevent],
     events: &mut Vec<Kevent>,
+    max: usize,
     timeout: Option<Duration>,
 ) -> io::Result<()> {
     events.clear();
-    debug_assert!(changes.len() <= events.capacity());
-    let (capacity, records) = (events.capacity(), events.as_mut_ptr());
-    // SAFETY: the slice has that many changes, and the vector has space for `capacity` events, which is not less. The callers
+    let (max, records) = (max.min(events.capacity()), events.as_mut_ptr());
+    debug_assert!(changes.len() <= max);
+    // SAFETY: the slice has that many changes, and the vector has space for `max` events, which is not less. The callers
     // reject libkqueue's filter that takes pointers.
-    match unsafe { kevent(kq, (changes.as_ptr(), changes.len()), (records, capacity), timeout) } {
+    match unsafe { kevent(kq, (changes.as_ptr(), changes.len()), (records, max), timeout) } {
         Ok(n) => {
-            // SAFETY: the kernel has written the first `n` records, and `n` is at most the capacity.
+            // SAFETY: the kernel has written the first `n` records, and `n` is at most `max`.
             unsafe { events.set_len(n) };
             Ok(())
         }

@@ -91,6 +91,7 @@ impl Kqueue {
     /// After an error `events` is empty.
     pub fn kevent(&self, changes: &[Kevent], events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<usize> {
         events.clear();
+        let max = events.capacity();
         if events.capacity() < changes.len().max(1) {
             return Err(invalid_input("`events` needs space for at least one event, and for one of each change"));
         }
@@ -98,7 +99,7 @@ impl Kqueue {
         let mut changes = changes;
         wait_in_chunks(timeout, |chunk| {
             // Only the first call applies the changes.
-            call::apply_and_wait(self.queue()?, mem::take(&mut changes), events, chunk)?;
+            call::apply_and_wait(self.queue()?, mem::take(&mut changes), events, max, chunk)?;
             Ok(events.len())
         })
     }

@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use crate::interest::TriggerMode;
 use crate::source::file_changes::FileChanges;
-use crate::sys::selector::{EventRecord, FilterSpec};
+use crate::sys::selector::{EventRecord, FilterSpec, InternalEvents, TIMER_SETTINGS};
 use crate::sys::unix::kevent::abi::RawData;
 #[cfg(has_evfilt_except)]
 use crate::sys::unix::kevent::constants::IoNotes;
-use crate::sys::unix::kevent::constants::{Filter, Flags, ProcNotes, UserNotes, VnodeNotes};
+use crate::sys::unix::kevent::constants::{Filter, Flags, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
 use crate::sys::unix::kevent::record::Kevent;
-use crate::sys::unix::kevent::timer_unit::PORTABLE_TIMER_UNITS;
+use crate::sys::unix::kevent::timer_unit::{in_units, PORTABLE_TIMER_UNITS, PUNCTUAL};
 use crate::sys::unix::kqueue::libkqueue::{AIO, REVOKE};
-use crate::sys::unix::timer;
 use crate::token::Token;
 
 pub(super) const READ: Filter = Filter::READ;
@@ -53,15 +52,6 @@ const PIPE_END: Flags = Flags::from_bits(Flags::CLEAR.bits() | Flags::DISPATCH.b
 /// The flags of the last event of a knote that the kernel has removed.
 const LAST: Flags = Flags::from_bits(Flags::EOF.bits() | Flags::ONESHOT.bits());
 
-/// `true` if a one-shot timer needs one tick more, so that it does not fire early.
-///
-/// NetBSD up to 9 truncates the time to ticks (kern_event.c: `mstohz`). NetBSD 10 rounds up, but ticks that were late follow
-/// each other faster than the clock. On a loaded emulator (10.99) a timer of less than 70 ms fired early.
-const TIMERS_FIRE_EARLY: bool = cfg!(timers_fire_early);
-
-/// The tick of a kernel with 100 ticks in a second, the default. On a kernel with more ticks, a timer is later than necessary.
-const TICK: Duration = Duration::from_millis(10);
-
 /// The maximum of `data`.
 #[allow(clippy::unnecessary_cast)] // The width depends on the system.
 const MAX_DATA: i64 = RawData::MAX as i64;
@@ -74,7 +64,6 @@ fn exited_process_ident(pid: usize) -> usize {
 
 fn filter_of(spec: FilterSpec) -> Filter {
     match spec {
-        FilterSpec::Timer { .. } => Filter::TIMER,
         FilterSpec::Process => Filter::PROC,
         FilterSpec::Signal => Filter::SIGNAL,
         FilterSpec::Vnode(_) => Filter::VNODE,
@@ -155,18 +144,12 @@ pub(super) fn delete(ident: usize, filter: Filter) -> Kevent {
     change(ident, filter, Flags::DELETE | Flags::RECEIPT, 0, Token(0))
 }
 
-/// Adds the filter of a timer, process, signal or file.
+/// Adds the filter of a process, signal or file.
 ///
-/// Timers, signals and processes are edges by nature. A filter that fires once has `EV_ONESHOT` and not `EV_DISPATCH`: these
+/// Signals and processes are edges by nature. A filter that fires once has `EV_ONESHOT` and not `EV_DISPATCH`: these
 /// filters force `EV_CLEAR`, which NetBSD tests before `EV_DISPATCH`.
 pub(super) fn add_filter(ident: usize, spec: FilterSpec, token: Token, mode: TriggerMode) -> Kevent {
     let (filter, fflags, data, once) = match spec {
-        FilterSpec::Timer { delay, periodic } => {
-            let needs_tick = TIMERS_FIRE_EARLY && !periodic && !delay.is_zero();
-            let delay = if needs_tick { delay.saturating_add(TICK) } else { delay };
-            let (note, data) = timer::in_units(delay, PORTABLE_TIMER_UNITS, MAX_DATA);
-            (Filter::TIMER, note, data, !periodic)
-        }
         FilterSpec::Process => (Filter::PROC, ProcNotes::EXIT.bits(), 0, true),
         FilterSpec::Signal => (Filter::SIGNAL, 0, 0, false),
         FilterSpec::Vnode(changes) => (Filter::VNODE, vnode_notes(changes).bits(), 0, false),
@@ -182,21 +165,66 @@ pub(super) fn delete_filter(ident: usize, spec: FilterSpec) -> Kevent {
 /// Adds a timer that fires at once, in place of the filter of an exited process. macOS, NetBSD and OpenBSD cannot add a
 /// filter to a zombie.
 pub(super) fn add_exited_process(pid: usize, token: Token) -> Kevent {
-    let at_once = FilterSpec::Timer { delay: Duration::ZERO, periodic: false };
-    add_filter(exited_process_ident(pid), at_once, token, TriggerMode::Edge)
+    add_timer(exited_process_ident(pid), Duration::ZERO, TimerNotes::empty(), token)
 }
 
 pub(super) fn delete_exited_process(pid: usize) -> Kevent {
     delete(exited_process_ident(pid), Filter::TIMER)
 }
 
-/// Triggers a user event that was added before.
+/// Adds a timer that fires once.
+fn add_timer(ident: usize, delay: Duration, notes: TimerNotes, token: Token) -> Kevent {
+    let (unit, count) = in_units(delay, PORTABLE_TIMER_UNITS, MAX_DATA);
+    let flags = Flags::ADD | Flags::RECEIPT | Flags::ONESHOT;
+    Kevent::new(ident, Filter::TIMER, flags, unit | notes.bits(), count as _, token.0)
+}
+
+/// The ident and the token of the notifier and of the alarm: the address of a static, which no other code uses.
+fn internal() -> Token {
+    static MARK: u8 = 0;
+    Token(std::ptr::addr_of!(MARK) as usize)
+}
+
+/// Adds the user event of the notifier.
+pub(super) fn add_notifier() -> Kevent {
+    add(internal().0, USER, 0, internal(), TriggerMode::Edge)
+}
+
+/// Adds the read filter of the notifier's pipe.
+pub(super) fn add_notifier_pipe(fd: RawFd) -> Kevent {
+    add(fd as usize, READ, 0, internal(), TriggerMode::Edge)
+}
+
+/// Triggers the user event of the notifier.
 ///
 /// The change has neither `EV_ADD` nor `EV_CLEAR`. With `EV_ADD` an event that is triggered twice can become level-triggered
 /// (polling#265). With `EV_CLEAR` the BSDs reset the trigger at once. The token is passed again because FreeBSD, NetBSD and
 /// macOS store the `udata` of every change.
-pub(super) fn trigger(ident: usize, token: Token) -> Kevent {
-    change(ident, USER, Flags::empty(), UserNotes::TRIGGER.bits(), token)
+pub(super) fn trigger_notifier() -> Kevent {
+    change(internal().0, USER, Flags::empty(), UserNotes::TRIGGER.bits(), internal())
+}
+
+/// Deletes the alarm and adds it again, because some systems keep the period of a knote that exists.
+pub(super) fn replace_alarm(delay: Duration) -> [Kevent; 2] {
+    [delete_alarm(), add_timer(internal().0, delay, PUNCTUAL, internal())]
+}
+
+pub(super) fn delete_alarm() -> Kevent {
+    delete(internal().0, Filter::TIMER)
+}
+
+/// Removes the events of the notifier and of the alarm.
+#[inline]
+pub(super) fn take_internal(events: &mut Vec<Kevent>) -> InternalEvents {
+    let (is_internal, mut taken) = (|event: &Kevent| event.udata() == internal().0, InternalEvents::default());
+    if events.iter().any(is_internal) {
+        events.retain(|event| {
+            taken.has_alarm |= is_internal(event) && event.filter() == Filter::TIMER;
+            taken.is_notified |= is_internal(event) && event.filter() != Filter::TIMER;
+            !is_internal(event)
+        });
+    }
+    taken
 }
 
 fn has_flag(event: &Kevent, flag: Flags) -> bool {
@@ -237,6 +265,21 @@ fn is_except_filter(event: &Kevent) -> bool {
 }
 
 impl EventRecord for Kevent {
+    fn of_waker(token: Token) -> Kevent {
+        change(token.0, USER, Flags::CLEAR, 0, token)
+    }
+
+    /// The ident of the record is the setting, which differs from every ident of [`exited_process_ident`].
+    fn of_timer(token: Token, setting: u32, expirations: u64) -> Kevent {
+        let data = RawData::try_from(expirations).unwrap_or(RawData::MAX);
+        Kevent::new(setting as usize, Filter::TIMER, Flags::CLEAR, 0, data, token.0)
+    }
+
+    fn timer_setting(&self) -> Option<u32> {
+        let setting = u32::try_from(self.ident()).ok().filter(|&setting| setting < TIMER_SETTINGS);
+        setting.filter(|_| self.filter() == Filter::TIMER)
+    }
+
     fn token(&self) -> Token {
         Token(self.udata())
     }
@@ -352,7 +395,7 @@ mod tests {
         // On NetBSD a record of zeroes is EVFILT_READ on descriptor 0.
         let modes = [TriggerMode::Edge, TriggerMode::Level, TriggerMode::OneShot, TriggerMode::Disabled];
         let adds = modes.map(|mode| add(0, READ, 0, Token(0), mode));
-        let others = [delete(0, READ), disable(0, READ, 0, Token(0)), trigger(0, Token(0))];
+        let others = [delete(0, READ), disable(0, READ, 0, Token(0)), trigger_notifier()];
         for change in adds.iter().chain(&others) {
             assert!(!change.flags().is_empty() || change.filter() == USER);
         }

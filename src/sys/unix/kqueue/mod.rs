@@ -12,7 +12,8 @@
 //!
 //! A wait is one kevent(2) without changes. A change of a registration is one kevent(2) without events, whose receipts
 //! (`EV_RECEIPT`) decide the result. kqueue accepts a knote that is added twice. Therefore the second registration of a raw
-//! descriptor replaces the first registration. A waker is a user event (`EVFILT_USER`).
+//! descriptor replaces the first registration. The notifier is a user event (`EVFILT_USER`), and the alarm
+//! is a timer (`EVFILT_TIMER`).
 //!
 //! A change takes one of three paths:
 //!
@@ -32,7 +33,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 mod changelist;
@@ -43,16 +45,16 @@ mod receipts;
 mod registrations;
 
 use crate::backend::Backend;
-use crate::interest::{Interest, TriggerMode};
+use crate::interest::Interest;
 use crate::sys::error::{not_found, unsupported};
-use crate::sys::selector::{Change, FdRegistration, Operation, Selector, SourceKind};
+use crate::sys::selector::{Change, FdRegistration, InternalEvents, Operation, Selector, SourceKind};
 use crate::sys::unix::fstat::reject_regular_file;
 use crate::sys::unix::kevent::call::{apply_and_wait, apply_one, apply_to_own_queue};
 use crate::sys::unix::kevent::libkqueue_abi::MAX_RECEIPTS;
 use crate::sys::unix::kevent::queue::Kqueue;
 use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::changelist::{plain_kevents, ChangeList, MAX_KEVENTS};
-use crate::sys::unix::kqueue::filters::{EXCEPT, USER};
+use crate::sys::unix::kqueue::filters::EXCEPT;
 use crate::sys::unix::kqueue::registrations::{Entry, FdFilters, KnotesBefore, Registrations, Table};
 use crate::sys::unix::wake_fd::self_pipe::SelfPipe;
 use crate::token::Token;
@@ -71,15 +73,17 @@ const DEREGISTER: u8 = Operation::Deregister as u8;
 #[derive(Debug)]
 pub(crate) struct KqueueSelector {
     kq: Kqueue,
-    /// The ident of the next user event. Two queues may have user events with the same ident.
-    next_waker: AtomicUsize,
     registrations: Registrations,
+    /// Created for the first waker or timer.
+    notifier: OnceLock<Notifier>,
+    /// The knote of the alarm exists, or has existed.
+    has_alarm: AtomicBool,
 }
 
 /// A user event, or a pipe if the kernel adds no user event. A user event needs no descriptor, and cannot overflow.
 #[derive(Debug)]
-pub(crate) enum WakeHandle {
-    User { ident: usize, token: Token },
+enum Notifier {
+    User,
     Pipe(SelfPipe),
 }
 
@@ -90,21 +94,20 @@ impl Selector for KqueueSelector {
 
     type Event = Kevent;
     type Registration = FdRegistration;
-    type WakeHandle = WakeHandle;
 
     fn new() -> io::Result<KqueueSelector> {
         let (kq, registrations) = (Kqueue::new()?, Registrations::default());
-        Ok(KqueueSelector { kq, next_waker: AtomicUsize::new(0), registrations })
+        Ok(KqueueSelector { kq, registrations, notifier: OnceLock::new(), has_alarm: AtomicBool::new(false) })
     }
 
     #[inline(always)]
-    fn select(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
+    fn select(&self, events: &mut Vec<Kevent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
         if WAITS_END_EARLY || self.registrations.may_drop() {
-            return self.wait(events, timeout);
+            return self.wait(events, max, timeout);
         }
-        apply_and_wait(self.fd(), &[], events, timeout)?;
+        apply_and_wait(self.fd(), &[], events, max, timeout)?;
         if !events.is_empty() && self.registrations.ever_used() {
-            return self.process_first_delivered(events, timeout);
+            return self.process_first_delivered(events, max, timeout);
         }
         Ok(())
     }
@@ -146,31 +149,43 @@ impl Selector for KqueueSelector {
         self.registrations.detach(fd, interest);
     }
 
-    fn add_waker(&self, token: Token) -> io::Result<WakeHandle> {
-        let ident = self.next_waker.fetch_add(1, Ordering::Relaxed);
-        let mut add = [filters::add(ident, USER, 0, token, TriggerMode::Edge)];
-        if apply_to_own_queue(self.fd(), &mut add)?.first().map_or(0, Kevent::errno) == 0 {
-            return Ok(WakeHandle::User { ident, token });
+    fn create_notifier(&self) -> io::Result<()> {
+        if self.notifier.get().is_none() {
+            // If two threads race, both have added the same user event, or the other pipe is closed.
+            let _ = self.notifier.set(self.add_notifier()?);
         }
-        // NetBSD before 10 and OpenBSD before 7.8 do not have the filter (`EINVAL`). OpenBSD has 1 024 user events for each
-        // process (`ENOMEM`).
-        let pipe = SelfPipe::new()?;
-        self.register(pipe.as_raw_fd(), token, Interest::READABLE, SourceKind::Builtin)?;
-        Ok(WakeHandle::Pipe(pipe))
+        Ok(())
     }
 
-    fn wake(&self, waker: &WakeHandle) -> io::Result<()> {
-        match waker {
-            WakeHandle::User { ident, token } => apply_one(self.fd(), &filters::trigger(*ident, *token)),
-            WakeHandle::Pipe(pipe) => pipe.notify(),
+    #[inline]
+    fn notify(&self) -> io::Result<()> {
+        match self.notifier.get().ok_or_else(not_found)? {
+            Notifier::User => apply_one(self.fd(), &filters::trigger_notifier()),
+            Notifier::Pipe(pipe) => pipe.notify(),
         }
     }
 
-    fn remove_waker(&self, waker: &WakeHandle) {
-        // For a pipe, closing its descriptors is enough.
-        if let (WakeHandle::User { ident, .. }, true) = (waker, self.kq.created_by_this_process()) {
-            let _ = apply_to_own_queue(self.fd(), &mut [filters::delete(*ident, USER)]);
+    /// `set_alarm` adds the knote.
+    fn create_alarm(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn clear_alarm(&self) {
+        let _ = apply_to_own_queue(self.fd(), &mut [filters::delete_alarm()]);
+    }
+
+    fn set_alarm(&self, delay: Duration) -> io::Result<()> {
+        let mut kevents = filters::replace_alarm(delay);
+        let first = usize::from(!self.has_alarm.swap(true, Ordering::Relaxed));
+        match apply_to_own_queue(self.fd(), &mut kevents[first..])?.last().map_or(0, Kevent::errno) {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
         }
+    }
+
+    #[inline]
+    fn take_internal(&self, events: &mut Vec<Kevent>) -> InternalEvents {
+        filters::take_internal(events)
     }
 }
 
@@ -181,6 +196,21 @@ impl AsFd for KqueueSelector {
 }
 
 impl KqueueSelector {
+    fn add_notifier(&self) -> io::Result<Notifier> {
+        let mut add = [filters::add_notifier()];
+        if apply_to_own_queue(self.fd(), &mut add)?.first().map_or(0, Kevent::errno) == 0 {
+            return Ok(Notifier::User);
+        }
+        // NetBSD before 10 and OpenBSD before 7.8 do not have the filter (`EINVAL`). OpenBSD has 1 024 user events for each
+        // process (`ENOMEM`).
+        let pipe = SelfPipe::new()?;
+        let mut add = [filters::add_notifier_pipe(pipe.as_raw_fd())];
+        match apply_to_own_queue(self.fd(), &mut add)?.first().map_or(0, Kevent::errno) {
+            0 => Ok(Notifier::Pipe(pipe)),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
     fn fd(&self) -> RawFd {
         self.kq.as_raw_fd()
     }
@@ -417,19 +447,24 @@ impl KqueueSelector {
 
     /// Processes the events of a wait during which the first entry may have been added.
     #[inline(never)] // So that a wait on a queue without entries saves no registers for this call.
-    fn process_first_delivered(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
+    fn process_first_delivered(
+        &self,
+        events: &mut Vec<Kevent>,
+        max: usize,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         match self.registrations.process_delivered(self.fd(), events) {
-            true => self.wait(events, timeout),
+            true => self.wait(events, max, timeout),
             false => Ok(()),
         }
     }
 
     /// Waits until there is an event for the program, or until `timeout` has passed.
-    fn wait(&self, events: &mut Vec<Kevent>, timeout: Option<Duration>) -> io::Result<()> {
+    fn wait(&self, events: &mut Vec<Kevent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
         let mut left = timeout;
         loop {
-            apply_and_wait(self.fd(), &[], events, left)?;
+            apply_and_wait(self.fd(), &[], events, max, left)?;
             let were_dropped = self.registrations.process_delivered(self.fd(), events);
             if !events.is_empty() || (left == Some(Duration::ZERO) && !were_dropped) {
                 return Ok(());

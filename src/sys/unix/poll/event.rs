@@ -30,6 +30,16 @@ pub(super) fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Result<
 pub struct PollEvent {
     pub(super) token: Token,
     pub(super) revents: c_short,
+    /// The setting of a timer, or [`NO_TIMER`].
+    setting: u32,
+}
+
+const NO_TIMER: u32 = u32::MAX;
+
+impl PollEvent {
+    pub(super) fn new(token: Token, revents: c_short) -> PollEvent {
+        PollEvent { token, revents, setting: NO_TIMER }
+    }
 }
 
 impl PollBits for PollEvent {
@@ -42,6 +52,18 @@ impl PollBits for PollEvent {
 
     fn bits(&self) -> u32 {
         u32::from(self.revents as u16)
+    }
+
+    fn readable(token: Token) -> PollEvent {
+        PollEvent::new(token, libc::POLLIN)
+    }
+
+    fn of_timer(token: Token, setting: u32) -> PollEvent {
+        PollEvent { setting, ..PollEvent::readable(token) }
+    }
+
+    fn timer_setting(&self) -> Option<u32> {
+        Some(self.setting).filter(|&setting| setting != NO_TIMER)
     }
 }
 

@@ -11,20 +11,21 @@
 //! was closed, and ends its registration. See <https://man7.org/linux/man-pages/man2/poll.2.html>.
 
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use libc::{c_short, pollfd, POLLIN, POLLOUT, POLLPRI};
+use libc::{c_short, pollfd, POLLIN, POLLNVAL, POLLOUT, POLLPRI};
 
 use crate::backend::Backend;
 use crate::interest::Interest;
 use crate::interest::TriggerMode;
 use crate::sys::error::{already_exists, unsupported};
-use crate::sys::selector::{IoDirection, Selector, SourceKind};
+use crate::sys::selector::{InternalEvents, IoDirection, Selector, SourceKind};
 use crate::sys::unix::poll::entry::{Entry, NO_GENERATION};
 use crate::sys::unix::poll::event::{poll, PollEvent};
-use crate::sys::unix::poll::table::{Table, WakeHandle, NOTIFY_INDEX};
+use crate::sys::unix::poll::table::{Table, NOTIFY_INDEX};
 use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::sys::unix::wake_fd::WakeFd;
 use crate::sys::unix::{fork, fstat};
@@ -63,11 +64,15 @@ pub(crate) struct PollSelector {
     state: Arc<SelectorState>,
     /// The records of the last wait. The single caller of `select` locks them for the whole wait.
     snapshot: Mutex<Vec<pollfd>>,
+    /// The last wait has ended because the notifier was used.
+    has_notification: AtomicBool,
 }
 
 struct SelectorState {
     table: Mutex<Table>,
     wake_fd: WakeFd,
+    /// The notifier was used. The flag is set before the notification is written, and cleared after the notification is drained.
+    is_notified: AtomicBool,
     /// The generation of the process that made the backend ([`fork::generation`]). In a forked child the lock may be held by a
     /// thread of the parent forever, and the notification belongs to the parent.
     process_generation: u32,
@@ -97,12 +102,13 @@ impl PollSelector {
         &self,
         snapshot: &mut Vec<pollfd>,
         events: &mut Vec<PollEvent>,
+        max: usize,
         left: Option<Duration>,
         probe_interval: Duration,
     ) -> io::Result<()> {
-        let (generation, timeout) = self.probe_and_snapshot(snapshot, events, left, probe_interval)?;
+        let (generation, timeout) = self.probe_and_snapshot(snapshot, events, max, left, probe_interval)?;
         let ready = poll(snapshot, timeout);
-        self.merge(snapshot, ready, generation, events)
+        self.merge(snapshot, ready, generation, events, max)
     }
 
     /// Probes, and copies the records of the table. Returns the generation of the copy, and the timeout of the wait.
@@ -111,13 +117,14 @@ impl PollSelector {
         &self,
         snapshot: &mut Vec<pollfd>,
         events: &mut Vec<PollEvent>,
+        max: usize,
         left: Option<Duration>,
         probe_interval: Duration,
     ) -> io::Result<(u64, Option<Duration>)> {
         let mut table = lock_ignoring_poison(&self.state.table);
-        table.probe(events)?;
+        table.probe(events, max)?;
         snapshot.clone_from(&table.fds);
-        let timeout = match (table.wakes.is_empty() && events.is_empty(), table.probe_count) {
+        let timeout = match (events.is_empty(), table.probe_count) {
             (false, _) => Some(Duration::ZERO),
             (true, 0) => left,
             (true, _) => Some(left.map_or(probe_interval, |left| left.min(probe_interval))),
@@ -134,13 +141,21 @@ impl PollSelector {
         ready: io::Result<usize>,
         generation: u64,
         events: &mut Vec<PollEvent>,
+        max: usize,
     ) -> io::Result<()> {
         let mut table = lock_ignoring_poison(&self.state.table);
         table.waiting = false;
         let is_notified = snapshot[NOTIFY_INDEX].revents != 0;
+        if snapshot[NOTIFY_INDEX].revents & POLLNVAL != 0 {
+            // Other code has closed the descriptor. Without this error the waits would spin.
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
         // A forked child can notify too, because its copy of the table contains `waiting`.
         if std::mem::take(&mut table.notified) || is_notified {
             self.state.wake_fd.drain();
+            if self.state.is_notified.swap(false, Ordering::SeqCst) {
+                self.has_notification.store(true, Ordering::Relaxed);
+            }
         }
         let ready = match ready {
             Ok(ready) => ready - usize::from(is_notified),
@@ -148,7 +163,7 @@ impl PollSelector {
             Err(_) if !events.is_empty() => 0,
             Err(error) => return Err(error),
         };
-        table.deliver(snapshot, ready, generation, events);
+        table.deliver(snapshot, ready, generation, events, max);
         Ok(())
     }
 }
@@ -158,7 +173,6 @@ impl Selector for PollSelector {
 
     type Event = PollEvent;
     type Registration = PollRegistration;
-    type WakeHandle = WakeHandle;
 
     fn new() -> io::Result<PollSelector> {
         let wake_fd = WakeFd::new()?;
@@ -167,18 +181,30 @@ impl Selector for PollSelector {
         let armed_for = (POLLIN, TriggerMode::Level);
         let index = table.insert(Entry::new(wake_fd.as_raw_fd(), Token(0), armed_for, None, generation));
         debug_assert_eq!(index, NOTIFY_INDEX);
-        let state = SelectorState { table: Mutex::new(table), wake_fd, process_generation: fork::generation() };
-        Ok(PollSelector { state: Arc::new(state), snapshot: Mutex::new(Vec::new()) })
+        let state = SelectorState {
+            table: Mutex::new(table),
+            wake_fd,
+            is_notified: AtomicBool::new(false),
+            process_generation: fork::generation(),
+        };
+        Ok(PollSelector {
+            state: Arc::new(state),
+            snapshot: Mutex::new(Vec::new()),
+            has_notification: AtomicBool::new(false),
+        })
     }
 
-    fn select(&self, events: &mut Vec<PollEvent>, timeout: Option<Duration>) -> io::Result<()> {
+    fn select(&self, events: &mut Vec<PollEvent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
         let mut snapshot = lock_ignoring_poison(&self.snapshot);
         let mut left = timeout;
         let mut probe_interval = PROBE_INTERVAL.0;
         loop {
-            self.wait(&mut snapshot, events, left, probe_interval)?;
+            self.wait(&mut snapshot, events, max, left, probe_interval)?;
+            if self.has_notification.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             // Without events, the wait was interrupted for a change, or the probe interval or the timeout has passed.
             left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if !events.is_empty() || (timeout.is_some() && left.unwrap_or(Duration::ZERO).is_zero()) {
@@ -230,19 +256,20 @@ impl Selector for PollSelector {
         })
     }
 
-    fn add_waker(&self, token: Token) -> io::Result<WakeHandle> {
-        Ok(lock_ignoring_poison(&self.state.table).add_waker(token))
+    /// The notifier exists from the start.
+    fn create_notifier(&self) -> io::Result<()> {
+        Ok(())
     }
 
-    fn wake(&self, waker: &WakeHandle) -> io::Result<()> {
-        self.state.update(|table| {
-            table.wake(*waker);
-            Ok(((), true))
-        })
+    fn notify(&self) -> io::Result<()> {
+        self.state.is_notified.store(true, Ordering::SeqCst);
+        self.state.wake_fd.notify()
     }
 
-    fn remove_waker(&self, waker: &WakeHandle) {
-        lock_ignoring_poison(&self.state.table).wakes.retain(|pending| pending.id != waker.id);
+    fn take_internal(&self, _: &mut Vec<PollEvent>) -> InternalEvents {
+        let is_notified = self.has_notification.load(Ordering::Relaxed);
+        self.has_notification.store(false, Ordering::Relaxed);
+        InternalEvents { is_notified, has_alarm: false }
     }
 }
 
@@ -342,7 +369,7 @@ mod tests {
                 let _registration = set.register(end.as_raw_fd(), Token(1), interest, kind).unwrap();
                 drop(ends);
                 let mut select = || {
-                    set.select(&mut events, Some(Duration::ZERO)).unwrap();
+                    set.select(&mut events, 8, Some(Duration::ZERO)).unwrap();
                     events.len()
                 };
                 assert_eq!((select(), select()), (1, 0));
@@ -363,7 +390,7 @@ mod tests {
                 let set = PollSelector::new().unwrap();
                 let mut events = Vec::with_capacity(8);
                 let mut select = || {
-                    set.select(&mut events, Some(Duration::ZERO)).unwrap();
+                    set.select(&mut events, 8, Some(Duration::ZERO)).unwrap();
                     events.len()
                 };
                 let probe_count = || lock_ignoring_poison(&set.state.table).probe_count;

@@ -4,26 +4,19 @@
 //! uses a snapshot of the first array. The table counts a *generation* for each change of a registration. A result of the
 //! snapshot is ignored if the entry was modified after the snapshot's generation.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use libc::{c_short, pollfd, POLLIN, POLLNVAL};
+use libc::{c_short, pollfd, POLLNVAL};
 
 use crate::sys::error::not_found;
 use crate::sys::unix::poll::entry::Entry;
 use crate::sys::unix::poll::event::{poll, PollEvent};
-use crate::token::Token;
 
 /// The index of the descriptor that interrupts a wait.
 pub(super) const NOTIFY_INDEX: usize = 0;
-
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct WakeHandle {
-    pub(super) id: u64,
-    token: Token,
-}
 
 #[derive(Default)]
 pub(super) struct Table {
@@ -38,15 +31,11 @@ pub(super) struct Table {
     /// The number of entries that need a probe.
     pub(super) probe_count: usize,
     probe_buffer: Vec<pollfd>,
-    /// The wakers with an event that is not delivered yet, each once.
-    pub(super) wakes: VecDeque<WakeHandle>,
     cursor: Cursor,
     /// A thread is blocked in poll(2).
     pub(super) waiting: bool,
     /// The notification of that thread is written and not drained.
     pub(super) notified: bool,
-    /// The id of the waker that was added last.
-    pub(super) last_waker: u64,
 }
 
 /// The index with which the next delivery begins.
@@ -63,16 +52,6 @@ impl Cursor {
     fn indices(self, len: usize) -> impl Iterator<Item = usize> {
         let start = self.0.min(len);
         (start..start + len).map(move |step| if step < len { step } else { step - len })
-    }
-
-    /// Returns the cursor after a delivery from `self` that had no space for all wakes. Wakes come first in the next
-    /// delivery, unless they came first in this one.
-    fn after_wakes(self) -> Cursor {
-        if self.0 == NOTIFY_INDEX {
-            Cursor(NOTIFY_INDEX + 1)
-        } else {
-            Cursor(NOTIFY_INDEX)
-        }
     }
 }
 
@@ -135,7 +114,7 @@ impl Table {
     }
 
     /// Probes the entries that need a probe. New bits are delivered, and bits that are gone are armed.
-    pub(super) fn probe(&mut self, events: &mut Vec<PollEvent>) -> io::Result<()> {
+    pub(super) fn probe(&mut self, events: &mut Vec<PollEvent>, max: usize) -> io::Result<()> {
         if self.probe_count == 0 {
             return Ok(());
         }
@@ -149,7 +128,7 @@ impl Table {
                 self.update_entry(index, |entry| entry.apply_probe(probed.revents));
                 let revents = self.entries[index].bits_of_interest(probed.revents);
                 if revents & POLLNVAL != 0 || self.entries[index].has_unreported(revents) {
-                    self.deliver_event(index, revents, events);
+                    self.deliver_event(index, revents, events, max);
                 }
             }
         }
@@ -158,18 +137,18 @@ impl Table {
     }
 
     /// Delivers the event of an entry, if `events` has space. The registration of a closed descriptor is removed.
-    fn deliver_event(&mut self, index: usize, revents: c_short, events: &mut Vec<PollEvent>) {
+    fn deliver_event(&mut self, index: usize, revents: c_short, events: &mut Vec<PollEvent>, max: usize) {
         let entry = &self.entries[index];
         if revents & POLLNVAL != 0 || !entry.is_same_file() {
             self.remove(index);
-        } else if events.len() < events.capacity() {
+        } else if events.len() < max {
             let revents = entry.add_masked_writable(revents);
-            events.push(PollEvent { token: entry.token, revents });
+            events.push(PollEvent::new(entry.token, revents));
             self.update_entry(index, |entry| entry.mark_reported(revents));
         }
     }
 
-    /// Delivers the results of a wait, and the wakes in their turn, until `events` is full.
+    /// Delivers the results of a wait, until `events` contains `max` events.
     ///
     /// `snapshot` is the copy of the records as of `generation`, and `ready` the number of its records with a result,
     /// without that of the notification.
@@ -179,57 +158,34 @@ impl Table {
         mut ready: usize,
         generation: u64,
         events: &mut Vec<PollEvent>,
+        max: usize,
     ) {
         let start = std::mem::replace(&mut self.cursor, Cursor::FIRST);
         for index in start.indices(snapshot.len()) {
-            if ready == 0 && self.wakes.is_empty() {
+            if ready == 0 {
                 return;
             }
-            if index == NOTIFY_INDEX {
-                self.deliver_wakes(events);
-                if !self.wakes.is_empty() {
-                    self.cursor = start.after_wakes();
-                    return;
-                }
-            } else if snapshot[index].revents != 0 {
-                if events.len() == events.capacity() {
+            if index != NOTIFY_INDEX && snapshot[index].revents != 0 {
+                if events.len() == max {
                     self.cursor = Cursor(index);
                     return;
                 }
                 ready -= 1;
                 if self.entries.get(index).is_some_and(|entry| entry.modified <= generation) {
-                    self.deliver_event(index, snapshot[index].revents, events);
+                    self.deliver_event(index, snapshot[index].revents, events, max);
                 }
             }
         }
-    }
-
-    fn deliver_wakes(&mut self, events: &mut Vec<PollEvent>) {
-        while events.len() < events.capacity() {
-            let Some(WakeHandle { token, .. }) = self.wakes.pop_front() else {
-                return;
-            };
-            events.push(PollEvent { token, revents: POLLIN });
-        }
-    }
-
-    /// Queues an event of a waker, unless one is queued already.
-    pub(super) fn wake(&mut self, waker: WakeHandle) {
-        if !self.wakes.iter().any(|pending| pending.id == waker.id) {
-            self.wakes.push_back(waker);
-        }
-    }
-
-    pub(super) fn add_waker(&mut self, token: Token) -> WakeHandle {
-        self.last_waker += 1;
-        WakeHandle { id: self.last_waker, token }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use libc::POLLIN;
+
     use super::*;
     use crate::interest::TriggerMode;
+    use crate::token::Token;
 
     #[test]
     fn results_for_changed_entries_are_ignored() {
@@ -255,7 +211,7 @@ mod tests {
         let rearmed_at = table.next_generation();
         table.update_entry(2, |entry| entry.arm(Token(5), (POLLIN, TriggerMode::Edge), rearmed_at));
         table.remove(3);
-        table.deliver(&snapshot, 3, generation, &mut events);
+        table.deliver(&snapshot, 3, generation, &mut events, 8);
         assert!(events.is_empty(), "{events:?}");
 
         // Results of a new snapshot are delivered.
@@ -263,7 +219,7 @@ mod tests {
         for record in &mut snapshot[1..] {
             record.revents = POLLIN;
         }
-        table.deliver(&snapshot, 2, generation, &mut events);
+        table.deliver(&snapshot, 2, generation, &mut events, 8);
         let tokens: Vec<_> = events.iter().map(|event| event.token.0).collect();
         assert_eq!(tokens, [4, 5]);
     }

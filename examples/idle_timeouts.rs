@@ -1,0 +1,126 @@
+//! An echo server that disconnects a client after a quiet while, with one timer for each connection. The program is its own clients,
+//! and ends by itself.
+//!
+//! ```sh
+//! cargo run --example idle_timeouts
+//! ```
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kevio::event::Event;
+use kevio::net::{TcpListener, TcpStream};
+use kevio::{Events, Interest, Poll, Timer, Token};
+
+const LISTENER: Token = Token(0);
+/// A client that sends nothing for this long is disconnected.
+const QUIET: Duration = Duration::from_millis(300);
+/// The numbers of messages of the clients. Each client sends them at a third of the quiet while, and then nothing.
+const MESSAGES: [u32; 4] = [0, 1, 3, 6];
+
+/// A connection, with two tokens: an even one for the stream, and the next one for the timer.
+struct Connection {
+    stream: TcpStream,
+    idle: Timer,
+}
+
+impl Connection {
+    fn register(stream: TcpStream, token: Token, poll: &Poll) -> io::Result<Connection> {
+        let mut connection = Connection { stream, idle: Timer::after(QUIET)? };
+        poll.registry().register(&mut connection.stream, token, Interest::READABLE)?;
+        poll.registry().register(&mut connection.idle, Token(token.0 + 1), Interest::READABLE)?;
+        Ok(connection)
+    }
+
+    /// Handles an event of the stream or of the timer. Returns `false` if the connection ends.
+    fn handle(&mut self, event: &Event) -> io::Result<bool> {
+        if event.token().0 % 2 == 1 {
+            // An event from before the timer was set again has no expirations. The client was not quiet then.
+            return Ok(self.idle.expirations(event)? == 0);
+        }
+        let mut buffer = [0; 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                // The messages are short, so that the buffer of the socket has space for the answer.
+                Ok(n) => self.stream.write_all(&buffer[..n])?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // The client has sent something, so that its quiet while begins again. This is no system call.
+        self.idle.set_after(QUIET)?;
+        Ok(true)
+    }
+}
+
+fn main() -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(64);
+    let mut listener = TcpListener::bind("127.0.0.1:0".parse().expect("an address"))?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let address = listener.local_addr()?;
+    let clients = MESSAGES.map(|messages| thread::spawn(move || run_client(address, messages)));
+
+    let mut connections: HashMap<usize, Connection> = HashMap::new();
+    let (mut accepted, start) = (0, Instant::now());
+    while accepted < MESSAGES.len() || !connections.is_empty() {
+        poll.poll_until(&mut events, None)?;
+        for event in &events {
+            if event.token() == LISTENER {
+                accepted += accept(&listener, &mut connections, &poll)?;
+                continue;
+            }
+            let token = event.token().0 & !1;
+            let Some(connection) = connections.get_mut(&token) else { continue };
+            // A connection that fails ends. The other connections go on.
+            if !connection.handle(event).unwrap_or(false) {
+                println!("{:>5} ms  connection {}: quiet, disconnected", start.elapsed().as_millis(), token / 2);
+                connections.remove(&token);
+            }
+        }
+    }
+    for client in clients {
+        client.join().expect("a client failed")?;
+    }
+    println!("ok");
+    Ok(())
+}
+
+/// Accepts until no connection is left. Returns the number of connections.
+fn accept(listener: &TcpListener, connections: &mut HashMap<usize, Connection>, poll: &Poll) -> io::Result<usize> {
+    let mut accepted = 0;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                let number = (1..).find(|number| !connections.contains_key(&(number * 2))).expect("a free number");
+                connections.insert(number * 2, Connection::register(stream, Token(number * 2), poll)?);
+                accepted += 1;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(accepted),
+            Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&error.kind()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends messages and reads their echoes. Then waits until the server disconnects.
+fn run_client(address: SocketAddr, messages: u32) -> io::Result<()> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    let mut echo = [0; 4];
+    let mut last_message = Instant::now();
+    for _ in 0..messages {
+        thread::sleep(QUIET / 3);
+        last_message = Instant::now();
+        stream.write_all(b"ping")?;
+        stream.read_exact(&mut echo)?;
+        assert_eq!(&echo, b"ping");
+    }
+    assert_eq!(stream.read(&mut echo)?, 0, "the server disconnects");
+    assert!(last_message.elapsed() >= QUIET, "disconnected too early");
+    Ok(())
+}

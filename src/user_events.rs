@@ -1,0 +1,163 @@
+//! The events of wakers and timers, which the polling thread adds to the events of the kernel.
+//!
+//! A poll that has neither never comes here: see `Poll::poll` and [`WakeState::is_quiet`](crate::wake_state::WakeState::is_quiet).
+
+use std::io;
+use std::time::Duration;
+
+use crate::poll_shared::PollShared;
+use crate::source::timer_queue::{Driver, Plan, NEVER};
+use crate::sys::selector::{EventRecord, InternalEvents, Selector};
+use crate::sys::RawEvent;
+use crate::wake_state::WokenNodes;
+
+/// The woken wakers that no poll has returned yet, and the order of the next events.
+#[derive(Debug, Default)]
+pub(crate) struct UserEvents {
+    woken: WokenNodes,
+    turn: Turn,
+}
+
+/// The events that come first, if the buffer has no space for all.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+enum Turn {
+    #[default]
+    Kernel,
+    Wakers,
+    Timers,
+}
+
+impl Turn {
+    fn next(self) -> Turn {
+        match self {
+            Turn::Kernel => Turn::Wakers,
+            Turn::Wakers => Turn::Timers,
+            Turn::Timers => Turn::Kernel,
+        }
+    }
+}
+
+impl UserEvents {
+    /// Polls, and adds the events of wakers and timers.
+    #[inline(never)] // So that a poll without them saves no registers.
+    pub(crate) fn poll(
+        &mut self,
+        shared: &PollShared,
+        records: &mut Vec<RawEvent>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let end = match timeout {
+            None => NEVER,
+            Some(Duration::ZERO) => 0,
+            Some(timeout) => {
+                let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(NEVER);
+                shared.now().saturating_add(timeout).min(NEVER - 1)
+            }
+        };
+        loop {
+            self.wait(shared, records, end)?;
+            if !records.is_empty() || end == 0 || (end != NEVER && shared.now() >= end) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Completes a poll during which the first waker was woken, or the first timer registered.
+    #[cold]
+    pub(crate) fn finish_poll(
+        &mut self,
+        shared: &PollShared,
+        records: &mut Vec<RawEvent>,
+        timeout: Option<Duration>,
+        result: io::Result<()>,
+    ) -> io::Result<()> {
+        let internal = self.end_wait(shared, records, false, result)?;
+        match timeout {
+            _ if !records.is_empty() => Ok(()),
+            None => self.poll(shared, records, None),
+            // The wait was not measured, so that the rest of the timeout is unknown.
+            Some(timeout) if !timeout.is_zero() && internal.any() => Err(io::ErrorKind::Interrupted.into()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Waits once, until `end` at the latest: 0 is a wait that does not block, and [`NEVER`] a wait without limit.
+    fn wait(&mut self, shared: &PollShared, records: &mut Vec<RawEvent>, end: u64) -> io::Result<()> {
+        let is_woken = shared.wake_state().begin_wait() || !self.woken.is_empty();
+        let plan = match shared.wake_state().has_timers() {
+            true => shared.timers().begin_wait(end, shared),
+            false => Plan::Until(end),
+        };
+        let (is_pending, capacity) = (is_woken || plan == Plan::Due, records.capacity());
+        if is_pending {
+            self.turn = self.turn.next();
+        }
+        if is_pending && capacity == 1 && self.turn != Turn::Kernel {
+            records.clear();
+            self.end_wait(shared, records, plan == Plan::Due, Ok(()))?;
+            if !records.is_empty() {
+                return Ok(());
+            }
+        }
+        let max = if is_pending { capacity - capacity / 2 } else { capacity };
+        let timeout = match plan {
+            Plan::Until(end) if !is_pending => shared.timeout_until(end),
+            _ => Some(Duration::ZERO),
+        };
+        let result = shared.selector().select(records, max, timeout);
+        self.end_wait(shared, records, plan == Plan::Due, result).map(drop)
+    }
+
+    /// Ends a wait, and adds the events of wakers and timers to those of the kernel. Returns the records that ended the wait.
+    fn end_wait(
+        &mut self,
+        shared: &PollShared,
+        records: &mut Vec<RawEvent>,
+        is_due: bool,
+        result: io::Result<()>,
+    ) -> io::Result<InternalEvents> {
+        let (state, has_timers) = (shared.wake_state(), shared.wake_state().has_timers());
+        let internal = match result {
+            Ok(()) => shared.selector().take_internal(records),
+            Err(_) => InternalEvents::default(),
+        };
+        let may_be_due = has_timers && shared.timers().end_wait(internal.has_alarm, shared);
+        result?;
+        state.take(internal.is_notified, &mut self.woken);
+        let is_left = (is_due || may_be_due || !self.woken.is_empty())
+            && self.add_events(shared, records, internal.has_alarm, is_due || may_be_due);
+        state.set_left(is_left);
+        if is_left && state.is_shared() {
+            shared.notify();
+        }
+        if has_timers {
+            shared.timers().retire_if_empty(shared, || state.set_timers(false));
+        }
+        Ok(internal)
+    }
+
+    /// Adds the events of wakers and timers, as many as the buffer has space for. Returns `true` if events are left.
+    fn add_events(&mut self, shared: &PollShared, records: &mut Vec<RawEvent>, has_alarm: bool, is_due: bool) -> bool {
+        let mut are_timers_left = false;
+        if self.turn != Turn::Timers {
+            self.add_wakers(records);
+        }
+        if is_due {
+            let space = records.capacity() - records.len();
+            are_timers_left = shared.timers().collect(has_alarm, space, shared, |token, setting, expirations| {
+                records.push(RawEvent::of_timer(token, setting, expirations));
+            });
+        }
+        if self.turn == Turn::Timers {
+            self.add_wakers(records);
+        }
+        are_timers_left || !self.woken.is_empty()
+    }
+
+    fn add_wakers(&mut self, records: &mut Vec<RawEvent>) {
+        while records.len() < records.capacity() {
+            let Some(token) = self.woken.pop() else { return };
+            records.push(RawEvent::of_waker(token));
+        }
+    }
+}

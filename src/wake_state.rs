@@ -1,0 +1,353 @@
+//! The state word of a poll, and the list of the wakers that were woken.
+//!
+//! Wakers are memory: each has a [`Node`], and each poll has one word. The poll has one *notifier*, a descriptor or a user event of
+//! the kernel that ends its wait. A wake uses the notifier only if the poll may be blocked.
+//!
+//! # The word
+//!
+//! The word contains the address of the first node of a list, and flags in the low bits of that address. A poll is *quiet* if the
+//! word is 0 before and after its wait. A quiet poll makes the system call and nothing else.
+//!
+//! | flag | meaning | set | cleared |
+//! |---|---|---|---|
+//! | `AWAKE` | the polling thread runs the program, and reads the word before it blocks | by a poll that takes wakes | by the next poll, before its wait |
+//! | `NOTIFIED` | a notification is on its way | by the wake that notifies | by the poll that has received the notification |
+//! | `LEFT` | events did not fit into the buffer of the last poll | by that poll | by a poll whose events fit |
+//! | `TIMERS` | the poll has timers | with the first timer | when the poll has no timer any more |
+//! | `SHARED` | other code waits for the descriptor of the queue | by `AsFd` and `AsRawFd` | never |
+//!
+//! # Wake and poll
+//!
+//! [`wake`](WakeState::wake) marks the node. If the node was unmarked, the wake pushes the node to the list. In the same
+//! compare-exchange the wake sets `NOTIFIED`, unless the word has `AWAKE` or `NOTIFIED`. The wake that has set `NOTIFIED` notifies.
+//!
+//! [`begin_wait`](WakeState::begin_wait) clears `AWAKE`, and returns `true` if the list has nodes. Then the wait must not block.
+//! After the wait, [`take`](WakeState::take) removes the whole list in one compare-exchange. The poll unmarks each node, and makes
+//! an event of each.
+//!
+//! # Why no wake is lost
+//!
+//! * A push that finds `AWAKE` comes before the operation that clears `AWAKE`. That operation reads the list, so that the wait
+//!   does not block.
+//! * A push that finds `NOTIFIED` comes before the operation that clears `NOTIFIED`. That operation takes the list. It is made
+//!   only after the wait has returned the notification, so that until then no wait blocks.
+//! * A push that finds neither flag notifies.
+//! * A wake that finds its node marked relies on the wake that has marked the node. The poll unmarks the node with a swap, so that
+//!   the poll sees what both threads have written before.
+//!
+//! If `NOTIFIED` was cleared earlier, a quiet poll could receive the notification, and return the record of the notifier to the
+//! program. `.ci/models` explores the word with loom, and checks that this variant and others fail.
+
+use std::io;
+use std::ptr::{self, NonNull};
+
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
+use crate::token::Token;
+
+const AWAKE: usize = 1;
+const NOTIFIED: usize = 2;
+const LEFT: usize = 4;
+const TIMERS: usize = 8;
+const SHARED: usize = 16;
+const FLAGS: usize = 31;
+
+/// The states of a node.
+const IDLE: usize = 0;
+/// The waker was woken, and the node is in a list.
+const WOKEN: usize = 1;
+/// The notification of a woken waker has failed, so that the next wake tries again.
+const FAILED: usize = 2;
+/// The waker was dropped while the node was in a list. The poll frees the node.
+const DROPPED: usize = 4;
+
+/// The state of one waker. The alignment keeps the low bits of the address free for the flags of the word.
+#[derive(Debug)]
+#[repr(align(32))]
+pub(crate) struct Node {
+    token: Token,
+    state: AtomicUsize,
+    /// The next node of the list. Only the owner of a node in the state `WOKEN` uses the field: first the wake, then the poll.
+    next: AtomicPtr<Node>,
+}
+
+/// The node of a waker, from its creation until the waker is dropped.
+#[derive(Debug)]
+pub(crate) struct WakerNode(NonNull<Node>);
+
+// SAFETY: a node consists of a token and atomics, and is freed by its last user: see `WakerNode::free` and `WokenNodes::pop`.
+unsafe impl Send for WakerNode {}
+// SAFETY: as above.
+unsafe impl Sync for WakerNode {}
+
+impl WakerNode {
+    pub(crate) fn new(token: Token) -> WakerNode {
+        let node = Node { token, state: AtomicUsize::new(IDLE), next: AtomicPtr::new(ptr::null_mut()) };
+        WakerNode(NonNull::from(Box::leak(Box::new(node))))
+    }
+
+    #[inline]
+    fn node(&self) -> &Node {
+        // SAFETY: the node is freed after `free` was called, which takes the last reference to this value.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Frees the node, now or when the poll takes it from the list. An event that was not returned is discarded.
+    ///
+    /// The value must not be used again.
+    pub(crate) fn free(&mut self) {
+        if self.node().state.swap(DROPPED, Ordering::AcqRel) == IDLE {
+            // SAFETY: the node came from a box. An idle node is in no list, so that no other reference exists.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        }
+    }
+}
+
+/// The word. The page of this module explains the protocol.
+#[derive(Debug)]
+pub(crate) struct WakeState {
+    word: AtomicUsize,
+}
+
+impl WakeState {
+    pub(crate) fn new() -> WakeState {
+        WakeState { word: AtomicUsize::new(0) }
+    }
+
+    /// Returns `true` if a poll has nothing to do besides the wait of the kernel.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == 0
+    }
+
+    /// Wakes the poll on behalf of a waker. `notify` uses the notifier.
+    ///
+    /// Async-signal-safe, if `notify` is.
+    #[inline]
+    pub(crate) fn wake(&self, waker: &WakerNode, notify: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        // Release: the poll that unmarks the node acquires what this thread has written.
+        match waker.node().state.swap(WOKEN, Ordering::AcqRel) {
+            IDLE => self.push(waker, notify),
+            WOKEN => Ok(()),
+            _ => self.notify(notify).map_err(|error| mark_failed(waker, error)),
+        }
+    }
+
+    #[inline]
+    fn push(&self, waker: &WakerNode, notify: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let (node, mut word) = (waker.node(), self.word.load(Ordering::Relaxed));
+        loop {
+            node.next.store((word & !FLAGS) as *mut Node, Ordering::Relaxed);
+            let must_notify = word & (AWAKE | NOTIFIED) == 0;
+            let new = waker.0.as_ptr() as usize | (word & FLAGS) | if must_notify { NOTIFIED } else { 0 };
+            match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) if must_notify => {
+                    return self.complete_notification(notify).map_err(|error| mark_failed(waker, error));
+                }
+                Ok(_) => return Ok(()),
+                Err(current) => word = current,
+            }
+        }
+    }
+
+    /// Ends the wait of the poll, or the next one, unless a notification is on its way or the poll is awake.
+    #[cold]
+    pub(crate) fn notify(&self, notify: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut word = self.word.load(Ordering::Relaxed);
+        while word & (AWAKE | NOTIFIED) == 0 {
+            match self.word.compare_exchange_weak(word, word | NOTIFIED, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return self.complete_notification(notify),
+                Err(current) => word = current,
+            }
+        }
+        Ok(())
+    }
+
+    /// Uses the notifier, after this thread has set `NOTIFIED`.
+    #[inline]
+    fn complete_notification(&self, notify: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        notify().map_err(|error| {
+            self.word.fetch_and(!NOTIFIED, Ordering::AcqRel);
+            error
+        })
+    }
+
+    /// Begins a wait. Returns `true` if a waker was woken, so that the wait must not block.
+    #[inline]
+    pub(crate) fn begin_wait(&self) -> bool {
+        let mut word = self.word.load(Ordering::Acquire);
+        if word & AWAKE != 0 {
+            word = self.word.fetch_and(!AWAKE, Ordering::AcqRel);
+        }
+        word & !FLAGS != 0
+    }
+
+    /// Takes the woken nodes after a wait, and appends them to `woken`.
+    ///
+    /// `is_notified` is `true` if the wait has returned a notification. If there are woken nodes, the caller returns to the
+    /// program, or begins another wait.
+    pub(crate) fn take(&self, is_notified: bool, woken: &mut WokenNodes) {
+        let mut word = self.word.load(Ordering::Relaxed);
+        let mut new;
+        loop {
+            let keeps = LEFT | TIMERS | SHARED | AWAKE | if is_notified { 0 } else { NOTIFIED };
+            let has_nodes = word & !FLAGS != 0 || !woken.is_empty();
+            new = word & keeps | if has_nodes && word & SHARED == 0 { AWAKE } else { 0 };
+            if new == word {
+                return;
+            }
+            match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(current) => word = current,
+            }
+        }
+        // SAFETY: the compare-exchange has removed the list from the word, and every node of the list is `WOKEN` or `DROPPED`.
+        unsafe { woken.append_reversed((word & !FLAGS) as *mut Node) };
+    }
+
+    /// Records if events did not fit into the buffer.
+    #[inline]
+    pub(crate) fn set_left(&self, left: bool) {
+        self.set_flag(LEFT, left);
+    }
+
+    /// Records if the poll has timers.
+    #[inline]
+    pub(crate) fn set_timers(&self, timers: bool) {
+        self.set_flag(TIMERS, timers);
+    }
+
+    #[inline]
+    pub(crate) fn has_timers(&self) -> bool {
+        self.word.load(Ordering::Acquire) & TIMERS != 0
+    }
+
+    fn set_flag(&self, flag: usize, value: bool) {
+        let word = self.word.load(Ordering::Relaxed);
+        if value && word & flag == 0 {
+            self.word.fetch_or(flag, Ordering::AcqRel);
+        } else if !value && word & flag != 0 {
+            self.word.fetch_and(!flag, Ordering::AcqRel);
+        }
+    }
+
+    /// Records that other code waits for the descriptor of the queue: from now on every event makes the descriptor readable.
+    ///
+    /// Returns `true` for the first call. Then the caller must notify if [`has_events`](WakeState::has_events) is `true`.
+    #[cfg_attr(not(selector_has_fd), allow(dead_code))]
+    pub(crate) fn share(&self) -> bool {
+        if self.is_shared() {
+            return false;
+        }
+        let mut word = self.word.load(Ordering::Relaxed);
+        while let Err(current) =
+            self.word.compare_exchange_weak(word, (word | SHARED) & !AWAKE, Ordering::AcqRel, Ordering::Relaxed)
+        {
+            word = current;
+        }
+        word & SHARED == 0
+    }
+
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        self.word.load(Ordering::Acquire) & SHARED != 0
+    }
+
+    /// Returns `true` if the next poll returns events of wakers, or events that were left.
+    #[cfg_attr(not(selector_has_fd), allow(dead_code))]
+    pub(crate) fn has_events(&self) -> bool {
+        self.word.load(Ordering::Acquire) & (LEFT | !FLAGS) != 0
+    }
+}
+
+impl Drop for WakeState {
+    fn drop(&mut self) {
+        // The wakers were dropped before, because they share ownership of the poll's state.
+        let mut woken = WokenNodes::default();
+        self.take(true, &mut woken);
+    }
+}
+
+#[cold]
+fn mark_failed(waker: &WakerNode, error: io::Error) -> io::Error {
+    // If the poll has unmarked the node meanwhile, the event was returned, and the next wake is as any other.
+    let _ = waker.node().state.compare_exchange(WOKEN, WOKEN | FAILED, Ordering::AcqRel, Ordering::Relaxed);
+    error
+}
+
+/// Woken nodes that the poll has taken, in the order of their wakes. Only the poll uses them.
+#[derive(Debug)]
+pub(crate) struct WokenNodes {
+    first: *mut Node,
+    last: *mut Node,
+}
+
+// SAFETY: the list owns its nodes: no other thread uses `next` of a node that is `WOKEN` and was taken, and no other thread frees
+// the node.
+unsafe impl Send for WokenNodes {}
+// SAFETY: a shared list has no methods but `is_empty`.
+unsafe impl Sync for WokenNodes {}
+
+impl Default for WokenNodes {
+    fn default() -> WokenNodes {
+        WokenNodes { first: ptr::null_mut(), last: ptr::null_mut() }
+    }
+}
+
+impl WokenNodes {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+
+    /// Appends a list in reverse order: a list of the word has the newest node first.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the list that begins with `newest`, which may be null.
+    unsafe fn append_reversed(&mut self, newest: *mut Node) {
+        let (mut node, mut reversed) = (newest, ptr::null_mut());
+        while !node.is_null() {
+            // SAFETY: the caller owns the nodes.
+            let next = unsafe { &(*node).next };
+            let older = next.load(Ordering::Relaxed);
+            next.store(reversed, Ordering::Relaxed);
+            (reversed, node) = (node, older);
+        }
+        if reversed.is_null() {
+            return;
+        }
+        if self.last.is_null() {
+            self.first = reversed;
+        } else {
+            // SAFETY: this list owns its last node.
+            unsafe { &(*self.last).next }.store(reversed, Ordering::Relaxed);
+        }
+        self.last = newest;
+    }
+
+    /// Removes and unmarks the first node, and returns its token. Nodes of dropped wakers are freed and skipped.
+    pub(crate) fn pop(&mut self) -> Option<Token> {
+        loop {
+            // SAFETY: this list owns its nodes.
+            let node = unsafe { self.first.as_ref() }?;
+            let (address, token) = (self.first, node.token);
+            // Read before the node is unmarked: afterwards a wake may push the node again.
+            self.first = node.next.load(Ordering::Relaxed);
+            if self.first.is_null() {
+                self.last = ptr::null_mut();
+            }
+            // Acquire: what the threads have written before their wakes. Release: a waker that is dropped afterwards frees the node.
+            if node.state.swap(IDLE, Ordering::AcqRel) != DROPPED {
+                return Some(token);
+            }
+            // SAFETY: the node came from a box, its waker was dropped, and it was removed from the list.
+            drop(unsafe { Box::from_raw(address) });
+        }
+    }
+}
+
+impl Drop for WokenNodes {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}

@@ -1,0 +1,234 @@
+//! Wakers in a process of their own: in signal handlers, after a fork, and after other code has closed descriptors.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use kevio::net::UnixStream;
+use kevio::{Events, Interest, Poll, Timer, Token, Waker};
+
+mod support;
+
+use crate::support::handler;
+use crate::support::open_fds;
+use crate::support::poll::{expect_event, TIMEOUT};
+use crate::support::process::{in_a_child, run_alone, while_threads_repeat};
+
+#[test]
+fn ten_thousand_wakers_share_one_descriptor() {
+    const WAKERS: usize = 10_000;
+    let _alone = run_alone();
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(256));
+    let first = Waker::new(poll.registry(), Token(WAKERS)).unwrap();
+    let before = open_fds::open_files();
+    let wakers: Vec<_> = (0..WAKERS).map(|token| Waker::new(poll.registry(), Token(token)).unwrap()).collect();
+    open_fds::assert_same(&before, "wakers");
+    wakers[WAKERS / 2].wake().unwrap();
+    poll.poll(&mut events, Some(TIMEOUT)).unwrap();
+    assert_eq!(events.iter().map(|event| event.token().0).collect::<Vec<_>>(), [WAKERS / 2]);
+    // All at once, more than the buffer holds, each once, in the order of the wakes.
+    wakers.iter().for_each(|waker| waker.wake().unwrap());
+    let mut order = Vec::new();
+    while order.len() < WAKERS {
+        poll.poll(&mut events, Some(TIMEOUT)).unwrap();
+        assert!(!events.is_empty(), "{} of {WAKERS}", order.len());
+        order.extend(events.iter().map(|event| event.token().0));
+    }
+    assert!(order.iter().copied().eq(0..WAKERS), "{order:?}");
+    poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    assert!(events.is_empty());
+    drop(wakers);
+    first.wake().unwrap();
+    expect_event(&mut poll, &mut events, Token(WAKERS));
+}
+
+static HANDLER_WAKER: OnceLock<Waker> = OnceLock::new();
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn wake_in_handler(_: libc::c_int) {
+    if let Some(waker) = HANDLER_WAKER.get() {
+        waker.wake().unwrap();
+        HANDLED.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A timer of the process sends a signal every 100 µs to any thread, while threads register, set timers and wake.
+#[test]
+fn wake_in_a_signal_handler_interrupts_any_operation() {
+    let _alone = run_alone();
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(64));
+    let registry = poll.registry().try_clone().unwrap();
+    let waker = HANDLER_WAKER.get_or_init(|| Waker::new(&registry, Token(1)).unwrap());
+    handler::install(libc::SIGALRM, wake_in_handler, libc::SA_RESTART);
+    let interval = libc::timeval { tv_sec: 0, tv_usec: 100 };
+    let every = libc::itimerval { it_interval: interval, it_value: interval };
+    let never = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let off = libc::itimerval { it_interval: never, it_value: never };
+    let set = |timer: &libc::itimerval| {
+        // SAFETY: the kernel reads one `itimerval`, and writes none through a null pointer.
+        assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, timer, std::ptr::null_mut()) }, 0);
+    };
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut registered, mut timer) = (Timer::new().unwrap(), Timer::new().unwrap());
+    registry.register(&mut timer, Token(3), Interest::READABLE).unwrap();
+    let operations: [Box<dyn FnMut() + Send>; 3] = [
+        Box::new(|| {
+            registry.register(&mut a, Token(2), Interest::READABLE).unwrap();
+            registry.deregister(&mut a).unwrap();
+        }),
+        Box::new(|| {
+            registry.register(&mut b, Token(2), Interest::READABLE).unwrap();
+            registry.register(&mut registered, Token(3), Interest::READABLE).unwrap();
+            registry.deregister(&mut registered).unwrap();
+            registry.deregister(&mut b).unwrap();
+            timer.set_after(Duration::from_micros(100)).unwrap();
+        }),
+        Box::new(|| waker.wake().unwrap()),
+    ];
+    while_threads_repeat(operations, || {
+        set(&every);
+        let deadline = Instant::now() + TIMEOUT;
+        let mut wakes = 0;
+        while HANDLED.load(Ordering::SeqCst) < 500 || wakes < 100 {
+            assert!(Instant::now() < deadline, "{} handlers, {wakes} wakes", HANDLED.load(Ordering::SeqCst));
+            poll.poll_until(&mut events, Some(Instant::now() + Duration::from_millis(5))).unwrap();
+            wakes += events.iter().filter(|event| event.token() == Token(1)).count();
+        }
+        set(&off);
+    });
+    // Every signal that is left has been handled. The last wake is reported.
+    poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    waker.wake().unwrap();
+    expect_event(&mut poll, &mut events, Token(1));
+}
+
+#[test]
+fn dropped_waker_is_silent_while_a_child_holds_copies_of_its_descriptors() {
+    let _alone = run_alone();
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+    let [woken, kept] = [1, 2].map(|token| Waker::new(poll.registry(), Token(token)).unwrap());
+    let (mut parents_end, childs_end) = std::os::unix::net::UnixStream::pair().unwrap();
+    // SAFETY: the child reads until the parent closes its end, and exits. It touches nothing else of this process.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(parents_end);
+        let _ = std::io::Read::read(&mut &childs_end, &mut [0]);
+        // SAFETY: as above.
+        unsafe { libc::_exit(0) };
+    }
+    drop(childs_end);
+    woken.wake().unwrap();
+    drop(woken);
+    poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    assert!(events.is_empty(), "{events:?}");
+    kept.wake().unwrap();
+    expect_event(&mut poll, &mut events, Token(2));
+    std::io::Write::write_all(&mut parents_end, b"x").unwrap();
+    assert_eq!(support::process::wait_for_child(child), 0);
+}
+
+/// Closes descriptors behind the back of their owners, as a program does that makes itself a daemon.
+fn close_all(fds: impl Iterator<Item = RawFd>) {
+    for fd in fds {
+        // SAFETY: no pointers. The process exits without dropping the owners.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Wakes and polls after the descriptors were closed. One of the two has to fail: neither may spin, nor block, nor lose the wake.
+fn expect_an_error_or_the_wake(poll: &mut Poll, waker: &Waker) {
+    let mut events = Events::with_capacity(8);
+    for _ in 0..3 {
+        if waker.wake().is_err() || poll.poll(&mut events, None).is_err() {
+            continue;
+        }
+        assert!(events.iter().any(|event| event.token() == Token(1)), "the wake was lost");
+    }
+}
+
+#[test]
+fn wake_and_poll_after_other_code_closed_every_descriptor_fail() {
+    let _alone = run_alone();
+    for wakes_before in 0..2 {
+        in_a_child(|| {
+            let mut poll = Poll::new().unwrap();
+            let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+            let mut timer = Timer::after(Duration::from_secs(3600)).unwrap();
+            poll.registry().register(&mut timer, Token(2), Interest::READABLE).unwrap();
+            for _ in 0..wakes_before {
+                waker.wake().unwrap();
+                poll.poll(&mut Events::with_capacity(8), None).unwrap();
+            }
+            close_all(3..1024);
+            assert!(waker.wake().is_err() || poll.poll(&mut Events::with_capacity(8), None).is_err());
+            assert!(poll.poll(&mut Events::with_capacity(8), Some(TIMEOUT)).is_err());
+            assert!(poll.poll(&mut Events::with_capacity(8), Some(Duration::ZERO)).is_err());
+            std::mem::forget((poll, waker, timer));
+        });
+    }
+}
+
+/// The same if only one of the descriptors was closed.
+#[test]
+fn wake_and_poll_after_other_code_closed_one_descriptor_fail_or_report() {
+    let _alone = run_alone();
+    let highest = 64;
+    let is_open = |fd: RawFd| {
+        // SAFETY: no pointers.
+        unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+    };
+    for index in 0..4 {
+        for wakes_before in 0..2 {
+            in_a_child(|| {
+                let open_before: Vec<_> = (3..highest).filter(|&fd| is_open(fd)).collect();
+                let mut poll = Poll::new().unwrap();
+                let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+                for _ in 0..wakes_before {
+                    waker.wake().unwrap();
+                    poll.poll(&mut Events::with_capacity(8), None).unwrap();
+                }
+                let opened = (3..highest).filter(|fd| is_open(*fd) && !open_before.contains(fd));
+                close_all(opened.skip(index).take(1));
+                expect_an_error_or_the_wake(&mut poll, &waker);
+                std::mem::forget((poll, waker));
+            });
+        }
+    }
+}
+
+/// A thread that polls and a thread that wakes share one core or two. No wake is lost, and no poll is left asleep.
+#[test]
+fn wakes_of_two_threads_are_answered_each_time() {
+    let _alone = run_alone();
+    const ROUNDS: usize = 20_000;
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+    let wakers = [0, 1].map(|token| Waker::new(poll.registry(), Token(token)).unwrap());
+    let (answers, failed) = ([AtomicUsize::new(0), AtomicUsize::new(0)], AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for (waker, answer) in wakers.iter().zip(&answers) {
+            let failed = &failed;
+            scope.spawn(move || {
+                for round in 1..=ROUNDS {
+                    waker.wake().unwrap();
+                    let deadline = Instant::now() + TIMEOUT;
+                    while answer.load(Ordering::Acquire) < round {
+                        if Instant::now() > deadline {
+                            failed.store(true, Ordering::SeqCst);
+                            return;
+                        }
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+        while answers.iter().any(|answer| answer.load(Ordering::Relaxed) < ROUNDS) && !failed.load(Ordering::SeqCst) {
+            poll.poll(&mut events, Some(TIMEOUT)).unwrap();
+            for event in &events {
+                answers[event.token().0].fetch_add(1, Ordering::Release);
+            }
+        }
+    });
+    assert!(!failed.into_inner(), "a wake was lost: {answers:?}");
+    assert_eq!(answers.map(AtomicUsize::into_inner), [ROUNDS; 2], "a wake was reported twice");
+}
