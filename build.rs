@@ -185,7 +185,8 @@ fn unused() -> Vec<&'static str> {
     rules.iter().filter(|(holds, _)| *holds).flat_map(|(_, cfgs)| *cfgs).copied().collect()
 }
 
-/// Adds a directory to the search path of the linker: the directory that the user has set, or else the directory that pkg-config names.
+/// Adds a directory to the search path of the linker: the directory that the user has set, or else the directory that pkg-config
+/// names.
 fn link_libkqueue() {
     if let Some(directory) = env::var("KQUEUE_LIB_DIR").ok().or_else(pkg_config) {
         println!("cargo:rustc-link-search=native={directory}");

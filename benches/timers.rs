@@ -1,6 +1,7 @@
 //! The costs of timers and wakers by their number, and the lateness of timers beside one timer of the kernel for each.
 //!
-//! `cargo bench --bench timers` prints two tables. The costs are medians of 21 rounds. For the lateness the two subjects take turns.
+//! `cargo bench --bench timers` prints two tables. The costs are medians of 21 rounds. For the lateness the two subjects take
+//! turns.
 
 #![allow(missing_docs)]
 
@@ -38,14 +39,15 @@ fn armed(poll: &Poll, index: usize) -> Timer {
     timer
 }
 
-fn timers(many: usize) {
+/// Measures with `many` armed timers. The measured timer is the one `stride` timers after the last.
+fn timers(many: usize, stride: usize) {
+    let order = if stride == 1 { "in order" } else { "in a random order" };
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(64);
     let mut timers: Vec<_> = (0..many).map(|index| armed(&poll, index)).collect();
     let mut next = 0;
-    // Visits the timers in an order that the processor does not foresee.
     let mut index = move || {
-        next = (next + 7919) % many;
+        next = (next + stride) % many;
         next
     };
     let times = 10_000;
@@ -56,9 +58,9 @@ fn timers(many: usize) {
             timers[index()].set_at(start + Duration::from_nanos(step)).unwrap();
         }
     });
-    print_cost(&format!("`set_at`, {many} armed"), set_at);
+    print_cost(&format!("`set_at`, {many} armed, {order}"), set_at);
     let set_after = median(times, |times| (0..times).for_each(|_| timers[index()].set_after(FAR).unwrap()));
-    print_cost(&format!("`set_after`, {many} armed"), set_after);
+    print_cost(&format!("`set_after`, {many} armed, {order}"), set_after);
     let cancel = median(times, |times| {
         for _ in 0..times {
             let timer = &mut timers[index()];
@@ -66,7 +68,10 @@ fn timers(many: usize) {
             timer.set_at(start).unwrap();
         }
     });
-    print_cost(&format!("`cancel` and `set_at`, {many} armed"), cancel);
+    print_cost(&format!("`cancel` and `set_at`, {many} armed, {order}"), cancel);
+    if stride == 1 {
+        return;
+    }
     let create = median(times, |times| (0..times).for_each(|_| drop(black_box(armed(&poll, many)))));
     print_cost(&format!("create, register and drop, {many} armed"), create);
     let poll_nothing = median(times, |times| {
@@ -246,8 +251,10 @@ fn main() {
         return;
     }
     println!("\n| cost on {BACKEND} | |\n|---|---:|");
-    timers(10_000);
-    timers(1_000_000);
+    for many in [10_000, 1_000_000] {
+        timers(many, 1);
+        timers(many, 7919);
+    }
     one_ready();
     wakers();
     println!("\n| late on {BACKEND} | 50th percentile | 99th percentile | {0}, 50th | {0}, 99th |", bare::NAME);

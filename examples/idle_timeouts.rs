@@ -1,5 +1,5 @@
-//! An echo server that disconnects a client after a quiet while, with one timer for each connection. The program is its own clients,
-//! and ends by itself.
+//! An echo server that disconnects a client after a quiet while, with one timer for each connection. The program is its own
+//! clients, and ends by itself.
 //!
 //! ```sh
 //! cargo run --example idle_timeouts

@@ -1,6 +1,7 @@
 //! The events of wakers and timers, which the polling thread adds to the events of the kernel.
 //!
-//! A poll that has neither never comes here: see `Poll::poll` and [`WakeState::is_quiet`](crate::wake_state::WakeState::is_quiet).
+//! A poll that has neither never comes here: see `Poll::poll` and
+//! [`WakeState::is_quiet`](crate::wake_state::WakeState::is_quiet).
 
 use std::io;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The state word of a poll, and the list of the wakers that were woken.
 //!
-//! Wakers are memory: each has a [`Node`], and each poll has one word. The poll has one *notifier*, a descriptor or a user event of
-//! the kernel that ends its wait. A wake uses the notifier only if the poll may be blocked.
+//! Wakers are memory: each has a [`Node`], and each poll has one word. The poll has one *notifier*, a descriptor or a user event
+//! of the kernel that ends its wait. A wake uses the notifier only if the poll may be blocked.
 //!
 //! # The word
 //!
@@ -19,11 +19,12 @@
 //! # Wake and poll
 //!
 //! [`wake`](WakeState::wake) marks the node. If the node was unmarked, the wake pushes the node to the list. In the same
-//! compare-exchange the wake sets `NOTIFIED`, unless the word has `AWAKE` or `NOTIFIED`. The wake that has set `NOTIFIED` notifies.
+//! compare-exchange the wake sets `NOTIFIED`, unless the word has `AWAKE` or `NOTIFIED`. The wake that has set `NOTIFIED`
+//! notifies.
 //!
 //! [`begin_wait`](WakeState::begin_wait) clears `AWAKE`, and returns `true` if the list has nodes. Then the wait must not block.
-//! After the wait, [`take`](WakeState::take) removes the whole list in one compare-exchange. The poll unmarks each node, and makes
-//! an event of each.
+//! After the wait, [`take`](WakeState::take) removes the whole list in one compare-exchange. The poll unmarks each node, and
+//! makes an event of each.
 //!
 //! # Why no wake is lost
 //!
@@ -32,8 +33,8 @@
 //! * A push that finds `NOTIFIED` comes before the operation that clears `NOTIFIED`. That operation takes the list. It is made
 //!   only after the wait has returned the notification, so that until then no wait blocks.
 //! * A push that finds neither flag notifies.
-//! * A wake that finds its node marked relies on the wake that has marked the node. The poll unmarks the node with a swap, so that
-//!   the poll sees what both threads have written before.
+//! * A wake that finds its node marked relies on the wake that has marked the node. The poll unmarks the node with a swap, so
+//!   that the poll sees what both threads have written before.
 //!
 //! If `NOTIFIED` was cleared earlier, a quiet poll could receive the notification, and return the record of the notifier to the
 //! program. `.ci/models` explores the word with loom, and checks that this variant and others fail.
@@ -336,7 +337,8 @@ impl WokenNodes {
             if self.first.is_null() {
                 self.last = ptr::null_mut();
             }
-            // Acquire: what the threads have written before their wakes. Release: a waker that is dropped afterwards frees the node.
+            // Acquire: what the threads have written before their wakes. Release: a waker that is dropped afterwards frees the
+            // node.
             if node.state.swap(IDLE, Ordering::AcqRel) != DROPPED {
                 return Some(token);
             }

@@ -34,6 +34,11 @@
 //! **Waits** are at most [`MAX_WAIT`] long, which every kernel accepts. A timeout that is finer than the unit of the kernel is
 //! rounded up, so that no wait is too short.
 //!
+//! **Notifier and alarm.** Wakers and timers are above the backends. A backend provides a *notifier*, with which another thread
+//! ends a wait, and, if the kernel has timers that can be waited for, one *alarm*. Both end a wait with a record of their own, or
+//! without a record. [`take_internal`](Selector::take_internal) removes such records, so that the program never sees them. A
+//! record that was returned once is not returned again. The alarm may end a wait early, because the code above reads the clock.
+//!
 //! **Memory.** `select` allocates nothing after its buffers have grown to the number of registrations.
 
 use std::os::fd::RawFd;
@@ -115,8 +120,9 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     fn create_alarm(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
-    /// Sets the alarm to end the blocked `select`, or the next one, when `delay` has passed; before that time by the resolution of
-    /// the kernel's clock at most. Any thread may call this function, after `create_alarm`. The setting replaces the previous one.
+    /// Sets the alarm to end the blocked `select`, or the next one, when `delay` has passed; before that time by the resolution
+    /// of the kernel's clock at most. Any thread may call this function, after `create_alarm`. The setting replaces the previous
+    /// one.
     fn set_alarm(&self, delay: Duration) -> io::Result<()> {
         let _ = delay;
         Err(io::ErrorKind::Unsupported.into())

@@ -667,8 +667,8 @@ fn small_buffer_reports_sources_wakers_and_timers_in_turn() {
     }
 }
 
-/// Four threads set timers 200 000 times beside a waiting poll. Of every ten settings the last is short, and its thread waits until
-/// it has fired. The others are long, and must not fire.
+/// Four threads set timers 200 000 times beside a waiting poll. Of every ten settings the last is short, and its thread waits
+/// until it has fired. The others are long, and must not fire.
 #[test]
 fn timers_set_by_four_threads_fire_once_and_not_early() {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! What the copied sources use: the types of loom, and a kernel that is a lock and a condition. `build.rs` copies this file into each
-//! variant.
+//! What the copied sources use: the types of loom, and a kernel that is a lock and a condition. `build.rs` copies this file into
+//! each variant.
 
 pub mod sync {
     pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -111,8 +111,8 @@ pub mod kernel {
         is_notified: bool,
         alarm: Option<u64>,
         clock: u64,
-        /// The threads that may still wake or set a timer. Time passes only if there is none: a wait that is too long is found by its
-        /// end, and a wait without an end by loom, as a deadlock.
+        /// The threads that may still wake or set a timer. Time passes only if there is none: a wait that is too long is found by
+        /// its end, and a wait without an end by loom, as a deadlock.
         running: usize,
     }
 
@@ -211,8 +211,8 @@ pub mod poll_shared {
         wake_state: WakeState,
         timers: TimerQueue,
         has_alarm: bool,
-        /// Changed before each poll and before each notification. loom tries both orders of two changes. It compares an access with
-        /// the last one only, so that a load before a compare-exchange hides the access of another thread before it.
+        /// Changed before each poll and before each notification. loom tries both orders of two changes. It compares an access
+        /// with the last one only, so that a load before a compare-exchange hides the access of another thread before it.
         order: AtomicUsize,
     }
 
