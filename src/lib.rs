@@ -71,7 +71,8 @@
 //! |---|---|
 //! | [`Poll::poll`], [`Poll::poll_until`] | One thread at a time (`&mut self`). A `Poll` may move between threads. |
 //! | All functions of [`Registry`] | Any thread at any time. A change takes effect at once, in a blocked wait too. |
-//! | [`Waker::wake`] | Any thread at any time. |
+//! | [`Waker::wake`] | Any thread at any time, also in a signal handler. |
+//! | Setting and cancelling a [`Timer`] | Any thread at any time (`&mut self`). The new time takes effect at once, in a blocked wait too. |
 //! | Reading and writing of sources | Any thread, through `&`. On poll(2) the operation arms the next event. |
 //!
 //! Other threads reach the registry through `&Poll`, or own a clone of it ([`Registry::try_clone`]).

@@ -84,9 +84,12 @@ impl Poll {
     /// up to the resolution of the kernel, which is nanoseconds on most systems. If the timeout passes, the buffer is empty,
     /// and the result is `Ok`.
     ///
+    /// Events that do not fit into the buffer are left for the next poll. Descriptors, wakers and timers take turns then.
+    ///
     /// # Errors
     ///
-    /// * `Interrupted`: a signal with a handler arrived (on Linux also `SIGCONT`). Poll again.
+    /// * `Interrupted`: a signal with a handler arrived (on Linux also `SIGCONT`). Rarely also without a signal: another thread
+    ///   used the first waker or timer of the poll during a wait with a timeout, and there is no event. Poll again.
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     /// * Errors of the kernel, of which one is known: poll(2) of Linux fails with `EINVAL` while the limit of descriptors
     ///   (`RLIMIT_NOFILE`) is below the number of registrations. poll(2) of FreeBSD has no such error.

@@ -1,4 +1,5 @@
-//! Wakers in a process of their own: in signal handlers, after a fork, and after other code has closed descriptors.
+//! Wakers and timers in a process of their own: in signal handlers, after a fork, after other code has closed descriptors, and
+//! while the process is stopped.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -195,6 +196,43 @@ fn wake_and_poll_after_other_code_closed_one_descriptor_fail_or_report() {
             });
         }
     }
+}
+
+/// A child stops this process for 300 ms. The timers expire meanwhile, and are reported when the process continues.
+#[test]
+fn timers_of_a_stopped_process_are_neither_lost_nor_early() {
+    const PERIOD: Duration = Duration::from_millis(10);
+    let _alone = run_alone();
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+    let before = Instant::now();
+    let mut once = Timer::after(Duration::from_millis(150)).unwrap();
+    let mut every = Timer::every(PERIOD).unwrap();
+    for (token, timer) in [&mut once, &mut every].into_iter().enumerate() {
+        poll.registry().register(timer, Token(token), Interest::READABLE).unwrap();
+    }
+    let after = Instant::now();
+    let script = format!("kill -STOP {0}; sleep 0.3; kill -CONT {0}", std::process::id());
+    let mut child = std::process::Command::new("sh").args(["-c", &script]).spawn().unwrap();
+    let (mut fired, mut periods) = (0, 0);
+    let deadline = Instant::now() + TIMEOUT;
+    while fired == 0 || before.elapsed() < Duration::from_millis(500) {
+        let least = after.elapsed();
+        poll.poll_until(&mut events, Some(deadline)).unwrap();
+        let most = before.elapsed();
+        assert!(!events.is_empty(), "the timers were lost");
+        for event in &events {
+            if event.token() == Token(0) {
+                fired += once.expirations(event).unwrap();
+                assert!(before.elapsed() >= Duration::from_millis(150));
+                continue;
+            }
+            periods += every.expirations(event).unwrap();
+            let count = |elapsed: Duration| (elapsed.as_nanos() / PERIOD.as_nanos()) as u64;
+            assert!((count(least)..=count(most)).contains(&periods), "{periods} after {least:?} to {most:?}");
+        }
+    }
+    assert_eq!(fired, 1);
+    assert!(child.wait().unwrap().success());
 }
 
 /// A thread that polls and a thread that wakes share one core or two. No wake is lost, and no poll is left asleep.
