@@ -52,7 +52,7 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        // The client has sent something, so that its quiet while begins again. This is no system call.
+        // The client has sent something, so that its quiet while begins again. Setting the timer is no system call.
         self.idle.set_after(QUIET)?;
         Ok(true)
     }

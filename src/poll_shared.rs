@@ -88,7 +88,7 @@ impl PollShared {
 
     /// Prepares the poll for its first timer: creates the alarm, or else the notifier.
     ///
-    /// If no descriptor is left for either, waits are short. Another thread cannot end a wait that is under way, so that the
+    /// If no descriptor is left for either, waits are short. Another thread cannot end a wait that is in progress, so that the
     /// registration fails, unless `excludes_polling` proves that no wait is.
     pub(crate) fn prepare_timers(&self, excludes_polling: bool) -> io::Result<()> {
         if self.selector.create_alarm().is_err() {

@@ -30,8 +30,8 @@
 //!
 //! * A push that finds `AWAKE` comes before the operation that clears `AWAKE`. That operation reads the list, so that the wait
 //!   does not block.
-//! * A push that finds `NOTIFIED` comes before the operation that clears `NOTIFIED`. That operation takes the list. It is made
-//!   only after the wait has returned the notification, so that until then no wait blocks.
+//! * A push that finds `NOTIFIED` comes before the operation that clears `NOTIFIED`. That operation takes the list. The
+//!   operation is made only after the wait has returned the notification, so that until then no wait blocks.
 //! * A push that finds neither flag notifies.
 //! * A wake that finds its node marked relies on the wake that has marked the node. The poll unmarks the node with a swap, so
 //!   that the poll sees what both threads have written before.

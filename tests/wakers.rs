@@ -110,7 +110,7 @@ fn dropped_waker_is_silent_while_a_child_holds_copies_of_its_descriptors() {
     let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
     let [woken, kept] = [1, 2].map(|token| Waker::new(poll.registry(), Token(token)).unwrap());
     let (mut parents_end, childs_end) = std::os::unix::net::UnixStream::pair().unwrap();
-    // SAFETY: the child reads until the parent closes its end, and exits. It touches nothing else of this process.
+    // SAFETY: the child reads until the parent closes its end, and exits. The child touches nothing else of this process.
     let child = unsafe { libc::fork() };
     if child == 0 {
         drop(parents_end);

@@ -29,7 +29,7 @@ const VARIANTS: &[Variant] = &[
     ),
     // The wait blocks although a waker was woken before.
     ("list_ignored_before_the_wait", &[("wake_state.rs", "word & !FLAGS != 0\n    }\n\n    /// Takes the woken", "word == usize::MAX\n    }\n\n    /// Takes the woken")]),
-    // What the second thread has written before its wake is not visible to the poll.
+    // The data that the second thread has written before its wake is not visible to the poll.
     (
         "coalesced_wake_only_loads",
         &[(
@@ -38,14 +38,14 @@ const VARIANTS: &[Variant] = &[
             "if waker.node().state.load(Ordering::SeqCst) == WOKEN {\n            return Ok(());\n        }\n        match waker.node().state.swap(WOKEN, Ordering::AcqRel) {",
         )],
     ),
-    // A shared poll looks awake to a waker, and nothing makes the queue readable.
+    // A wake finds `AWAKE` in a shared poll, and nothing makes the queue readable.
     ("awake_while_shared", &[("wake_state.rs", "if has_nodes && word & SHARED == 0 { AWAKE }", "if has_nodes { AWAKE }")]),
     // The setting thread does not see that a wait has begun.
     ("bound_not_stored", &[("source/timer_queue.rs", "            self.bound.store(end);\n        }\n        let earliest", "        }\n        let earliest")]),
     // Neither thread sees the store of the other.
     ("bound_without_order", &[("source/timer_queue.rs", "            self.bound.store(end);\n        }\n        let earliest", "            self.bound.store_relaxed(end);\n        }\n        let earliest")]),
     ("deadline_without_order", &[("source/timer_queue.rs", "self.earliest.store(earliest);\n        if earliest < before", "self.earliest.store_relaxed(earliest);\n        if earliest < before")]),
-    // The queue believes in an alarm that has fired.
+    // The queue treats an alarm that has fired as armed.
     ("alarm_not_cleared", &[("source/timer_queue.rs", "        if has_alarm {\n            self.alarm.store(NEVER);\n        }\n", "        let _ = has_alarm;\n")]),
     // The first waits of a poll are unknown to the queue.
     ("unknown_wait_taken_for_none", &[("source/timer_queue.rs", "bound: TimeCell::new(NEVER)", "bound: TimeCell::new(0)")]),

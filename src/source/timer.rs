@@ -26,8 +26,8 @@ use crate::token::Token;
 /// events that the program has not handled yet have no expirations any more.
 ///
 /// Each expiration is reported once, also for [`Interest::level`]. Every poll that finds an ended period reports an event with
-/// the number of all expirations that were not asked for. Periods do not drift. After an event of [`Interest::oneshot`] no other
-/// event is reported until the timer is reregistered.
+/// the number of all expirations that `expirations` has not returned. Periods do not drift. After an event of
+/// [`Interest::oneshot`] no other event is reported until the timer is reregistered.
 ///
 /// Any thread may register the timer, set it and call its methods, also while another thread polls. A forked child cannot use
 /// an inherited timer, but can create its own ([forks](crate#forks)).

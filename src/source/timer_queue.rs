@@ -7,8 +7,8 @@
 //! Three times are readable without the lock of the heap:
 //!
 //! * `earliest`: the earliest deadline, or [`NEVER`];
-//! * `bound`: the end of the wait under way. 0 means that the polling thread runs the program. [`NEVER`] means a wait without
-//!   limit, and also that the poll has had no timer yet, so that an unknown wait may be under way;
+//! * `bound`: the end of the present wait. 0 means that the polling thread runs the program. [`NEVER`] means a wait without
+//!   limit, and also that the poll has had no timer yet, so that a wait with an unknown end may be in progress;
 //! * `alarm`: the time of the alarm, the one timer of the kernel that the poll has, or [`NEVER`].
 //!
 //! The thread that sets a timer stores `earliest` and then loads `bound`. The polling thread stores `bound` and then loads
@@ -66,7 +66,7 @@ pub(crate) trait Driver {
     fn clear_alarm(&self);
     /// Creates the notifier, unless there is one. Returns `false` if that fails.
     fn create_notifier(&self) -> bool;
-    /// Ends the wait under way.
+    /// Ends the present wait.
     fn notify(&self);
     /// Returns `true` if other code waits for the descriptor of the queue, so that every deadline needs the alarm.
     fn is_shared(&self) -> bool;
@@ -122,7 +122,7 @@ pub(crate) struct TimerQueue {
     alarm: TimeCell,
     /// A timer is registered.
     has_timers: AtomicBool,
-    /// What ends a wait for a timer: one of the constants below.
+    /// The mechanism that ends a wait for a timer: one of the constants below.
     means: AtomicUsize,
 }
 
@@ -217,7 +217,7 @@ impl TimerQueue {
         self.means.load(Ordering::SeqCst) == ALARM
     }
 
-    /// Records that no wait is under way: the caller borrows the poll.
+    /// Records that no wait is in progress: the caller borrows the poll.
     pub(crate) fn mark_no_wait(&self) {
         self.bound.store(0);
     }
@@ -433,8 +433,8 @@ impl TimerQueue {
         are_left
     }
 
-    /// Stops the alarm and calls `none`, if there is no timer any more. From then on an unknown wait may be under way, and a wait
-    /// returns no record of the alarm.
+    /// Stops the alarm and calls `none`, if there is no timer any more. From then on a wait with an unknown end may be in
+    /// progress, and a wait returns no record of the alarm.
     #[inline]
     pub(crate) fn retire_if_empty(&self, driver: &impl Driver, none: impl FnOnce()) {
         if !self.has_timers.load(Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! What the copied sources use: the types of loom, and a kernel that is a lock and a condition. `build.rs` copies this file into
-//! each variant.
+//! The surroundings of the copied sources: the types of loom, and a kernel that is a lock and a condition. `build.rs` copies this
+//! file into each variant.
 
 pub mod sync {
     pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -211,7 +211,7 @@ pub mod poll_shared {
         wake_state: WakeState,
         timers: TimerQueue,
         has_alarm: bool,
-        /// Changed before each poll and before each notification. loom tries both orders of two changes. It compares an access
+        /// Changed before each poll and before each notification. loom tries both orders of two changes. loom compares an access
         /// with the last one only, so that a load before a compare-exchange hides the access of another thread before it.
         order: AtomicUsize,
     }
