@@ -191,7 +191,7 @@ mod bare {
 }
 
 /// A timer of the kernel for each timer.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(all(has_kqueue, not(links_libkqueue)))]
 mod bare {
     use std::time::Duration;
 
@@ -210,6 +210,24 @@ mod bare {
             let flags = Flags::ADD | Flags::ONESHOT;
             let add = Kevent::timer(1, flags, delay.as_nanos() as i64, TimerUnit::Nanoseconds).unwrap();
             assert_eq!(self.0.kevent(&[add], &mut self.1, None).unwrap(), 1);
+        }
+    }
+}
+
+/// No timer that can be waited for beside descriptors.
+#[cfg(not(any(target_os = "linux", target_os = "android", has_kqueue)))]
+mod bare {
+    pub const NAME: &str = "nanosleep";
+
+    pub struct Bare;
+
+    impl Bare {
+        pub fn new() -> Bare {
+            Bare
+        }
+
+        pub fn wait(&mut self, delay: std::time::Duration) {
+            std::thread::sleep(delay);
         }
     }
 }

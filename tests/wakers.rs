@@ -54,51 +54,67 @@ extern "C" fn wake_in_handler(_: libc::c_int) {
     }
 }
 
-/// A timer of the process sends a signal every 100 µs to any thread, while threads register, set timers and wake.
+/// The threads that receive signals, as numbers. 0 is a thread that has not started.
+static THREADS: [AtomicUsize; 4] = [AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0)];
+
+/// Makes the current thread a receiver of signals.
+fn receive_signals(index: usize) {
+    // SAFETY: the call takes no arguments.
+    THREADS[index].store(unsafe { libc::pthread_self() } as usize, Ordering::SeqCst);
+}
+
+/// Sends a signal to a thread, which is alive as long as the test of the signals runs.
+fn interrupt(thread: &AtomicUsize) {
+    let thread = thread.load(Ordering::SeqCst);
+    if thread != 0 {
+        // SAFETY: the thread is alive.
+        assert_eq!(unsafe { libc::pthread_kill(thread as libc::pthread_t, libc::SIGUSR1) }, 0);
+    }
+}
+
+/// The handler of a signal wakes, and interrupts threads that register, set timers, wake and poll.
 #[test]
 fn wake_in_a_signal_handler_interrupts_any_operation() {
     let _alone = run_alone();
     let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(64));
     let registry = poll.registry().try_clone().unwrap();
     let waker = HANDLER_WAKER.get_or_init(|| Waker::new(&registry, Token(1)).unwrap());
-    handler::install(libc::SIGALRM, wake_in_handler, libc::SA_RESTART);
-    let interval = libc::timeval { tv_sec: 0, tv_usec: 100 };
-    let every = libc::itimerval { it_interval: interval, it_value: interval };
-    let never = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let off = libc::itimerval { it_interval: never, it_value: never };
-    let set = |timer: &libc::itimerval| {
-        // SAFETY: the kernel reads one `itimerval`, and writes none through a null pointer.
-        assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, timer, std::ptr::null_mut()) }, 0);
-    };
+    handler::install(libc::SIGUSR1, wake_in_handler, libc::SA_RESTART);
+    receive_signals(3);
     let (mut a, mut b) = UnixStream::pair().unwrap();
     let (mut registered, mut timer) = (Timer::new().unwrap(), Timer::new().unwrap());
     registry.register(&mut timer, Token(3), Interest::READABLE).unwrap();
     let operations: [Box<dyn FnMut() + Send>; 3] = [
         Box::new(|| {
+            receive_signals(0);
             registry.register(&mut a, Token(2), Interest::READABLE).unwrap();
             registry.deregister(&mut a).unwrap();
         }),
         Box::new(|| {
+            receive_signals(1);
             registry.register(&mut b, Token(2), Interest::READABLE).unwrap();
             registry.register(&mut registered, Token(3), Interest::READABLE).unwrap();
             registry.deregister(&mut registered).unwrap();
             registry.deregister(&mut b).unwrap();
             timer.set_after(Duration::from_micros(100)).unwrap();
         }),
-        Box::new(|| waker.wake().unwrap()),
+        Box::new(|| {
+            receive_signals(2);
+            waker.wake().unwrap();
+            interrupt(&THREADS[3]);
+        }),
     ];
     while_threads_repeat(operations, || {
-        set(&every);
         let deadline = Instant::now() + TIMEOUT;
         let mut wakes = 0;
-        while HANDLED.load(Ordering::SeqCst) < 100 || wakes < 100 {
+        while HANDLED.load(Ordering::SeqCst) < 2000 || wakes < 100 {
             assert!(Instant::now() < deadline, "{} handlers, {wakes} wakes", HANDLED.load(Ordering::SeqCst));
-            poll.poll_until(&mut events, Some(Instant::now() + Duration::from_millis(5))).unwrap();
+            THREADS[..3].iter().for_each(interrupt);
+            poll.poll_until(&mut events, Some(Instant::now() + Duration::from_millis(1))).unwrap();
             wakes += events.iter().filter(|event| event.token() == Token(1)).count();
         }
-        set(&off);
     });
-    // Every signal that is left has been handled. The last wake is reported.
+    // Every signal has been handled. The last wake is reported.
     poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
     waker.wake().unwrap();
     expect_event(&mut poll, &mut events, Token(1));

@@ -255,8 +255,10 @@ fn wake_makes_a_call_only_if_the_poll_may_be_blocked() {
         expect_calls([1, 1, 1], "a wake", || wakers[0].wake()).unwrap();
         expect_calls([0, 0, 0], "a coalesced wake", || wakers[0].wake()).unwrap();
         expect_calls([0, 0, 0], "a wake of another waker", || wakers[1].wake()).unwrap();
-        // poll(2) drains the notification.
-        assert_eq!(expect_calls([1, 1, 2], "the poll that is woken", || poll.poll_once(TIMEOUT)), 2);
+        // poll(2) drains the notification. Some systems do not count this read(2).
+        let (reported, mut calls) = counter::calls(|| poll.poll_once(TIMEOUT));
+        calls.retain(|call| kevio::BACKEND != Backend::Poll || call != "read");
+        assert_eq!((reported, calls.len()), (2, 1), "the poll that is woken: {calls:?}");
         for waker in &wakers {
             expect_calls([0, 0, 0], "a wake of an awake poll", || waker.wake()).unwrap();
         }
