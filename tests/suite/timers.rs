@@ -673,13 +673,14 @@ fn small_buffer_reports_sources_wakers_and_timers_in_turn() {
 /// until it has fired. The others are long, and must not fire.
 #[test]
 fn timers_set_by_four_threads_fire_once_and_not_early() {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::Mutex;
 
     const THREADS: usize = 4;
     // A short timer takes two ticks at least on systems with ticks, so that there are fewer of them.
     const SETS: usize = if HAS_TICKS { 100 } else { 10 };
     const ROUNDS: usize = 50_000 / SETS;
+    const END: Token = Token(usize::MAX);
     struct Slot {
         timer: Timer,
         deadline: Option<Instant>,
@@ -693,14 +694,17 @@ fn timers_set_by_four_threads_fire_once_and_not_early() {
             Mutex::new(Slot { timer, deadline: None })
         })
         .collect();
-    let fired: Vec<_> = slots.iter().map(|_| AtomicBool::new(false)).collect();
     let running = AtomicUsize::new(THREADS);
+    let waker = kevio::Waker::new(poll.registry(), END).unwrap();
     thread::scope(|scope| {
+        let mut fired = Vec::new();
         for thread in 0..THREADS {
-            let (slots, fired, running) = (&slots, &fired, &running);
+            let (sender, receiver) = std::sync::mpsc::channel();
+            fired.push(sender);
+            let (slots, running, waker) = (&slots, &running, &waker);
             scope.spawn(move || {
-                // Ends the loop below if this thread panics.
-                let _guard = Decrement(running);
+                // Ends the loop below, also if this thread panics.
+                let _guard = EndOnDrop(running, waker);
                 for round in 0..ROUNDS {
                     let token = thread * 3 + round % 3;
                     for set in 1..=SETS {
@@ -716,18 +720,14 @@ fn timers_set_by_four_threads_fire_once_and_not_early() {
                             None => slot.timer.set_after(delay).unwrap(),
                         }
                     }
-                    let give_up = Instant::now() + TIMEOUT;
-                    while !fired[token].swap(false, Ordering::SeqCst) {
-                        assert!(Instant::now() < give_up, "round {round} of thread {thread} was lost");
-                        thread::yield_now();
-                    }
+                    receiver.recv_timeout(TIMEOUT).expect("a timer was lost");
                 }
             });
         }
         while running.load(Ordering::SeqCst) > 0 {
-            poll.inner.poll(&mut poll.events, Some(ms(50))).unwrap();
+            poll.inner.poll_until(&mut poll.events, None).unwrap();
             let now = Instant::now();
-            for event in &poll.events {
+            for event in poll.events.iter().filter(|event| event.token() != END) {
                 let token = event.token().0;
                 let mut slot = slots[token].lock().unwrap();
                 if slot.timer.expirations(event).unwrap() == 0 {
@@ -735,15 +735,16 @@ fn timers_set_by_four_threads_fire_once_and_not_early() {
                 }
                 let deadline = slot.deadline.take().expect("a long timer has fired, or a short one twice");
                 assert!(deadline <= now, "early by {:?}", deadline - now);
-                fired[token].store(true, Ordering::SeqCst);
+                fired[token / 3].send(()).unwrap();
             }
         }
     });
 
-    struct Decrement<'a>(&'a AtomicUsize);
-    impl Drop for Decrement<'_> {
+    struct EndOnDrop<'a>(&'a AtomicUsize, &'a kevio::Waker);
+    impl Drop for EndOnDrop<'_> {
         fn drop(&mut self) {
             self.0.fetch_sub(1, Ordering::SeqCst);
+            self.1.wake().unwrap();
         }
     }
 }
