@@ -46,8 +46,8 @@ use crate::token::Token;
 ///
 /// # Platform notes
 ///
-/// * epoll uses a timerfd, and kqueue an `EVFILT_TIMER`, for the earliest timer. If neither can be made, and on poll(2), the
-///   timeout of the wait keeps the time.
+/// * kqueue uses an `EVFILT_TIMER` for the earliest timer. epoll and poll(2) use a timerfd, if the system has the call and does
+///   not refuse it. Otherwise the timeout of the wait keeps the time.
 /// * DragonFly, NetBSD and OpenBSD count ticks of the clock, usually 10 ms, so that a timer is up to two ticks late.
 ///
 /// # Examples

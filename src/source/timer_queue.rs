@@ -22,9 +22,9 @@
 //! `alarm` and in the kernel are the same. A cancelled timer leaves the alarm armed: the alarm fires, and is armed for the next
 //! deadline. Therefore most waits and most settings make no system call for timers, and read no clock.
 //!
-//! A backend without an alarm (poll(2), and any backend whose alarm cannot be made) limits the timeout of the wait to the
-//! earliest deadline. `bound` is that deadline then, and a setting thread ends the wait with a notification. If no descriptor is
-//! left for a notifier, waits are short.
+//! A backend without an alarm (poll(2) on a system without timerfd, and any backend whose alarm cannot be made) limits the
+//! timeout of the wait to the earliest deadline. `bound` is that deadline then, and a setting thread ends the wait with a
+//! notification. If no descriptor is left for a notifier, waits are short.
 //!
 //! # Settings
 //!

@@ -20,6 +20,9 @@ pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod syscall;
 pub(crate) mod timeout;
+#[cfg(has_timerfd)]
+#[allow(dead_code)] // Unused with the kqueue backend.
+pub(crate) mod timerfd;
 pub(crate) mod wake_fd;
 pub(crate) mod watch;
 

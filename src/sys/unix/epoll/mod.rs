@@ -23,13 +23,13 @@ use crate::backend::Backend;
 use crate::interest::Interest;
 use crate::sys::error::not_found;
 use crate::sys::selector::{FdRegistration, InternalEvents, Selector, SourceKind};
-#[cfg(has_timerfd)]
-use crate::sys::unix::epoll::alarm::Alarm;
 use crate::sys::unix::epoll::borrowed::Borrowed;
 use crate::sys::unix::epoll::event::EpollEvent;
 use crate::sys::unix::epoll::instances::Instances;
 use crate::sys::unix::epoll::mask::mask;
 use crate::sys::unix::epoll::notifier::Notifier;
+#[cfg(has_timerfd)]
+use crate::sys::unix::timerfd::TimerFd;
 use crate::token::Token;
 
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct EpollSelector {
     notifier: OnceLock<Notifier>,
     /// Created for the first timer.
     #[cfg(has_timerfd)]
-    alarm: OnceLock<Alarm>,
+    alarm: OnceLock<TimerFd>,
 }
 
 impl Selector for EpollSelector {
@@ -108,7 +108,7 @@ impl Selector for EpollSelector {
     fn create_alarm(&self) -> io::Result<()> {
         if self.alarm.get().is_none() {
             // As for the notifier.
-            let _ = self.alarm.set(Alarm::new(self.instances.main())?);
+            let _ = self.alarm.set(alarm::new(self.instances.main())?);
         }
         Ok(())
     }

@@ -12,6 +12,8 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(has_timerfd)]
+use std::sync::OnceLock;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -21,12 +23,16 @@ use libc::{c_short, pollfd, POLLIN, POLLNVAL, POLLOUT, POLLPRI};
 use crate::backend::Backend;
 use crate::interest::Interest;
 use crate::interest::TriggerMode;
+#[cfg(has_timerfd)]
+use crate::sys::error::not_found;
 use crate::sys::error::{already_exists, unsupported};
 use crate::sys::selector::{InternalEvents, IoDirection, Selector, SourceKind};
 use crate::sys::unix::poll::entry::{Entry, NO_GENERATION};
 use crate::sys::unix::poll::event::{poll, PollEvent};
 use crate::sys::unix::poll::table::{Table, NOTIFY_INDEX};
 use crate::sys::unix::syscall::lock_ignoring_poison;
+#[cfg(has_timerfd)]
+use crate::sys::unix::timerfd::TimerFd;
 use crate::sys::unix::wake_fd::WakeFd;
 use crate::sys::unix::{fork, fstat};
 use crate::token::Token;
@@ -66,11 +72,16 @@ pub(crate) struct PollSelector {
     snapshot: Mutex<Vec<pollfd>>,
     /// The last wait has ended because the notifier was used.
     has_notification: AtomicBool,
+    /// The last wait has ended because the alarm has fired.
+    has_alarm: AtomicBool,
 }
 
 struct SelectorState {
     table: Mutex<Table>,
     wake_fd: WakeFd,
+    /// Created for the first timer.
+    #[cfg(has_timerfd)]
+    alarm: OnceLock<TimerFd>,
     /// The notifier was used. The flag is set before the notification is written, and cleared after the notification is drained.
     is_notified: AtomicBool,
     /// The generation of the process that made the backend ([`fork::generation`]). In a forked child the lock may be held by a
@@ -146,9 +157,15 @@ impl PollSelector {
         let mut table = lock_ignoring_poison(&self.state.table);
         table.waiting = false;
         let is_notified = snapshot[NOTIFY_INDEX].revents != 0;
-        if snapshot[NOTIFY_INDEX].revents & POLLNVAL != 0 {
+        let alarm = table.alarm_results(snapshot);
+        if (snapshot[NOTIFY_INDEX].revents | alarm) & POLLNVAL != 0 {
             // Other code has closed the descriptor. Without this error the waits would spin.
             return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        if alarm != 0 {
+            #[cfg(has_timerfd)]
+            self.state.alarm.get().into_iter().for_each(TimerFd::drain);
+            self.has_alarm.store(true, Ordering::Relaxed);
         }
         // A forked child can notify too, because its copy of the table contains `waiting`.
         if std::mem::take(&mut table.notified) || is_notified {
@@ -158,7 +175,7 @@ impl PollSelector {
             }
         }
         let ready = match ready {
-            Ok(ready) => ready - usize::from(is_notified),
+            Ok(ready) => ready - usize::from(is_notified) - usize::from(alarm != 0),
             // A signal has interrupted the wait. The probe has delivered events before, which must not be lost.
             Err(_) if !events.is_empty() => 0,
             Err(error) => return Err(error),
@@ -184,6 +201,8 @@ impl Selector for PollSelector {
         let state = SelectorState {
             table: Mutex::new(table),
             wake_fd,
+            #[cfg(has_timerfd)]
+            alarm: OnceLock::new(),
             is_notified: AtomicBool::new(false),
             process_generation: fork::generation(),
         };
@@ -191,6 +210,7 @@ impl Selector for PollSelector {
             state: Arc::new(state),
             snapshot: Mutex::new(Vec::new()),
             has_notification: AtomicBool::new(false),
+            has_alarm: AtomicBool::new(false),
         })
     }
 
@@ -202,7 +222,7 @@ impl Selector for PollSelector {
         let mut probe_interval = PROBE_INTERVAL.0;
         loop {
             self.wait(&mut snapshot, events, max, left, probe_interval)?;
-            if self.has_notification.load(Ordering::Relaxed) {
+            if self.has_notification.load(Ordering::Relaxed) || self.has_alarm.load(Ordering::Relaxed) {
                 return Ok(());
             }
             // Without events, the wait was interrupted for a change, or the probe interval or the timeout has passed.
@@ -266,10 +286,45 @@ impl Selector for PollSelector {
         self.state.wake_fd.notify()
     }
 
+    #[cfg(has_timerfd)]
+    fn create_alarm(&self) -> io::Result<()> {
+        if self.state.alarm.get().is_some() {
+            return Ok(());
+        }
+        // If two threads race, the second timer is closed.
+        let timer = TimerFd::new()?;
+        self.state.update(|table| {
+            if self.state.alarm.get().is_some() {
+                return Ok(((), false));
+            }
+            let generation = table.next_generation();
+            let armed_for = (POLLIN, TriggerMode::Level);
+            table.alarm_index =
+                Some(table.insert(Entry::new(timer.as_raw_fd(), Token(0), armed_for, None, generation)));
+            let _ = self.state.alarm.set(timer);
+            Ok(((), true))
+        })
+    }
+
+    #[cfg(has_timerfd)]
+    fn set_alarm(&self, delay: Duration) -> io::Result<()> {
+        self.state.alarm.get().ok_or_else(not_found)?.set(Some(delay))
+    }
+
+    #[cfg(has_timerfd)]
+    fn clear_alarm(&self) {
+        if let Some(alarm) = self.state.alarm.get() {
+            let _ = alarm.set(None);
+        }
+    }
+
     fn take_internal(&self, _: &mut Vec<PollEvent>) -> InternalEvents {
-        let is_notified = self.has_notification.load(Ordering::Relaxed);
-        self.has_notification.store(false, Ordering::Relaxed);
-        InternalEvents { is_notified, has_alarm: false }
+        let take = |flag: &AtomicBool| {
+            let is_set = flag.load(Ordering::Relaxed);
+            flag.store(false, Ordering::Relaxed);
+            is_set
+        };
+        InternalEvents { is_notified: take(&self.has_notification), has_alarm: take(&self.has_alarm) }
     }
 }
 

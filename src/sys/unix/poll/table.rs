@@ -31,6 +31,8 @@ pub(super) struct Table {
     /// The number of entries that need a probe.
     pub(super) probe_count: usize,
     probe_buffer: Vec<pollfd>,
+    /// The index of the alarm, if there is one.
+    pub(super) alarm_index: Option<usize>,
     cursor: Cursor,
     /// A thread is blocked in poll(2).
     pub(super) waiting: bool,
@@ -79,6 +81,7 @@ impl Table {
     pub(super) fn remove(&mut self, index: usize) {
         let generation = self.next_generation();
         self.by_fd.remove(&self.entries[index].fd);
+        self.alarm_index = self.alarm_index.filter(|&alarm| alarm != index);
         self.update_entry(index, |entry| entry.vacate(generation));
         self.vacant.insert(index);
         // poll(2) rejects more records than RLIMIT_NOFILE, and vacant ones count too.
@@ -102,10 +105,23 @@ impl Table {
         entry.needs_probe() != needed_probe || (new.fd, new.events) != (old.fd, old.events)
     }
 
+    /// Returns `true` for the index of the notifier or of the alarm.
+    #[inline]
+    fn is_internal(&self, index: usize) -> bool {
+        index == NOTIFY_INDEX || Some(index) == self.alarm_index
+    }
+
+    /// Returns the results of a wait for the alarm. The alarm may have been inserted after the snapshot was taken.
+    pub(super) fn alarm_results(&self, snapshot: &[pollfd]) -> c_short {
+        let record =
+            self.alarm_index.and_then(|index| snapshot.get(index).filter(|record| record.fd == self.fds[index].fd));
+        record.map_or(0, |record| record.revents)
+    }
+
     /// Returns the index of the registration of `fd`. If the number stands for another file now, the registration is
     /// removed, and the result is `NotFound`.
     pub(super) fn index_of(&mut self, fd: RawFd) -> io::Result<usize> {
-        let index = self.by_fd.get(&fd).copied().filter(|&index| index != NOTIFY_INDEX).ok_or_else(not_found)?;
+        let index = self.by_fd.get(&fd).copied().filter(|&index| !self.is_internal(index)).ok_or_else(not_found)?;
         if self.entries[index].is_same_file() {
             return Ok(index);
         }
@@ -151,7 +167,7 @@ impl Table {
     /// Delivers the results of a wait, until `events` contains `max` events.
     ///
     /// `snapshot` is the copy of the records as of `generation`, and `ready` the number of its records with a result,
-    /// without that of the notification.
+    /// without those of the notifier and of the alarm.
     pub(super) fn deliver(
         &mut self,
         snapshot: &[pollfd],
@@ -165,7 +181,7 @@ impl Table {
             if ready == 0 {
                 return;
             }
-            if index != NOTIFY_INDEX && snapshot[index].revents != 0 {
+            if !self.is_internal(index) && snapshot[index].revents != 0 {
                 if events.len() == max {
                     self.cursor = Cursor(index);
                     return;
