@@ -133,7 +133,7 @@ impl WakeState {
         }
     }
 
-    #[inline]
+    #[inline(never)] // So that a coalesced wake is inlined, and saves no registers.
     fn push(&self, waker: &WakerNode, notify: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let (node, mut word) = (waker.node(), self.word.load(Ordering::Relaxed));
         loop {

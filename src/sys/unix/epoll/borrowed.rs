@@ -42,12 +42,19 @@ impl Borrowed {
     }
 
     /// Fails with `NotFound` if the source borrows, and the registration of the number belongs to a source that does not.
-    #[inline]
+    #[inline(always)] // A source that owns its descriptor pays for the comparison only.
     pub(super) fn check_owner(&self, fd: RawFd, kind: SourceKind) -> io::Result<()> {
-        let is_borrowed = matches!(kind, SourceKind::Borrowed | SourceKind::Registered { is_borrowed: true, .. });
-        if is_borrowed && !lock_ignoring_poison(&self.fds).contains(&fd) {
-            return Err(not_found());
+        match kind {
+            SourceKind::Borrowed | SourceKind::Registered { is_borrowed: true, .. } => self.check_borrowed(fd),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    #[cold]
+    fn check_borrowed(&self, fd: RawFd) -> io::Result<()> {
+        match lock_ignoring_poison(&self.fds).contains(&fd) {
+            true => Ok(()),
+            false => Err(not_found()),
+        }
     }
 }
