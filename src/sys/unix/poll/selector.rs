@@ -156,6 +156,13 @@ impl PollSelector {
     ) -> io::Result<()> {
         let mut table = lock_ignoring_poison(&self.state.table);
         table.waiting = false;
+        let ready = match ready {
+            Ok(ready) => ready,
+            // A signal has interrupted the wait. The probe has delivered events before, which must not be lost. A notification
+            // stays in its descriptor, and ends the next wait.
+            Err(_) if !events.is_empty() => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let is_notified = snapshot[NOTIFY_INDEX].revents != 0;
         let alarm = table.alarm_results(snapshot);
         if (snapshot[NOTIFY_INDEX].revents | alarm) & POLLNVAL != 0 {
@@ -174,12 +181,7 @@ impl PollSelector {
                 self.has_notification.store(true, Ordering::Relaxed);
             }
         }
-        let ready = match ready {
-            Ok(ready) => ready - usize::from(is_notified) - usize::from(alarm != 0),
-            // A signal has interrupted the wait. The probe has delivered events before, which must not be lost.
-            Err(_) if !events.is_empty() => 0,
-            Err(error) => return Err(error),
-        };
+        let ready = ready - usize::from(is_notified) - usize::from(alarm != 0);
         table.deliver(snapshot, ready, generation, events, max);
         Ok(())
     }
@@ -240,10 +242,9 @@ impl Selector for PollSelector {
         let file_id = if kind == SourceKind::Builtin { None } else { fstat::pollable_file_id(fd)? };
         self.state.update(|table| {
             if let Some(&index) = table.by_fd.get(&fd) {
-                if table.entries[index].is_definitely_same_file() {
+                if table.is_internal(index) || table.entries[index].is_definitely_same_file() {
                     return Err(already_exists());
                 }
-                table.remove(index);
             }
             let generation = table.next_generation();
             let mut entry = Entry::new(fd, token, armed_for, file_id, generation);
@@ -431,6 +432,29 @@ mod tests {
                 assert_eq!(lock_ignoring_poison(&set.state.table).probe_count, 0, "end {ours}, {kind:?}");
             }
         }
+    }
+
+    /// The alarm gets the number of a descriptor that was closed while its entry needed a probe.
+    #[cfg(has_timerfd)]
+    #[test]
+    fn alarm_with_the_number_of_a_closed_descriptor_replaces_its_entry() {
+        let set = PollSelector::new().unwrap();
+        let mut events = Vec::with_capacity(8);
+        let (a, b) = UnixStream::pair().unwrap();
+        let fd = a.as_raw_fd();
+        let interest = Interest::WRITABLE;
+        let _ = set.register(fd, Token(1), interest, SourceKind::RawFd).unwrap().detach();
+        set.select(&mut events, 8, Some(Duration::ZERO)).unwrap();
+        assert_eq!((events.len(), lock_ignoring_poison(&set.state.table).probe_count), (1, 1));
+        // The number of the alarm is that of the closed descriptor, unless another test has taken it.
+        drop(a);
+        set.create_alarm().unwrap();
+        set.select(&mut events, 8, Some(Duration::ZERO)).unwrap();
+        let table = lock_ignoring_poison(&set.state.table);
+        assert!(events.is_empty(), "{events:?}");
+        assert_eq!((table.probe_count, table.entries.len() - 1), (0, 1), "the notifier and the alarm are left");
+        assert_eq!(table.by_fd.len(), 2);
+        drop(b);
     }
 
     #[test]

@@ -63,8 +63,12 @@ impl Table {
         self.generation
     }
 
-    /// Inserts an entry at the lowest vacant index, and returns the index.
+    /// Inserts an entry at the lowest vacant index, and returns the index. An entry with the same number belongs to a descriptor
+    /// that was closed, and is removed.
     pub(super) fn insert(&mut self, entry: Entry) -> usize {
+        if let Some(&stale) = self.by_fd.get(&entry.fd) {
+            self.remove(stale);
+        }
         let record = entry.pollfd_for_wait();
         let index = self.vacant.pop_first().unwrap_or(self.entries.len());
         self.by_fd.insert(entry.fd, index);
@@ -81,7 +85,6 @@ impl Table {
     pub(super) fn remove(&mut self, index: usize) {
         let generation = self.next_generation();
         self.by_fd.remove(&self.entries[index].fd);
-        self.alarm_index = self.alarm_index.filter(|&alarm| alarm != index);
         self.update_entry(index, |entry| entry.vacate(generation));
         self.vacant.insert(index);
         // poll(2) rejects more records than RLIMIT_NOFILE, and vacant ones count too.
@@ -107,7 +110,7 @@ impl Table {
 
     /// Returns `true` for the index of the notifier or of the alarm.
     #[inline]
-    fn is_internal(&self, index: usize) -> bool {
+    pub(super) fn is_internal(&self, index: usize) -> bool {
         index == NOTIFY_INDEX || Some(index) == self.alarm_index
     }
 
