@@ -88,8 +88,8 @@ impl Poll {
     ///
     /// # Errors
     ///
-    /// * `Interrupted`: a signal with a handler arrived (on Linux also `SIGCONT`). Rarely also without a signal: another thread
-    ///   used the first waker or timer of the poll during a wait with a timeout, and there is no event. Poll again.
+    /// * `Interrupted`: a signal with a handler arrived (on Linux also `SIGCONT`). Rarely also without a signal: during a wait
+    ///   with a timeout, another thread woke a waker and dropped it, or set and cancelled the first timer. Poll again.
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     /// * Errors of the kernel, of which one is known: poll(2) of Linux fails with `EINVAL` while the limit of descriptors
     ///   (`RLIMIT_NOFILE`) is below the number of registrations. poll(2) of FreeBSD has no such error.
@@ -145,6 +145,16 @@ impl Poll {
                 Ok(()) if events.is_empty() && deadline.map_or(true, |deadline| !time_until(deadline).is_zero()) => {}
                 result => return result,
             }
+        }
+    }
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        let shared = self.registry.shared();
+        // In a forked child, a thread of the parent may have been about to change the list of the woken wakers during the fork.
+        if shared.is_of_this_process() {
+            shared.wake_state().close();
         }
     }
 }

@@ -13,6 +13,10 @@ impl PollId {
         PollId(number)
     }
 
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
     #[inline]
     pub(crate) fn is_none(self) -> bool {
         self == PollId::NONE

@@ -30,12 +30,13 @@ pub(crate) struct PollShared {
 impl PollShared {
     pub(crate) fn new() -> io::Result<Arc<PollShared>> {
         let selector = sys::ActiveSelector::new()?;
+        let id = live_polls::allocate_id();
         let shared = Arc::new(PollShared {
-            id: live_polls::allocate_id(),
+            id,
             generation: fork::generation(),
             selector,
             wake_state: WakeState::new(),
-            timers: TimerQueue::new(),
+            timers: TimerQueue::new(id.number()),
             created_at: Instant::now(),
             filters: ClaimedFilters::default(),
         });
@@ -53,10 +54,16 @@ impl PollShared {
     /// The kernel's queue belongs to the parent, and a thread of the parent may have held a lock during the fork.
     #[inline]
     pub(crate) fn check_process(&self) -> io::Result<()> {
-        if !fork::is_current(self.generation) {
+        if !self.is_of_this_process() {
             return Err(error::inherited());
         }
         Ok(())
+    }
+
+    /// Returns `false` in a forked child of the process that created the poll.
+    #[inline]
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        fork::is_current(self.generation)
     }
 
     #[inline]
@@ -81,9 +88,11 @@ impl PollShared {
     }
 
     /// Makes the descriptor of the queue readable for other code, or ends the wait of this poll.
-    pub(crate) fn notify(&self) {
-        // If no descriptor is left for the notifier, a later poll finds what this function would have reported.
-        let _ = self.selector.create_notifier().and_then(|()| self.wake_state.notify(|| self.selector.notify()));
+    ///
+    /// Returns `false` if no descriptor is left for the notifier, or if other code has closed the notifier.
+    pub(crate) fn notify(&self) -> bool {
+        let result = self.selector.create_notifier();
+        result.and_then(|()| self.wake_state.notify(|| self.selector.notify())).is_ok()
     }
 
     /// Prepares the poll for its first timer: creates the alarm, or else the notifier.
@@ -91,12 +100,17 @@ impl PollShared {
     /// If no descriptor is left for either, waits are short. Another thread cannot end a wait that is in progress, so that the
     /// registration fails, unless `excludes_polling` proves that no wait is.
     pub(crate) fn prepare_timers(&self, excludes_polling: bool) -> io::Result<()> {
-        if self.selector.create_alarm().is_err() {
-            let result = self.selector.create_notifier();
-            self.timers.set_no_alarm(result.is_ok());
-            if !excludes_polling {
-                result?;
+        let result = match self.selector.create_alarm() {
+            Ok(()) => {
+                self.timers.set_alarm_available();
+                Ok(())
             }
+            Err(_) => self.selector.create_notifier().map(|()| self.timers.set_no_alarm(true)),
+        };
+        match result {
+            Err(error) if !excludes_polling => return Err(error),
+            Err(_) => self.timers.set_no_alarm(false),
+            Ok(()) => {}
         }
         self.wake_state.set_timers(true);
         Ok(())
@@ -107,7 +121,7 @@ impl PollShared {
     pub(crate) fn share(&self) {
         if self.check_process().is_ok() && self.wake_state.share() {
             if self.wake_state.has_events() {
-                self.notify();
+                let _ = self.notify();
             }
             self.timers.arm_for_other_code(self);
         }
@@ -144,6 +158,10 @@ impl Driver for PollShared {
         self.selector.set_alarm(delay)
     }
 
+    fn create_alarm(&self) -> bool {
+        self.selector.create_alarm().is_ok()
+    }
+
     fn clear_alarm(&self) {
         self.selector.clear_alarm();
     }
@@ -153,7 +171,7 @@ impl Driver for PollShared {
     }
 
     fn notify(&self) {
-        PollShared::notify(self);
+        let _ = PollShared::notify(self);
     }
 
     #[inline]

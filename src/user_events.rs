@@ -63,7 +63,7 @@ impl UserEvents {
         }
     }
 
-    /// Completes a poll during which the first waker was woken, or the first timer registered.
+    /// Completes a poll during which a waker was woken, or the first timer registered.
     #[cold]
     pub(crate) fn finish_poll(
         &mut self,
@@ -85,6 +85,10 @@ impl UserEvents {
     /// Waits once, until `end` at the latest: 0 is a wait that does not block, and [`NEVER`] a wait without limit.
     fn wait(&mut self, shared: &PollShared, records: &mut Vec<RawEvent>, end: u64) -> io::Result<()> {
         let is_woken = shared.wake_state().begin_wait() || !self.woken.is_empty();
+        if !is_woken && end != 0 && shared.wake_state().is_notified() {
+            // If other code has closed the notifier, the notification never arrives, and no wake uses the notifier again.
+            shared.selector().check_notifier()?;
+        }
         let plan = match shared.wake_state().has_timers() {
             true => shared.timers().begin_wait(end, shared),
             false => Plan::Until(end),
@@ -128,8 +132,9 @@ impl UserEvents {
         let is_left = (is_due || may_be_due || !self.woken.is_empty())
             && self.add_events(shared, records, internal.has_alarm, is_due || may_be_due);
         state.set_left(is_left);
-        if is_left && state.is_shared() {
-            shared.notify();
+        if is_left && state.is_shared() && !shared.notify() {
+            // The alarm takes the place of the notifier.
+            shared.timers().arm_for_other_code(shared);
         }
         if has_timers {
             shared.timers().retire_if_empty(shared, || state.set_timers(false));

@@ -10,11 +10,12 @@
 //!
 //! | flag | meaning | set | cleared |
 //! |---|---|---|---|
-//! | `AWAKE` | the polling thread runs the program, and reads the word before it blocks | by a poll that takes wakes | by the next poll, before its wait |
+//! | `AWAKE` | the polling thread runs the program, and reads the word before it blocks | by a poll that takes wakes | by a poll without woken nodes, before its wait |
 //! | `NOTIFIED` | a notification is on its way | by the wake that notifies | by the poll that has received the notification |
 //! | `LEFT` | events did not fit into the buffer of the last poll | by that poll | by a poll whose events fit |
 //! | `TIMERS` | the poll has timers | with the first timer | when the poll has no timer any more |
 //! | `SHARED` | other code waits for the descriptor of the queue | by `AsFd` and `AsRawFd` | never |
+//! | `CLOSED` | the poll was dropped, so that a wake has no effect | by the drop | never |
 //!
 //! # Wake and poll
 //!
@@ -22,7 +23,8 @@
 //! compare-exchange the wake sets `NOTIFIED`, unless the word has `AWAKE` or `NOTIFIED`. The wake that has set `NOTIFIED`
 //! notifies.
 //!
-//! [`begin_wait`](WakeState::begin_wait) clears `AWAKE`, and returns `true` if the list has nodes. Then the wait must not block.
+//! [`begin_wait`](WakeState::begin_wait) returns `true` if the list has nodes. Then the wait must not block. Otherwise
+//! `begin_wait` clears `AWAKE`.
 //! After the wait, [`take`](WakeState::take) removes the whole list in one compare-exchange. The poll unmarks each node, and
 //! makes an event of each.
 //!
@@ -50,20 +52,19 @@ const NOTIFIED: usize = 2;
 const LEFT: usize = 4;
 const TIMERS: usize = 8;
 const SHARED: usize = 16;
-const FLAGS: usize = 31;
+const CLOSED: usize = 32;
+const FLAGS: usize = 63;
 
 /// The states of a node.
 const IDLE: usize = 0;
 /// The waker was woken, and the node is in a list.
 const WOKEN: usize = 1;
-/// The notification of a woken waker has failed, so that the next wake tries again.
-const FAILED: usize = 2;
 /// The waker was dropped while the node was in a list. The poll frees the node.
-const DROPPED: usize = 4;
+const DROPPED: usize = 2;
 
 /// The state of one waker. The alignment keeps the low bits of the address free for the flags of the word.
 #[derive(Debug)]
-#[repr(align(32))]
+#[repr(align(64))]
 pub(crate) struct Node {
     token: Token,
     state: AtomicUsize,
@@ -128,22 +129,34 @@ impl WakeState {
         // Release: the poll that unmarks the node acquires what this thread has written.
         match waker.node().state.swap(WOKEN, Ordering::AcqRel) {
             IDLE => self.push(waker, notify),
-            WOKEN => Ok(()),
-            _ => self.notify(notify).map_err(|error| mark_failed(waker, error)),
+            _ => self.wake_again(notify),
         }
+    }
+
+    /// Relies on the wake that has marked the node. If the notification of that wake, or of another waker's wake, has failed,
+    /// this wake tries again.
+    #[inline]
+    fn wake_again(&self, notify: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let word = self.word.load(Ordering::Relaxed);
+        if word & (AWAKE | NOTIFIED | CLOSED) != 0 || word & !FLAGS == 0 {
+            return Ok(());
+        }
+        self.notify(notify)
     }
 
     #[inline(never)] // So that a coalesced wake is inlined, and saves no registers.
     fn push(&self, waker: &WakerNode, notify: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let (node, mut word) = (waker.node(), self.word.load(Ordering::Relaxed));
         loop {
+            if word & CLOSED != 0 {
+                node.state.store(IDLE, Ordering::Release);
+                return Ok(());
+            }
             node.next.store((word & !FLAGS) as *mut Node, Ordering::Relaxed);
             let must_notify = word & (AWAKE | NOTIFIED) == 0;
             let new = waker.0.as_ptr() as usize | (word & FLAGS) | if must_notify { NOTIFIED } else { 0 };
             match self.word.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) if must_notify => {
-                    return self.complete_notification(notify).map_err(|error| mark_failed(waker, error));
-                }
+                Ok(_) if must_notify => return self.complete_notification(notify),
                 Ok(_) => return Ok(()),
                 Err(current) => word = current,
             }
@@ -154,7 +167,7 @@ impl WakeState {
     #[cold]
     pub(crate) fn notify(&self, notify: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut word = self.word.load(Ordering::Relaxed);
-        while word & (AWAKE | NOTIFIED) == 0 {
+        while word & (AWAKE | NOTIFIED | CLOSED) == 0 {
             match self.word.compare_exchange_weak(word, word | NOTIFIED, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return self.complete_notification(notify),
                 Err(current) => word = current,
@@ -176,10 +189,29 @@ impl WakeState {
     #[inline]
     pub(crate) fn begin_wait(&self) -> bool {
         let mut word = self.word.load(Ordering::Acquire);
-        if word & AWAKE != 0 {
+        if word & AWAKE != 0 && word & !FLAGS == 0 {
             word = self.word.fetch_and(!AWAKE, Ordering::AcqRel);
         }
         word & !FLAGS != 0
+    }
+
+    /// Returns `true` if a notification is on its way: no wake uses the notifier until a wait has returned the notification.
+    #[inline]
+    pub(crate) fn is_notified(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & NOTIFIED != 0
+    }
+
+    /// Ends the use of the word by the poll, which is dropped. From now on a wake has no effect.
+    pub(crate) fn close(&self) {
+        let mut word = self.word.load(Ordering::Relaxed);
+        while let Err(current) =
+            self.word.compare_exchange_weak(word, word & FLAGS | CLOSED, Ordering::AcqRel, Ordering::Relaxed)
+        {
+            word = current;
+        }
+        let mut woken = WokenNodes::default();
+        // SAFETY: the compare-exchange has removed the list from the word, and every node of the list is `WOKEN` or `DROPPED`.
+        unsafe { woken.append_reversed((word & !FLAGS) as *mut Node) };
     }
 
     /// Takes the woken nodes after a wait, and appends them to `woken`.
@@ -190,7 +222,7 @@ impl WakeState {
         let mut word = self.word.load(Ordering::Relaxed);
         let mut new;
         loop {
-            let keeps = LEFT | TIMERS | SHARED | AWAKE | if is_notified { 0 } else { NOTIFIED };
+            let keeps = LEFT | TIMERS | SHARED | CLOSED | AWAKE | if is_notified { 0 } else { NOTIFIED };
             let has_nodes = word & !FLAGS != 0 || !woken.is_empty();
             new = word & keeps | if has_nodes && word & SHARED == 0 { AWAKE } else { 0 };
             if new == word {
@@ -266,13 +298,6 @@ impl Drop for WakeState {
         let mut woken = WokenNodes::default();
         self.take(true, &mut woken);
     }
-}
-
-#[cold]
-fn mark_failed(waker: &WakerNode, error: io::Error) -> io::Error {
-    // If the poll has unmarked the node meanwhile, the event was returned, and the next wake is as any other.
-    let _ = waker.node().state.compare_exchange(WOKEN, WOKEN | FAILED, Ordering::AcqRel, Ordering::Relaxed);
-    error
 }
 
 /// Woken nodes that the poll has taken, in the order of their wakes. Only the poll uses them.
@@ -351,5 +376,55 @@ impl WokenNodes {
 impl Drop for WokenNodes {
     fn drop(&mut self) {
         while self.pop().is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fail() -> io::Result<()> {
+        Err(io::ErrorKind::Other.into())
+    }
+
+    /// The second wake relies on the notification of the first, which fails. Both wakers try again.
+    #[test]
+    fn wakes_after_a_failed_notification_try_again() {
+        let state = WakeState::new();
+        let mut nodes = [1, 2].map(|token| WakerNode::new(Token(token)));
+        let result = state.wake(&nodes[0], || {
+            state.wake(&nodes[1], || panic!("a notification is on its way")).unwrap();
+            fail()
+        });
+        assert!(result.is_err());
+        for node in &nodes {
+            assert!(state.wake(node, fail).is_err());
+        }
+        let mut notifications = 0;
+        for node in &nodes {
+            let notify = || {
+                notifications += 1;
+                Ok(())
+            };
+            state.wake(node, notify).unwrap();
+        }
+        assert_eq!(notifications, 1);
+        let mut woken = WokenNodes::default();
+        state.take(true, &mut woken);
+        assert_eq!([woken.pop(), woken.pop(), woken.pop()], [Some(Token(1)), Some(Token(2)), None]);
+        nodes.iter_mut().for_each(WakerNode::free);
+    }
+
+    #[test]
+    fn wake_after_the_poll_was_dropped_has_no_effect() {
+        let state = WakeState::new();
+        let mut nodes = [1, 2].map(|token| WakerNode::new(Token(token)));
+        state.wake(&nodes[0], || Ok(())).unwrap();
+        state.close();
+        for node in nodes.iter().cycle().take(6) {
+            state.wake(node, || panic!("the poll was dropped")).unwrap();
+        }
+        assert!(!state.has_events());
+        nodes.iter_mut().for_each(WakerNode::free);
     }
 }

@@ -18,6 +18,8 @@ use crate::support::poll::{BOTH, TIMEOUT};
 
 struct Counting;
 
+static LIVE: std::sync::atomic::AtomicIsize = std::sync::atomic::AtomicIsize::new(0);
+
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
@@ -26,11 +28,13 @@ thread_local! {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        LIVE.fetch_add(layout.size() as isize, std::sync::atomic::Ordering::Relaxed);
         // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as isize, std::sync::atomic::Ordering::Relaxed);
         // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -291,4 +295,33 @@ fn timers_do_not_allocate() {
             }
         }
     });
+}
+
+/// The memory of this process in bytes that no deallocation has returned.
+fn live_bytes() -> isize {
+    LIVE.load(std::sync::atomic::Ordering::SeqCst)
+}
+
+#[test]
+fn wakers_of_a_dropped_poll_keep_no_memory() {
+    let poll = Poll::new().unwrap();
+    let registry = poll.registry().try_clone().unwrap();
+    drop(poll);
+    let wake_and_drop = || Waker::new(&registry, Token(1)).unwrap().wake().unwrap();
+    wake_and_drop();
+    let before = live_bytes();
+    (0..100_000).for_each(|_| wake_and_drop());
+    // Other tests of this process allocate meanwhile.
+    assert!(live_bytes() - before < 2_000_000, "{} bytes", live_bytes() - before);
+}
+
+/// A handler of a forked child may call `wake` in the middle of an allocation.
+#[test]
+fn failing_wake_does_not_allocate() {
+    let poll = Poll::new().unwrap();
+    let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+    support::process::in_a_child(|| {
+        assert_eq!(allocations(|| assert!(waker.wake().is_err())), 0);
+    });
+    waker.wake().unwrap();
 }

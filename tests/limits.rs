@@ -11,9 +11,13 @@ use kevio::{Backend, Events, Interest, Poll, Timer, Token, Waker};
 
 mod support;
 
+#[cfg(selector_has_fd)]
+use crate::support::known_failures::{self, Check};
 use crate::support::net::loopback;
 use crate::support::open_fds;
 use crate::support::poll::expect_event;
+#[cfg(selector_has_fd)]
+use crate::support::poll::is_readable;
 
 /// Opens descriptors until the limit is reached.
 fn exhaust() -> Vec<OwnedFd> {
@@ -78,6 +82,80 @@ fn timers_work_without_a_free_descriptor(mut poll: Poll) {
         });
         expect_event(&mut poll, &mut events, Token(1));
     });
+    drop(hoard);
+}
+
+/// The first registration in another thread fails. Then one descriptor is free, and the timer fires in the blocked poll.
+fn timer_registered_after_a_failure_fires(mut poll: Poll) {
+    let mut events = Events::with_capacity(8);
+    let registry = poll.registry().try_clone().unwrap();
+    let mut hoard = exhaust();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // The state of the other thread cannot be read without a free descriptor.
+            std::thread::sleep(Duration::from_millis(20));
+            let mut timer = Timer::after(Duration::from_millis(50)).unwrap();
+            while let Err(error) = registry.register(&mut timer, Token(1), Interest::READABLE) {
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+                assert!(hoard.pop().is_some());
+            }
+            // The timer stays registered until the poll has returned.
+            std::thread::sleep(Duration::from_secs(1));
+        });
+        let start = std::time::Instant::now();
+        poll.poll_until(&mut events, Some(start + Duration::from_secs(10))).unwrap();
+        assert_eq!(events.iter().map(|event| event.token()).collect::<Vec<_>>(), [Token(1)]);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    });
+}
+
+/// The first timer cannot have a timer of the kernel. After descriptors are free again, the queue is readable for timers.
+#[cfg(selector_has_fd)]
+fn queue_is_readable_for_timers_after_a_shortage() {
+    if known_failures::is_known_failure(Check::QueueIsPollable) || cfg!(kevio_unsupported_force_fallbacks) {
+        return;
+    }
+    for registers_again in [false, true] {
+        let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+        let mut timer = Timer::new().unwrap();
+        let hoard = exhaust();
+        poll.registry().register(&mut timer, Token(1), Interest::READABLE).unwrap();
+        drop(hoard);
+        if registers_again {
+            poll.registry().deregister(&mut timer).unwrap();
+            poll.registry().register(&mut timer, Token(1), Interest::READABLE).unwrap();
+        }
+        let fd = poll.as_raw_fd();
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        timer.set_after(Duration::from_millis(20)).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while events.is_empty() {
+            assert!(is_readable(fd, Duration::from_secs(10)) && std::time::Instant::now() < deadline);
+            poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        }
+    }
+}
+
+/// Timers that did not fit into the buffer keep the queue readable, although no notifier can be made.
+#[cfg(selector_has_fd)]
+fn timers_left_by_a_small_buffer_keep_the_queue_readable() {
+    if known_failures::is_known_failure(Check::QueueIsPollable) || cfg!(kevio_unsupported_force_fallbacks) {
+        return;
+    }
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(1));
+    let mut timers = [1, 2, 3].map(|_| Timer::new().unwrap());
+    for (token, timer) in timers.iter_mut().enumerate() {
+        poll.registry().register(timer, Token(token), Interest::READABLE).unwrap();
+    }
+    let fd = poll.as_raw_fd();
+    let hoard = exhaust();
+    timers.iter_mut().for_each(|timer| timer.set_after(Duration::from_millis(5)).unwrap());
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 3 {
+        assert!(is_readable(fd, Duration::from_secs(10)), "only {seen:?}");
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        seen.extend(events.iter().map(|event| event.token().0));
+    }
     drop(hoard);
 }
 
@@ -207,6 +285,12 @@ fn calls_fail_with_emfile_and_registered_sources_keep_working() {
     open_fds::assert_same(&before, "a failed call left a descriptor open");
     limit_below_the_registrations_fails_on_poll_only();
     timers_hold_no_descriptors();
+    timer_registered_after_a_failure_fires(Poll::new().unwrap());
+    #[cfg(selector_has_fd)]
+    {
+        queue_is_readable_for_timers_after_a_shortage();
+        timers_left_by_a_small_buffer_keep_the_queue_readable();
+    }
     let (stream, address) = listener.accept().unwrap();
     assert_eq!(address, client.local_addr().unwrap());
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);

@@ -28,7 +28,7 @@ const VARIANTS: &[Variant] = &[
         &[("wake_state.rs", "if is_notified { 0 } else { NOTIFIED }", "if is_notified { 0 } else { 0 }")],
     ),
     // The wait blocks although a waker was woken before.
-    ("list_ignored_before_the_wait", &[("wake_state.rs", "word & !FLAGS != 0\n    }\n\n    /// Takes the woken", "word == usize::MAX\n    }\n\n    /// Takes the woken")]),
+    ("list_ignored_before_the_wait", &[("wake_state.rs", "word & !FLAGS != 0\n    }\n\n    /// Returns `true` if a notification", "word == usize::MAX\n    }\n\n    /// Returns `true` if a notification")]),
     // The data that the second thread has written before its wake is not visible to the poll.
     (
         "coalesced_wake_only_loads",

@@ -35,8 +35,9 @@ use crate::token::Token;
 /// # Costs
 ///
 /// A timer is an entry in a heap of the [`Poll`](crate::Poll), and holds no descriptor: a timer for each connection is cheap.
-/// Setting, resetting and cancelling make no system call, with one exception: a timer that becomes the earliest while another
-/// thread is blocked in a poll. Each `Poll` has at most one timer of the kernel. The page
+/// Setting, resetting and cancelling make no system call, with two exceptions: a timer that becomes the earliest while another
+/// thread is blocked in a poll, or after other code has got the descriptor of the poll. Each `Poll` has at most one timer of the
+/// kernel. The page
 /// [many timeouts](crate::guide::many_timeouts) explains how to use timers for timeouts, and has the numbers.
 ///
 /// # Clock
@@ -81,8 +82,8 @@ pub struct Timer {
     /// `true` if the timer fires once, and `expirations` has returned its expiration.
     has_expired: AtomicBool,
     registration: Option<Registration>,
-    /// The token before the last change of the registration. Events with this token may be in the buffer of the program.
-    previous_token: Option<Token>,
+    /// The tokens of earlier registrations, whose events the program may still have: a set of their numbers modulo 64.
+    past_tokens: u64,
     /// The generation of the process that created the timer (`sys::fork`). A thread of the parent may have held the lock of the
     /// queue during a fork.
     generation: u32,
@@ -157,7 +158,7 @@ impl Timer {
             period_start: Instant::now(),
             has_expired: AtomicBool::new(false),
             registration: None,
-            previous_token: None,
+            past_tokens: 0,
             generation: fork::generation(),
         }
     }
@@ -235,14 +236,14 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// * `InvalidInput`: the event belongs to another source. An event of another timer with the same token cannot be told from
-    ///   an old event of this timer, and makes the result 0.
+    /// * `InvalidInput`: the event belongs to another source. An event of another timer cannot always be distinguished from an
+    ///   old event of this timer. Then the result is 0.
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     pub fn expirations(&self, event: &Event) -> io::Result<u64> {
         self.check_process()?;
         let setting = event.timer_setting().ok_or_else(other_source_error)?;
         let registration = self.registration.as_ref().filter(|registration| registration.token == event.token());
-        if registration.is_none() && self.previous_token != Some(event.token()) {
+        if registration.is_none() && self.past_tokens & token_bit(event.token()) == 0 {
             return Err(other_source_error());
         }
         let count = self.registration.as_ref().and_then(|registration| {
@@ -300,7 +301,7 @@ impl Timer {
     /// Removes the timer from the queue of its poll.
     fn remove(&mut self) {
         if let Some(registration) = self.registration.take() {
-            self.previous_token = Some(registration.token);
+            self.past_tokens |= token_bit(registration.token);
             registration.with_poll(|shared| shared.timers().remove(registration.slot, shared));
         }
     }
@@ -326,6 +327,11 @@ impl Schedule {
             None => Schedule::Never,
         })
     }
+}
+
+/// Returns the member of a token in the set of past tokens.
+fn token_bit(token: Token) -> u64 {
+    1 << (token.0 % 64)
 }
 
 fn other_source_error() -> io::Error {
@@ -373,7 +379,7 @@ impl Source for Timer {
         let deadline = self.next_deadline(registry.shared());
         let Some(registration) = &mut self.registration else { return Err(error::not_found()) };
         registry.shared().timers().reregister(registration.slot, token, mode, deadline, &**registry.shared());
-        self.previous_token = Some(std::mem::replace(&mut registration.token, token));
+        self.past_tokens |= token_bit(std::mem::replace(&mut registration.token, token));
         Ok(())
     }
 

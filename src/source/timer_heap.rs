@@ -1,7 +1,7 @@
 //! A heap of deadlines with 8 children for each node, and the position of each timer in the heap.
 //!
 //! A timer is set, reset and removed anywhere in the heap. Eight children are two cache lines, and make the heap half as deep as
-//! four: measured with a million timers, setting one again takes 43 ns, with four children 55 ns, with a pairing heap 64 ns.
+//! four. A prototype with a million timers set one again in 43 ns, with four children in 55 ns, and with a pairing heap in 64 ns.
 
 const CHILDREN: usize = 8;
 /// The position of a timer that is not in the heap.

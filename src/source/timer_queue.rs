@@ -64,6 +64,8 @@ pub(crate) trait Driver {
     fn set_alarm(&self, delay: Duration) -> io::Result<()>;
     /// Stops the alarm, and discards a record of the alarm that no wait has returned yet.
     fn clear_alarm(&self);
+    /// Creates the alarm, unless there is one. Returns `false` if that fails.
+    fn create_alarm(&self) -> bool;
     /// Creates the notifier, unless there is one. Returns `false` if that fails.
     fn create_notifier(&self) -> bool;
     /// Ends the present wait.
@@ -133,6 +135,11 @@ const TIMEOUT: usize = 1;
 /// There is neither an alarm nor a notifier, because no descriptor is left. Waits are short.
 const SHORT_TIMEOUT: usize = 2;
 
+/// The longest time between reading the clock and setting the alarm. After a longer time the alarm is set again.
+const MAX_SETTING_TIME: u64 = 1_000_000;
+/// The number of attempts, because a slow machine may always take longer.
+const MAX_SETTINGS: usize = 3;
+
 /// The longest wait if no other thread can end it.
 const MAX_SHORT_TIMEOUT: u64 = 10_000_000;
 
@@ -192,9 +199,14 @@ impl Timers {
 }
 
 impl TimerQueue {
-    pub(crate) fn new() -> TimerQueue {
+    /// Creates the queue of a poll. `number` is the number of the poll.
+    ///
+    /// The settings of two polls begin at different numbers, because a timer may be deregistered from one poll and registered
+    /// with another while the program still has an event of the first. The distance is that of Fibonacci hashing.
+    pub(crate) fn new(number: u32) -> TimerQueue {
+        let last_setting = number.wrapping_mul(0x9e37_79b1) % TIMER_SETTINGS;
         TimerQueue {
-            timers: Mutex::default(),
+            timers: Mutex::new(Timers { last_setting, ..Timers::default() }),
             earliest: TimeCell::new(NEVER),
             bound: TimeCell::new(NEVER),
             alarm: TimeCell::new(NEVER),
@@ -210,6 +222,21 @@ impl TimerQueue {
     /// Records that there is no alarm.
     pub(crate) fn set_no_alarm(&self, has_notifier: bool) {
         self.means.store(if has_notifier { TIMEOUT } else { SHORT_TIMEOUT }, Ordering::SeqCst);
+    }
+
+    /// Records that there is an alarm.
+    pub(crate) fn set_alarm_available(&self) {
+        self.means.store(ALARM, Ordering::SeqCst);
+    }
+
+    /// Creates an alarm that could not be created before. Returns `false` if that fails again.
+    #[cold]
+    fn recover_alarm(&self, driver: &impl Driver) -> bool {
+        let is_created = driver.create_alarm();
+        if is_created {
+            self.set_alarm_available();
+        }
+        is_created
     }
 
     #[inline]
@@ -324,7 +351,9 @@ impl TimerQueue {
     /// Arms the alarm for a deadline. Returns `false` if there is no alarm.
     #[cold]
     fn end_wait_before(&self, timers: &mut MutexGuard<'_, Timers>, deadline: u64, driver: &impl Driver) -> bool {
-        if !self.has_alarm() {
+        // Only the alarm makes the descriptor of the queue readable for other code.
+        let has_alarm = self.has_alarm() || (driver.is_shared() && self.recover_alarm(driver));
+        if !has_alarm {
             return false;
         }
         deadline >= self.alarm.load() || self.arm(timers, deadline, driver)
@@ -332,15 +361,22 @@ impl TimerQueue {
 
     /// Arms the alarm, under the lock. Returns `false` if the kernel rejects that: from then on the queue has no alarm.
     fn arm(&self, timers: &mut MutexGuard<'_, Timers>, deadline: u64, driver: &impl Driver) -> bool {
-        let now = driver.now();
-        let delay = deadline.saturating_sub(now).clamp(1, MAX_DELAY);
-        self.alarm.store(now.saturating_add(delay));
         timers.alarm_may_fire = true;
-        let result = driver.set_alarm(Duration::from_nanos(delay));
-        if result.is_err() {
-            self.set_no_alarm(driver.create_notifier());
+        for _ in 0..MAX_SETTINGS {
+            let now = driver.now();
+            let delay = deadline.saturating_sub(now).clamp(1, MAX_DELAY);
+            self.alarm.store(now.saturating_add(delay));
+            if driver.set_alarm(Duration::from_nanos(delay)).is_err() {
+                self.alarm.store(NEVER);
+                self.set_no_alarm(driver.create_notifier());
+                return false;
+            }
+            // If the process was stopped between the two calls, the alarm would be late by the time of the stop.
+            if driver.now().saturating_sub(now) <= MAX_SETTING_TIME {
+                break;
+            }
         }
-        result.is_ok()
+        true
     }
 
     /// Begins a wait that ends at `end`. 0 is a wait that does not block.
@@ -361,12 +397,13 @@ impl TimerQueue {
         self.begin_wait_before_deadline(end, driver)
     }
 
-    /// Begins a wait that no other thread can end, unless a notifier can be created now.
+    /// Begins a wait that no other thread can end, unless the alarm or the notifier can be created now.
     #[cold]
     fn begin_short_wait(&self, end: u64, driver: &impl Driver) -> Plan {
-        self.set_no_alarm(driver.create_notifier());
-        let short_end = driver.now().saturating_add(MAX_SHORT_TIMEOUT);
-        self.begin_wait_before_deadline(end.min(short_end), driver)
+        if !self.recover_alarm(driver) {
+            self.set_no_alarm(driver.create_notifier());
+        }
+        self.begin_wait_before_deadline(end, driver)
     }
 
     /// Begins a wait, as the earliest deadline may come before its end, and the alarm is not set for it.
@@ -388,9 +425,11 @@ impl TimerQueue {
                 continue;
             }
             // Under the lock `earliest` does not change, so that the bound is that of every deadline.
+            let is_short = self.means.load(Ordering::SeqCst) == SHORT_TIMEOUT;
+            let end = if is_short { end.min(now.saturating_add(MAX_SHORT_TIMEOUT)) } else { end };
             let bound = earliest.min(end);
             self.bound.store(bound);
-            let delay = (bound - now).min(MAX_DELAY);
+            let delay = bound.saturating_sub(now).min(MAX_DELAY);
             let early = if bound == earliest && delay > MIN_SPLIT_WAIT { delay / EARLY_END } else { 0 };
             return Plan::Until(now + delay - early);
         }
@@ -453,5 +492,127 @@ impl TimerQueue {
             self.bound.store(NEVER);
             none();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A poll with a clock that the test sets.
+    struct TestDriver {
+        now: Cell<u64>,
+        /// The time for which each of the next settings of the alarm stops the process.
+        stops: RefCell<Vec<u64>>,
+        can_set_alarm: bool,
+        has_notifier: bool,
+        /// The times of the alarm, by the clock of the kernel.
+        alarms: RefCell<Vec<u64>>,
+    }
+
+    impl TestDriver {
+        fn new() -> TestDriver {
+            let (now, stops, alarms) = (Cell::new(SECOND), RefCell::default(), RefCell::default());
+            TestDriver { now, stops, can_set_alarm: true, has_notifier: true, alarms }
+        }
+    }
+
+    impl Driver for TestDriver {
+        fn now(&self) -> u64 {
+            self.now.get()
+        }
+
+        fn set_alarm(&self, delay: Duration) -> io::Result<()> {
+            self.now.set(self.now.get() + self.stops.borrow_mut().pop().unwrap_or(0));
+            if !self.can_set_alarm {
+                return Err(io::ErrorKind::Other.into());
+            }
+            self.alarms.borrow_mut().push(self.now.get() + delay.as_nanos() as u64);
+            Ok(())
+        }
+
+        fn create_alarm(&self) -> bool {
+            self.can_set_alarm
+        }
+
+        fn clear_alarm(&self) {}
+
+        fn create_notifier(&self) -> bool {
+            self.has_notifier
+        }
+
+        fn notify(&self) {}
+
+        fn is_shared(&self) -> bool {
+            false
+        }
+    }
+
+    fn insert(queue: &TimerQueue, at: u64, driver: &TestDriver) -> Slot {
+        queue.insert(Token(1), Mode::Every, Deadline { at, period: 0 }, driver, || Ok(())).unwrap()
+    }
+
+    #[test]
+    fn alarm_is_set_again_after_a_stop_between_clock_and_call() {
+        let (queue, driver) = (TimerQueue::new(1), TestDriver::new());
+        *driver.stops.borrow_mut() = vec![50 * SECOND];
+        insert(&queue, 100 * SECOND, &driver);
+        assert_eq!(*driver.alarms.borrow(), [150 * SECOND, 100 * SECOND]);
+        // A stop beyond the deadline.
+        *driver.stops.borrow_mut() = vec![90 * SECOND];
+        driver.alarms.borrow_mut().clear();
+        insert(&queue, 60 * SECOND, &driver);
+        assert_eq!(driver.alarms.borrow().last(), Some(&(141 * SECOND + 1)), "at once");
+    }
+
+    #[test]
+    fn alarm_of_a_slow_machine_is_set_a_few_times() {
+        let (queue, driver) = (TimerQueue::new(1), TestDriver::new());
+        *driver.stops.borrow_mut() = vec![2_000_000; 100];
+        insert(&queue, 100 * SECOND, &driver);
+        assert_eq!(driver.alarms.borrow().len(), MAX_SETTINGS);
+    }
+
+    #[test]
+    fn waits_are_short_without_alarm_and_notifier() {
+        let queue = TimerQueue::new(1);
+        let mut driver = TestDriver { can_set_alarm: false, has_notifier: false, ..TestDriver::new() };
+        insert(&queue, 100 * SECOND, &driver);
+        for end in [NEVER, 50 * SECOND] {
+            assert_eq!(queue.begin_wait(end, &driver), Plan::Until(SECOND + MAX_SHORT_TIMEOUT));
+            assert!(!queue.end_wait(false, &driver));
+        }
+        assert_eq!(queue.begin_wait(SECOND + 1, &driver), Plan::Until(SECOND + 1));
+        // A notifier can be created now, and then an alarm.
+        driver.has_notifier = true;
+        assert_eq!(queue.begin_wait(50 * SECOND, &driver), Plan::Until(50 * SECOND));
+        driver.can_set_alarm = true;
+        queue.set_no_alarm(false);
+        assert_eq!(queue.begin_wait(NEVER, &driver), Plan::Until(NEVER));
+        assert_eq!(driver.alarms.borrow().last(), Some(&(100 * SECOND)));
+    }
+
+    #[test]
+    fn wait_whose_end_has_passed_does_not_block() {
+        let (queue, driver) = (TimerQueue::new(1), TestDriver::new());
+        queue.set_no_alarm(true);
+        insert(&queue, 100 * SECOND, &driver);
+        assert_eq!(queue.begin_wait(SECOND - 5, &driver), Plan::Until(SECOND - 5));
+        // The end passes between two readings of the clock.
+        insert(&queue, SECOND + 7, &driver);
+        driver.now.set(SECOND + 6);
+        assert_eq!(queue.begin_wait_before_deadline(SECOND + 1, &driver), Plan::Until(SECOND + 6));
+    }
+
+    #[test]
+    fn settings_of_many_polls_begin_at_different_numbers() {
+        let first = |number| TimerQueue::new(number).lock().last_setting;
+        let mut firsts: Vec<_> = (1..1000).map(first).collect();
+        firsts.sort_unstable();
+        assert!(firsts.windows(2).all(|pair| pair[1] - pair[0] > 100_000), "too close");
     }
 }

@@ -114,6 +114,12 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     /// Ends the blocked `select`, or the next one. Any thread may call this function, after `create_notifier`. Async-signal-safe.
     fn notify(&self) -> io::Result<()>;
 
+    /// Fails if other code has closed the descriptor of the notifier, and `select` would not detect that. `Poll` calls this
+    /// function before a wait, if a notification is on its way that no wait has returned yet.
+    fn check_notifier(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Creates the alarm, unless there is one. The alarm is one timer of the kernel that ends a wait.
     ///
     /// If this fails, the timeouts of the waits keep the time.

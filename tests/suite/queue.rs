@@ -10,7 +10,7 @@ use kevio::{Backend, Timer, Token, Waker, BACKEND};
 
 use crate::support::known_failures::{is_known_failure, Check};
 use crate::support::net::drain;
-use crate::support::poll::{TestPoll, READ, TIMEOUT};
+use crate::support::poll::{is_readable, TestPoll, READ, TIMEOUT};
 use crate::support::readiness::R;
 
 #[test]
@@ -146,21 +146,6 @@ fn failed_exclusive_reregistration_keeps_the_registration() {
 /// Without a timer of the kernel, the descriptor of the queue does not become readable for timers: see the table of differences.
 const HAS_KERNEL_TIMER: bool = !cfg!(kevio_unsupported_force_fallbacks);
 
-/// Waits with poll(2) until the queue of `poll` is readable. Returns `false` after `timeout`.
-fn is_readable(poll: &TestPoll, timeout: Duration) -> bool {
-    let mut fd = libc::pollfd { fd: poll.inner.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let deadline = Instant::now() + timeout;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now()).as_millis() as libc::c_int;
-        // SAFETY: the kernel reads and writes one `pollfd`.
-        match unsafe { libc::poll(&mut fd, 1, left) } {
-            0 => return false,
-            1 => return true,
-            _ => assert_eq!(std::io::Error::last_os_error().kind(), std::io::ErrorKind::Interrupted),
-        }
-    }
-}
-
 #[test]
 fn timer_of_inner_poll_makes_the_queue_readable() {
     if is_known_failure(Check::QueueIsPollable) || !HAS_KERNEL_TIMER {
@@ -173,10 +158,10 @@ fn timer_of_inner_poll_makes_the_queue_readable() {
         inner.register(timer, token, READ);
     }
     for round in 0..10 {
-        assert!(is_readable(&inner, TIMEOUT), "round {round}");
+        assert!(is_readable(inner.inner.as_raw_fd(), TIMEOUT), "round {round}");
         outer.expect(1, R);
         inner.expect(round % 2, R);
-        assert!(!is_readable(&inner, Duration::ZERO), "round {round}: nothing is due");
+        assert!(!is_readable(inner.inner.as_raw_fd(), Duration::ZERO), "round {round}: nothing is due");
         // The next round sets the other timer, in the program or in another thread.
         let timer = &mut timers[(round + 1) % 2];
         match round % 3 {
@@ -199,17 +184,17 @@ fn periods_and_cancelled_timers_of_inner_poll_follow_the_queue() {
     let mut timer = Timer::every(Duration::from_millis(2)).unwrap();
     inner.register(&mut timer, 1, READ);
     for _ in 0..3 {
-        assert!(is_readable(&inner, TIMEOUT));
+        assert!(is_readable(inner.inner.as_raw_fd(), TIMEOUT));
         inner.expect(1, R);
     }
     // A cancelled timer may make the queue readable once, without an event.
     timer.cancel().unwrap();
     inner.expect_no_events();
-    is_readable(&inner, Duration::from_millis(100));
+    is_readable(inner.inner.as_raw_fd(), Duration::from_millis(100));
     inner.expect_no_events();
-    assert!(!is_readable(&inner, Duration::from_millis(20)));
+    assert!(!is_readable(inner.inner.as_raw_fd(), Duration::from_millis(20)));
     timer.set_after(Duration::ZERO).unwrap();
-    assert!(is_readable(&inner, TIMEOUT));
+    assert!(is_readable(inner.inner.as_raw_fd(), TIMEOUT));
     inner.expect(1, R);
 }
 
@@ -232,7 +217,7 @@ fn events_left_by_a_small_buffer_keep_the_queue_readable() {
     for _ in 0..3 {
         let mut seen = std::collections::BTreeSet::new();
         while seen.len() < 6 {
-            assert!(is_readable(&inner, TIMEOUT), "only {seen:?}");
+            assert!(is_readable(inner.inner.as_raw_fd(), TIMEOUT), "only {seen:?}");
             seen.extend(inner.poll_once(Some(Duration::ZERO)).into_keys());
         }
         wakers.iter().for_each(|waker| waker.wake().unwrap());
@@ -252,9 +237,9 @@ fn wake_of_an_awake_poll_makes_a_shared_queue_readable() {
     inner.expect(1, R);
     waker.wake().unwrap();
     for _ in 0..3 {
-        assert!(is_readable(&inner, TIMEOUT));
+        assert!(is_readable(inner.inner.as_raw_fd(), TIMEOUT));
         inner.expect(1, R);
-        assert!(!is_readable(&inner, Duration::ZERO));
+        assert!(!is_readable(inner.inner.as_raw_fd(), Duration::ZERO));
         waker.wake().unwrap();
     }
 }

@@ -748,3 +748,42 @@ fn timers_set_by_four_threads_fire_once_and_not_early() {
         }
     }
 }
+
+/// The settings of two polls differ, so that an event of the first poll is not taken for one of the second.
+#[test]
+fn event_of_the_poll_before_has_no_expirations() {
+    for number in 0..4 {
+        let (mut first, mut second) = (TestPoll::new(), TestPoll::new());
+        let mut timer = Timer::after(Duration::ZERO).unwrap();
+        // Several settings, so that the two polls do not only differ in their first.
+        for _ in 0..number {
+            timer.set_after(Duration::ZERO).unwrap();
+        }
+        first.register(&mut timer, 1, READ);
+        let stale = fired_event(&mut first, 1);
+        first.deregister(&mut timer);
+        second.register(&mut timer, 1, READ);
+        let event = fired_event(&mut second, 1);
+        assert_eq!((timer.expirations(&stale).unwrap(), timer.expirations(&event).unwrap()), (0, 1));
+        // Another timer with the same token.
+        let mut other = Timer::after(Duration::ZERO).unwrap();
+        first.register(&mut other, 1, READ);
+        let stranger = fired_event(&mut first, 1);
+        timer.set_after(Duration::ZERO).unwrap();
+        let event = fired_event(&mut second, 1);
+        assert_eq!((timer.expirations(&stranger).unwrap(), timer.expirations(&event).unwrap()), (0, 1));
+    }
+}
+
+#[test]
+fn event_before_several_reregistrations_has_no_expirations() {
+    let mut poll = TestPoll::new();
+    let mut timer = Timer::after(Duration::ZERO).unwrap();
+    poll.register(&mut timer, 1, READ);
+    let stale = fired_event(&mut poll, 1);
+    for token in [2, 3, usize::MAX, 4] {
+        poll.reregister(&mut timer, token, READ);
+        assert_eq!(timer.expirations(&stale).unwrap(), 0, "{token}");
+    }
+    assert_eq!(wait_for_event(&mut poll, 4, &mut timer), 1);
+}

@@ -27,6 +27,8 @@ pub enum Check {
     SecondSource,
     /// One call makes 512 changes.
     LongChangelist,
+    /// A wake in a signal handler returns, whatever the handler has interrupted.
+    WakeInHandler,
 }
 
 impl Check {
@@ -55,6 +57,7 @@ impl Check {
             Check::SecondSource => {
                 "libkqueue cannot detect that a descriptor was closed, so that kevio cannot detect a second source"
             }
+            Check::WakeInHandler => "kevent(2) of libkqueue takes a lock, which the interrupted thread may hold",
             Check::LongChangelist => "libkqueue has space for 512 receipts, which are the receipts of fewer changes",
         }
     }

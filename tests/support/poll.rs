@@ -39,6 +39,21 @@ pub fn expect_event(poll: &mut Poll, events: &mut Events, token: Token) {
     assert!(events.iter().any(|event| event.token() == token), "expected {token:?}, reported {events:?}");
 }
 
+/// Waits with poll(2). Returns `true` as soon as the descriptor is readable, and `false` after `timeout`.
+pub fn is_readable(fd: std::os::fd::RawFd, timeout: Duration) -> bool {
+    let mut fd = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis() as libc::c_int;
+        // SAFETY: the kernel reads and writes one `pollfd`.
+        match unsafe { libc::poll(&mut fd, 1, left) } {
+            0 => return false,
+            1 => return true,
+            _ => assert_eq!(io::Error::last_os_error().kind(), io::ErrorKind::Interrupted),
+        }
+    }
+}
+
 /// A poll with its buffer, and a waker for fences.
 pub struct TestPoll {
     pub inner: Poll,

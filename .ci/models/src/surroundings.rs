@@ -65,6 +65,7 @@ pub mod sys {
         pub trait Selector {
             fn select(&self, events: &mut Vec<RawEvent>, max: usize, timeout: Option<Duration>) -> io::Result<()>;
             fn take_internal(&self, events: &mut Vec<RawEvent>) -> InternalEvents;
+            fn check_notifier(&self) -> io::Result<()>;
         }
 
         pub trait EventRecord {
@@ -181,6 +182,10 @@ pub mod kernel {
             Ok(())
         }
 
+        fn check_notifier(&self) -> io::Result<()> {
+            Ok(())
+        }
+
         fn take_internal(&self, events: &mut Vec<RawEvent>) -> InternalEvents {
             let taken = InternalEvents {
                 is_notified: events.contains(&RawEvent::Notifier),
@@ -218,7 +223,7 @@ pub mod poll_shared {
 
     impl PollShared {
         pub fn new(threads: usize, has_alarm: bool) -> PollShared {
-            let (wake_state, timers) = (WakeState::new(), TimerQueue::new());
+            let (wake_state, timers) = (WakeState::new(), TimerQueue::new(1));
             PollShared { kernel: Kernel::new(threads), wake_state, timers, has_alarm, order: AtomicUsize::new(0) }
         }
 
@@ -238,8 +243,9 @@ pub mod poll_shared {
             self.wake_state.wake(waker, || Ok(self.use_notifier())).unwrap();
         }
 
-        pub fn notify(&self) {
+        pub fn notify(&self) -> bool {
             self.wake_state.notify(|| Ok(self.use_notifier())).unwrap();
+            true
         }
 
         fn use_notifier(&self) {
@@ -290,6 +296,10 @@ pub mod poll_shared {
             Ok(())
         }
 
+        fn create_alarm(&self) -> bool {
+            self.has_alarm
+        }
+
         fn clear_alarm(&self) {
             self.kernel.set_alarm(None);
         }
@@ -299,7 +309,7 @@ pub mod poll_shared {
         }
 
         fn notify(&self) {
-            PollShared::notify(self);
+            let _ = PollShared::notify(self);
         }
 
         fn is_shared(&self) -> bool {

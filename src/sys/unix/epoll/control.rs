@@ -20,19 +20,30 @@ pub(super) fn epoll_create() -> io::Result<OwnedFd> {
 // AMD machine of benches/README.md).
 #[inline(always)]
 pub(super) fn epoll_ctl(epoll: &OwnedFd, operation: libc::c_int, fd: RawFd, events: u32, data: u64) -> io::Result<()> {
+    epoll_ctl_for_handler(epoll, operation, fd, events, data).map_err(control_error)
+}
+
+/// The same with the error of the kernel. Async-signal-safe, because making that error allocates nothing.
+#[inline(always)]
+pub(super) fn epoll_ctl_for_handler(
+    epoll: &OwnedFd,
+    operation: libc::c_int,
+    fd: RawFd,
+    events: u32,
+    data: u64,
+) -> io::Result<()> {
     // SAFETY: the fields are integers, and on Redox padding. Zeroes are a value of each.
     let mut event: libc::epoll_event = unsafe { mem::zeroed() };
     (event.events, event.u64) = (events, data);
     // SAFETY: the kernel reads one record, which lives until the call returns.
     match unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &mut event) } {
-        -1 => Err(control_error()),
+        -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
 }
 
 #[cold]
-fn control_error() -> io::Error {
-    let error = io::Error::last_os_error();
+fn control_error(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EEXIST) => already_exists(),
         Some(libc::ENOENT) => not_found(),

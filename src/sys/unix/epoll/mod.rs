@@ -98,6 +98,10 @@ impl Selector for EpollSelector {
         Ok(())
     }
 
+    fn check_notifier(&self) -> io::Result<()> {
+        self.notifier.get().map_or(Ok(()), Notifier::check)
+    }
+
     #[inline]
     fn notify(&self) -> io::Result<()> {
         let notifier = self.notifier.get().ok_or_else(not_found)?;

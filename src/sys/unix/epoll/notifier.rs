@@ -12,7 +12,10 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::sys::unix::epoll::control::epoll_ctl;
+#[cfg(epoll_mod_requeues)]
+use crate::sys::unix::epoll::control::epoll_ctl_for_handler;
 use crate::sys::unix::epoll::event::Internal;
+use crate::sys::unix::syscall::check_open;
 use crate::sys::unix::wake_fd::WakeFd;
 
 #[derive(Debug)]
@@ -33,12 +36,17 @@ impl Notifier {
         Ok(Notifier(wake_fd))
     }
 
+    /// Fails if other code has closed the descriptor.
+    pub(super) fn check(&self) -> io::Result<()> {
+        check_open(self.0.as_raw_fd())
+    }
+
     #[inline(always)]
     pub(super) fn notify(&self, epoll: &OwnedFd) -> io::Result<()> {
         #[cfg(epoll_mod_requeues)]
         {
             let events = (libc::EPOLLIN | libc::EPOLLET) as u32;
-            epoll_ctl(epoll, libc::EPOLL_CTL_MOD, self.0.as_raw_fd(), events, Internal::Notifier.data())
+            epoll_ctl_for_handler(epoll, libc::EPOLL_CTL_MOD, self.0.as_raw_fd(), events, Internal::Notifier.data())
         }
         #[cfg(not(epoll_mod_requeues))]
         {

@@ -56,6 +56,7 @@ use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::changelist::{plain_kevents, ChangeList, MAX_KEVENTS};
 use crate::sys::unix::kqueue::filters::EXCEPT;
 use crate::sys::unix::kqueue::registrations::{Entry, FdFilters, KnotesBefore, Registrations, Table};
+use crate::sys::unix::syscall::check_open;
 use crate::sys::unix::wake_fd::self_pipe::SelfPipe;
 use crate::token::Token;
 
@@ -157,6 +158,14 @@ impl Selector for KqueueSelector {
         Ok(())
     }
 
+    fn check_notifier(&self) -> io::Result<()> {
+        match self.notifier.get() {
+            Some(Notifier::Pipe(pipe)) => check_open(pipe.as_raw_fd()),
+            // A user event has no descriptor of its own.
+            Some(Notifier::User) | None => Ok(()),
+        }
+    }
+
     #[inline]
     fn notify(&self) -> io::Result<()> {
         match self.notifier.get().ok_or_else(not_found)? {
@@ -165,9 +174,10 @@ impl Selector for KqueueSelector {
         }
     }
 
-    /// `set_alarm` adds the knote.
+    /// `set_alarm` adds the knote, which the kernel may reject (`ENOMEM`). Then the notifier takes the place of the alarm, and
+    /// exists.
     fn create_alarm(&self) -> io::Result<()> {
-        Ok(())
+        self.create_notifier()
     }
 
     fn clear_alarm(&self) {
