@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kevio::event::Source;
 use kevio::net::{TcpListener, UdpSocket, UnixStream};
 use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Backend, Batch, Events, FileChanges, Interest, Poll, Token, Waker, Watch};
+use kevio::{Backend, Batch, Events, FileChanges, Interest, Poll, Timer, Token, Waker, Watch};
 
 use super::counter;
 use crate::support::known_failures::{is_known_failure, Check};
@@ -46,6 +46,8 @@ fn every_operation_makes_the_expected_system_calls() {
         dropping_a_borrowing_source_makes_one_call,
         polling_makes_one_call,
         wake_makes_a_call_only_if_the_poll_may_be_blocked,
+        timers_make_no_calls,
+        timer_that_becomes_the_earliest_during_a_wait_makes_one_call,
         dropping_a_source_makes_its_close_only,
         accepting_makes_one_call,
         writing_makes_one_call,
@@ -267,6 +269,55 @@ fn wake_makes_a_call_only_if_the_poll_may_be_blocked() {
     }
 }
 
+fn timers_make_no_calls() {
+    let mut poll = CountedPoll::new();
+    let far = Duration::from_secs(3600);
+    let mut first = Timer::after(far).unwrap();
+    poll.poll.registry().register(&mut first, Token(1), Interest::READABLE).unwrap();
+    for _ in 0..TIMES {
+        let registry = poll.poll.registry();
+        let mut timer = expect_calls([0, 0, 0], "creating a timer", || Timer::after(far).unwrap());
+        expect_calls([0, 0, 0], "registering a timer", || registry.register(&mut timer, Token(2), Interest::READABLE))
+            .unwrap();
+        expect_calls([0, 0, 0], "setting a timer", || timer.set_after(far)).unwrap();
+        expect_calls([0, 0, 0], "setting the earliest timer", || timer.set_at(Instant::now())).unwrap();
+        expect_calls([0, 0, 0], "setting a period", || timer.set_every(far)).unwrap();
+        expect_calls([0, 0, 0], "cancelling a timer", || timer.cancel()).unwrap();
+        expect_calls([0, 0, 0], "reregistering a timer", || {
+            registry.reregister(&mut timer, Token(3), Interest::READABLE)
+        })
+        .unwrap();
+        timer.set_after(Duration::ZERO).unwrap();
+        assert_eq!(expect_calls([1, 1, 1], "the poll that reports a timer", || poll.poll_once(Duration::ZERO)), 1);
+        expect_calls([0, 0, 0], "dropping a timer", || drop(timer));
+        // The first of these polls sets the timer of the kernel.
+        poll.poll_once(Duration::ZERO);
+        assert_eq!(expect_calls([1, 1, 1], "a poll with an armed timer", || poll.poll_once(Duration::ZERO)), 0);
+    }
+}
+
+fn timer_that_becomes_the_earliest_during_a_wait_makes_one_call() {
+    let blocked = BlockedPoll::new();
+    let mut first = Timer::after(Duration::from_secs(3600)).unwrap();
+    blocked.registry.register(&mut first, Token(1), Interest::READABLE).unwrap();
+    let registered = || {
+        let mut timer = Timer::new().unwrap();
+        blocked.registry.register(&mut timer, Token(1), Interest::READABLE).unwrap();
+        timer
+    };
+    // The timer of the kernel stays set for the timers of earlier rounds, so that each round sets an earlier time.
+    let seconds = std::cell::Cell::new(3000);
+    blocked.expect_calls([[0, 0, 0], [1, 1, 1]], "setting the earliest timer", registered, |mut timer| {
+        seconds.set(seconds.get() - 10);
+        timer.set_after(Duration::from_secs(seconds.get())).unwrap();
+        timer
+    });
+    blocked.expect_calls([[0, 0, 0], [0, 0, 0]], "setting a later timer", registered, |mut timer| {
+        timer.set_after(Duration::from_secs(7200)).unwrap();
+        timer
+    });
+}
+
 fn dropping_a_source_makes_its_close_only() {
     let poll = CountedPoll::new();
     for _ in 0..TIMES {
@@ -345,7 +396,8 @@ impl BlockedPoll {
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Acquire) {
-                poll.poll_once(TIMEOUT);
+                // A wait without an end, so that every timer ends before it.
+                poll.poll.poll_until(&mut poll.events, None).unwrap();
             }
         });
         BlockedPoll { registry, stop, waker, thread: Some(thread) }
