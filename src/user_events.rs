@@ -87,6 +87,7 @@ impl UserEvents {
         let is_woken = shared.wake_state().begin_wait() || !self.woken.is_empty();
         if !is_woken && end != 0 && shared.wake_state().is_notified() {
             // If other code has closed the notifier, the notification never arrives, and no wake uses the notifier again.
+            records.clear();
             shared.selector().check_notifier()?;
         }
         let plan = match shared.wake_state().has_timers() {
