@@ -86,6 +86,7 @@ const CFGS: &[(&str, &str)] = &[
     ("links_libkqueue", "kevent(2) is the function of libkqueue"),
     ("ppoll_is_pollts", "ppoll(2) is named pollts(2)"),
     ("selector_has_fd", "the queue of the backend has a descriptor (kqueue and epoll)"),
+    ("uses_inotify", "the backend has no filter of file changes, and the system has inotify(7)"),
     ("terminates_unix_names", "the kernel counts a zero after each name of a Unix socket, as std assumes"),
     ("touch_replaces_udata", "a change without EV_ADD replaces udata, and the kernel evaluates the filter again"),
     ("waits_end_early", "kevent(2) may return a tick early, without an event"),
@@ -126,6 +127,8 @@ fn main() {
         _ => None,
     }));
     available.extend((selector != "poll").then_some("selector_has_fd"));
+    let has_inotify = available.contains(&"has_inotify") && !excluded.contains(&"has_inotify");
+    available.extend((has_inotify && selector != "kqueue").then_some("uses_inotify"));
     let links_libkqueue = selector == "kqueue" && system == "linux";
     available.extend(links_libkqueue.then_some("links_libkqueue"));
     let errno = differences

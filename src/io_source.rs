@@ -237,6 +237,15 @@ impl<T: AsFd> IoSource<T> {
         self.registration.as_ref().map_or(Self::KIND, |registration| registration.source_kind(Self::KIND))
     }
 
+    /// Ends the registration of a descriptor that is closed next, although copies of the descriptor may stay open. Errors are
+    /// ignored, because other code may have closed the descriptor.
+    pub(crate) fn deregister_before_close(&mut self) {
+        let kind = self.source_kind();
+        if self.registration.take().is_some() {
+            poll_shared::deregister_dropped(self.poll_id, self.fd(), kind);
+        }
+    }
+
     /// The kind of this source at its registration. A type without a destructor does not close its descriptor.
     const KIND: SourceKind = if std::mem::needs_drop::<T>() { SourceKind::Owned } else { SourceKind::Borrowed };
 }

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::mem::{discriminant, Discriminant};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use crate::sys::error;
 use crate::sys::fork::{self, ForkLock};
 use crate::sys::selector::{FilterSpec, Selector, SourceKind, MAX_WAIT};
 use crate::sys::syscall::lock_ignoring_poison;
+use crate::sys::watch::ChangeQueue;
 use crate::wake_state::{WakeState, WakerNode};
 
 /// The state that a `Poll` shares with its registries, its wakers and its sources.
@@ -25,13 +26,15 @@ pub(crate) struct PollShared {
     /// The origin of the times of `timers`.
     created_at: Instant,
     filters: ClaimedFilters,
+    /// The queue of file changes, made for the first watch.
+    changes: Mutex<Option<Arc<ChangeQueue>>>,
 }
 
 impl PollShared {
     pub(crate) fn new() -> io::Result<Arc<PollShared>> {
         let selector = sys::ActiveSelector::new()?;
         let id = live_polls::allocate_id();
-        let shared = Arc::new(PollShared {
+        Ok(Arc::new(PollShared {
             id,
             generation: fork::generation(),
             selector,
@@ -39,9 +42,8 @@ impl PollShared {
             timers: TimerQueue::new(id.number()),
             created_at: Instant::now(),
             filters: ClaimedFilters::default(),
-        });
-        live_polls::insert(&shared);
-        Ok(shared)
+            changes: Mutex::new(None),
+        }))
     }
 
     #[inline]
@@ -112,7 +114,7 @@ impl PollShared {
             Err(_) => self.timers.set_no_alarm(false),
             Ok(()) => {}
         }
-        self.wake_state.set_timers(true);
+        self.wake_state.set_sources(true);
         Ok(())
     }
 
@@ -140,6 +142,38 @@ impl PollShared {
             0 => Some(Duration::ZERO),
             NEVER => None,
             end => Some(Duration::from_nanos(end.saturating_sub(self.now())).min(MAX_WAIT)),
+        }
+    }
+
+    /// Returns the queue of file changes, and creates the queue for the first watch.
+    pub(crate) fn change_queue(&self) -> io::Result<Arc<ChangeQueue>> {
+        let queue = {
+            let mut changes = lock_ignoring_poison(&self.changes);
+            if changes.is_none() {
+                let queue = ChangeQueue::new()?;
+                self.selector.register_internal(queue.as_fd().as_raw_fd())?;
+                *changes = Some(Arc::new(queue));
+            }
+            changes.clone()
+        };
+        self.wake_state.set_sources(true);
+        queue.ok_or_else(error::not_found)
+    }
+
+    /// Reads the changes of files, and wakes the registrations of their watches. The caller is the polling thread, and takes the
+    /// woken nodes next.
+    pub(crate) fn read_changes(&self) -> io::Result<()> {
+        self.wake_state.expect_take();
+        let queue = lock_ignoring_poison(&self.changes).clone();
+        queue.map_or(Ok(()), |queue| queue.read())
+    }
+
+    /// Records that the poll has no timers any more.
+    pub(crate) fn set_no_timers(&self) {
+        self.wake_state.set_sources(false);
+        // Another thread makes the queue before it sets the flag, so that the flag is not lost.
+        if lock_ignoring_poison(&self.changes).is_some() {
+            self.wake_state.set_sources(true);
         }
     }
 
@@ -180,10 +214,24 @@ impl Driver for PollShared {
     }
 }
 
-impl Drop for PollShared {
+/// The entry of a poll in the table of live polls, which its `Poll` and its registries share. Wakers and sources do not keep a poll
+/// alive.
+pub(crate) struct LivePoll {
+    id: PollId,
+    generation: u32,
+}
+
+impl LivePoll {
+    pub(crate) fn new(shared: &Arc<PollShared>) -> Arc<LivePoll> {
+        live_polls::insert(shared);
+        Arc::new(LivePoll { id: shared.id, generation: shared.generation })
+    }
+}
+
+impl Drop for LivePoll {
     fn drop(&mut self) {
         // In a forked child the table starts empty, and another poll of the child may have the same id.
-        if self.check_process().is_ok() {
+        if fork::is_current(self.generation) {
             live_polls::remove(self.id);
         }
     }

@@ -5,7 +5,7 @@ use std::{fmt, io};
 use crate::change_list::QueuedChanges;
 use crate::interest::Interest;
 use crate::poll_id::PollId;
-use crate::poll_shared::{self, PollShared};
+use crate::poll_shared::{self, LivePoll, PollShared};
 use crate::source::timer_queue::{Deadline, Mode, Slot};
 use crate::sys;
 use crate::sys::error;
@@ -80,6 +80,8 @@ impl<T: Source + ?Sized> Source for Box<T> {
 /// one thread at a time can change one source, because the methods take the source by `&mut`.
 pub struct Registry {
     shared: Arc<PollShared>,
+    /// Dropped with the last registry of the poll.
+    live: Arc<LivePoll>,
     /// The queued changes and the count of registrations. `None` except in the registry of a batch.
     queued: Option<QueuedChanges>,
     /// The registry belongs to the `Poll` itself. A borrow of it proves that no thread polls.
@@ -92,7 +94,7 @@ const BATCHES_CHANGES: bool = <sys::ActiveSelector as Selector>::BATCHES_CHANGES
 impl Registry {
     /// Creates the registry of a `Poll`, which is borrowed from the `Poll` whenever it is used.
     pub(crate) fn new(shared: Arc<PollShared>) -> Registry {
-        Registry { shared, queued: None, excludes_polling: true }
+        Registry { live: LivePoll::new(&shared), shared, queued: None, excludes_polling: true }
     }
 
     /// Registers a source: from now on, polls report its readiness under `token`.
@@ -198,7 +200,7 @@ impl Registry {
     ///
     /// None. The signature is that of mio, which duplicates a descriptor.
     pub fn try_clone(&self) -> io::Result<Registry> {
-        Ok(Registry { shared: Arc::clone(&self.shared), queued: None, excludes_polling: false })
+        Ok(self.clone_with(None, false))
     }
 
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
@@ -232,7 +234,7 @@ impl Registry {
 
     /// Counts a registration for the batch.
     #[inline]
-    fn count_registration(&self) {
+    pub(crate) fn count_registration(&self) {
         if let Some(queued) = &self.queued {
             queued.count_registration();
         }
@@ -281,14 +283,16 @@ impl Registry {
 
     /// Returns a registry of the same `Poll` that queues changes, on backends where several changes are cheaper together.
     pub(crate) fn queueing_clone(&self) -> Registry {
-        let (shared, queued) = (Arc::clone(&self.shared), Some(QueuedChanges::queueing()));
-        Registry { shared, queued, excludes_polling: self.excludes_polling }
+        self.clone_with(Some(QueuedChanges::queueing()), self.excludes_polling)
     }
 
     /// Returns a registry of the same `Poll` that makes each change at once, and counts the registrations.
     pub(crate) fn counting_clone(&self) -> Registry {
-        let (shared, queued) = (Arc::clone(&self.shared), Some(QueuedChanges::default()));
-        Registry { shared, queued, excludes_polling: self.excludes_polling }
+        self.clone_with(Some(QueuedChanges::default()), self.excludes_polling)
+    }
+
+    fn clone_with(&self, queued: Option<QueuedChanges>, excludes_polling: bool) -> Registry {
+        Registry { shared: Arc::clone(&self.shared), live: Arc::clone(&self.live), queued, excludes_polling }
     }
 
     /// Returns the queued changes. Only the registry of a batch has them.

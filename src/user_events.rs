@@ -90,7 +90,7 @@ impl UserEvents {
             records.clear();
             shared.selector().check_notifier()?;
         }
-        let plan = match shared.wake_state().has_timers() {
+        let plan = match shared.wake_state().has_sources() {
             true => shared.timers().begin_wait(end, shared),
             false => Plan::Until(end),
         };
@@ -122,13 +122,14 @@ impl UserEvents {
         is_due: bool,
         result: io::Result<()>,
     ) -> io::Result<InternalEvents> {
-        let (state, has_timers) = (shared.wake_state(), shared.wake_state().has_timers());
+        let (state, has_sources) = (shared.wake_state(), shared.wake_state().has_sources());
         let internal = match result {
             Ok(()) => shared.selector().take_internal(records),
             Err(_) => InternalEvents::default(),
         };
-        let may_be_due = has_timers && shared.timers().end_wait(internal.has_alarm, shared);
+        let may_be_due = has_sources && shared.timers().end_wait(internal.has_alarm, shared);
         result?;
+        let is_read = if internal.has_changes { shared.read_changes() } else { Ok(()) };
         state.take(internal.is_notified, &mut self.woken);
         let is_left = (is_due || may_be_due || !self.woken.is_empty())
             && self.add_events(shared, records, internal.has_alarm, is_due || may_be_due);
@@ -137,10 +138,14 @@ impl UserEvents {
             // The alarm takes the place of the notifier.
             shared.timers().arm_for_other_code(shared);
         }
-        if has_timers {
-            shared.timers().retire_if_empty(shared, || state.set_timers(false));
+        if has_sources {
+            shared.timers().retire_if_empty(shared, || shared.set_no_timers());
         }
-        Ok(internal)
+        match is_read {
+            // The queue stays readable, so that a later poll fails again.
+            Err(error) if records.is_empty() => Err(error),
+            _ => Ok(internal),
+        }
     }
 
     /// Adds the events of wakers and timers, as many as the buffer has space for. Returns `true` if events are left.

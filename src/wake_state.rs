@@ -1,6 +1,7 @@
 //! The state word of a poll, and the list of the wakers that were woken.
 //!
-//! Wakers are memory: each has a [`Node`], and each poll has one word. The poll has one *notifier*, a descriptor or a user event
+//! Wakers are memory: each has a [`Node`], and each poll has one word. A source whose events are made in user space has a node
+//! too, with the [`UserSource`] that decides whether a wake becomes an event. The poll has one *notifier*, a descriptor or a user event
 //! of the kernel that ends its wait. A wake uses the notifier only if the poll may be blocked.
 //!
 //! # The word
@@ -13,7 +14,7 @@
 //! | `AWAKE` | the polling thread runs the program, and reads the word before it blocks | by a poll that takes wakes | by a poll without woken nodes, before its wait |
 //! | `NOTIFIED` | a notification is on its way | by the wake that notifies | by the poll that has received the notification |
 //! | `LEFT` | events did not fit into the buffer of the last poll | by that poll | by a poll whose events fit |
-//! | `TIMERS` | the poll has timers | with the first timer | when the poll has no timer any more |
+//! | `SOURCES` | the poll has timers or watches | with the first of them | when the poll has none any more |
 //! | `SHARED` | other code waits for the descriptor of the queue | by `AsFd` and `AsRawFd` | never |
 //! | `CLOSED` | the poll was dropped, so that a wake has no effect | by the drop | never |
 //!
@@ -43,6 +44,7 @@
 
 use std::io;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::token::Token;
@@ -50,7 +52,7 @@ use crate::token::Token;
 const AWAKE: usize = 1;
 const NOTIFIED: usize = 2;
 const LEFT: usize = 4;
-const TIMERS: usize = 8;
+const SOURCES: usize = 8;
 const SHARED: usize = 16;
 const CLOSED: usize = 32;
 const FLAGS: usize = 63;
@@ -62,28 +64,49 @@ const WOKEN: usize = 1;
 /// The waker was dropped while the node was in a list. The poll frees the node.
 const DROPPED: usize = 2;
 
-/// The state of one waker. The alignment keeps the low bits of the address free for the flags of the word.
-#[derive(Debug)]
+/// A source whose events are made in user space: by the polling thread, from a woken node.
+pub(crate) trait UserSource: Send + Sync {
+    /// Returns the token of an event, or `None` if the source has nothing to report. Called by the polling thread, once for each
+    /// wake or several.
+    fn take_event(&self) -> Option<Token>;
+}
+
+/// The origin of the event that a woken node becomes.
+enum Origin {
+    /// A waker, whose events have this token.
+    Waker(Token),
+    Source(Arc<dyn UserSource>),
+}
+
+/// The state of one waker or source. The alignment keeps the low bits of the address free for the flags of the word.
 #[repr(align(64))]
 pub(crate) struct Node {
-    token: Token,
+    origin: Origin,
     state: AtomicUsize,
     /// The next node of the list. Only the owner of a node in the state `WOKEN` uses the field: first the wake, then the poll.
     next: AtomicPtr<Node>,
 }
 
-/// The node of a waker, from its creation until the waker is dropped.
+/// The node of a waker or a source, from its creation until the waker is dropped or the source deregistered.
 #[derive(Debug)]
 pub(crate) struct WakerNode(NonNull<Node>);
 
-// SAFETY: a node consists of a token and atomics, and is freed by its last user: see `WakerNode::free` and `WokenNodes::pop`.
+// SAFETY: a node consists of atomics and of values that any thread may use, and is freed by its last user: see `WakerNode::free` and `WokenNodes::pop`.
 unsafe impl Send for WakerNode {}
 // SAFETY: as above.
 unsafe impl Sync for WakerNode {}
 
 impl WakerNode {
     pub(crate) fn new(token: Token) -> WakerNode {
-        let node = Node { token, state: AtomicUsize::new(IDLE), next: AtomicPtr::new(ptr::null_mut()) };
+        WakerNode::of(Origin::Waker(token))
+    }
+
+    pub(crate) fn of_source(source: Arc<dyn UserSource>) -> WakerNode {
+        WakerNode::of(Origin::Source(source))
+    }
+
+    fn of(origin: Origin) -> WakerNode {
+        let node = Node { origin, state: AtomicUsize::new(IDLE), next: AtomicPtr::new(ptr::null_mut()) };
         WakerNode(NonNull::from(Box::leak(Box::new(node))))
     }
 
@@ -201,6 +224,14 @@ impl WakeState {
         self.word.load(Ordering::Relaxed) & NOTIFIED != 0
     }
 
+    /// Records that the polling thread calls [`take`](WakeState::take) next, so that its own wakes use no notifier.
+    pub(crate) fn expect_take(&self) {
+        // Other code that waits for the queue relies on the notifier.
+        if !self.is_shared() {
+            self.set_flag(AWAKE, true);
+        }
+    }
+
     /// Ends the use of the word by the poll, which is dropped. From now on a wake has no effect.
     pub(crate) fn close(&self) {
         let mut word = self.word.load(Ordering::Relaxed);
@@ -222,7 +253,7 @@ impl WakeState {
         let mut word = self.word.load(Ordering::Relaxed);
         let mut new;
         loop {
-            let keeps = LEFT | TIMERS | SHARED | CLOSED | AWAKE | if is_notified { 0 } else { NOTIFIED };
+            let keeps = LEFT | SOURCES | SHARED | CLOSED | AWAKE | if is_notified { 0 } else { NOTIFIED };
             let has_nodes = word & !FLAGS != 0 || !woken.is_empty();
             new = word & keeps | if has_nodes && word & SHARED == 0 { AWAKE } else { 0 };
             if new == word {
@@ -243,15 +274,15 @@ impl WakeState {
         self.set_flag(LEFT, left);
     }
 
-    /// Records if the poll has timers.
+    /// Records if the poll has timers or watches, for which each poll has more to do than the wait of the kernel.
     #[inline]
-    pub(crate) fn set_timers(&self, timers: bool) {
-        self.set_flag(TIMERS, timers);
+    pub(crate) fn set_sources(&self, has_sources: bool) {
+        self.set_flag(SOURCES, has_sources);
     }
 
     #[inline]
-    pub(crate) fn has_timers(&self) -> bool {
-        self.word.load(Ordering::Acquire) & TIMERS != 0
+    pub(crate) fn has_sources(&self) -> bool {
+        self.word.load(Ordering::Acquire) & SOURCES != 0
     }
 
     fn set_flag(&self, flag: usize, value: bool) {
@@ -351,12 +382,33 @@ impl WokenNodes {
         self.last = newest;
     }
 
-    /// Removes and unmarks the first node, and returns its token. Nodes of dropped wakers are freed and skipped.
+    /// Removes the first node that becomes an event, and returns the token of the event.
+    ///
+    /// Skipped are sources that have nothing to report, and dropped wakers.
     pub(crate) fn pop(&mut self) -> Option<Token> {
+        loop {
+            match self.pop_origin()? {
+                Origin::Waker(token) => return Some(token),
+                Origin::Source(source) => {
+                    if let Some(token) = source.take_event() {
+                        return Some(token);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes and unmarks the first node, and returns its origin. Nodes of dropped wakers are freed and skipped.
+    fn pop_origin(&mut self) -> Option<Origin> {
         loop {
             // SAFETY: this list owns its nodes.
             let node = unsafe { self.first.as_ref() }?;
-            let (address, token) = (self.first, node.token);
+            let address = self.first;
+            // Copied before the node is unmarked: afterwards the waker may free the node.
+            let origin = match &node.origin {
+                Origin::Waker(token) => Origin::Waker(*token),
+                Origin::Source(source) => Origin::Source(Arc::clone(source)),
+            };
             // Read before the node is unmarked: afterwards a wake may push the node again.
             self.first = node.next.load(Ordering::Relaxed);
             if self.first.is_null() {
@@ -365,7 +417,7 @@ impl WokenNodes {
             // Acquire: what the threads have written before their wakes. Release: a waker that is dropped afterwards frees the
             // node.
             if node.state.swap(IDLE, Ordering::AcqRel) != DROPPED {
-                return Some(token);
+                return Some(origin);
             }
             // SAFETY: the node came from a box, its waker was dropped, and it was removed from the list.
             drop(unsafe { Box::from_raw(address) });
@@ -375,7 +427,7 @@ impl WokenNodes {
 
 impl Drop for WokenNodes {
     fn drop(&mut self) {
-        while self.pop().is_some() {}
+        while self.pop_origin().is_some() {}
     }
 }
 

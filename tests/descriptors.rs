@@ -261,9 +261,12 @@ fn failed_registrations_open_and_close_nothing() {
             let polls = [Poll::new().unwrap(), Poll::new().unwrap()];
             let registries = [polls[0].registry(), polls[1].registry()];
             let mut sources = make();
-            // The first timer of a poll may open the timer of the kernel.
+            // The first source of its kind may open a descriptor of the poll: a timer, a notifier, a queue of file changes.
             let mut timer = Timer::new().unwrap();
             registries[0].register(&mut timer, Token(2), Interest::READABLE).unwrap();
+            for mut source in make() {
+                registries[0].register(&mut source, Token(3), Interest::READABLE).unwrap();
+            }
             let files = open_fds::open_files();
             for source in &mut sources {
                 let read = Interest::READABLE;

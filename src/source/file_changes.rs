@@ -1,7 +1,7 @@
 flag_set! {
     /// Changes of a file or a directory. See [`Watch`](crate::Watch).
     ///
-    /// The bits are those of kqueue's `NOTE_…` constants, on every system.
+    /// The bits are those of kqueue's `NOTE_…` constants, on every system, except [`RESCAN`](FileChanges::RESCAN).
     ///
     /// ```
     /// use kevio::FileChanges;
@@ -32,16 +32,23 @@ impl FileChanges {
     /// The file was renamed or moved.
     pub const RENAMED: FileChanges = FileChanges(0x20);
 
-    /// All changes.
+    /// Some changes were lost, so that the program has to look at the file again. No other change is set beside this one.
+    ///
+    /// Reported on Linux, if more changes came between two polls than the kernel queues (`fs.inotify.max_queued_events`), for every
+    /// watch of the poll, and whatever was requested. Cannot be requested.
+    pub const RESCAN: FileChanges = FileChanges(1 << 31);
+
+    /// All changes that can be requested.
     pub const ALL: FileChanges = FileChanges(0x3f);
 
-    const NAMES: [(u32, &'static str); 6] = [
+    const NAMES: [(u32, &'static str); 7] = [
         (FileChanges::DELETED.0, "DELETED"),
         (FileChanges::WRITTEN.0, "WRITTEN"),
         (FileChanges::EXTENDED.0, "EXTENDED"),
         (FileChanges::ATTRIBUTES.0, "ATTRIBUTES"),
         (FileChanges::LINKED.0, "LINKED"),
         (FileChanges::RENAMED.0, "RENAMED"),
+        (FileChanges::RESCAN.0, "RESCAN"),
     ];
 
     fn as_u32(self) -> u32 {

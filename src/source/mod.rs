@@ -8,4 +8,6 @@ pub(crate) mod signals;
 pub(crate) mod timer;
 mod timer_heap;
 pub(crate) mod timer_queue;
+#[cfg_attr(kevio_selector = "kqueue", allow(dead_code))] // A kqueue has filters in place of it.
+pub(crate) mod user_registration;
 pub(crate) mod watch;

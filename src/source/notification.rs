@@ -1,62 +1,87 @@
 //! The common part of signals, processes and watches.
 //!
-//! Each of these sources is a set of filters on a backend with filters (kqueue), and a descriptor on every other backend. This
-//! file makes that choice.
+//! Each of these sources is a set of filters on a backend with filters (kqueue). On every other backend, the events of the source
+//! are made in user space, from its state of type `S`; or the source is a descriptor, which the kernel makes readable.
 
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
 
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::io_source::IoSource;
+use crate::poll_id::PollId;
 use crate::registry::{Registry, Source};
 use crate::source::kqueue_filter::{FilterPayload, FilterSet};
+use crate::source::user_registration::{Reports, UserRegistration};
 use crate::sys::selector::{FilterSpec, Selector, SourceKind};
 use crate::sys::syscall::invalid_input;
 use crate::sys::{error, fork, ActiveSelector};
 use crate::token::Token;
 
-/// A source of notifications: filters or a descriptor of type `D`, with the token of the registration.
+/// `true` if the backend has filters of signals, processes and file changes.
+const HAS_FILTERS: bool = <ActiveSelector as Selector>::HAS_FILTERS;
+
+/// A source of notifications, with the token of its registration.
 #[derive(Debug)]
-pub(crate) struct NotificationSource<D> {
-    pub(crate) mechanism: Mechanism<D>,
+pub(crate) struct NotificationSource<S> {
+    mechanism: Mechanism<S>,
     /// The token and the interest, while the source is registered.
     registered: Option<(Token, Interest)>,
-    /// The generation of the process that created the source (`sys::fork`). A forked child shares the descriptor, and the
-    /// parent would miss the data that the child reads.
+    /// The generation of the process that created or registered the source (`sys::fork`).
     generation: u32,
 }
 
 #[derive(Debug)]
-pub(crate) enum Mechanism<D> {
+enum Mechanism<S> {
     Filters(FilterSet),
-    Descriptor(IoSource<D>),
+    User { state: Arc<S>, registration: Option<Arc<UserRegistration>> },
+    Descriptor(IoSource<OwnedFd>),
 }
 
-impl<D> NotificationSource<D> {
-    /// Creates filters with these idents if the backend has filters, and otherwise the descriptor that `open` returns.
+/// The origin of the events on a backend without filters.
+pub(crate) enum Origin<S> {
+    /// A state from which events are made in user space.
+    State(S),
+    /// A descriptor that becomes readable.
+    #[cfg_attr(not(has_pidfd), allow(dead_code))]
+    Descriptor(OwnedFd),
+}
+
+impl<S: Reports> NotificationSource<S> {
+    /// Creates filters with these idents if the backend has filters. Otherwise the source is what `open` returns.
     pub(crate) fn new(
         filter: FilterSpec,
         idents: impl IntoIterator<Item = RawFd>,
-        open: impl FnOnce() -> io::Result<D>,
-    ) -> io::Result<NotificationSource<D>> {
-        let mechanism = if <ActiveSelector as Selector>::HAS_FILTERS {
-            Mechanism::Filters(FilterSet::new(idents, filter))
-        } else {
-            Mechanism::Descriptor(IoSource::new(open()?))
+        open: impl FnOnce() -> io::Result<Origin<S>>,
+    ) -> io::Result<NotificationSource<S>> {
+        let mechanism = match HAS_FILTERS {
+            true => Mechanism::Filters(FilterSet::new(idents, filter)),
+            false => match open()? {
+                Origin::State(state) => Mechanism::User { state: Arc::new(state), registration: None },
+                Origin::Descriptor(descriptor) => Mechanism::Descriptor(IoSource::new(descriptor)),
+            },
         };
         Ok(NotificationSource { mechanism, registered: None, generation: fork::generation() })
     }
 
-    /// Returns the descriptor, and `None` if the source is a set of filters.
-    pub(crate) fn descriptor(&self) -> Option<&IoSource<D>> {
+    /// Returns the descriptor, if the source is one.
+    pub(crate) fn descriptor(&self) -> Option<&OwnedFd> {
         match &self.mechanism {
-            Mechanism::Filters(_) => None,
             Mechanism::Descriptor(descriptor) => Some(descriptor),
+            Mechanism::Filters(_) | Mechanism::User { .. } => None,
         }
     }
 
-    /// Fails in a forked child of the process that created the source.
+    /// Returns the state from which events are made in user space, and the registration.
+    pub(crate) fn user_state(&self) -> Option<(&Arc<S>, Option<&Arc<UserRegistration>>)> {
+        match &self.mechanism {
+            Mechanism::User { state, registration } => Some((state, registration.as_ref())),
+            Mechanism::Filters(_) | Mechanism::Descriptor(_) => None,
+        }
+    }
+
+    /// Fails in a forked child of the process that created or registered the source.
     pub(crate) fn check_process(&self) -> io::Result<()> {
         if !fork::is_current(self.generation) {
             return Err(error::inherited());
@@ -68,38 +93,58 @@ impl<D> NotificationSource<D> {
     pub(crate) fn is_registered(&self) -> bool {
         match &self.mechanism {
             Mechanism::Filters(filters) => filters.is_registered(),
+            Mechanism::User { registration, .. } => registration.is_some(),
             Mechanism::Descriptor(descriptor) => descriptor.is_registered(),
         }
     }
 
-    /// Fails with `InvalidInput` if the event belongs to another source. For a descriptor, only the token and the readiness of
+    /// Returns `true` if the interest of the registration is `NONE`.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.registered.is_some_and(|(_, interest)| interest.is_none())
+    }
+
+    /// Fails with `InvalidInput` if the event belongs to another source. Except for a filter, only the token and the readiness of
     /// the event are compared.
-    pub(crate) fn check_event(&self, event: &Event) -> io::Result<()> {
+    fn check_event(&self, event: &Event) -> io::Result<()> {
         self.check_process()?;
-        let may_be_own = match &self.mechanism {
-            Mechanism::Filters(filters) => filters.payload(event).is_some(),
-            Mechanism::Descriptor(_) => true,
-        };
         let token = self.registered.map(|(token, _)| token);
-        if may_be_own && token == Some(event.token()) && event.is_readable() {
+        if token == Some(event.token()) && event.is_readable() && event.timer_setting().is_none() {
             return Ok(());
         }
         Err(other_source_error())
     }
 
-    /// Checks the event, and returns its data. For a filter `decode` gets the data from the event, and for a descriptor `read`
-    /// reads the data.
+    /// Checks the event, and returns its data. For a filter `decode` gets the data from the event, and otherwise `read` reads the
+    /// data.
     pub(crate) fn read<R>(
         &self,
         event: &Event,
         decode: impl FnOnce(FilterPayload) -> R,
-        read: impl FnOnce(&IoSource<D>) -> io::Result<R>,
+        read: impl FnOnce() -> io::Result<R>,
     ) -> io::Result<R> {
-        self.check_event(event)?;
-        match &self.mechanism {
-            Mechanism::Filters(filters) => filters.payload(event).map(decode).ok_or_else(other_source_error),
-            Mechanism::Descriptor(descriptor) => read(descriptor),
+        let Mechanism::Filters(filters) = &self.mechanism else {
+            self.check_event(event)?;
+            return read();
+        };
+        self.check_process()?;
+        let payload = filters.payload(event).filter(|_| self.registered.map(|(token, _)| token) == Some(event.token()));
+        payload.map(decode).ok_or_else(other_source_error)
+    }
+
+    /// Registers the source, and then runs `finish`. If `finish` fails, the source is deregistered.
+    pub(crate) fn register_and(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+        finish: impl FnOnce(&Self) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.register(registry, token, interests)?;
+        let result = finish(self);
+        if result.is_err() {
+            let _ = self.deregister(registry);
         }
+        result
     }
 }
 
@@ -124,34 +169,78 @@ pub(crate) fn supported_interest(interests: Interest) -> io::Result<Interest> {
     }
 }
 
-impl<D: AsFd> NotificationSource<D> {
-    /// Registers the source, and then runs `finish`. If `finish` fails, the source is deregistered.
-    pub(crate) fn register_and(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-        finish: impl FnOnce(&Self) -> io::Result<()>,
-    ) -> io::Result<()> {
-        self.register(registry, token, interests)?;
-        let result = finish(self);
-        if result.is_err() {
-            let _ = self.deregister(registry);
+impl<S: Reports> Mechanism<S> {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        match self {
+            Mechanism::Filters(filters) => filters.register(registry, token, interests),
+            Mechanism::User { state, registration } => {
+                registry.check_process()?;
+                let poll_id = registration.as_ref().map_or(PollId::NONE, |registration| registration.poll_id());
+                registry.check_not_registered(poll_id)?;
+                let state = Arc::clone(state) as Arc<dyn Reports>;
+                *registration = Some(UserRegistration::new(registry, token, interests, state)?);
+                Ok(())
+            }
+            Mechanism::Descriptor(descriptor) => {
+                descriptor.register_as(SourceKind::Builtin, registry, token, interests)
+            }
         }
-        result
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        match self {
+            Mechanism::Filters(filters) => filters.reregister(registry, token, interests),
+            Mechanism::User { registration, .. } => {
+                let registration = registration.as_ref().ok_or_else(error::not_found)?;
+                if !registry.is_registered_here(registration.poll_id())? {
+                    return Err(error::not_found());
+                }
+                registry.check_process()?;
+                registration.rearm(token, interests)
+            }
+            Mechanism::Descriptor(descriptor) => descriptor.reregister(registry, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Mechanism::Filters(filters) => filters.deregister(registry),
+            Mechanism::User { registration, .. } => {
+                registry.check_process()?;
+                match registration {
+                    Some(registered) if registered.poll_id() == registry.id() => {
+                        registered.disable();
+                        *registration = None;
+                        Ok(())
+                    }
+                    _ => Err(error::not_found()),
+                }
+            }
+            Mechanism::Descriptor(descriptor) => descriptor.deregister(registry),
+        }
     }
 }
 
-impl<D: AsFd> Source for NotificationSource<D> {
+impl<S> Drop for NotificationSource<S> {
+    fn drop(&mut self) {
+        match &mut self.mechanism {
+            Mechanism::Filters(_) => {}
+            Mechanism::User { registration, .. } => {
+                if let Some(registration) = registration.take().filter(|_| fork::is_current(self.generation)) {
+                    registration.disable();
+                }
+            }
+            // A child that is just being started may hold a copy of the descriptor, with which the registration would last.
+            Mechanism::Descriptor(descriptor) => descriptor.deregister_before_close(),
+        }
+    }
+}
+
+impl<S: Reports> Source for NotificationSource<S> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.check_process()?;
         let interests = supported_interest(interests)?;
-        match &mut self.mechanism {
-            Mechanism::Filters(filters) => filters.register(registry, token, interests)?,
-            Mechanism::Descriptor(descriptor) => {
-                descriptor.register_as(SourceKind::Builtin, registry, token, interests)?;
-            }
-        }
+        self.mechanism.register(registry, token, interests)?;
         self.registered = Some((token, interests));
         Ok(())
     }
@@ -159,10 +248,7 @@ impl<D: AsFd> Source for NotificationSource<D> {
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.check_process()?;
         let interests = supported_interest(interests)?;
-        let result = match &mut self.mechanism {
-            Mechanism::Filters(filters) => filters.reregister(registry, token, interests),
-            Mechanism::Descriptor(descriptor) => descriptor.reregister(registry, token, interests),
-        };
+        let result = self.mechanism.reregister(registry, token, interests);
         match result {
             Ok(()) => self.registered = Some((token, interests)),
             Err(_) if self.is_registered() => {}
@@ -173,10 +259,7 @@ impl<D: AsFd> Source for NotificationSource<D> {
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.check_process()?;
-        let result = match &mut self.mechanism {
-            Mechanism::Filters(filters) => filters.deregister(registry),
-            Mechanism::Descriptor(descriptor) => descriptor.deregister(registry),
-        };
+        let result = self.mechanism.deregister(registry);
         if !self.is_registered() {
             self.registered = None;
         }

@@ -1,13 +1,17 @@
 use std::io;
 use std::process::Child;
+use std::sync::Arc;
 
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::registry::{Registry, Source};
-use crate::source::notification::NotificationSource;
+use crate::source::notification::{NotificationSource, Origin};
+use crate::source::user_registration::Reports;
+use crate::sys::notify::Notify;
 use crate::sys::process;
-use crate::sys::process::ExitNotifier;
+use crate::sys::process::ChildExit;
 use crate::sys::selector::FilterSpec;
+use crate::sys::signal::SignalSubscription;
 use crate::token::Token;
 
 /// The exit of a process as a source: of a child, or of any other process.
@@ -27,9 +31,8 @@ use crate::token::Token;
 /// * kqueue: the source is a filter without a descriptor. A process can be registered once with each `Poll`. A second
 ///   registration fails with `AlreadyExists`.
 /// * Linux 5.3 and later: the source is a pidfd.
-/// * Other systems: a SIGCHLD handler is installed while a `Process` exists, and waitid(2) checks the child. Only children of
-///   this process can be waited for. When any child exits, every `Process` receives an event.
-///   [`has_exited`](Process::has_exited) returns `false` for the exit of another child.
+/// * Other systems: a SIGCHLD handler is installed while a `Process` is registered, and waitid(2) checks the child. Only children
+///   of this process can be waited for.
 /// * Redox, Cygwin and Vita: `Unsupported`.
 ///
 /// # Examples
@@ -55,8 +58,17 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Process {
-    source: NotificationSource<ExitNotifier>,
+    /// The subscription to SIGCHLD, where the kernel has neither a filter nor a descriptor of the process.
+    // Dropped before `source`, so that the handler is removed first.
+    subscription: Option<SignalSubscription>,
+    source: NotificationSource<ChildExit>,
     pid: libc::pid_t,
+}
+
+impl Reports for ChildExit {
+    fn has_report(&self) -> bool {
+        self.take_exit()
+    }
 }
 
 impl Process {
@@ -81,8 +93,11 @@ impl Process {
     /// * Errors of the system, for example too many open descriptors.
     pub fn from_pid(pid: i32) -> io::Result<Process> {
         process::check_exists(pid)?;
-        let source = NotificationSource::new(FilterSpec::Process, [pid], || ExitNotifier::of(pid))?;
-        Ok(Process { source, pid })
+        let source = NotificationSource::new(FilterSpec::Process, [pid], || match process::pidfd_open(pid)? {
+            Some(pidfd) => Ok(Origin::Descriptor(pidfd)),
+            None => ChildExit::of(pid).map(Origin::State),
+        })?;
+        Ok(Process { subscription: None, source, pid })
     }
 
     /// Returns the process identifier.
@@ -97,43 +112,53 @@ impl Process {
     ///
     /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
     pub fn has_exited(&self, event: &Event) -> io::Result<bool> {
-        self.source.read(
-            event,
-            |_| true,
-            |exit| match exit.reports_only_exit() {
-                true => Ok(true),
-                false => exit.read_io(ExitNotifier::has_exited),
-            },
-        )
+        self.source.read(event, |_| true, || Ok(true))
     }
 
-    /// Returns the interest with the trigger mode of the descriptor: see `ExitNotifier::with_trigger_mode`.
+    /// Returns `true` if the source is registered with a poll.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.source.is_registered()
+    }
+
+    /// Returns the interest with the trigger mode that reports the exit once: a pidfd stays readable after the exit.
     fn with_trigger_mode(&self, interests: Interest) -> Interest {
-        self.source.descriptor().map_or(interests, |exit| exit.with_trigger_mode(interests))
-    }
-
-    /// Makes the descriptor readable if the process has exited already.
-    fn notify_if_exited(&self) {
-        if let Some(exit) = self.source.descriptor() {
-            exit.notify_if_exited();
+        match self.source.descriptor() {
+            Some(_) => interests.oneshot(),
+            None => interests,
         }
     }
 }
 
 impl Source for Process {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.source.register(registry, token, self.with_trigger_mode(interests))?;
-        self.notify_if_exited();
+        let (interests, mut subscription) = (self.with_trigger_mode(interests), None);
+        self.source.register_and(registry, token, interests, |source| {
+            if let Some((child, Some(registration))) = source.user_state() {
+                child.rearm();
+                let registration = Arc::clone(registration) as Arc<dyn Notify>;
+                subscription = Some(SignalSubscription::new(&[libc::SIGCHLD], None, Some(Arc::clone(&registration)))?);
+                // The child may have exited before the subscription.
+                registration.notify();
+            }
+            Ok(())
+        })?;
+        self.subscription = subscription;
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.source.reregister(registry, token, self.with_trigger_mode(interests))?;
-        self.notify_if_exited();
-        Ok(())
+        if let Some((child, _)) = self.source.user_state() {
+            child.rearm();
+        }
+        self.source.reregister(registry, token, self.with_trigger_mode(interests))
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.source.deregister(registry)
+        let result = self.source.deregister(registry);
+        if !self.source.is_registered() {
+            self.subscription = None;
+        }
+        result
     }
 }

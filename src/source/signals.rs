@@ -4,10 +4,12 @@ use std::sync::Arc;
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::registry::{Registry, Source};
-use crate::source::notification::NotificationSource;
+use crate::source::notification::{NotificationSource, Origin};
+use crate::source::user_registration::Reports;
 use crate::sys::error;
+use crate::sys::notify::Notify;
 use crate::sys::selector::FilterSpec;
-use crate::sys::signal::{CoalescingNotifier, SignalSubscription};
+use crate::sys::signal::{self, PendingSignals, SignalSubscription};
 use crate::sys::syscall::invalid_input;
 use crate::token::Token;
 
@@ -49,7 +51,7 @@ use crate::token::Token;
 /// * libkqueue: the signals are blocked in the thread that registers, and in threads that it starts later. A signal that another
 ///   thread receives is not reported, so block the signals there.
 /// * Vita has no signals: `Unsupported`.
-/// * Other systems: a signal handler writes to one descriptor.
+/// * Other systems: a signal handler counts the signal and wakes the poll. The source has no descriptor.
 ///
 /// # Examples
 ///
@@ -84,11 +86,16 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Signals {
-    // Dropped before `source`, so that the handler is removed while the descriptor is open.
-    subscription: SignalSubscription,
-    source: NotificationSource<Arc<CoalescingNotifier>>,
-    /// `true` if the interest of the registration is `NONE`.
-    is_disabled: bool,
+    // Dropped before `source`, so that the handler is removed first.
+    subscription: Option<SignalSubscription>,
+    source: NotificationSource<PendingSignals>,
+    signals: Vec<i32>,
+}
+
+impl Reports for PendingSignals {
+    fn has_report(&self) -> bool {
+        self.is_any()
+    }
 }
 
 impl Signals {
@@ -102,7 +109,6 @@ impl Signals {
     ///   cannot be caught (`SIGKILL`, `SIGSTOP`), and those that report a fault of the program (`SIGSEGV`, `SIGILL`, `SIGFPE`,
     ///   `SIGBUS`).
     /// * `Unsupported`: the system has no signals.
-    /// * Errors of eventfd(2) or pipe(2), where the source needs a descriptor.
     pub fn new(signals: impl IntoIterator<Item = i32>) -> io::Result<Signals> {
         let mut signals: Vec<i32> = signals.into_iter().collect();
         signals.sort_unstable();
@@ -110,11 +116,16 @@ impl Signals {
         if signals.is_empty() {
             return Err(invalid_input("a set without signals"));
         }
-        let idents = signals.iter().copied();
-        let source = NotificationSource::new(FilterSpec::Signal, idents, CoalescingNotifier::new)?;
-        let notifier = source.descriptor().map(|notifier| Arc::clone(notifier));
-        let subscription = SignalSubscription::new(&signals, notifier)?;
-        Ok(Signals { subscription, source, is_disabled: false })
+        signals.iter().try_for_each(|&signal| signal::check(signal))?;
+        let pending = || Ok(Origin::State(PendingSignals::new(&signals)));
+        let source = NotificationSource::new(FilterSpec::Signal, signals.iter().copied(), pending)?;
+        Ok(Signals { subscription: None, source, signals })
+    }
+
+    /// Returns `true` if the source is registered with a poll.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.source.is_registered()
     }
 
     /// Returns the signals that have arrived, each with its count. `event` is an event of this source.
@@ -124,27 +135,22 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
+    /// * `InvalidInput`: the event belongs to another source. Not every such event can be detected.
+    /// * `Unsupported`: the caller is a forked child that has not registered the source ([forks](crate#forks)).
     pub fn received(&self, event: &Event) -> io::Result<Vec<(i32, u64)>> {
-        self.source.read(
-            event,
-            |filter| vec![(filter.ident, filter.data.max(0) as u64)],
-            |notifier| {
-                let counts = || self.subscription.take_counts().map(|(signal, count)| (signal, count as u64));
-                notifier.read_io(|_| Ok(counts().collect()))
-            },
-        )
+        self.source.read(event, |filter| vec![(filter.ident, filter.data.max(0) as u64)], || Ok(self.take_counts()))
     }
 
-    /// Discards the signals that `received` has not returned.
-    fn discard_counts(&self) {
-        self.subscription.take_counts().for_each(drop);
+    /// Returns the signals that were counted, and sets their counts to zero.
+    fn take_counts(&self) -> Vec<(i32, u64)> {
+        let counts = self.source.user_state().map(|(pending, _)| pending.take());
+        counts.into_iter().flatten().map(|(signal, count)| (signal, count as u64)).collect()
     }
 
     /// Ends the subscription if the source is not registered any more. A failed change can end the registration.
-    fn unsubscribe_if_not_registered(&self) {
+    fn unsubscribe_if_not_registered(&mut self) {
         if !self.source.is_registered() {
-            self.subscription.unsubscribe_all();
+            self.subscription = None;
         }
     }
 }
@@ -152,27 +158,36 @@ impl Signals {
 impl Source for Signals {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         reject_oneshot(interests)?;
-        let subscription = &self.subscription;
+        registry.check_process()?;
+        if self.source.check_process().is_err() {
+            // A forked child: the parent keeps its registration.
+            *self = Signals::new(self.signals.iter().copied())?;
+        }
+        let signals = &self.signals;
+        let mut subscription = None;
         // The subscription comes last, because a signal before the subscription takes its default action and is not lost.
-        self.source.register_and(registry, token, interests, |_| {
-            subscription.take_counts().for_each(drop);
-            subscription.subscribe_all()
+        self.source.register_and(registry, token, interests, |source| {
+            let (pending, registration) = source.user_state().unzip();
+            if let Some(pending) = pending {
+                pending.take().for_each(drop);
+            }
+            let registration = registration.flatten().map(|registration| Arc::clone(registration) as Arc<dyn Notify>);
+            subscription = Some(SignalSubscription::new(signals, pending.cloned(), registration)?);
+            Ok(())
         })?;
-        self.is_disabled = !interests.is_readable();
+        // If the source was registered with a poll that was dropped, the earlier subscription ends here.
+        self.subscription = subscription;
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         reject_oneshot(interests)?;
-        if self.is_disabled {
+        if self.source.is_disabled() {
             self.source.check_process()?;
-            self.discard_counts();
+            drop(self.take_counts());
         }
         let result = self.source.reregister(registry, token, interests);
         self.unsubscribe_if_not_registered();
-        if result.is_ok() {
-            self.is_disabled = !interests.is_readable();
-        }
         result
     }
 

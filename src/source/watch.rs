@@ -2,16 +2,19 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::registry::{Registry, Source};
 use crate::source::file_changes::FileChanges;
-use crate::source::notification::NotificationSource;
+use crate::source::notification::{NotificationSource, Origin};
+use crate::source::user_registration::Reports;
+use crate::sys::notify::Notify;
 use crate::sys::selector::FilterSpec;
 use crate::sys::syscall::invalid_input;
 use crate::sys::watch;
-use crate::sys::watch::Inotify;
+use crate::sys::watch::{ActiveWatch, PendingChanges};
 use crate::token::Token;
 
 /// The changes of an open file or directory as a source: written, extended, attributes, linked, renamed, deleted.
@@ -75,10 +78,17 @@ use crate::token::Token;
 /// ```
 #[derive(Debug)]
 pub struct Watch<T> {
-    // Dropped before `file`, because a filter is deregistered before its descriptor is closed.
-    source: NotificationSource<Inotify>,
+    // Dropped before `file`, because a watch ends before its descriptor is closed.
+    active: Option<ActiveWatch>,
+    source: NotificationSource<PendingChanges>,
     interest: FileChanges,
     file: T,
+}
+
+impl Reports for PendingChanges {
+    fn has_report(&self) -> bool {
+        self.decode()
+    }
 }
 
 impl Watch<OwnedFd> {
@@ -121,8 +131,15 @@ impl<T: AsFd> Watch<T> {
         let fd = file.as_fd();
         let state = watch::watched_state(fd)?;
         let filter = FilterSpec::Vnode(changes);
-        let source = NotificationSource::new(filter, [fd.as_raw_fd()], || Inotify::of(fd, state, changes))?;
-        Ok(Watch { source, interest: changes, file })
+        let pending = || watch::pending_changes(changes, state).map(Origin::State);
+        let source = NotificationSource::new(filter, [fd.as_raw_fd()], pending)?;
+        Ok(Watch { active: None, source, interest: changes, file })
+    }
+
+    /// Returns `true` if the source is registered with a poll.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.source.is_registered()
     }
 
     /// Returns the changes since the last event. `event` is an event of this source.
@@ -137,7 +154,7 @@ impl<T: AsFd> Watch<T> {
         self.source.read(
             event,
             |filter| FileChanges::from_bits(filter.fflags) & self.interest,
-            |inotify| inotify.changes(inotify.read_io(Inotify::read_events)?, self.file.as_fd()),
+            || Ok(self.source.user_state().map_or(FileChanges::empty(), |(pending, _)| pending.take())),
         )
     }
 
@@ -165,18 +182,32 @@ impl<T: AsFd> AsFd for Watch<T> {
 
 impl<T: AsFd> Source for Watch<T> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        let file = self.file.as_fd();
-        self.source.register_and(registry, token, interests, |source| match source.descriptor() {
-            Some(inotify) => inotify.discard_earlier_events(file),
-            None => Ok(()),
-        })
+        let (file, mut active) = (self.file.as_fd(), None);
+        self.source.register_and(registry, token, interests, |source| {
+            if let Some((pending, Some(registration))) = source.user_state() {
+                let queue = registry.shared().change_queue()?;
+                active = Some(queue.watch(file, pending, Arc::clone(registration) as Arc<dyn Notify>)?);
+            }
+            Ok(())
+        })?;
+        // If the source was registered with a poll that was dropped, the earlier watch ends here.
+        self.active = active;
+        Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        if let Some((pending, Some(_))) = self.source.user_state() {
+            self.source.check_process()?;
+            pending.rearm();
+        }
         self.source.reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.source.deregister(registry)
+        let result = self.source.deregister(registry);
+        if !self.source.is_registered() {
+            self.active = None;
+        }
+        result
     }
 }

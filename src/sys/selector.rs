@@ -136,7 +136,14 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     /// Stops the alarm, and discards a record of the alarm that no `select` has returned yet.
     fn clear_alarm(&self) {}
 
-    /// Removes the records of the notifier and of the alarm from the result of the last `select`.
+    /// Registers a descriptor of the crate, level-triggered: the queue of file changes. Called once at most. `Poll` drops the
+    /// descriptor after the backend.
+    fn register_internal(&self, fd: RawFd) -> io::Result<()> {
+        let _ = fd;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Removes the records of the notifier, of the alarm and of the queue of file changes from the result of the last `select`.
     fn take_internal(&self, events: &mut Vec<Self::Event>) -> InternalEvents;
 }
 
@@ -147,11 +154,13 @@ pub(crate) struct InternalEvents {
     pub(crate) is_notified: bool,
     /// The alarm has fired.
     pub(crate) has_alarm: bool,
+    /// The descriptor of [`Selector::register_internal`] is readable.
+    pub(crate) has_changes: bool,
 }
 
 impl InternalEvents {
     pub(crate) fn any(self) -> bool {
-        self.is_notified || self.has_alarm
+        self.is_notified || self.has_alarm || self.has_changes
     }
 }
 

@@ -54,6 +54,7 @@ pub mod sys {
         pub struct InternalEvents {
             pub is_notified: bool,
             pub has_alarm: bool,
+            pub has_changes: bool,
         }
 
         impl InternalEvents {
@@ -190,6 +191,7 @@ pub mod kernel {
             let taken = InternalEvents {
                 is_notified: events.contains(&RawEvent::Notifier),
                 has_alarm: events.contains(&RawEvent::Alarm),
+                has_changes: false,
             };
             events.retain(|event| ![RawEvent::Notifier, RawEvent::Alarm].contains(event));
             taken
@@ -267,7 +269,7 @@ pub mod poll_shared {
                 if !self.has_alarm {
                     self.timers.set_no_alarm(true);
                 }
-                self.wake_state.set_timers(true);
+                self.wake_state.set_sources(true);
                 Ok(())
             };
             self.timers.insert(Token(token), Mode::Every, Deadline { at, period: 0 }, self, prepare).unwrap()
@@ -275,6 +277,14 @@ pub mod poll_shared {
 
         pub fn set(&self, slot: Slot, at: u64) {
             self.timers.set(slot, Deadline { at, period: 0 }, self);
+        }
+
+        pub fn read_changes(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        pub fn set_no_timers(&self) {
+            self.wake_state.set_sources(false);
         }
 
         pub fn timeout_until(&self, end: u64) -> Option<Duration> {

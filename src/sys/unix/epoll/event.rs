@@ -31,26 +31,29 @@ pub(super) enum Internal {
     Trial,
     Notifier,
     Alarm,
+    Changes,
 }
 
 impl Internal {
     #[inline]
     pub(super) fn data(self) -> u64 {
-        static MARKS: [u8; 3] = [0; 3];
+        static MARKS: [u8; 4] = [0; 4];
         std::ptr::addr_of!(MARKS[self as usize]) as u64 | u64::from(usize::BITS < u64::BITS) << 63
     }
 }
 
-/// Removes the records of the notifier and the alarm.
+/// Removes the records of the notifier, the alarm and the queue of file changes.
 #[inline]
 pub(super) fn take_internal(events: &mut Vec<EpollEvent>) -> InternalEvents {
-    let (notifier, alarm) = (Internal::Notifier.data(), Internal::Alarm.data());
+    let [notifier, alarm, changes] = [Internal::Notifier, Internal::Alarm, Internal::Changes].map(Internal::data);
+    let is_internal = |event: &EpollEvent| [notifier, alarm, changes].contains(&event.data());
     let mut taken = InternalEvents::default();
-    if events.iter().any(|event| event.data() == notifier || event.data() == alarm) {
+    if events.iter().any(is_internal) {
         events.retain(|event| {
             taken.is_notified |= event.data() == notifier;
             taken.has_alarm |= event.data() == alarm;
-            event.data() != notifier && event.data() != alarm
+            taken.has_changes |= event.data() == changes;
+            !is_internal(event)
         });
     }
     taken

@@ -24,7 +24,8 @@ use crate::interest::Interest;
 use crate::sys::error::not_found;
 use crate::sys::selector::{FdRegistration, InternalEvents, Selector, SourceKind};
 use crate::sys::unix::epoll::borrowed::Borrowed;
-use crate::sys::unix::epoll::event::EpollEvent;
+use crate::sys::unix::epoll::control::epoll_ctl;
+use crate::sys::unix::epoll::event::{EpollEvent, Internal};
 use crate::sys::unix::epoll::instances::Instances;
 use crate::sys::unix::epoll::mask::mask;
 use crate::sys::unix::epoll::notifier::Notifier;
@@ -127,6 +128,10 @@ impl Selector for EpollSelector {
         if let Some(alarm) = self.alarm.get() {
             let _ = alarm.set(None);
         }
+    }
+
+    fn register_internal(&self, fd: RawFd) -> io::Result<()> {
+        epoll_ctl(self.instances.main(), libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, Internal::Changes.data())
     }
 
     #[inline]

@@ -74,6 +74,8 @@ pub(crate) struct PollSelector {
     has_notification: AtomicBool,
     /// The last wait has ended because the alarm has fired.
     has_alarm: AtomicBool,
+    /// The last wait has found the queue of file changes readable.
+    has_changes: AtomicBool,
 }
 
 struct SelectorState {
@@ -164,8 +166,9 @@ impl PollSelector {
             Err(error) => return Err(error),
         };
         let is_notified = snapshot[NOTIFY_INDEX].revents != 0;
-        let alarm = table.alarm_results(snapshot);
-        if (snapshot[NOTIFY_INDEX].revents | alarm) & POLLNVAL != 0 {
+        let alarm = table.internal_results(table.alarm_index, snapshot);
+        let changes = table.internal_results(table.changes_index, snapshot);
+        if (snapshot[NOTIFY_INDEX].revents | alarm | changes) & POLLNVAL != 0 {
             // Other code has closed the descriptor. Without this error the waits would spin.
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
@@ -174,6 +177,7 @@ impl PollSelector {
             self.state.alarm.get().into_iter().for_each(TimerFd::drain);
             self.has_alarm.store(true, Ordering::Relaxed);
         }
+        self.has_changes.store(changes != 0, Ordering::Relaxed);
         // A forked child can notify too, because its copy of the table contains `waiting`.
         if std::mem::take(&mut table.notified) || is_notified {
             self.state.wake_fd.drain();
@@ -181,7 +185,7 @@ impl PollSelector {
                 self.has_notification.store(true, Ordering::Relaxed);
             }
         }
-        let ready = ready - usize::from(is_notified) - usize::from(alarm != 0);
+        let ready = ready - [is_notified, alarm != 0, changes != 0].map(usize::from).iter().sum::<usize>();
         table.deliver(snapshot, ready, generation, events, max);
         Ok(())
     }
@@ -213,6 +217,7 @@ impl Selector for PollSelector {
             snapshot: Mutex::new(Vec::new()),
             has_notification: AtomicBool::new(false),
             has_alarm: AtomicBool::new(false),
+            has_changes: AtomicBool::new(false),
         })
     }
 
@@ -224,7 +229,8 @@ impl Selector for PollSelector {
         let mut probe_interval = PROBE_INTERVAL.0;
         loop {
             self.wait(&mut snapshot, events, max, left, probe_interval)?;
-            if self.has_notification.load(Ordering::Relaxed) || self.has_alarm.load(Ordering::Relaxed) {
+            let has_internal = [&self.has_notification, &self.has_alarm, &self.has_changes];
+            if has_internal.into_iter().any(|flag| flag.load(Ordering::Relaxed)) {
                 return Ok(());
             }
             // Without events, the wait was interrupted for a change, or the probe interval or the timeout has passed.
@@ -319,13 +325,26 @@ impl Selector for PollSelector {
         }
     }
 
+    fn register_internal(&self, fd: RawFd) -> io::Result<()> {
+        self.state.update(|table| {
+            let generation = table.next_generation();
+            let armed_for = (POLLIN, TriggerMode::Level);
+            table.changes_index = Some(table.insert(Entry::new(fd, Token(0), armed_for, None, generation)));
+            Ok(((), true))
+        })
+    }
+
     fn take_internal(&self, _: &mut Vec<PollEvent>) -> InternalEvents {
         let take = |flag: &AtomicBool| {
             let is_set = flag.load(Ordering::Relaxed);
             flag.store(false, Ordering::Relaxed);
             is_set
         };
-        InternalEvents { is_notified: take(&self.has_notification), has_alarm: take(&self.has_alarm) }
+        InternalEvents {
+            is_notified: take(&self.has_notification),
+            has_alarm: take(&self.has_alarm),
+            has_changes: take(&self.has_changes),
+        }
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Table {
     probe_buffer: Vec<pollfd>,
     /// The index of the alarm, if there is one.
     pub(super) alarm_index: Option<usize>,
+    /// The index of the queue of file changes, if there is one.
+    pub(super) changes_index: Option<usize>,
     cursor: Cursor,
     /// A thread is blocked in poll(2).
     pub(super) waiting: bool,
@@ -108,16 +110,16 @@ impl Table {
         entry.needs_probe() != needed_probe || (new.fd, new.events) != (old.fd, old.events)
     }
 
-    /// Returns `true` for the index of the notifier or of the alarm.
+    /// Returns `true` for the index of the notifier, of the alarm or of the queue of file changes.
     #[inline]
     pub(super) fn is_internal(&self, index: usize) -> bool {
-        index == NOTIFY_INDEX || Some(index) == self.alarm_index
+        index == NOTIFY_INDEX || Some(index) == self.alarm_index || Some(index) == self.changes_index
     }
 
-    /// Returns the results of a wait for the alarm. The alarm may have been inserted after the snapshot was taken.
-    pub(super) fn alarm_results(&self, snapshot: &[pollfd]) -> c_short {
-        let record =
-            self.alarm_index.and_then(|index| snapshot.get(index).filter(|record| record.fd == self.fds[index].fd));
+    /// Returns the results of a wait for the alarm or the queue of file changes, which may have been inserted after the snapshot
+    /// was taken.
+    pub(super) fn internal_results(&self, index: Option<usize>, snapshot: &[pollfd]) -> c_short {
+        let record = index.and_then(|index| snapshot.get(index).filter(|record| record.fd == self.fds[index].fd));
         record.map_or(0, |record| record.revents)
     }
 
@@ -170,7 +172,7 @@ impl Table {
     /// Delivers the results of a wait, until `events` contains `max` events.
     ///
     /// `snapshot` is the copy of the records as of `generation`, and `ready` the number of its records with a result,
-    /// without those of the notifier and of the alarm.
+    /// without those of internal descriptors.
     pub(super) fn deliver(
         &mut self,
         snapshot: &[pollfd],

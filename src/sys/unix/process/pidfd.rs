@@ -15,6 +15,7 @@ pub(crate) fn pidfd_open(pid: libc::pid_t) -> io::Result<Option<OwnedFd>> {
             // SAFETY: the kernel has just made this descriptor, and it has no other owner.
             Ok(fd) => Ok(Some(unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) })),
             Err(error) if is_refused(&error) => Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(super::no_such_process()),
             Err(error) => Err(error),
         }
     }

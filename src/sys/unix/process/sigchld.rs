@@ -1,68 +1,45 @@
-//! The exit of a child as a descriptor, on a system without kqueue and pidfd.
+//! The exit of a child, on a system without kqueue and pidfd.
 //!
 //! SIGCHLD reports that some child has changed its state. waitid(2) with `WNOWAIT` then returns whether this child has exited.
 //! The child is left for its parent to reap.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{io, mem};
 
 use crate::sys::error;
-use crate::sys::unix::signal::{CoalescingNotifier, SignalSubscription};
 use crate::sys::unix::syscall::cvt;
 
-/// A descriptor that is readable when a child of this process may have exited.
+/// The exit of one child, which is reported once for each registration.
 #[derive(Debug)]
-pub(crate) struct SigchldNotifier {
+pub(crate) struct ChildExit {
     pid: libc::pid_t,
-    subscription: SignalSubscription,
-    notifier: Arc<CoalescingNotifier>,
+    is_reported: AtomicBool,
 }
 
-impl SigchldNotifier {
+impl ChildExit {
     /// Fails with `Unsupported` for a process that is no child: the kernel sends SIGCHLD to the parent only.
-    pub(crate) fn of(pid: libc::pid_t) -> io::Result<SigchldNotifier> {
+    pub(crate) fn of(pid: libc::pid_t) -> io::Result<ChildExit> {
         match is_zombie(pid) {
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Err(error::unsupported()),
-            result => result?,
-        };
-        let notifier = CoalescingNotifier::new()?;
-        let subscription = SignalSubscription::new(&[libc::SIGCHLD], Some(Arc::clone(&notifier)))?;
-        subscription.subscribe_all()?;
-        Ok(SigchldNotifier { pid, subscription, notifier })
-    }
-
-    /// Makes the descriptor readable if the child has exited, or if waitid(2) fails.
-    pub(crate) fn notify_if_exited(&self) {
-        if self.has_exited().unwrap_or(true) {
-            self.notifier.notify();
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Err(error::unsupported()),
+            result => result.map(|_| ChildExit { pid, is_reported: AtomicBool::new(false) }),
         }
     }
 
-    /// Returns `true` if the child has exited. If not, the next SIGCHLD makes the descriptor readable.
-    pub(crate) fn clear_and_check(&self) -> io::Result<bool> {
-        self.notifier.clear();
-        let has_exited = self.has_exited()?;
-        if has_exited {
-            self.subscription.unsubscribe_all();
-            // A SIGCHLD between the check and the end of the subscription may have made the descriptor readable.
-            self.notifier.clear();
-        }
-        Ok(has_exited)
+    /// Reports the exit again.
+    pub(crate) fn rearm(&self) {
+        self.is_reported.store(false, Ordering::Relaxed);
     }
 
-    fn has_exited(&self) -> io::Result<bool> {
-        match is_zombie(self.pid) {
-            // The process was a child when this notifier was made. Therefore the child has exited and was reaped since.
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(true),
-            result => result,
-        }
+    /// Returns `true` if the child has exited, and the exit was not reported yet.
+    pub(crate) fn take_exit(&self) -> bool {
+        !self.is_reported.load(Ordering::Relaxed)
+            && self.has_exited()
+            && !self.is_reported.swap(true, Ordering::Relaxed)
     }
-}
 
-impl AsFd for SigchldNotifier {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.notifier.as_fd()
+    fn has_exited(&self) -> bool {
+        // If waitid(2) fails with ECHILD, the child has exited and was reaped since, because the process was a child before.
+        is_zombie(self.pid).unwrap_or(true)
     }
 }
 

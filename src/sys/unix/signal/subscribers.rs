@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use libc::c_int;
 
+use crate::sys::notify::Notify;
 use crate::sys::unix::fork;
 use crate::sys::unix::fork::ForkLock;
 use crate::sys::unix::signal::action::{has_no_handler, is_ignored_by_default, sigaction, without_handler};
-use crate::sys::unix::signal::counts::SignalCounts;
+use crate::sys::unix::signal::counts::{PendingSignals, SignalCounts};
 use crate::sys::unix::signal::handler::{self, is_current_action, is_ours, slot, Owner, Slot, Subscribers};
-use crate::sys::unix::signal::notifier::CoalescingNotifier;
 
 /// The signals that cannot be caught, and those that report a fault of the program: when a handler returns, the instruction
 /// faults again.
@@ -31,7 +31,16 @@ const FAULTS: [c_int; 7] =
 /// inherits.
 static SUBSCRIBE_LOCK: ForkLock<()> = ForkLock::new();
 
-/// The counts of a set of signals, and their subscription. While the subscription lasts, no default action is taken.
+/// Fails with `InvalidInput` if the number is no signal, or a signal that cannot be waited for.
+pub(crate) fn check(signal: c_int) -> io::Result<()> {
+    if UNCATCHABLE.contains(&signal) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a signal that cannot be waited for"));
+    }
+    slot(signal)?;
+    sigaction(signal, None).map(drop)
+}
+
+/// The subscription of a source to a set of signals. While the subscription lasts, no default action is taken.
 #[derive(Debug)]
 pub(crate) struct SignalSubscription {
     counts: Arc<SignalCounts>,
@@ -40,27 +49,21 @@ pub(crate) struct SignalSubscription {
 }
 
 impl SignalSubscription {
-    /// Returns counts without a subscription. `signals` are distinct.
-    ///
-    /// Fails with `InvalidInput` if a number is no signal, or a signal that cannot be waited for.
-    pub(crate) fn new(signals: &[c_int], notifier: Option<Arc<CoalescingNotifier>>) -> io::Result<SignalSubscription> {
-        for &signal in signals {
-            if UNCATCHABLE.contains(&signal) {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "a signal that cannot be waited for"));
-            }
-            slot(signal)?;
-            sigaction(signal, None)?;
-        }
-        let counts = Arc::new(SignalCounts::new(signals, notifier));
-        Ok(SignalSubscription { counts, subscribed_by: AtomicU32::new(0) })
+    /// Subscribes to `signals`, which are distinct. From now on the handler counts each signal in `pending`, and notifies
+    /// `registration`. Both are `None` where a kqueue filter reports the signals.
+    pub(crate) fn new(
+        signals: &[c_int],
+        pending: Option<Arc<PendingSignals>>,
+        registration: Option<Arc<dyn Notify>>,
+    ) -> io::Result<SignalSubscription> {
+        let counts = Arc::new(SignalCounts::new(signals, pending, registration));
+        let subscription = SignalSubscription { counts, subscribed_by: AtomicU32::new(0) };
+        subscription.subscribe_all()?;
+        Ok(subscription)
     }
 
-    /// Starts counting. Does nothing if the process is subscribed: a source whose `Poll` was dropped can register with another.
-    pub(crate) fn subscribe_all(&self) -> io::Result<()> {
-        let here = fork::generation();
-        if self.subscribed_by.swap(here, Ordering::Relaxed) == here {
-            return Ok(());
-        }
+    fn subscribe_all(&self) -> io::Result<()> {
+        self.subscribed_by.store(fork::generation(), Ordering::Relaxed);
         for signal in self.counts.signals() {
             if let Err(error) = subscribe(signal, &self.counts) {
                 self.unsubscribe_all();
@@ -73,17 +76,12 @@ impl SignalSubscription {
     /// Stops counting, if this process is subscribed.
     ///
     /// A forked child is not subscribed, and takes no lock. Another thread of the parent may have held the lock during the fork.
-    pub(crate) fn unsubscribe_all(&self) {
+    fn unsubscribe_all(&self) {
         let here = fork::generation();
         if self.subscribed_by.compare_exchange(here, 0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return;
         }
         self.counts.signals().for_each(|signal| unsubscribe(signal, &self.counts));
-    }
-
-    /// As [`SignalCounts::take_counts`].
-    pub(crate) fn take_counts(&self) -> impl Iterator<Item = (c_int, usize)> + '_ {
-        self.counts.take_counts()
     }
 }
 

@@ -1,23 +1,29 @@
 //! The types of a system without signals. No value of them exists.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use crate::sys::error;
+use crate::sys::notify::Notify;
 
-#[derive(Debug)]
-pub(crate) enum CoalescingNotifier {}
-
-impl CoalescingNotifier {
-    pub(crate) fn new() -> io::Result<Arc<CoalescingNotifier>> {
-        Err(error::unsupported())
-    }
+pub(crate) fn check(_: i32) -> io::Result<()> {
+    Err(error::unsupported())
 }
 
-impl AsFd for CoalescingNotifier {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+#[derive(Debug)]
+pub(crate) enum PendingSignals {}
+
+impl PendingSignals {
+    pub(crate) fn new(_: &[i32]) -> PendingSignals {
+        unreachable!("`check` has failed")
+    }
+
+    pub(crate) fn is_any(&self) -> bool {
         match *self {}
+    }
+
+    pub(crate) fn take(&self) -> impl Iterator<Item = (i32, usize)> + '_ {
+        std::iter::empty()
     }
 }
 
@@ -25,19 +31,11 @@ impl AsFd for CoalescingNotifier {
 pub(crate) enum SignalSubscription {}
 
 impl SignalSubscription {
-    pub(crate) fn new(_: &[i32], _: Option<Arc<CoalescingNotifier>>) -> io::Result<SignalSubscription> {
+    pub(crate) fn new(
+        _: &[i32],
+        _: Option<Arc<PendingSignals>>,
+        _: Option<Arc<dyn Notify>>,
+    ) -> io::Result<SignalSubscription> {
         Err(error::unsupported())
-    }
-
-    pub(crate) fn subscribe_all(&self) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn unsubscribe_all(&self) {
-        match *self {}
-    }
-
-    pub(crate) fn take_counts(&self) -> impl Iterator<Item = (i32, usize)> + '_ {
-        std::iter::empty()
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! The kqueue backend has a filter for file changes, and uses [`open`] and [`watched_state`] only.
 
-#[cfg(has_inotify)]
+#[cfg(uses_inotify)]
+mod changes;
+#[cfg(uses_inotify)]
 mod inotify;
 mod state;
-#[cfg(not(has_inotify))]
+#[cfg(not(uses_inotify))]
 mod unsupported;
 
 use std::fs::OpenOptions;
@@ -14,11 +16,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-#[cfg(has_inotify)]
-pub(crate) use self::inotify::Inotify;
+#[cfg(uses_inotify)]
+pub(crate) use self::changes::{pending_changes, PendingChanges};
+#[cfg(uses_inotify)]
+pub(crate) use self::inotify::{ActiveWatch, ChangeQueue};
 pub(crate) use self::state::watched_state;
-#[cfg(not(has_inotify))]
-pub(crate) use self::unsupported::Inotify;
+#[cfg(not(uses_inotify))]
+pub(crate) use self::unsupported::{pending_changes, ActiveWatch, ChangeQueue, PendingChanges};
 
 /// The flags that open a file only to watch it.
 ///

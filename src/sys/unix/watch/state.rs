@@ -1,7 +1,7 @@
 //! The state of a watched file, which is compared to find changes.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use crate::sys::unix::fstat;
 use crate::sys::unix::syscall::invalid_input;
@@ -13,16 +13,32 @@ pub(crate) struct WatchedState {
     pub(crate) size: i64,
     pub(crate) links: u64,
     pub(crate) is_directory: bool,
+    /// The device and the inode.
+    file: (u64, u64),
+}
+
+impl WatchedState {
+    /// Returns the present state of the file. `None` if the number stands for another file, in this thread or since the program
+    /// has closed the descriptor.
+    #[cfg_attr(not(uses_inotify), allow(dead_code))]
+    pub(super) fn renewed(&self, fd: RawFd) -> Option<WatchedState> {
+        state_of(fd).ok().filter(|state| state.file == self.file)
+    }
 }
 
 /// Returns the state of an open regular file or directory. Fails with `InvalidInput` for any other kind of file.
-#[allow(clippy::unnecessary_cast)] // The types of the fields differ from system to system.
 pub(crate) fn watched_state(file: BorrowedFd<'_>) -> io::Result<WatchedState> {
-    let stat = fstat::stat(file.as_raw_fd())?;
+    state_of(file.as_raw_fd())
+}
+
+#[allow(clippy::unnecessary_cast)] // The types of the fields differ from system to system.
+fn state_of(fd: RawFd) -> io::Result<WatchedState> {
+    let stat = fstat::stat(fd)?;
     let kind = fstat::kind(&stat);
     let is_directory = kind == libc::S_IFDIR;
     if !is_directory && kind != libc::S_IFREG {
         return Err(invalid_input("neither a file nor a directory"));
     }
-    Ok(WatchedState { size: stat.st_size as i64, links: stat.st_nlink as u64, is_directory })
+    let file = (stat.st_dev as u64, stat.st_ino as u64);
+    Ok(WatchedState { size: stat.st_size as i64, links: stat.st_nlink as u64, is_directory, file })
 }

@@ -1,33 +1,61 @@
-//! The type of a system that has neither kqueue nor inotify. No value of it exists.
+//! The types of a build that has filters of kqueue in place of inotify, or neither of them. No value of these types exists.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use crate::source::file_changes::FileChanges;
+use crate::sys::notify::Notify;
 use crate::sys::unix::watch::state::WatchedState;
 
 #[derive(Debug)]
-pub(crate) enum Inotify {}
+pub(crate) enum PendingChanges {}
 
-impl Inotify {
-    pub(crate) fn of(_: BorrowedFd<'_>, _: WatchedState, _: FileChanges) -> io::Result<Inotify> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this system does not report changes of files"))
-    }
-
-    pub(crate) fn discard_earlier_events(&self, _: BorrowedFd<'_>) -> io::Result<()> {
+impl PendingChanges {
+    pub(crate) fn decode(&self) -> bool {
         match *self {}
     }
 
-    pub(crate) fn read_events(&self) -> io::Result<u32> {
+    pub(crate) fn rearm(&self) {
         match *self {}
     }
 
-    pub(crate) fn changes(&self, _: u32, _: BorrowedFd<'_>) -> io::Result<FileChanges> {
+    pub(crate) fn take(&self) -> FileChanges {
         match *self {}
     }
 }
 
-impl AsFd for Inotify {
+#[derive(Debug)]
+pub(crate) enum ChangeQueue {}
+
+#[derive(Debug)]
+pub(crate) enum ActiveWatch {}
+
+/// Fails: without filters, this system does not report changes of files.
+pub(crate) fn pending_changes(_: FileChanges, _: WatchedState) -> io::Result<PendingChanges> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this system does not report changes of files"))
+}
+
+impl ChangeQueue {
+    pub(crate) fn new() -> io::Result<ChangeQueue> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn watch(
+        self: &Arc<ChangeQueue>,
+        _: BorrowedFd<'_>,
+        _: &Arc<PendingChanges>,
+        _: Arc<dyn Notify>,
+    ) -> io::Result<ActiveWatch> {
+        match **self {}
+    }
+
+    pub(crate) fn read(&self) -> io::Result<()> {
+        match *self {}
+    }
+}
+
+impl AsFd for ChangeQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match *self {}
     }
