@@ -27,8 +27,8 @@ use crate::token::Token;
 /// old path is not watched. In a directory only the names are watched: a new name, a removed name, or a changed name.
 ///
 /// **Events.** Changes before the registration are not reported, so read the file after the registration. Changes that arrive
-/// together have one event, also for [`Interest::level`]. A change after an event for which `changes` was not called may have no
-/// event of its own. After an event of [`Interest::oneshot`] no other event is reported until the source is reregistered.
+/// together have one event, also for [`Interest::level`]. After an event of [`Interest::oneshot`], and while the interest is
+/// [`NONE`](Interest::NONE), no event is reported until the source is reregistered. Then the changes since are reported.
 ///
 /// **Not reported** are writes through a mapping (mmap(2)), and changes by another machine of a network file system.
 ///
@@ -39,9 +39,10 @@ use crate::token::Token;
 ///
 /// * kqueue: the source is a filter without a descriptor. A descriptor can be watched once with each `Poll`. A second
 ///   registration fails with `AlreadyExists`.
-/// * Linux: the source is an inotify instance, of which a user may have 128 (`fs.inotify.max_user_instances`). `changes` calls
-///   read(2), and fstat(2) if the file may have grown or may have another number of links. A directory that is removed is not
-///   reported.
+/// * Linux: all watches of a `Poll` share one inotify instance, of which a user may have 128 (`fs.inotify.max_user_instances`). A
+///   watch has no descriptor of its own. The polling thread reads the changes, and calls fstat(2) if the file may have grown or
+///   may have another number of links. If the kernel has dropped changes, every watch of the poll reports
+///   [`RESCAN`](FileChanges::RESCAN) alone. A directory that is removed is not reported.
 /// * Other systems: `Unsupported`.
 ///
 /// The systems differ in what they report as a change: see [the table](crate::guide::portability#files).
@@ -110,9 +111,14 @@ impl<T: AsFd> Watch<T> {
     /// # Errors
     ///
     /// * `InvalidInput`: `file` is neither a file nor a directory.
-    /// * `PermissionDenied`: on Linux, the program may not read the file.
-    /// * `NotFound`: on Linux, `/proc` is not mounted.
-    /// * `Unsupported`: the system does not report changes of files.
+    /// * `Unsupported`: the system does not report changes of files; or, on Linux, `file` is in `/proc` or `/sys`, or in memory
+    ///   (memfd_create(2)), where the kernel reports no changes.
+    ///
+    /// On Linux, registering can fail too:
+    ///
+    /// * `PermissionDenied`: the program may not read the file.
+    /// * `NotFound`: `/proc` is not mounted.
+    /// * `Unsupported`: a sandbox refuses inotify_init1(2).
     /// * Errors of the system: too many descriptors or inotify instances (`EMFILE`), or too many watches (`ENOSPC`).
     pub fn new(file: T) -> io::Result<Watch<T>> {
         Watch::with_changes(file, FileChanges::ALL)
@@ -130,6 +136,7 @@ impl<T: AsFd> Watch<T> {
         }
         let fd = file.as_fd();
         let state = watch::watched_state(fd)?;
+        watch::reject_unreported_file(fd)?;
         let filter = FilterSpec::Vnode(changes);
         let pending = || watch::pending_changes(changes, state).map(Origin::State);
         let source = NotificationSource::new(filter, [fd.as_raw_fd()], pending)?;

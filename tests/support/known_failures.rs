@@ -27,6 +27,8 @@ pub enum Check {
     SecondSource,
     /// One call makes 512 changes.
     LongChangelist,
+    /// A changed registration of a file keeps the changes that were not reported yet.
+    ChangesBeforeReregistration,
     /// A wake in a signal handler returns, whatever the handler has interrupted.
     WakeInHandler,
 }
@@ -56,6 +58,9 @@ impl Check {
             Check::AddedAsDisabled => "libkqueue adds an enabled knote, which is disabled by a second change",
             Check::SecondSource => {
                 "libkqueue cannot detect that a descriptor was closed, so that kevio cannot detect a second source"
+            }
+            Check::ChangesBeforeReregistration => {
+                "libkqueue removes the watch and adds it again, and a disabled watch collects no changes"
             }
             Check::WakeInHandler => "kevent(2) of libkqueue takes a lock, which the interrupted thread may hold",
             Check::LongChangelist => "libkqueue has space for 512 receipts, which are the receipts of fewer changes",

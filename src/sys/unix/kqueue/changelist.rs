@@ -167,11 +167,15 @@ impl ChangeList {
 
     /// Appends the kevents of a timer, process, signal or file.
     ///
-    /// Such a source has no knote while it is disabled, because the source itself stores its registration. A disabled knote could
-    /// still report: timers and signals force `EV_CLEAR`, which NetBSD tests before `EV_DISPATCH`. Only descriptors have disabled
-    /// knotes.
+    /// A process or signal has no knote while it is disabled, because the source itself stores its registration. A disabled knote
+    /// could still report: signals force `EV_CLEAR`, which NetBSD tests before `EV_DISPATCH`. Only descriptors and files have
+    /// disabled knotes.
     fn push_filter_change(&mut self, change: &Change, filter: FilterSpec) {
         let (ident, mode) = (change.fd as usize, change.interest.mode());
+        if matches!(filter, FilterSpec::Vnode(_)) && change.operation != Operation::Deregister {
+            self.push_file(change, filter);
+            return;
+        }
         // The knote of a signal is kept, because it has a count, and only its token changes.
         let is_kept =
             filter == FilterSpec::Signal && change.operation == Operation::Reregister && mode != TriggerMode::Disabled;
@@ -184,6 +188,15 @@ impl ChangeList {
         }
         if change.operation != Operation::Deregister && mode != TriggerMode::Disabled {
             self.push(Purpose::Add, filters::add_filter(ident, filter, change.token, mode));
+        }
+    }
+
+    /// Appends the kevents of a file. The knote is kept, because it has the changes that no event has reported yet.
+    fn push_file(&mut self, change: &Change, filter: FilterSpec) {
+        let (ident, mode) = (change.fd as usize, change.interest.mode());
+        self.push(Purpose::Add, filters::add_filter(ident, filter, change.token, mode));
+        if mode == TriggerMode::Disabled && !ADD_CAN_DISABLE {
+            self.push(Purpose::Add, filters::disable(ident, Filter::VNODE, 0, change.token));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The changes that a delivered event requires.
 //!
-//! kqueue has one knote for each filter, but a registration covers all filters of its descriptor. In four cases a change is
+//! kqueue has one knote for each filter, but a registration covers all filters of its descriptor. In five cases a change is
 //! needed after the kernel has delivered an event, and before the program receives the event:
 //!
 //! 1. *One-shot.* A one-shot registration of several filters reports one event. `EV_DISPATCH` disables the knote that fired
@@ -15,6 +15,9 @@
 //! 4. *Urgent data.* On Apple the note of urgent data stays set after the data has been read. For a level-triggered
 //!    registration the knote is deleted and added again.
 //!
+//! 5. *One-shot watches of files.* The knote is edge-triggered, and is disabled after its event. The kernel keeps the changes of a
+//!    disabled knote. `EV_DISPATCH` would not disable the knote on NetBSD, and `EV_ONESHOT` would delete the knote.
+//!
 //! The table is locked while such a registration is changed and while delivered events are processed, never during a wait.
 //! Therefore a concurrent event is processed before or after a change. If a one-shot event is processed after the change, its
 //! token decides. An event with another token belongs to an earlier registration, and is dropped. An event with the same token
@@ -25,6 +28,7 @@ use std::os::fd::RawFd;
 use crate::interest::TriggerMode;
 use crate::sys::selector::EventRecord;
 use crate::sys::unix::kevent::call::apply_to_own_queue;
+use crate::sys::unix::kevent::constants::Filter;
 use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::{EXCEPT, WRITE};
@@ -36,6 +40,7 @@ pub(super) fn needs_processing(events: &[Kevent]) -> bool {
     events.iter().any(|event| {
         filters::is_dispatched(event)
             || filters::is_last(event)
+            || event.filter() == Filter::VNODE
             || (filters::URGENT_STAYS && EventRecord::is_priority(event))
     })
 }
@@ -59,6 +64,10 @@ impl Registrations {
 impl Table {
     /// Processes one event, and returns `true` if the program receives it.
     fn process(&mut self, kq: RawFd, event: &mut Kevent) -> bool {
+        if event.filter() == Filter::VNODE {
+            self.disarm_file(event);
+            return true;
+        }
         let fired = FdFilters::of_filter(event.filter());
         let fd = event.ident() as RawFd;
         let mut kevents = std::mem::take(&mut self.kevents);
@@ -158,7 +167,7 @@ mod tests {
     use super::*;
     use crate::interest::Interest;
     use crate::sys::selector::{Change, Operation, SourceKind};
-    use crate::sys::unix::kevent::constants::{Filter, Flags};
+    use crate::sys::unix::kevent::constants::Flags;
     use crate::sys::unix::kqueue::filters::READ;
     use crate::token::Token;
 

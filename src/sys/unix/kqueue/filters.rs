@@ -73,7 +73,7 @@ fn filter_of(spec: FilterSpec) -> Filter {
 /// Returns the notes for these changes. The bits of both types are the same.
 ///
 /// A revoked file, or a file of an unmounted file system, counts as deleted.
-fn vnode_notes(changes: FileChanges) -> VnodeNotes {
+pub(super) fn vnode_notes(changes: FileChanges) -> VnodeNotes {
     let revoke = if changes.contains(FileChanges::DELETED) { REVOKE } else { VnodeNotes::empty() };
     VnodeNotes::from_bits(changes.bits()) | revoke
 }
@@ -146,16 +146,19 @@ pub(super) fn delete(ident: usize, filter: Filter) -> Kevent {
 
 /// Adds the filter of a process, signal or file.
 ///
-/// Signals and processes are edges by nature. A filter that fires once has `EV_ONESHOT` and not `EV_DISPATCH`: these
-/// filters force `EV_CLEAR`, which NetBSD tests before `EV_DISPATCH`.
+/// Signals and processes are edges by nature. A process fires once and has `EV_ONESHOT`, not `EV_DISPATCH`: the filter forces
+/// `EV_CLEAR`, which NetBSD tests before `EV_DISPATCH`.
 pub(super) fn add_filter(ident: usize, spec: FilterSpec, token: Token, mode: TriggerMode) -> Kevent {
-    let (filter, fflags, data, once) = match spec {
-        FilterSpec::Process => (Filter::PROC, ProcNotes::EXIT.bits(), 0, true),
-        FilterSpec::Signal => (Filter::SIGNAL, 0, 0, false),
-        FilterSpec::Vnode(changes) => (Filter::VNODE, vnode_notes(changes).bits(), 0, false),
+    let (filter, fflags, flags) = match spec {
+        FilterSpec::Process => (Filter::PROC, ProcNotes::EXIT.bits(), Flags::ONESHOT),
+        FilterSpec::Signal => (Filter::SIGNAL, 0, Flags::CLEAR),
+        // A one-shot watch is disabled after its event: see delivery.rs.
+        FilterSpec::Vnode(changes) if mode == TriggerMode::Disabled => {
+            (Filter::VNODE, vnode_notes(changes).bits(), Flags::CLEAR | Flags::DISABLE)
+        }
+        FilterSpec::Vnode(changes) => (Filter::VNODE, vnode_notes(changes).bits(), Flags::CLEAR | Flags::ENABLE),
     };
-    let once = if once || mode == TriggerMode::OneShot { Flags::ONESHOT } else { Flags::CLEAR };
-    Kevent::new(ident, filter, Flags::ADD | Flags::RECEIPT | once, fflags, data as _, token.0)
+    Kevent::new(ident, filter, Flags::ADD | Flags::RECEIPT | flags, fflags, 0, token.0)
 }
 
 pub(super) fn delete_filter(ident: usize, spec: FilterSpec) -> Kevent {

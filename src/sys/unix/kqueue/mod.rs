@@ -34,7 +34,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::OnceLock;
+use std::sync::{MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 mod changelist;
@@ -47,7 +47,7 @@ mod registrations;
 use crate::backend::Backend;
 use crate::interest::Interest;
 use crate::sys::error::{not_found, unsupported};
-use crate::sys::selector::{Change, FdRegistration, InternalEvents, Operation, Selector, SourceKind};
+use crate::sys::selector::{Change, FdRegistration, FilterSpec, InternalEvents, Operation, Selector, SourceKind};
 use crate::sys::unix::fstat::reject_regular_file;
 use crate::sys::unix::kevent::call::{apply_and_wait, apply_one, apply_to_own_queue};
 use crate::sys::unix::kevent::libkqueue_abi::MAX_RECEIPTS;
@@ -339,6 +339,7 @@ impl KqueueSelector {
     #[inline(never)]
     fn change_recorded<const OPERATION: u8>(&self, change: &Change) -> io::Result<()> {
         if let SourceKind::Filter(filter) = change.kind {
+            let _table = self.lock_for_file(change);
             let mut list = ChangeList::for_change(change, KnotesBefore::without_entry(change));
             return self.process_filter_receipts(change, filter, list.submit(self.fd())?);
         }
@@ -351,6 +352,21 @@ impl KqueueSelector {
             return Ok(());
         }
         self.change_any(change)
+    }
+
+    /// Records a watch of a file, and locks the table for the change, if there are one-shot registrations.
+    fn lock_for_file(&self, change: &Change) -> Option<MutexGuard<'_, Table>> {
+        if !self.needs_file_entry(change) {
+            return None;
+        }
+        let mut table = self.registrations.lock_for_change(change);
+        table.record_file(change);
+        Some(table)
+    }
+
+    fn needs_file_entry(&self, change: &Change) -> bool {
+        matches!(change.kind, SourceKind::Filter(FilterSpec::Vnode(_)))
+            && (change.interest.is_oneshot() || self.registrations.ever_used())
     }
 
     /// Changes a registration of a descriptor, whatever knotes exist.
@@ -382,7 +398,10 @@ impl KqueueSelector {
 
     /// Makes changes with different keys in one call, and appends the result of each.
     fn apply_changes(&self, changes: &[Change], results: &mut Vec<io::Result<()>>) {
-        let needs_entry = |change: &&Change| !change.is_filter() && !self.registrations.is_plain(change);
+        let needs_entry = |change: &&Change| match change.is_filter() {
+            true => self.needs_file_entry(change),
+            false => !self.registrations.is_plain(change),
+        };
         let recorded_count =
             changes.iter().filter(needs_entry).inspect(|change| self.registrations.mark_used(change)).count();
         let mut table = (recorded_count > 0).then(|| self.registrations.lock());
@@ -391,6 +410,9 @@ impl KqueueSelector {
         let mut kevents = Vec::with_capacity(2 * changes.len());
         let mut pending = Vec::with_capacity(changes.len());
         for change in changes {
+            if let Some(table) = &mut table {
+                table.record_file(change);
+            }
             let start = kevents.len();
             let before = self.push_kevents(change, table.as_deref_mut(), &mut kevents);
             pending.push((before, kevents.len() - start));

@@ -13,14 +13,17 @@
 //!
 //! A queue without entries takes no lock: [`Registrations::ever_used`] is one load.
 
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::interest::{Interest, TriggerMode};
-use crate::sys::selector::{Change, Operation, SourceKind};
+use crate::source::file_changes::FileChanges;
+use crate::sys::selector::{Change, EventRecord, FilterSpec, Operation, SourceKind};
 use crate::sys::unix::kevent::constants::Filter;
 use crate::sys::unix::kevent::record::Kevent;
+use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::{EXCEPT, PIPE_END_BESIDE_WRITE, READ, TOUCH_REPLACES_UDATA, WRITE};
 use crate::sys::unix::kqueue::libkqueue::{ADD_EVALUATES_AGAIN, CLOSE_REMOVES_KNOTES};
 use crate::sys::unix::syscall::lock_ignoring_poison;
@@ -213,6 +216,8 @@ pub(super) struct Registrations {
 pub(super) struct Table {
     /// Indexed by descriptor, as the kernel's table of knotes is (kern_event.c: `kqueue_expand`).
     by_fd: Vec<Option<Entry>>,
+    /// The armed one-shot watches of files, by descriptor: the token and the requested changes.
+    oneshot_files: HashMap<RawFd, (Token, FileChanges)>,
     /// The changes that delivered events require. The allocation is reused, so that a wait allocates nothing.
     pub(super) kevents: Vec<Kevent>,
 }
@@ -316,6 +321,27 @@ impl Table {
     fn append(&mut self, fd: RawFd, entry: Entry) {
         self.by_fd.resize(fd as usize, None);
         self.by_fd.push(Some(entry));
+    }
+
+    /// Records if a watch is one-shot and armed, before the kernel makes the change. Does nothing for another kind of source.
+    pub(super) fn record_file(&mut self, change: &Change) {
+        let SourceKind::Filter(FilterSpec::Vnode(changes)) = change.kind else { return };
+        if change.operation != Operation::Deregister && change.interest.mode() == TriggerMode::OneShot {
+            self.oneshot_files.insert(change.fd, (change.token, changes));
+        } else {
+            self.oneshot_files.remove(&change.fd);
+        }
+    }
+
+    /// Disarms a one-shot watch after its event. The changes of a disabled knote are kept, and an `EV_ENABLE` reports them.
+    pub(super) fn disarm_file(&mut self, event: &Kevent) {
+        let fd = event.ident() as RawFd;
+        // An event with another token belongs to an earlier registration.
+        if let Some(&(token, changes)) = self.oneshot_files.get(&fd).filter(|(token, _)| *token == event.token()) {
+            self.oneshot_files.remove(&fd);
+            let notes = filters::vnode_notes(changes).bits();
+            self.kevents.push(filters::disable(event.ident(), Filter::VNODE, notes, token));
+        }
     }
 
     #[inline]

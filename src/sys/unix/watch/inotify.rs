@@ -14,6 +14,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex};
 
 use crate::sys::notify::Notify;
@@ -94,7 +95,7 @@ impl ChangeQueue {
 
     /// Adds these bits to the watch descriptor of the file, and returns the watch descriptor.
     fn add(&self, file: BorrowedFd<'_>, mask: u32) -> io::Result<i32> {
-        let path = CString::new(format!("/proc/thread-self/fd/{}", file.as_raw_fd()))?;
+        let path = CString::new(path_of(file))?;
         // SAFETY: the path ends with a zero and outlives the call.
         let result =
             cvt(unsafe { libc::inotify_add_watch(self.queue.as_raw_fd(), path.as_ptr(), mask | libc::IN_MASK_ADD) });
@@ -124,6 +125,34 @@ impl ChangeQueue {
         }
         Ok(())
     }
+}
+
+/// Fails with `Unsupported` for a file whose changes inotify does not report: a file of `/proc` or `/sys`, whose contents the kernel
+/// makes when the file is read, or a file in memory (memfd_create(2)).
+pub(crate) fn reject_unreported_file(file: BorrowedFd<'_>) -> io::Result<()> {
+    // The values of PROC_SUPER_MAGIC and SYSFS_MAGIC (linux/magic.h).
+    const MADE_BY_THE_KERNEL: [u32; 2] = [0x9fa0, 0x6265_6572];
+
+    // SAFETY: the fields are integers. Zeroes are a value of each.
+    let mut file_system: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `statfs`, and the variable has space for one.
+    cvt(unsafe { libc::fstatfs(file.as_raw_fd(), &mut file_system) })?;
+    #[allow(clippy::unnecessary_cast)] // The type of the field differs from system to system.
+    let magic = file_system.f_type as u32;
+    if MADE_BY_THE_KERNEL.contains(&magic) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel does not report changes in /proc and /sys"));
+    }
+    // Only a file in memory has this path. Without /proc the registration fails.
+    let path = std::fs::read_link(path_of(file)).unwrap_or_default();
+    if path.as_os_str().as_bytes().starts_with(b"/memfd:") {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel does not report changes of a memfd"));
+    }
+    Ok(())
+}
+
+/// Returns the path that leads to an open file of this thread.
+fn path_of(file: BorrowedFd<'_>) -> String {
+    format!("/proc/thread-self/fd/{}", file.as_raw_fd())
 }
 
 impl AsFd for ChangeQueue {

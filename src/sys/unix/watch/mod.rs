@@ -19,10 +19,10 @@ use std::path::Path;
 #[cfg(uses_inotify)]
 pub(crate) use self::changes::{pending_changes, PendingChanges};
 #[cfg(uses_inotify)]
-pub(crate) use self::inotify::{ActiveWatch, ChangeQueue};
+pub(crate) use self::inotify::{reject_unreported_file, ActiveWatch, ChangeQueue};
 pub(crate) use self::state::watched_state;
 #[cfg(not(uses_inotify))]
-pub(crate) use self::unsupported::{pending_changes, ActiveWatch, ChangeQueue, PendingChanges};
+pub(crate) use self::unsupported::{pending_changes, reject_unreported_file, ActiveWatch, ChangeQueue, PendingChanges};
 
 /// The flags that open a file only to watch it.
 ///

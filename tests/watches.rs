@@ -1,0 +1,206 @@
+//! Watches in unusual surroundings: thousands of them, lost changes, other descriptor tables, missing directories.
+//!
+//! These tests change limits and namespaces of the process or of a thread, so that they do not run beside the suite.
+
+#![cfg(uses_inotify)]
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use kevio::{FileChanges, Interest, Poll, Token, Watch};
+
+mod support;
+
+use support::open_fds;
+use support::poll::{TestPoll, READ};
+use support::process::{in_a_child, run_alone};
+use support::readiness::R;
+
+fn overwrite(path: &Path) {
+    fs::write(path, b"written").unwrap();
+}
+
+/// Returns the changes of the events of one poll for `token`.
+fn changes_of<T: AsFd>(poll: &TestPoll, token: usize, watch: &Watch<T>) -> FileChanges {
+    let events = poll.events.iter().filter(|event| event.token() == Token(token));
+    events.fold(FileChanges::empty(), |all, event| all | watch.changes(event).unwrap())
+}
+
+#[test]
+fn thousands_of_watches_share_one_descriptor() {
+    const WATCHES: usize = 5000;
+
+    let _alone = run_alone();
+    let directory = tempfile::tempdir().unwrap();
+    let limit = support::limits::raise_fd_limit(WATCHES + 100);
+    let count = WATCHES.min(limit - 100);
+    let paths: Vec<_> = (0..count).map(|n| directory.path().join(n.to_string())).collect();
+    paths.iter().for_each(|path| overwrite(path));
+    let mut watches: Vec<_> = paths.iter().map(|path| Watch::open(path).unwrap()).collect();
+    let mut poll = TestPoll::with_capacity(count);
+    poll.register(&mut watches[0], 0, READ);
+    let before = open_fds::open_files();
+    for (token, watch) in watches.iter_mut().enumerate().skip(1) {
+        poll.register(watch, token, READ);
+    }
+    assert_eq!(open_fds::open_files(), before, "a watch has opened a descriptor");
+    for path in &paths {
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    }
+    let mut reported = vec![FileChanges::empty(); count];
+    while reported.contains(&FileChanges::empty()) {
+        poll.inner.poll(&mut poll.events, Some(Duration::from_secs(30))).unwrap();
+        assert!(!poll.events.is_empty(), "changes were lost");
+        for event in &poll.events {
+            reported[event.token().0] |= watches[event.token().0].changes(event).unwrap();
+        }
+    }
+    assert!(reported.iter().all(|&changes| changes == FileChanges::ATTRIBUTES));
+    // Every other watch is dropped, and is silent.
+    for token in (0..count).rev().step_by(2) {
+        drop(watches.swap_remove(token));
+    }
+    paths.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let mut deleted = 0;
+    while deleted < watches.len() {
+        poll.inner.poll(&mut poll.events, Some(Duration::from_secs(30))).unwrap();
+        assert!(!poll.events.is_empty(), "changes were lost");
+        deleted += poll.events.iter().count();
+    }
+    assert_eq!(deleted, watches.len());
+}
+
+#[test]
+fn overflow_is_reported_as_rescan_to_every_watch() {
+    let _alone = run_alone();
+    let max_queued: usize =
+        fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let paths = ["busy", "quiet", "renamed"].map(|name| directory.path().join(name));
+    paths.iter().for_each(|path| overwrite(path));
+    let mut poll = TestPoll::new();
+    let mut watches = [0, 1, 2].map(|token| {
+        let changes = if token == 2 { FileChanges::RENAMED } else { FileChanges::ALL };
+        Watch::with_changes(File::open(&paths[token]).unwrap(), changes).unwrap()
+    });
+    for (token, watch) in watches.iter_mut().enumerate() {
+        poll.register(watch, token, READ);
+    }
+    let mut disabled = Watch::open(&paths[1]).unwrap();
+    poll.register(&mut disabled, 3, Interest::NONE);
+    for round in 0..2 {
+        let file = OpenOptions::new().write(true).open(&paths[0]).unwrap();
+        // The kernel merges two equal events in a row.
+        for n in 0..max_queued {
+            file.set_len(n as u64 % 7).unwrap();
+            file.set_permissions(Permissions::from_mode(0o600)).unwrap();
+        }
+        poll.expect_all(&[(0, R), (1, R), (2, R)]);
+        // More events are read by the next polls; the changes stay the same.
+        poll.drain_events();
+        poll.reregister(&mut watches[0], 0, READ);
+        poll.expect(0, R);
+        for token in 0..3 {
+            let changes = match changes_of(&poll, token, &watches[token]) {
+                changes if changes.is_empty() => {
+                    poll.reregister(&mut watches[token], token, READ);
+                    poll.expect(token, R);
+                    changes_of(&poll, token, &watches[token])
+                }
+                changes => changes,
+            };
+            assert_eq!(changes, FileChanges::RESCAN, "round {round}, watch {token}");
+        }
+        poll.reregister(&mut disabled, 3, READ);
+        poll.expect(3, R);
+        assert_eq!(changes_of(&poll, 3, &disabled), FileChanges::RESCAN);
+        poll.reregister(&mut disabled, 3, Interest::NONE);
+        poll.expect_no_events();
+        // Afterwards changes are reported as before.
+        file.set_permissions(Permissions::from_mode(0o644)).unwrap();
+        poll.expect(0, R);
+        assert_eq!(changes_of(&poll, 0, &watches[0]), FileChanges::ATTRIBUTES);
+        poll.expect_no_events();
+    }
+}
+
+/// A thread with a descriptor table of its own: the number of its file is that of another file in the first thread.
+#[test]
+fn watch_in_a_thread_with_its_own_descriptors_watches_its_file() {
+    let _alone = run_alone();
+    let directory = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (directory.path().join("ours"), directory.path().join("theirs"));
+    overwrite(&ours);
+    overwrite(&theirs);
+    let their_file = File::open(&theirs).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // SAFETY: no pointers. The thread has a copy of the table from now on, and closes none of the inherited numbers but one.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
+            let opened = File::open(&ours).unwrap();
+            // SAFETY: as above. The number is that of the other file, and is closed in this thread's table only.
+            let ours_with_their_number = unsafe {
+                assert_eq!(libc::dup2(opened.as_raw_fd(), their_file.as_raw_fd()), their_file.as_raw_fd());
+                std::mem::ManuallyDrop::new(OwnedFd::from_raw_fd(their_file.as_raw_fd()))
+            };
+            let mut poll = TestPoll::new();
+            let mut watch = Watch::new(ours_with_their_number.as_fd()).unwrap();
+            poll.register(&mut watch, 1, READ);
+            overwrite(&theirs);
+            poll.expect_no_events();
+            fs::OpenOptions::new().append(true).open(&ours).unwrap().set_len(100).unwrap();
+            poll.expect(1, R);
+            let changes = changes_of(&poll, 1, &watch);
+            assert_eq!(changes, FileChanges::WRITTEN | FileChanges::EXTENDED);
+        });
+    });
+}
+
+#[test]
+fn missing_proc_is_an_error_with_its_reason() {
+    let _alone = run_alone();
+    let directory = tempfile::tempdir().unwrap();
+    let root = std::ffi::CString::new(directory.path().to_str().unwrap()).unwrap();
+    overwrite(&directory.path().join("file"));
+    in_a_child(|| {
+        // SAFETY: the path ends with a zero.
+        if unsafe { libc::chroot(root.as_ptr()) } != 0 {
+            // Only the superuser may change the root.
+            return;
+        }
+        let poll = Poll::new().unwrap();
+        let mut watch = Watch::open("/file").unwrap();
+        let error = poll.registry().register(&mut watch, Token(1), READ).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("/proc"), "{error}");
+        assert!(!watch.is_registered());
+    });
+}
+
+#[test]
+fn file_whose_changes_the_kernel_does_not_report_is_rejected() {
+    for path in ["/proc/self/status", "/proc", "/proc/sys/kernel/hostname", "/sys/kernel", "/sys/kernel/uevent_seqnum"]
+    {
+        match Watch::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => assert_eq!(result.unwrap_err().kind(), ErrorKind::Unsupported, "{path}"),
+        }
+    }
+    // SAFETY: the name ends with a zero.
+    let memory = unsafe { libc::syscall(libc::SYS_memfd_create, b"memory\0".as_ptr(), libc::MFD_CLOEXEC) };
+    assert!(memory >= 0);
+    // SAFETY: the kernel has just made this descriptor, and it has no other owner.
+    let memory = unsafe { OwnedFd::from_raw_fd(memory as libc::c_int) };
+    assert_eq!(Watch::new(&memory).unwrap_err().kind(), ErrorKind::Unsupported);
+    // A file without a name is no file in memory.
+    let mut watch = Watch::new(tempfile::tempfile().unwrap()).unwrap();
+    let mut poll = TestPoll::new();
+    poll.register(&mut watch, 1, READ);
+    watch.set_len(10).unwrap();
+    poll.expect(1, R);
+    assert!(changes_of(&poll, 1, &watch).contains(FileChanges::EXTENDED));
+}
