@@ -146,6 +146,11 @@ impl<T> IoSource<T> {
         rearm.after(result)
     }
 
+    /// Returns the id of the poll with which the source is registered, or was registered before the poll was dropped.
+    pub(crate) fn poll_id(&self) -> PollId {
+        self.poll_id
+    }
+
     /// Returns `true` if the source is registered, or was registered with a dropped poll.
     pub(crate) fn is_registered(&self) -> bool {
         !self.poll_id.is_none()

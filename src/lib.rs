@@ -89,7 +89,8 @@
 //!   nothing. The same holds for all methods of an inherited [`Timer`], [`Signals`], [`Process`] or [`Watch`] that can fail.
 //! * Dropping, reading and writing inherited sources works, waits for no lock of the parent, and ends no registration of the
 //!   parent.
-//! * A child can create a [`Poll`] and sources of its own. It can register inherited sockets and pipes with its own poll.
+//! * A child can create a [`Poll`] and sources of its own. The child can register inherited sockets, pipes and [`Signals`] with its
+//!   own poll.
 //!
 //! A child that runs another program (`Command`) needs none of these rules, because every descriptor is close-on-exec.
 //!

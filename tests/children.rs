@@ -3,8 +3,12 @@
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use kevio::event::Source;
 use kevio::unix::pipe;
+use kevio::{Backend, Process, Signals, Timer, Token, Watch, BACKEND};
 
 mod support;
 
@@ -40,4 +44,52 @@ fn pipes_of_a_child_process_report_readiness() {
     );
     assert_eq!((drain(&mut stdout), drain(&mut stderr)), ((0, true), (0, true)));
     assert!(child.wait().unwrap().success());
+}
+
+/// Until exec(3), a child that is being started holds copies of the descriptors of the program, and a registration of epoll(7) lasts
+/// as long as a copy.
+#[test]
+fn dropped_sources_are_silent_while_children_are_started() {
+    const SOURCES: usize = 300;
+    const CHILDREN: usize = 1000;
+
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| {
+            for _ in 0..CHILDREN {
+                assert!(Command::new("true").status().unwrap().success());
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let mut poll = TestPoll::with_capacity(1024);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        while !started.is_finished() {
+            let mut watched = Command::new("sleep").arg("60").spawn().unwrap();
+            let mut sources: Vec<Box<dyn Source>> = Vec::new();
+            for number in 0..SOURCES / 3 {
+                sources.push(Box::new(Timer::after(Duration::ZERO).unwrap()));
+                // A process, a signal and a descriptor can be registered once with each kqueue.
+                if BACKEND != Backend::Kqueue || number == 0 {
+                    sources.push(Box::new(Process::new(&watched).unwrap()));
+                    sources.push(Box::new(Signals::new([libc::SIGWINCH]).unwrap()));
+                }
+                sources.extend(Watch::open(file.path()).ok().map(|watch| Box::new(watch) as Box<dyn Source>));
+            }
+            for source in &mut sources {
+                poll.registry().register(source, Token(1), READ).unwrap();
+            }
+            drop(sources);
+            file.as_file().set_len(1).unwrap();
+            file.as_file().set_len(0).unwrap();
+            // SAFETY: no pointers. The default action of the signal is to do nothing.
+            assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGWINCH) }, 0);
+            watched.kill().unwrap();
+            watched.wait().unwrap();
+            poll.expect_no_events();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        started.join().unwrap();
+    });
 }

@@ -35,6 +35,7 @@ fn forked_children_and_programs_leave_the_parent_unchanged() {
     forks::inherited_poll_is_rejected();
     forks::inherited_source_can_be_used_and_dropped();
     forks::child_can_create_its_own_poll_and_sources();
+    forks::child_can_register_inherited_signals();
     #[cfg(target_os = "linux")]
     forks::child_with_the_pid_of_its_parent_is_rejected();
     program_inherits_no_descriptor();

@@ -131,6 +131,11 @@ impl FilterSet {
         self.0.iter().all(KqueueFilter::is_registered)
     }
 
+    /// Returns the id of the poll of the filters, or of their poll before it was dropped.
+    pub(crate) fn poll_id(&self) -> PollId {
+        self.0.first().map_or(PollId::NONE, |filter| filter.poll_id)
+    }
+
     /// Deregisters every filter. Returns the first error.
     fn deregister_all(&mut self, registry: &Registry) -> io::Result<()> {
         self.0.iter_mut().map(|filter| filter.deregister(registry)).fold(Ok(()), io::Result::and)

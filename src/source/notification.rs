@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::interest::Interest;
 use crate::io_source::IoSource;
 use crate::poll_id::PollId;
+use crate::poll_shared;
 use crate::registry::{Registry, Source};
 use crate::source::kqueue_filter::{FilterPayload, FilterSet};
 use crate::source::user_registration::{Reports, UserRegistration};
@@ -96,6 +97,17 @@ impl<S: Reports> NotificationSource<S> {
             Mechanism::User { registration, .. } => registration.is_some(),
             Mechanism::Descriptor(descriptor) => descriptor.is_registered(),
         }
+    }
+
+    /// Returns `true` if the source is registered with a poll that exists.
+    pub(crate) fn has_live_poll(&self) -> bool {
+        poll_shared::is_live(match &self.mechanism {
+            Mechanism::Filters(filters) => filters.poll_id(),
+            Mechanism::User { registration, .. } => {
+                registration.as_ref().map_or(PollId::NONE, |registration| registration.poll_id())
+            }
+            Mechanism::Descriptor(descriptor) => descriptor.poll_id(),
+        })
     }
 
     /// Returns `true` if the interest of the registration is `NONE`.

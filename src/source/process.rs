@@ -115,10 +115,10 @@ impl Process {
         self.source.read(event, |_| true, || Ok(true))
     }
 
-    /// Returns `true` if the source is registered with a poll.
+    /// Returns `true` if the source is registered with a poll that exists.
     #[must_use]
     pub fn is_registered(&self) -> bool {
-        self.source.is_registered()
+        self.source.has_live_poll()
     }
 
     /// Returns the interest with the trigger mode that reports the exit once: a pidfd stays readable after the exit.

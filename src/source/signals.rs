@@ -122,10 +122,10 @@ impl Signals {
         Ok(Signals { subscription: None, source, signals })
     }
 
-    /// Returns `true` if the source is registered with a poll.
+    /// Returns `true` if the source is registered with a poll that exists.
     #[must_use]
     pub fn is_registered(&self) -> bool {
-        self.source.is_registered()
+        self.source.has_live_poll()
     }
 
     /// Returns the signals that have arrived, each with its count. `event` is an event of this source.

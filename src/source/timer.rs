@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::poll_id::PollId;
-use crate::poll_shared::PollShared;
+use crate::poll_shared::{self, PollShared};
 use crate::registry::{Registry, Source};
 use crate::source::notification::supported_interest;
 use crate::source::timer_queue::{Deadline, Mode, Slot, NEVER};
@@ -198,6 +198,23 @@ impl Timer {
     /// `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     pub fn cancel(&mut self) -> io::Result<()> {
         self.set(Schedule::Disarmed)
+    }
+
+    /// Returns `true` if the timer is registered with a poll that exists.
+    ///
+    /// ```
+    /// use kevio::{Interest, Poll, Timer, Token};
+    ///
+    /// let poll = Poll::new()?;
+    /// let mut timer = Timer::new()?;
+    /// assert!(!timer.is_registered());
+    /// poll.registry().register(&mut timer, Token(1), Interest::READABLE)?;
+    /// assert!(timer.is_registered());
+    /// # std::io::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        poll_shared::is_live(self.poll_id())
     }
 
     /// Returns the duration until the next expiration. `None` if the timer is not set, or if it was set once and `expirations`

@@ -143,10 +143,10 @@ impl<T: AsFd> Watch<T> {
         Ok(Watch { active: None, source, interest: changes, file })
     }
 
-    /// Returns `true` if the source is registered with a poll.
+    /// Returns `true` if the source is registered with a poll that exists.
     #[must_use]
     pub fn is_registered(&self) -> bool {
-        self.source.is_registered()
+        self.source.has_live_poll()
     }
 
     /// Returns the changes since the last event. `event` is an event of this source.

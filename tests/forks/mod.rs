@@ -216,6 +216,55 @@ pub fn child_can_create_its_own_poll_and_sources() {
     });
 }
 
+/// Sends the signal to this process, and polls until the source has counted the signal.
+fn expect_own_signal(poll: &mut Poll, events: &mut Events, token: Token, signals: &Signals) {
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGWINCH) }, 0);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        poll.poll_until(events, Some(deadline)).unwrap();
+        assert!(!events.is_empty(), "the signal was not reported");
+        if let Some(event) = events.iter().find(|event| event.token() == token) {
+            return assert_eq!(signals.received(event).unwrap(), [(libc::SIGWINCH, 1)]);
+        }
+    }
+}
+
+/// The child and the parent receive their own signals, whichever registers, deregisters or drops first.
+pub fn child_can_register_inherited_signals() {
+    if is_known_failure(Check::ForkedChild) {
+        return;
+    }
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+    let mut signals = Some(Signals::new([libc::SIGWINCH]).unwrap());
+    poll.registry().register(signals.as_mut().unwrap(), Token(1), READ).unwrap();
+    for is_deregistered in [false, true] {
+        in_a_child(|| {
+            let (mut own, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+            let mut inherited = signals.take().unwrap();
+            own.registry().register(&mut inherited, Token(2), READ).unwrap();
+            expect_own_signal(&mut own, &mut events, Token(2), &inherited);
+            own.registry().reregister(&mut inherited, Token(3), READ).unwrap();
+            expect_own_signal(&mut own, &mut events, Token(3), &inherited);
+            // A child of the child, too.
+            in_a_child(|| {
+                let (mut own, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+                own.registry().register(&mut inherited, Token(4), READ).unwrap();
+                expect_own_signal(&mut own, &mut events, Token(4), &inherited);
+            });
+            expect_own_signal(&mut own, &mut events, Token(3), &inherited);
+            if is_deregistered {
+                own.registry().deregister(&mut inherited).unwrap();
+            }
+            drop(inherited);
+        });
+        expect_own_signal(&mut poll, &mut events, Token(1), signals.as_ref().unwrap());
+    }
+    // The signals of the child are those of the child only.
+    poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    assert!(events.is_empty(), "{events:?}");
+}
+
 /// Parent and child have the same process identifier in different namespaces.
 #[cfg(target_os = "linux")]
 pub fn child_with_the_pid_of_its_parent_is_rejected() {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use kevio::net::UnixStream;
 use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Backend, Interest, Token, BACKEND};
+use kevio::{Backend, Interest, Poll, Process, Signals, Timer, Token, Watch, BACKEND};
 
 use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
@@ -462,4 +462,43 @@ fn failed_reregistration_does_not_arm_a_disarmed_one_shot() {
     poll.reregister(&mut SourceFd(&fd), 3, READ.oneshot());
     poll.expect(3, R);
     poll.expect_no_events();
+}
+
+/// Every kind of source that is no descriptor to the program, with the same methods.
+#[test]
+fn sources_know_if_they_are_registered() {
+    let directory = tempfile::tempdir().unwrap();
+    let (poll, other) = (TestPoll::new(), Poll::new().unwrap());
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    macro_rules! check {
+        ($source:expr) => {
+            if let Ok(mut source) = $source {
+                assert!(!source.is_registered());
+                for interest in [READ, Interest::NONE] {
+                    poll.register(&mut source, 1, interest);
+                    assert!(source.is_registered());
+                    assert!(poll.registry().register(&mut source, Token(2), READ).is_err() && source.is_registered());
+                    assert!(other.registry().deregister(&mut source).is_err() && source.is_registered());
+                    poll.reregister(&mut source, 2, READ);
+                    assert!(source.is_registered());
+                    poll.deregister(&mut source);
+                    assert!(!source.is_registered());
+                    assert!(!format!("{source:?}").is_empty());
+                }
+                assert!(poll.registry().register(&mut source, Token(1), READ.exclusive()).is_err());
+                assert!(!source.is_registered(), "a failed registration");
+                let dropped = Poll::new().unwrap();
+                dropped.registry().register(&mut source, Token(1), READ).unwrap();
+                assert!(source.is_registered());
+                drop(dropped);
+                assert!(!source.is_registered(), "the poll was dropped");
+            }
+        };
+    }
+    check!(Timer::new());
+    check!(Signals::new([libc::SIGWINCH]));
+    check!(Process::new(&child));
+    check!(Watch::open(directory.path()));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
