@@ -165,3 +165,72 @@ fn to_changes(event_bits: u32, before: WatchedState, after: WatchedState) -> Fil
     ];
     table.into_iter().filter(|(holds, _)| *holds).fold(FileChanges::empty(), |all, (_, change)| all | change)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_change_has_inotify_bits() {
+        let bits =
+            |changes| [false, true].map(|is_directory| inotify_mask(changes, is_directory) - libc::IN_DELETE_SELF);
+        assert_eq!(bits(FileChanges::WRITTEN), [libc::IN_MODIFY, ENTRY_EVENTS]);
+        assert_eq!(bits(FileChanges::EXTENDED), [libc::IN_MODIFY, 0]);
+        assert_eq!(bits(FileChanges::ATTRIBUTES), [libc::IN_ATTRIB; 2]);
+        assert_eq!(bits(FileChanges::LINKED), [libc::IN_ATTRIB, ENTRY_EVENTS]);
+        assert_eq!(bits(FileChanges::RENAMED), [libc::IN_MOVE_SELF; 2]);
+        assert_eq!(bits(FileChanges::DELETED), [libc::IN_ATTRIB; 2]);
+        assert_eq!(bits(FileChanges::ALL)[1] & libc::IN_MODIFY, 0, "inotify would report each file in it");
+    }
+
+    #[test]
+    fn events_and_states_become_changes() {
+        let file = |size, links| WatchedState { size, links, is_directory: false, file: (1, 2) };
+        let directory = |links| WatchedState { size: 0, links, is_directory: true, file: (1, 2) };
+        let (written, attributes) = (FileChanges::WRITTEN, FileChanges::ATTRIBUTES);
+        let gone = attributes | FileChanges::LINKED | FileChanges::DELETED;
+        #[rustfmt::skip]
+        let table = [
+            (libc::IN_MODIFY,       file(5, 1),   file(5, 1),   written),
+            (libc::IN_MODIFY,       file(5, 1),   file(6, 1),   written | FileChanges::EXTENDED),
+            (libc::IN_MODIFY,       file(5, 1),   file(4, 1),   written),
+            (libc::IN_ATTRIB,       file(5, 1),   file(5, 1),   attributes),
+            (libc::IN_ATTRIB,       file(5, 1),   file(5, 2),   attributes | FileChanges::LINKED),
+            (libc::IN_ATTRIB,       file(5, 2),   file(5, 1),   attributes | FileChanges::LINKED),
+            (libc::IN_ATTRIB,       file(5, 1),   file(5, 0),   gone),
+            (libc::IN_ATTRIB,       file(5, 0),   file(5, 0),   attributes),
+            (libc::IN_MOVE_SELF,    file(5, 1),   file(5, 1),   FileChanges::RENAMED),
+            (libc::IN_UNMOUNT,      file(5, 1),   file(5, 1),   FileChanges::DELETED),
+            (libc::IN_IGNORED,      file(5, 1),   file(5, 1),   FileChanges::empty()),
+            (libc::IN_CREATE,       directory(2), directory(2), written),
+            (libc::IN_DELETE,       directory(3), directory(2), written | FileChanges::LINKED),
+            (libc::IN_MOVED_TO,     directory(2), directory(2), written),
+        ];
+        for (event_bits, before, after, changes) in table {
+            assert_eq!(to_changes(event_bits, before, after), changes, "{event_bits:#x}");
+        }
+    }
+
+    #[test]
+    fn changes_are_reported_once_and_kept_until_they_are_taken() {
+        let state = WatchedState { size: 0, links: 1, is_directory: false, file: (1, 2) };
+        let pending = pending_changes(FileChanges::WRITTEN | FileChanges::RENAMED, state).unwrap();
+        assert!(!pending.add(libc::IN_ATTRIB) && !pending.decode(), "not requested");
+        assert!(pending.add(libc::IN_MODIFY) && pending.decode() && !pending.decode());
+        assert!(pending.add(libc::IN_MOVE_SELF) && pending.decode());
+        pending.rearm();
+        assert!(pending.decode() && !pending.decode());
+        assert_eq!(pending.take(), FileChanges::WRITTEN | FileChanges::RENAMED);
+        pending.rearm();
+        assert!(!pending.decode() && pending.take().is_empty());
+        // Lost changes stand alone, whatever came before or after.
+        pending.add(libc::IN_MODIFY);
+        pending.decode();
+        assert!(pending.add(libc::IN_Q_OVERFLOW) && pending.decode());
+        assert!(pending.add(libc::IN_MODIFY) && pending.decode());
+        assert_eq!((pending.take(), pending.take()), (FileChanges::RESCAN, FileChanges::empty()));
+        pending.add(libc::IN_MODIFY);
+        assert!(pending.decode());
+        assert_eq!(pending.take(), FileChanges::WRITTEN);
+    }
+}

@@ -239,3 +239,99 @@ impl Drop for ActiveWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::source::file_changes::FileChanges;
+    use crate::sys::unix::watch::{pending_changes, watched_state};
+
+    #[derive(Default)]
+    struct Notifications(AtomicUsize);
+
+    impl Notify for Notifications {
+        fn notify(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Notifications {
+        fn take(&self) -> usize {
+            self.0.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    fn event(descriptor: i32, mask: u32, name: &str) -> Vec<u8> {
+        // The kernel pads names with zeroes to a multiple of the header size.
+        let len = if name.is_empty() { 0 } else { (name.len() / HEADER + 1) * HEADER };
+        let mut bytes: Vec<u8> =
+            [descriptor as u32, mask, 0, len as u32].into_iter().flat_map(u32::to_ne_bytes).collect();
+        bytes.extend(name.bytes());
+        bytes.resize(HEADER + len, 0);
+        bytes
+    }
+
+    fn watcher(path: &str) -> (Arc<Watcher>, Arc<Notifications>) {
+        let state = watched_state(File::open(path).unwrap().as_fd()).unwrap();
+        let changes = Arc::new(pending_changes(FileChanges::ALL, state).unwrap());
+        let notifications = Arc::new(Notifications::default());
+        let registration = Arc::clone(&notifications) as Arc<dyn Notify>;
+        (Arc::new(Watcher { changes, registration }), notifications)
+    }
+
+    #[test]
+    fn events_of_files_in_a_directory_are_dropped() {
+        assert_eq!((HEADER, event(1, 0, &"x".repeat(255)).len()), (16, MAX_EVENT_SIZE));
+        let (watcher, notifications) = watcher("/");
+        let mut watches = Watches::default();
+        watches.by_descriptor.insert(1, vec![watcher]);
+        let mut pass_on = |events: &[Vec<u8>]| {
+            watches.pass_on(&events.concat());
+            notifications.take()
+        };
+        let named = "a name that is longer than one header";
+        assert_eq!(pass_on(&[]), 0);
+        assert_eq!(pass_on(&[event(1, libc::IN_ATTRIB, named), event(1, libc::IN_MODIFY, "a")]), 0);
+        assert_eq!(pass_on(&[event(1, libc::IN_ATTRIB, named), event(1, libc::IN_CREATE, named)]), 1);
+        assert_eq!(pass_on(&[event(1, libc::IN_MOVE_SELF, ""), event(2, libc::IN_ATTRIB, "")]), 1);
+    }
+
+    /// The kernel may use the number of a removed watch descriptor again, before the old events were read.
+    #[test]
+    fn events_of_a_removed_watch_are_not_those_of_a_new_one_with_its_number() {
+        let ((old, old_notifications), (new, new_notifications)) = (watcher("/"), watcher("/"));
+        let mut watches = Watches::default();
+        watches.by_descriptor.insert(1, vec![Arc::clone(&old)]);
+        watches.pass_on(&event(1, libc::IN_ATTRIB, ""));
+        assert_eq!(old_notifications.take(), 1);
+        for _ in 0..2 {
+            assert!(watches.remove(1, &old) && !watches.remove(1, &old));
+            watches.by_descriptor.insert(1, vec![Arc::clone(&old)]);
+        }
+        watches.by_descriptor.insert(1, vec![Arc::clone(&new)]);
+        let (change, end) = (event(1, libc::IN_ATTRIB, ""), event(1, libc::IN_IGNORED, ""));
+        watches.pass_on(&[change.clone(), end.clone(), change.clone()].concat());
+        assert_eq!(new_notifications.take(), 0);
+        watches.pass_on(&[end.clone(), change.clone()].concat());
+        assert_eq!((new_notifications.take(), old_notifications.take()), (1, 0));
+        // The kernel removes a watch when the file system is unmounted.
+        watches.pass_on(&[event(1, libc::IN_UNMOUNT, ""), end, change].concat());
+        assert_eq!(new_notifications.take(), 1);
+        assert!(!watches.remove(1, &new) && watches.removed.is_empty());
+    }
+
+    /// An `IN_IGNORED` may be among the events that the kernel has dropped.
+    #[test]
+    fn overflow_reaches_every_watch_and_ends_the_wait_for_removed_ones() {
+        let ((first, notifications), (second, others)) = (watcher("/"), watcher("/"));
+        let mut watches = Watches::default();
+        watches.by_descriptor.insert(1, vec![Arc::clone(&first)]);
+        watches.by_descriptor.insert(2, vec![second]);
+        assert!(watches.remove(1, &first));
+        watches.by_descriptor.insert(1, vec![first]);
+        watches.pass_on(&[event(-1, libc::IN_Q_OVERFLOW, ""), event(1, libc::IN_ATTRIB, "")].concat());
+        assert_eq!((notifications.take(), others.take()), (2, 1));
+    }
+}

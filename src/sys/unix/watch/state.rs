@@ -14,7 +14,7 @@ pub(crate) struct WatchedState {
     pub(crate) links: u64,
     pub(crate) is_directory: bool,
     /// The device and the inode.
-    file: (u64, u64),
+    pub(super) file: (u64, u64),
 }
 
 impl WatchedState {
