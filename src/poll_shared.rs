@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::io;
 use std::mem::{discriminant, Discriminant};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ pub(crate) struct PollShared {
     filters: ClaimedFilters,
     /// The queue of file changes, made for the first watch.
     changes: Mutex<Option<Arc<ChangeQueue>>>,
+    /// The number of registrations whose events are made in user space, and one more if there is a queue of file changes.
+    user_sources: AtomicUsize,
 }
 
 impl PollShared {
@@ -43,6 +46,7 @@ impl PollShared {
             created_at: Instant::now(),
             filters: ClaimedFilters::default(),
             changes: Mutex::new(None),
+            user_sources: AtomicUsize::new(0),
         }))
     }
 
@@ -153,10 +157,11 @@ impl PollShared {
                 let queue = ChangeQueue::new()?;
                 self.selector.register_internal(queue.as_fd().as_raw_fd())?;
                 *changes = Some(Arc::new(queue));
+                // Counted for ever, because each record of the queue is for the poll and not for the program.
+                self.add_user_source();
             }
             changes.clone()
         };
-        self.wake_state.set_sources(true);
         queue.ok_or_else(error::not_found)
     }
 
@@ -168,11 +173,26 @@ impl PollShared {
         queue.map_or(Ok(()), |queue| queue.read())
     }
 
+    /// Counts a source whose events are made in user space. From now on the polls measure their waits, which a wake without an
+    /// event may end.
+    pub(crate) fn add_user_source(&self) {
+        self.user_sources.fetch_add(1, Ordering::SeqCst);
+        self.wake_state.set_sources(true);
+    }
+
+    pub(crate) fn remove_user_source(&self) {
+        self.user_sources.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_user_sources(&self) -> bool {
+        self.user_sources.load(Ordering::SeqCst) != 0
+    }
+
     /// Records that the poll has no timers any more.
     pub(crate) fn set_no_timers(&self) {
         self.wake_state.set_sources(false);
-        // Another thread makes the queue before it sets the flag, so that the flag is not lost.
-        if lock_ignoring_poison(&self.changes).is_some() {
+        // Another thread counts a source before it sets the flag, so that the flag is not lost.
+        if self.has_user_sources() {
             self.wake_state.set_sources(true);
         }
     }

@@ -138,7 +138,7 @@ impl UserEvents {
             // The alarm takes the place of the notifier.
             shared.timers().arm_for_other_code(shared);
         }
-        if has_sources {
+        if has_sources && !shared.has_user_sources() {
             shared.timers().retire_if_empty(shared, || shared.set_no_timers());
         }
         match is_read {

@@ -14,7 +14,7 @@
 //! | `AWAKE` | the polling thread runs the program, and reads the word before it blocks | by a poll that takes wakes | by a poll without woken nodes, before its wait |
 //! | `NOTIFIED` | a notification is on its way | by the wake that notifies | by the poll that has received the notification |
 //! | `LEFT` | events did not fit into the buffer of the last poll | by that poll | by a poll whose events fit |
-//! | `SOURCES` | the poll has timers or watches | with the first of them | when the poll has none any more |
+//! | `SOURCES` | the poll has timers, or sources whose events are made here | with the first | by a poll, when there are none any more |
 //! | `SHARED` | other code waits for the descriptor of the queue | by `AsFd` and `AsRawFd` | never |
 //! | `CLOSED` | the poll was dropped, so that a wake has no effect | by the drop | never |
 //!
@@ -274,10 +274,15 @@ impl WakeState {
         self.set_flag(LEFT, left);
     }
 
-    /// Records if the poll has timers or watches, for which each poll has more to do than the wait of the kernel.
+    /// Records if the poll has timers, or sources whose events are made in user space.
     #[inline]
     pub(crate) fn set_sources(&self, has_sources: bool) {
-        self.set_flag(SOURCES, has_sources);
+        // Never a load alone: a thread that finds the flag set must be ordered before the thread that clears the flag.
+        if has_sources {
+            self.word.fetch_or(SOURCES, Ordering::AcqRel);
+        } else {
+            self.word.fetch_and(!SOURCES, Ordering::AcqRel);
+        }
     }
 
     #[inline]

@@ -63,6 +63,7 @@ impl UserRegistration {
         let shared = Arc::clone(registry.shared());
         shared.selector().create_notifier()?;
         registry.count_registration();
+        shared.add_user_source();
         let gate = Arc::new(Gate { armed: Mutex::new((token, interest.mode())), source });
         let node = WakerNode::of_source(Arc::clone(&gate) as Arc<dyn UserSource>);
         Ok(Arc::new(UserRegistration { shared, node, gate }))
@@ -97,6 +98,7 @@ impl Drop for UserRegistration {
     fn drop(&mut self) {
         // As for a waker: in a forked child, the list of the woken nodes may be half changed.
         if self.shared.is_of_this_process() {
+            self.shared.remove_user_source();
             self.node.free();
         }
     }

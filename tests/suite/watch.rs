@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use kevio::net::UnixStream;
 use kevio::unix::pipe;
@@ -811,4 +812,27 @@ fn change_beside_an_unread_one_is_reported() {
         poll.expect(1, R);
     }
     poll.expect_no_events();
+}
+
+/// A reregistration wakes the poll of another thread, but is no event.
+#[test]
+fn reregistration_does_not_end_the_wait_of_another_thread() {
+    let mut poll = TestPoll::new();
+    let place = Place::new();
+    let mut watch = Watch::open(place.file()).unwrap();
+    poll.register(&mut watch, 1, READ);
+    let (registry, is_over) = (poll.registry().try_clone().unwrap(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                registry.reregister(&mut watch, Token(1), READ).unwrap();
+            }
+        });
+        for _ in 0..20 {
+            let (start, timeout) = (Instant::now(), Duration::from_millis(10));
+            poll.inner.poll(&mut poll.events, Some(timeout)).unwrap();
+            assert!(poll.events.is_empty() && start.elapsed() >= timeout, "{:?}", poll.events);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }

@@ -283,6 +283,10 @@ pub mod poll_shared {
             Ok(())
         }
 
+        pub fn has_user_sources(&self) -> bool {
+            false
+        }
+
         pub fn set_no_timers(&self) {
             self.wake_state.set_sources(false);
         }
