@@ -137,7 +137,7 @@ impl Source for Process {
             if let Some((child, Some(registration))) = source.user_state() {
                 child.rearm();
                 let registration = Arc::clone(registration) as Arc<dyn Notify>;
-                subscription = Some(SignalSubscription::new(&[libc::SIGCHLD], None, Some(Arc::clone(&registration)))?);
+                subscription = Some(child.subscribe(Arc::clone(&registration))?);
                 // The child may have exited before the subscription.
                 registration.notify();
             }

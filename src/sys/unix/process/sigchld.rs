@@ -4,9 +4,12 @@
 //! The child is left for its parent to reap.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::{io, mem};
 
 use crate::sys::error;
+use crate::sys::notify::Notify;
+use crate::sys::unix::signal::SignalSubscription;
 use crate::sys::unix::syscall::cvt;
 
 /// The exit of one child, which is reported once for each registration.
@@ -23,6 +26,11 @@ impl ChildExit {
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Err(error::unsupported()),
             result => result.map(|_| ChildExit { pid, is_reported: AtomicBool::new(false) }),
         }
+    }
+
+    /// Notifies `registration` when a child has exited, until the subscription is dropped.
+    pub(crate) fn subscribe(&self, registration: Arc<dyn Notify>) -> io::Result<SignalSubscription> {
+        SignalSubscription::new(&[libc::SIGCHLD], None, Some(registration))
     }
 
     /// Reports the exit again.
