@@ -10,10 +10,11 @@ use std::process::Command;
 /// systems of Apple are one line. A Unix that is not in the list uses poll(2), and has the cfgs of `COMMON`.
 #[rustfmt::skip]
 const SYSTEMS: &[(&str, &str, &str)] = &[
-    ("apple",      "kqueue", "errno_location=__error except_stays_urgent has_evfilt_except has_negative_backlog has_o_evtonly
-                              has_so_nosigpipe ignores_sigio"),
+    ("apple",      "kqueue", "errno_location=__error except_stays_urgent has_evfilt_except has_negative_backlog has_note_exitstatus
+                              has_o_evtonly has_so_nosigpipe ignores_sigio"),
     ("freebsd",    "kqueue", "errno_location=__error has_accept4 has_evfilt_lio has_inherit_zero has_negative_backlog
-                              has_o_path has_pollrdhup has_ppoll ignores_sigio touch_replaces_udata !has_pollrdhup_of_files"),
+                              has_o_path has_pollrdhup has_ppoll has_procdesc ignores_sigio touch_replaces_udata
+                              !has_pollrdhup_of_files"),
     ("dragonfly",  "kqueue", "has_accept4 has_evfilt_except has_ppoll ignores_sigio waits_end_early"),
     ("netbsd",     "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_inherit_zero has_ppoll
                               ignores_sigio inherit_zero_has_prefix ppoll_is_pollts touch_replaces_udata
@@ -22,17 +23,18 @@ const SYSTEMS: &[(&str, &str, &str)] = &[
                               has_negative_backlog has_ppoll ignores_sigio inherit_zero_has_prefix waits_end_early"),
     ("linux",      "epoll",  "epoll_mod_requeues has_abstract_unix_addr has_accept4 has_epoll_pwait2 has_epollexclusive
                               has_eventfd has_inotify has_madv_wipeonfork has_mq_descriptors has_negative_backlog has_o_path
-                              has_pidfd has_pipe_syscall has_pollable_files has_pollrdhup has_ppoll has_timerfd
+                              has_pidfd has_pipe_syscall has_pollable_files has_pollrdhup has_ppoll has_tgkill has_timerfd
                               terminates_unix_names"),
     ("android",    "epoll",  "errno_location=__errno epoll_mod_requeues has_abstract_unix_addr has_accept4 has_epollexclusive
                               has_eventfd has_inotify has_madv_wipeonfork has_o_path has_pollable_files has_pollrdhup
-                              has_ppoll has_timerfd terminates_unix_names"),
+                              has_ppoll has_tgkill has_timerfd terminates_unix_names"),
     ("illumos",    "epoll",  "errno_location=___errno edge_needs_empty_buffer has_accept4 has_eventfd has_pollrdhup
                               has_timerfd"),
     ("redox",      "epoll",  "!has_pthread_atfork !has_waitid"),
     ("cygwin",     "poll",   "errno_location=__errno has_accept4 has_ppoll !has_waitid"),
-    ("emscripten", "poll",   "!has_pthread_atfork"),
-    ("haiku",      "poll",   "errno_location=_errnop has_ppoll has_short_backlog"),
+    ("emscripten", "poll",   "!has_pthread_atfork !has_waitid"),
+    ("fuchsia",    "poll",   "!has_waitid"),
+    ("haiku",      "poll",   "errno_location=_errnop has_ppoll has_short_backlog status_starts_with_code"),
     ("hurd",       "poll",   "has_ppoll !has_sa_nocldwait"),
     ("nto",        "poll",   "errno_location=__get_errno_ptr !has_sa_restart"),
     ("solaris",    "poll",   "errno_location=___errno"),
@@ -65,6 +67,7 @@ const CFGS: &[(&str, &str)] = &[
     ("has_madv_wipeonfork", "madvise(2) with MADV_WIPEONFORK: a page that the kernel clears in a forked child"),
     ("has_mq_descriptors", "POSIX message queues are files, and mq_getattr(2) accepts their descriptors"),
     ("has_negative_backlog", "listen(2) takes -1 for the longest queue"),
+    ("has_note_exitstatus", "NOTE_EXITSTATUS: EVFILT_PROC reports the status only if a change has requested it"),
     ("has_o_evtonly", "O_EVTONLY: a file that is opened with this flag does not keep its file system mounted"),
     ("has_o_path", "O_PATH: a descriptor that names a file and does not open it"),
     ("has_pidfd", "pidfd_open(2). Before Android 12, a seccomp filter kills each process that calls the function"),
@@ -73,12 +76,14 @@ const CFGS: &[(&str, &str)] = &[
     ("has_pollrdhup", "POLLRDHUP: poll(2) reports a half-close"),
     ("has_pollrdhup_of_files", "POLLRDHUP is accepted for a descriptor that is no socket"),
     ("has_ppoll", "ppoll(2), which NetBSD calls pollts(2): poll(2) with nanoseconds and a signal mask"),
+    ("has_procdesc", "pdfork(2), pdgetpid(2) and EVFILT_PROCDESC: a descriptor of a process"),
     ("has_pthread_atfork", "pthread_atfork(3)"),
     ("has_sa_nocldwait", "SA_NOCLDWAIT"),
     ("has_sa_restart", "SA_RESTART and SA_ONSTACK"),
     ("has_short_backlog", "listen(2) refuses a queue of more than 32"),
     ("has_sigaction", "sigaction(2)"),
     ("has_so_nosigpipe", "SO_NOSIGPIPE"),
+    ("has_tgkill", "tgkill(2): a signal to a thread of a certain process"),
     ("has_timerfd", "timerfd_create(2)"),
     ("has_waitid", "waitid(2) with WNOWAIT"),
     ("ignores_sigio", "the default action of SIGIO is to ignore it; elsewhere it ends the process"),
@@ -87,6 +92,7 @@ const CFGS: &[(&str, &str)] = &[
     ("ppoll_is_pollts", "ppoll(2) is named pollts(2)"),
     ("selector_has_fd", "the queue of the backend has a descriptor (kqueue and epoll)"),
     ("uses_inotify", "the backend has no filter of file changes, and the system has inotify(7)"),
+    ("status_starts_with_code", "the low byte of a wait status is the exit code, and the next byte is the signal"),
     ("terminates_unix_names", "the kernel counts a zero after each name of a Unix socket, as std assumes"),
     ("touch_replaces_udata", "a change without EV_ADD replaces udata, and the kernel evaluates the filter again"),
     ("waits_end_early", "kevent(2) may return a tick early, without an event"),

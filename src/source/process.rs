@@ -1,12 +1,15 @@
-use std::io;
-use std::process::Child;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
 use std::sync::Arc;
+use std::{fmt, io};
 
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::registry::{Registry, Source};
 use crate::source::notification::{NotificationSource, Origin};
 use crate::source::user_registration::Reports;
+use crate::sys::error;
 use crate::sys::notify::Notify;
 use crate::sys::process;
 use crate::sys::process::ChildExit;
@@ -20,8 +23,15 @@ use crate::token::Token;
 /// exit came before the registration. The event is reported once, also for [`Interest::level`]. Reregistering reports the event
 /// again.
 ///
-/// The source never reaps the process: call `Child::wait`, which returns the exit status. Until that call, no other process
-/// gets the process identifier.
+/// The source never reaps the process: call `Child::wait` or `Child::try_wait`. Until that call, no other process gets the
+/// process identifier. As soon as a poll has returned the event of a child, `Child::try_wait` returns its exit status. Some
+/// kernels report an exit before the child can be reaped; the source waits out that moment. A child that another process
+/// traces can be reaped only after that process has waited for it.
+///
+/// [`Process::status`] returns the exit status without reaping, if the system provides the status.
+///
+/// There are three ways to a source: [`Process::new`] of a child, [`Process::from_pid`] of a number, which may be reused after
+/// the process was reaped, and [`Process::from_fd`] of a descriptor, which always stands for the same process.
 ///
 /// Any thread may register the source and call its methods. A forked child cannot use an inherited source
 /// ([forks](crate#forks)).
@@ -29,11 +39,14 @@ use crate::token::Token;
 /// # Platform notes
 ///
 /// * kqueue: the source is a filter without a descriptor. A process can be registered once with each `Poll`. A second
-///   registration fails with `AlreadyExists`.
+///   registration fails with `AlreadyExists`. A child whose exit was reported by the kernel and which cannot be reaped yet is
+///   checked again every 4 milliseconds. The poll does not block for such a child. On OpenBSD this needs waitid(2) of 7.3.
+/// * FreeBSD: [`from_fd`](Process::from_fd) accepts the process descriptor of pdfork(2). When its last descriptor is closed, the
+///   kernel kills the process (without `PD_DAEMON`), or reaps it if it has exited.
 /// * Linux 5.3 and later: the source is a pidfd.
 /// * Other systems: a SIGCHLD handler is installed while a `Process` is registered, and waitid(2) checks the child. Only children
 ///   of this process can be waited for.
-/// * Redox, Cygwin and Vita: `Unsupported`.
+/// * Redox, Cygwin, Vita, Emscripten and Fuchsia: `Unsupported`.
 ///
 /// # Examples
 ///
@@ -50,19 +63,25 @@ use crate::token::Token;
 /// while !has_exited {
 ///     poll.poll_until(&mut events, None)?;
 ///     for event in &events {
-///         has_exited |= process.has_exited(event)?;
+///         if process.has_exited(event)? {
+///             has_exited = true;
+///             println!("{process:?} has exited: {:?}", process.status(event)?);
+///         }
 ///     }
 /// }
-/// assert!(child.wait()?.success());
+/// // The child can be reaped at once.
+/// let status = child.try_wait()?.expect("the child has exited");
+/// assert!(status.success());
 /// # std::io::Result::Ok(())
 /// ```
-#[derive(Debug)]
 pub struct Process {
     /// The subscription to SIGCHLD, where the kernel has neither a filter nor a descriptor of the process.
     // Dropped before `source`, so that the handler is removed first.
     subscription: Option<SignalSubscription>,
     source: NotificationSource<ChildExit>,
     pid: libc::pid_t,
+    /// The descriptor of [`Process::from_fd`], if the source is a filter. Dropped after the source.
+    fd: Option<OwnedFd>,
 }
 
 impl Reports for ChildExit {
@@ -76,18 +95,21 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// * `NotFound`: the child was waited for.
+    /// * `NotFound`: the child was waited for, also if another process has its identifier now. If another child of this process
+    ///   has it, the reuse cannot be detected. Also in a forked child of the parent of `child`.
     /// * `Unsupported`: the system cannot report the exit of a process.
     /// * Errors of the system, for example too many open descriptors.
     pub fn new(child: &Child) -> io::Result<Process> {
-        Process::from_pid(child.id() as libc::pid_t)
+        let pid = child.id() as libc::pid_t;
+        process::check_is_child(pid)?;
+        Process::from_pid(pid)
     }
 
     /// Creates a source for the exit of the process with this identifier.
     ///
     /// # Errors
     ///
-    /// * `InvalidInput`: `pid` is zero or negative.
+    /// * `InvalidInput`: `pid` is zero or negative, or (on Linux) the identifier of a thread that is not the first of its process.
     /// * `NotFound`: no such process exists.
     /// * `Unsupported`: the system cannot report the exit of a process, or can report only the exit of a child.
     /// * Errors of the system, for example too many open descriptors.
@@ -97,7 +119,41 @@ impl Process {
             Some(pidfd) => Ok(Origin::Descriptor(pidfd)),
             None => ChildExit::of(pid).map(Origin::State),
         })?;
-        Ok(Process { subscription: None, source, pid })
+        Ok(Process { subscription: None, source, pid, fd: None })
+    }
+
+    /// Creates a source for the exit of the process with this descriptor: a pidfd on Linux, a process descriptor of pdfork(2) on
+    /// FreeBSD. The source owns the descriptor, which [`as_fd`](Process::as_fd) borrows.
+    ///
+    /// # Errors
+    ///
+    /// * `InvalidInput`: the descriptor is of another kind, or a pidfd of a thread (`PIDFD_THREAD`).
+    /// * `NotFound` (on Linux): the process was reaped, or has no identifier in the namespace of this process.
+    /// * `Unsupported`: the system has no such descriptors.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Process> {
+        let pid = process::pid_of_descriptor(fd.as_fd())?;
+        let (filter, ident) = process::filter_of_descriptor(fd.as_raw_fd(), pid);
+        let mut fd = Some(fd);
+        let source = NotificationSource::new(filter, [ident], || {
+            fd.take().map(Origin::Descriptor).ok_or_else(error::unsupported)
+        })?;
+        Ok(Process { subscription: None, source, pid, fd })
+    }
+
+    /// Returns the descriptor of the process: a pidfd, or the descriptor of [`from_fd`](Process::from_fd).
+    ///
+    /// `None` if the source needs no descriptor (kqueue), or has none that stands for the process (a SIGCHLD handler). Therefore
+    /// `Process` does not implement `AsFd`. Do not register the descriptor with the same poll again.
+    #[must_use]
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        let kept = self.fd.as_ref().map(OwnedFd::as_fd);
+        kept.or_else(|| self.source.descriptor().map(OwnedFd::as_fd))
+    }
+
+    /// Returns `true` if the source is registered with a poll that exists.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.source.has_live_poll()
     }
 
     /// Returns the process identifier.
@@ -115,10 +171,33 @@ impl Process {
         self.source.read(event, |_| true, || Ok(true))
     }
 
-    /// Returns `true` if the source is registered with a poll that exists.
-    #[must_use]
-    pub fn is_registered(&self) -> bool {
-        self.source.has_live_poll()
+    /// Returns the exit status of the process, without reaping the process. `event` is an event of this source.
+    ///
+    /// `None` if the process has not exited ([`has_exited`](Process::has_exited)), or if the system does not provide the status:
+    ///
+    /// * kqueue: the event contains the status, which does not change when the process is reaped. On Apple's systems the status
+    ///   of a process that is no child is available only if this process may send signals to it. On Apple's systems, NetBSD and
+    ///   OpenBSD it is not available if that process had exited before it was registered.
+    /// * Linux: the status of a child is available until the child is reaped, and with Linux 6.15 and later also afterwards. The
+    ///   status of another process is available with Linux 6.15 and later, after its parent has reaped it.
+    /// * Other systems: the status is available until the child is reaped.
+    ///
+    /// The status contains the low byte of the exit code. On NetBSD `Child::wait` returns all bits, so that two such values may
+    /// differ although `ExitStatus::code` is the same.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
+    pub fn status(&self, event: &Event) -> io::Result<Option<ExitStatus>> {
+        let status = self.source.read(
+            event,
+            |payload| (payload.fflags != 0).then_some(payload.data as libc::c_int),
+            || match self.as_fd() {
+                Some(fd) => Ok(process::status_of_descriptor(fd, self.pid)),
+                None => Ok(process::status_of_child(self.pid)),
+            },
+        )?;
+        Ok(status.map(ExitStatus::from_raw))
     }
 
     /// Returns the interest with the trigger mode that reports the exit once: a pidfd stays readable after the exit.
@@ -127,6 +206,12 @@ impl Process {
             Some(_) => interests.oneshot(),
             None => interests,
         }
+    }
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").field("pid", &self.pid).field("is_registered", &self.is_registered()).finish()
     }
 }
 

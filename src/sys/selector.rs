@@ -315,13 +315,27 @@ pub(crate) enum SourceKind {
 /// The event that a filter of a kqueue waits for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FilterSpec {
-    /// The process with this ident has exited.
+    /// The process with this ident has exited. The payload is (1, wait status), or (0, 0) if the status is not known.
     Process,
+    /// The process of this descriptor has exited. The payload is that of a process.
+    #[cfg(has_procdesc)]
+    ProcessDescriptor,
     /// The signal with this ident has arrived.
     Signal,
     /// The open file with this ident was changed in one of these ways.
     #[allow(dead_code)] // Read by the kqueue backend only.
     Vnode(FileChanges),
+}
+
+impl FilterSpec {
+    #[allow(dead_code)] // Used by the kqueue backend only.
+    pub(crate) fn is_process(self) -> bool {
+        #[cfg(has_procdesc)]
+        if self == FilterSpec::ProcessDescriptor {
+            return true;
+        }
+        self == FilterSpec::Process
+    }
 }
 
 /// One change of the registrations.

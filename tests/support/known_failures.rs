@@ -29,6 +29,8 @@ pub enum Check {
     LongChangelist,
     /// A changed registration of a file keeps the changes that were not reported yet.
     ChangesBeforeReregistration,
+    /// The exit of a process that is no child is reported.
+    ExitOfOtherProcess,
     /// A wake in a signal handler returns, whatever the handler has interrupted.
     WakeInHandler,
 }
@@ -62,6 +64,7 @@ impl Check {
             Check::ChangesBeforeReregistration => {
                 "libkqueue removes the watch and adds it again, and a disabled watch collects no changes"
             }
+            Check::ExitOfOtherProcess => "libkqueue reads the status with waitid(2), and drops the event if that fails",
             Check::WakeInHandler => "kevent(2) of libkqueue takes a lock, which the interrupted thread may hold",
             Check::LongChangelist => "libkqueue has space for 512 receipts, which are the receipts of fewer changes",
         }

@@ -46,10 +46,10 @@ pub(super) fn needs_processing(events: &[Kevent]) -> bool {
 }
 
 impl Registrations {
-    /// Processes delivered events. Returns `true` if there were events, and all of them were dropped.
-    pub(super) fn process_delivered(&self, kq: RawFd, events: &mut Vec<Kevent>) -> bool {
+    /// Processes delivered events, and drops those that the program must not receive.
+    pub(super) fn process_delivered(&self, kq: RawFd, events: &mut Vec<Kevent>) {
         if !needs_processing(events) {
-            return false;
+            return;
         }
         let mut table = self.lock();
         let Table { kevents, .. } = &mut *table;
@@ -57,7 +57,6 @@ impl Registrations {
         events.retain_mut(|event| table.process(kq, event));
         // Each knote may be absent, and no caller could handle another error.
         let _ = apply_to_own_queue(kq, &mut table.kevents);
-        events.is_empty()
     }
 }
 

@@ -28,6 +28,12 @@ pub(super) const EXCEPT: Option<(Filter, u32)> = Some((Filter::EXCEPT, IoNotes::
 #[cfg(not(has_evfilt_except))]
 pub(super) const EXCEPT: Option<(Filter, u32)> = None;
 
+/// The filter of a process descriptor. Other systems than FreeBSD have only that of a process.
+#[cfg(has_procdesc)]
+const PROCDESC: Filter = Filter::PROCDESC;
+#[cfg(not(has_procdesc))]
+const PROCDESC: Filter = Filter::PROC;
+
 /// `true` if `NOTE_OOB` of a level-triggered knote stays set after the urgent data has been read, as in Apple's kernel.
 pub(super) const URGENT_STAYS: bool = cfg!(except_stays_urgent);
 
@@ -62,9 +68,21 @@ fn exited_process_ident(pid: usize) -> usize {
     pid | 1 << 31
 }
 
+/// The notes of an exit with its status, which is in `data`. Apple has to be asked for the status, and grants it for children and
+/// for processes that this process may send signals to.
+#[cfg(has_note_exitstatus)]
+const EXIT_WITH_STATUS: ProcNotes = ProcNotes::from_bits(ProcNotes::EXIT.bits() | ProcNotes::EXITSTATUS.bits());
+#[cfg(not(has_note_exitstatus))]
+const EXIT_WITH_STATUS: ProcNotes = ProcNotes::EXIT;
+
+/// The bits of `data` that are a wait status. NetBSD leaves more bits of the number that the process passed to _exit(2).
+const STATUS_MASK: i64 = 0xffff;
+
 fn filter_of(spec: FilterSpec) -> Filter {
     match spec {
         FilterSpec::Process => Filter::PROC,
+        #[cfg(has_procdesc)]
+        FilterSpec::ProcessDescriptor => PROCDESC,
         FilterSpec::Signal => Filter::SIGNAL,
         FilterSpec::Vnode(_) => Filter::VNODE,
     }
@@ -150,7 +168,9 @@ pub(super) fn delete(ident: usize, filter: Filter) -> Kevent {
 /// `EV_CLEAR`, which NetBSD tests before `EV_DISPATCH`.
 pub(super) fn add_filter(ident: usize, spec: FilterSpec, token: Token, mode: TriggerMode) -> Kevent {
     let (filter, fflags, flags) = match spec {
-        FilterSpec::Process => (Filter::PROC, ProcNotes::EXIT.bits(), Flags::ONESHOT),
+        FilterSpec::Process => (Filter::PROC, EXIT_WITH_STATUS.bits(), Flags::ONESHOT),
+        #[cfg(has_procdesc)]
+        FilterSpec::ProcessDescriptor => (PROCDESC, ProcNotes::EXIT.bits(), Flags::ONESHOT),
         FilterSpec::Signal => (Filter::SIGNAL, 0, Flags::CLEAR),
         // A one-shot watch is disabled after its event: see delivery.rs.
         FilterSpec::Vnode(changes) if mode == TriggerMode::Disabled => {
@@ -165,10 +185,16 @@ pub(super) fn delete_filter(ident: usize, spec: FilterSpec) -> Kevent {
     delete(ident, filter_of(spec))
 }
 
-/// Adds a timer that fires at once, in place of the filter of an exited process. macOS, NetBSD and OpenBSD cannot add a
-/// filter to a zombie.
-pub(super) fn add_exited_process(pid: usize, token: Token) -> Kevent {
-    add_timer(exited_process_ident(pid), Duration::ZERO, TimerNotes::empty(), token)
+/// Adds the filter of a process without the status of its exit.
+pub(super) fn add_process_without_status(pid: usize, token: Token) -> Kevent {
+    let flags = Flags::ADD | Flags::RECEIPT | Flags::ONESHOT;
+    change(pid, Filter::PROC, flags, ProcNotes::EXIT.bits(), token)
+}
+
+/// Adds a timer that fires once after `delay`, in place of the filter of an exited process. macOS, NetBSD and OpenBSD cannot
+/// add a filter to a zombie.
+pub(super) fn add_exited_process(pid: usize, token: Token, delay: Duration) -> Kevent {
+    add_timer(exited_process_ident(pid), delay, TimerNotes::empty(), token)
 }
 
 pub(super) fn delete_exited_process(pid: usize) -> Kevent {
@@ -230,6 +256,32 @@ pub(super) fn take_internal(events: &mut Vec<Kevent>) -> InternalEvents {
     taken
 }
 
+/// Returns the process whose exit the event reports, for the filter of a process and for its substitute.
+pub(super) fn exited_process(event: &Kevent) -> Option<libc::pid_t> {
+    let ident = match event.filter() {
+        Filter::PROC if ProcNotes::from_bits(event.fflags()).intersects(ProcNotes::EXIT) => event.ident(),
+        Filter::TIMER if event.udata() != internal().0 && event.ident() >> 31 == 1 => event.ident() & !(1 << 31),
+        _ => return None,
+    };
+    libc::pid_t::try_from(ident).ok()
+}
+
+/// Returns the event of the exit of a process with its wait status.
+pub(super) fn with_exit_status(event: &Kevent, pid: libc::pid_t, status: libc::c_int) -> Kevent {
+    let flags = Flags::EOF | Flags::ONESHOT;
+    Kevent::new(pid as usize, Filter::PROC, flags, EXIT_WITH_STATUS.bits(), status as _, event.udata())
+}
+
+/// Returns the wait status that the event of a process contains.
+fn exit_status(event: &Kevent) -> Option<i64> {
+    let has_status = match event.filter() {
+        Filter::PROC => ProcNotes::from_bits(event.fflags()).contains(EXIT_WITH_STATUS),
+        // The substitute is a timer.
+        filter => filter != Filter::TIMER,
+    };
+    has_status.then(|| event.data() & STATUS_MASK)
+}
+
 fn has_flag(event: &Kevent, flag: Flags) -> bool {
     event.flags().intersects(flag)
 }
@@ -288,7 +340,7 @@ impl EventRecord for Kevent {
     }
 
     fn is_readable(&self) -> bool {
-        let without_direction = [USER, Filter::TIMER, Filter::PROC, Filter::SIGNAL, Filter::VNODE];
+        let without_direction = [USER, Filter::TIMER, Filter::PROC, PROCDESC, Filter::SIGNAL, Filter::VNODE];
         let is_read = self.filter() == READ && !is_write_end(self);
         is_read || without_direction.contains(&self.filter()) || is_except_filter(self)
     }
@@ -331,9 +383,13 @@ impl EventRecord for Kevent {
             && self.filter() == Filter::TIMER
             && self.ident() == exited_process_ident(ident as usize);
         let has_key = self.filter() == filter_of(filter) && self.ident() == ident as usize;
+        if is_exited_process || (has_key && filter.is_process()) {
+            let status = exit_status(self);
+            return Some((u32::from(status.is_some()), status.unwrap_or(0)));
+        }
         let was_revoked = self.filter() == Filter::VNODE && VnodeNotes::from_bits(self.fflags()).intersects(REVOKE);
         let deleted = if was_revoked { VnodeNotes::DELETE.bits() } else { 0 };
-        (is_exited_process || has_key).then(|| (self.fflags() | deleted, self.data()))
+        has_key.then(|| (self.fflags() | deleted, self.data()))
     }
 }
 
@@ -391,6 +447,25 @@ mod tests {
             assert_eq!(notes(&revoked, 3), Some(FileChanges::DELETED));
             assert!(!revoked.is_error() && vnode_notes(FileChanges::DELETED).contains(REVOKE));
         }
+    }
+
+    #[test]
+    fn exit_of_a_process_has_the_status_that_the_kernel_provides() {
+        let exit = |notes: ProcNotes, data| Kevent::new(3, Filter::PROC, Flags::EOF, notes.bits(), data, 9);
+        let payload = |event: &Kevent| event.filter_payload(3, FilterSpec::Process);
+        let known = exit(EXIT_WITH_STATUS, 0x1_0700);
+        assert_eq!((exited_process(&known), payload(&known)), (Some(3), Some((1, 0x700))));
+        let without = exit(ProcNotes::EXIT, 0);
+        assert_eq!(payload(&without), Some((u32::from(EXIT_WITH_STATUS == ProcNotes::EXIT), 0)));
+        let substitute = add_exited_process(3, Token(9), Duration::ZERO);
+        assert_eq!((exited_process(&substitute), payload(&substitute)), (Some(3), Some((0, 0))));
+        let complete = with_exit_status(&substitute, 3, 0x86);
+        assert_eq!((payload(&complete), complete.token()), (Some((1, 0x86)), Token(9)));
+        // Other events are no exit of this process.
+        for other in [exit(ProcNotes::FORK, 0), event(READ, Flags::empty(), 0), delete_alarm()] {
+            assert_eq!(exited_process(&other), None);
+        }
+        assert_eq!(known.filter_payload(4, FilterSpec::Process), None);
     }
 
     #[test]

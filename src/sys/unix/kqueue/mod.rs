@@ -29,6 +29,7 @@
 //! * `registrations.rs`: the table of the registrations that are not plain;
 //! * `filters.rs`: the kevents, and the meaning of an event;
 //! * `delivery.rs`: the changes that a delivered event requires;
+//! * `exits.rs`: the exits of children that cannot be reaped yet;
 //! * `libkqueue.rs`: the exceptions for a kqueue in user space.
 
 use std::io;
@@ -39,6 +40,7 @@ use std::time::{Duration, Instant};
 
 mod changelist;
 mod delivery;
+mod exits;
 mod filters;
 mod libkqueue;
 mod receipts;
@@ -54,6 +56,7 @@ use crate::sys::unix::kevent::libkqueue_abi::MAX_RECEIPTS;
 use crate::sys::unix::kevent::queue::Kqueue;
 use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::changelist::{plain_kevents, ChangeList, MAX_KEVENTS};
+use crate::sys::unix::kqueue::exits::WatchedProcesses;
 use crate::sys::unix::kqueue::filters::EXCEPT;
 use crate::sys::unix::kqueue::registrations::{Entry, FdFilters, KnotesBefore, Registrations, Table};
 use crate::sys::unix::syscall::check_open;
@@ -75,6 +78,7 @@ const DEREGISTER: u8 = Operation::Deregister as u8;
 pub(crate) struct KqueueSelector {
     kq: Kqueue,
     registrations: Registrations,
+    processes: WatchedProcesses,
     /// Created for the first waker or timer.
     notifier: OnceLock<Notifier>,
     /// The knote of the alarm exists, or has existed.
@@ -98,16 +102,17 @@ impl Selector for KqueueSelector {
 
     fn new() -> io::Result<KqueueSelector> {
         let (kq, registrations) = (Kqueue::new()?, Registrations::default());
-        Ok(KqueueSelector { kq, registrations, notifier: OnceLock::new(), has_alarm: AtomicBool::new(false) })
+        let (processes, has_alarm) = (WatchedProcesses::default(), AtomicBool::new(false));
+        Ok(KqueueSelector { kq, registrations, processes, notifier: OnceLock::new(), has_alarm })
     }
 
     #[inline(always)]
     fn select(&self, events: &mut Vec<Kevent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
-        if WAITS_END_EARLY || self.registrations.may_drop() {
+        if WAITS_END_EARLY || self.registrations.may_drop() || self.processes.ever_used() {
             return self.wait(events, max, timeout);
         }
         apply_and_wait(self.fd(), &[], events, max, timeout)?;
-        if !events.is_empty() && self.registrations.ever_used() {
+        if !events.is_empty() && (self.registrations.ever_used() || self.processes.ever_used()) {
             return self.process_first_delivered(events, max, timeout);
         }
         Ok(())
@@ -340,6 +345,7 @@ impl KqueueSelector {
     fn change_recorded<const OPERATION: u8>(&self, change: &Change) -> io::Result<()> {
         if let SourceKind::Filter(filter) = change.kind {
             let _table = self.lock_for_file(change);
+            self.processes.record(change);
             let mut list = ChangeList::for_change(change, KnotesBefore::without_entry(change));
             return self.process_filter_receipts(change, filter, list.submit(self.fd())?);
         }
@@ -449,7 +455,10 @@ impl KqueueSelector {
                 return Ok(KnotesBefore::without_entry(change));
             }
             Some(table) if !change.is_filter() => self.knotes_before(change, table)?,
-            _ => KnotesBefore::without_entry(change),
+            _ => {
+                self.processes.record(change);
+                KnotesBefore::without_entry(change)
+            }
         };
         kevents.extend_from_slice(ChangeList::for_change(change, before).as_slice());
         Ok(before)
@@ -485,10 +494,22 @@ impl KqueueSelector {
         max: usize,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        match self.registrations.process_delivered(self.fd(), events) {
+        match self.process_delivered(events) {
             true => self.wait(events, max, timeout),
             false => Ok(()),
         }
+    }
+
+    /// Processes delivered events. Returns `true` if there were events, and all of them were dropped.
+    fn process_delivered(&self, events: &mut Vec<Kevent>) -> bool {
+        if events.is_empty() {
+            return false;
+        }
+        self.registrations.process_delivered(self.fd(), events);
+        if self.processes.ever_used() {
+            self.processes.hold_unreapable(self.fd(), events);
+        }
+        events.is_empty()
     }
 
     /// Waits until there is an event for the program, or until `timeout` has passed.
@@ -497,7 +518,7 @@ impl KqueueSelector {
         let mut left = timeout;
         loop {
             apply_and_wait(self.fd(), &[], events, max, left)?;
-            let were_dropped = self.registrations.process_delivered(self.fd(), events);
+            let were_dropped = self.process_delivered(events);
             if !events.is_empty() || (left == Some(Duration::ZERO) && !were_dropped) {
                 return Ok(());
             }

@@ -12,6 +12,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use crate::interest::TriggerMode;
 use crate::sys::error::{already_exists, not_found, unsupported};
@@ -94,7 +95,7 @@ impl KqueueSelector {
     /// Processes the receipts of a change of a timer, process, signal or file.
     ///
     /// macOS, NetBSD and OpenBSD cannot add the filter of a process that has exited (`ESRCH`). A timer that fires at once is the
-    /// substitute.
+    /// substitute. macOS provides the status of the exit only to a process that may send signals to the other one (`EACCES`).
     pub(super) fn process_filter_receipts(
         &self,
         change: &Change,
@@ -105,11 +106,18 @@ impl KqueueSelector {
         let Some((_, errno)) = receipts.failed_add() else {
             return Ok(());
         };
-        let has_exited = filter == FilterSpec::Process && errno == libc::ESRCH;
-        if has_exited && self.add_one(filters::add_exited_process(change.fd as usize, change.token))? == 0 {
-            return Ok(());
+        let pid = change.fd as usize;
+        let substitute = match (filter, errno) {
+            (FilterSpec::Process, libc::ESRCH) => filters::add_exited_process(pid, change.token, Duration::ZERO),
+            (FilterSpec::Process, libc::EACCES) if cfg!(has_note_exitstatus) => {
+                filters::add_process_without_status(pid, change.token)
+            }
+            _ => return Err(os_error(errno)),
+        };
+        match self.add_one(substitute)? {
+            0 => Ok(()),
+            _ => Err(os_error(errno)),
         }
-        Err(os_error(errno))
     }
 
     /// Adds one knote, and returns the error number of its receipt.

@@ -1,21 +1,48 @@
-//! The exit of a process: a pidfd, or SIGCHLD and waitid(2).
+//! The exit of a process: a descriptor of the process, or SIGCHLD and waitid(2).
 //!
-//! The kqueue backend has a filter for processes, and uses [`check_exists`] only.
+//! The kqueue backend has a filter for processes.
 
+#[cfg(has_waitid)]
+mod child_state;
+#[cfg(has_pidfd)]
 mod pidfd;
+#[cfg(has_procdesc)]
+mod procdesc;
 #[cfg(has_waitid)]
 mod sigchld;
 #[cfg(not(has_waitid))]
 mod unsupported;
 
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-pub(crate) use self::pidfd::pidfd_open;
+use crate::sys::selector::FilterSpec;
 #[cfg(has_waitid)]
-pub(crate) use self::sigchld::ChildExit;
+pub(crate) use crate::sys::unix::process::child_state::ChildState;
+#[cfg(has_pidfd)]
+use crate::sys::unix::process::pidfd as descriptor;
+#[cfg(has_procdesc)]
+use crate::sys::unix::process::procdesc as descriptor;
+#[cfg(has_waitid)]
+pub(crate) use crate::sys::unix::process::sigchld::ChildExit;
 #[cfg(not(has_waitid))]
-pub(crate) use self::unsupported::ChildExit;
-use crate::sys::unix::syscall::cvt;
+pub(crate) use crate::sys::unix::process::unsupported::{ChildExit, ChildState};
+use crate::sys::unix::syscall::{cvt, invalid_input};
+
+/// A system without descriptors of processes.
+#[cfg(not(any(has_pidfd, has_procdesc)))]
+mod descriptor {
+    use std::io;
+    use std::os::fd::BorrowedFd;
+
+    pub(crate) fn pid_of_descriptor(_: BorrowedFd<'_>) -> io::Result<libc::pid_t> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no descriptors of processes"))
+    }
+
+    pub(crate) fn exit_status(_: BorrowedFd<'_>, _: libc::pid_t) -> Option<libc::c_int> {
+        None
+    }
+}
 
 /// Fails with `NotFound` if there is no process with this identifier, and with `InvalidInput` if there can be none.
 ///
@@ -23,16 +50,83 @@ use crate::sys::unix::syscall::cvt;
 pub(crate) fn check_exists(pid: libc::pid_t) -> io::Result<()> {
     // For kill(2), zero and negative numbers are groups of processes.
     if pid <= 0 {
-        return Err(io::ErrorKind::InvalidInput.into());
+        return Err(invalid_input("a process identifier is positive"));
     }
     // SAFETY: no pointers; no signal is sent.
     match cvt(unsafe { libc::kill(pid, 0) }) {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(no_such_process()),
         // Another error means that the process belongs to another user.
+        _ => check_no_thread(pid),
+    }
+}
+
+/// Fails with `InvalidInput` if the number stands for a thread that is not the first of its process. kill(2) of Linux accepts
+/// such a number.
+fn check_no_thread(pid: libc::pid_t) -> io::Result<()> {
+    #[cfg(has_tgkill)]
+    {
+        // SAFETY: no pointers; no signal is sent.
+        let sent = unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, 0) };
+        if let Err(error) = cvt(sent as libc::c_int) {
+            if error.raw_os_error() == Some(libc::ESRCH) {
+                return Err(thread_id());
+            }
+        }
+    }
+    let _ = pid;
+    Ok(())
+}
+
+/// Fails with `NotFound` if the number is not that of a child. A child that was waited for has no number, and another process
+/// may have got it.
+pub(crate) fn check_is_child(pid: libc::pid_t) -> io::Result<()> {
+    match ChildState::of(pid) {
+        Ok(ChildState::NoChild) => Err(io::Error::new(io::ErrorKind::NotFound, "the child was waited for")),
+        // If the call is refused, `check_exists` decides.
         _ => Ok(()),
     }
 }
 
 fn no_such_process() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "no such process")
+    io::Error::new(io::ErrorKind::NotFound, "no such process, or a process that was waited for")
+}
+
+#[allow(dead_code)] // The numbers of threads and of processes are different sets outside Linux.
+fn thread_id() -> io::Error {
+    invalid_input("the identifier of a thread, not of a process")
+}
+
+fn no_child() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "this system reports the exit of children only")
+}
+
+pub(crate) use descriptor::pid_of_descriptor;
+
+/// Returns the filter and the ident for a process with this descriptor.
+pub(crate) fn filter_of_descriptor(fd: RawFd, pid: libc::pid_t) -> (FilterSpec, RawFd) {
+    #[cfg(has_procdesc)]
+    return (FilterSpec::ProcessDescriptor, (fd, pid).0);
+    #[cfg(not(has_procdesc))]
+    return (FilterSpec::Process, (fd, pid).1);
+}
+
+/// Returns the wait status of an exited process with this descriptor. `None` if the system does not provide the status.
+pub(crate) fn status_of_descriptor(fd: BorrowedFd<'_>, pid: libc::pid_t) -> Option<libc::c_int> {
+    descriptor::exit_status(fd, pid)
+}
+
+/// Returns the wait status of an exited child. `None` if the child was reaped.
+pub(crate) fn status_of_child(pid: libc::pid_t) -> Option<libc::c_int> {
+    match ChildState::of(pid) {
+        Ok(ChildState::Exited(status)) => Some(status),
+        Ok(ChildState::Running | ChildState::NoChild) | Err(_) => None,
+    }
+}
+
+/// Returns a pidfd. `None` if the system has none.
+pub(crate) fn pidfd_open(pid: libc::pid_t) -> io::Result<Option<OwnedFd>> {
+    #[cfg(has_pidfd)]
+    return pidfd::pidfd_open(pid);
+    #[cfg(not(has_pidfd))]
+    return Ok((pid, None).1);
 }
