@@ -12,6 +12,9 @@ use crate::sys::selector::{EventRecord, InternalEvents, Selector};
 use crate::sys::RawEvent;
 use crate::wake_state::WokenNodes;
 
+/// The number of records that are not for the program: of the notifier, the alarm and the queue of file changes.
+const INTERNAL_RECORDS: usize = 3;
+
 /// The woken wakers that no poll has returned yet, and the order of the next events.
 #[derive(Debug, Default)]
 pub(crate) struct UserEvents {
@@ -38,6 +41,11 @@ impl Turn {
     }
 }
 
+/// Returns the space of a buffer that events of the kernel may take, while other events are pending.
+fn max_kernel_events(capacity: usize) -> usize {
+    capacity - capacity / 2
+}
+
 impl UserEvents {
     /// Polls, and adds the events of wakers and timers.
     #[inline(never)] // So that a poll without them saves no registers.
@@ -55,9 +63,20 @@ impl UserEvents {
                 shared.now().saturating_add(timeout).min(NEVER - 1)
             }
         };
+        let mut repeats = if max_kernel_events(records.capacity()) > INTERNAL_RECORDS { 0 } else { INTERNAL_RECORDS };
         loop {
-            self.wait(shared, records, end)?;
-            if !records.is_empty() || end == 0 || (end != NEVER && shared.now() >= end) {
+            let internal = self.wait(shared, records, end)?;
+            if !records.is_empty() {
+                return Ok(());
+            }
+            if internal.any() && repeats > 0 {
+                // The internal records may have taken the place of other events. The number of repeated waits is limited, because
+                // another thread may notify again and again. The kernel appends such a record to its list, so that the events
+                // that were ready before come first.
+                repeats -= 1;
+                continue;
+            }
+            if end == 0 || (end != NEVER && shared.now() >= end) {
                 return Ok(());
             }
         }
@@ -76,14 +95,17 @@ impl UserEvents {
         match timeout {
             _ if !records.is_empty() => Ok(()),
             None => self.poll(shared, records, None),
+            // The internal records may have taken the place of other events.
+            Some(Duration::ZERO) if internal.any() => self.poll(shared, records, timeout),
             // The wait was not measured, so that the rest of the timeout is unknown.
-            Some(timeout) if !timeout.is_zero() && internal.any() => Err(io::ErrorKind::Interrupted.into()),
+            Some(_) if internal.any() => Err(io::ErrorKind::Interrupted.into()),
             Some(_) => Ok(()),
         }
     }
 
-    /// Waits once, until `end` at the latest: 0 is a wait that does not block, and [`NEVER`] a wait without limit.
-    fn wait(&mut self, shared: &PollShared, records: &mut Vec<RawEvent>, end: u64) -> io::Result<()> {
+    /// Waits once, until `end` at the latest: 0 is a wait that does not block, and [`NEVER`] a wait without limit. Returns the
+    /// records that ended the wait.
+    fn wait(&mut self, shared: &PollShared, records: &mut Vec<RawEvent>, end: u64) -> io::Result<InternalEvents> {
         let is_woken = shared.wake_state().begin_wait() || !self.woken.is_empty();
         if !is_woken && end != 0 && shared.wake_state().is_notified() {
             // If other code has closed the notifier, the notification never arrives, and no wake uses the notifier again.
@@ -100,18 +122,18 @@ impl UserEvents {
         }
         if is_pending && capacity == 1 && self.turn != Turn::Kernel {
             records.clear();
-            self.end_wait(shared, records, plan == Plan::Due, Ok(()))?;
+            let internal = self.end_wait(shared, records, plan == Plan::Due, Ok(()))?;
             if !records.is_empty() {
-                return Ok(());
+                return Ok(internal);
             }
         }
-        let max = if is_pending { capacity - capacity / 2 } else { capacity };
+        let max = if is_pending { max_kernel_events(capacity) } else { capacity };
         let timeout = match plan {
             Plan::Until(end) if !is_pending => shared.timeout_until(end),
             _ => Some(Duration::ZERO),
         };
         let result = shared.selector().select(records, max, timeout);
-        self.end_wait(shared, records, plan == Plan::Due, result).map(drop)
+        self.end_wait(shared, records, plan == Plan::Due, result)
     }
 
     /// Ends a wait, and adds the events of wakers and timers to those of the kernel. Returns the records that ended the wait.

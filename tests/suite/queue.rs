@@ -225,6 +225,24 @@ fn events_left_by_a_small_buffer_keep_the_queue_readable() {
     }
 }
 
+/// The outer poll reports the queue once. The inner poll is polled until a poll returns no event.
+#[test]
+fn events_behind_internal_records_are_not_lost_to_an_outer_poll() {
+    if is_known_failure(Check::QueueIsPollable) {
+        return;
+    }
+    let (mut outer, mut inner) = (TestPoll::new(), TestPoll::with_capacity(1));
+    outer.register(&mut SourceFd(&inner.inner.as_raw_fd()), 1, READ);
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    inner.register(&mut a, 1, READ);
+    let waker = Waker::new(inner.registry(), Token(2)).unwrap();
+    waker.wake().unwrap();
+    drop(waker);
+    b.write_all(b"x").unwrap();
+    outer.expect(1, R);
+    assert!(inner.poll_once(Some(Duration::ZERO)).contains_key(&1));
+}
+
 /// An awake poll gets no notification. After other code has got the descriptor, it does.
 #[test]
 fn wake_of_an_awake_poll_makes_a_shared_queue_readable() {

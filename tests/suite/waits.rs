@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kevio::net::UnixStream;
-use kevio::{Token, Waker};
+use kevio::{Timer, Token, Waker, Watch};
 
 use super::differences::waits_in_nanoseconds;
 use crate::support::blocked_thread::BlockedThread;
@@ -34,6 +34,59 @@ fn zero_timeout_returns_ready_events() {
     assert!(poll.poll_once(Some(Duration::ZERO)).is_empty());
     b.write_all(b"x").unwrap();
     assert!(poll.poll_once(Some(Duration::ZERO)).contains_key(&1));
+}
+
+/// Leaves a record of the notifier, the alarm or the queue of file changes, without an event for the program.
+fn leave_internal_record(poll: &mut TestPoll, number: usize) {
+    match number {
+        0 => {
+            let waker = Waker::new(poll.registry(), Token(2)).unwrap();
+            waker.wake().unwrap();
+        }
+        1 => {
+            let mut timer = Timer::new().unwrap();
+            poll.register(&mut timer, 3, READ);
+            timer.set_after(Duration::from_millis(5)).unwrap();
+            // The poll sets the alarm.
+            assert!(poll.poll_once(Some(Duration::ZERO)).is_empty());
+            timer.cancel().unwrap();
+            thread::sleep(Duration::from_millis(30));
+        }
+        _ => {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            // Without inotify there is no queue of file changes.
+            if let Ok(mut watch) = Watch::new(file.reopen().unwrap()) {
+                poll.register(&mut watch, 4, READ);
+                poll.deregister(&mut watch);
+            }
+        }
+    }
+}
+
+/// The records of the notifier, the alarm and the queue of file changes are not for the program. In a small buffer they take
+/// the place of other events.
+#[test]
+fn wait_that_does_not_block_returns_the_events_behind_internal_records() {
+    let polls: [fn(&mut TestPoll) -> bool; 3] = [
+        |poll| poll.poll_once(Some(Duration::ZERO)).contains_key(&1),
+        |poll| poll.poll_once(Some(Duration::from_nanos(1))).contains_key(&1),
+        |poll| {
+            poll.inner.poll_until(&mut poll.events, Some(Instant::now())).unwrap();
+            !poll.events.is_empty()
+        },
+    ];
+    for capacity in 1..=6 {
+        for records in [&[0][..], &[1], &[2], &[0, 1], &[0, 1, 2]] {
+            for (number, returns_event) in polls.iter().enumerate() {
+                let mut poll = TestPoll::with_capacity(capacity);
+                let (mut a, mut b) = UnixStream::pair().unwrap();
+                poll.register(&mut a, 1, READ);
+                records.iter().rev().for_each(|&record| leave_internal_record(&mut poll, record));
+                b.write_all(b"x").unwrap();
+                assert!(returns_event(&mut poll), "capacity {capacity}, records {records:?}, poll {number}");
+            }
+        }
+    }
 }
 
 #[test]
