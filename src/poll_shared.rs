@@ -12,7 +12,7 @@ use crate::sys;
 use crate::sys::error;
 use crate::sys::fork::{self, ForkLock};
 use crate::sys::selector::{FilterSpec, Selector, SourceKind, MAX_WAIT};
-use crate::sys::syscall::lock_ignoring_poison;
+use crate::sys::syscall::{is_resource_exhausted, lock_ignoring_poison};
 use crate::sys::watch::ChangeQueue;
 use crate::wake_state::{WakeState, WakerNode};
 
@@ -104,13 +104,16 @@ impl PollShared {
     /// Prepares the poll for its first timer: creates the alarm, or else the notifier.
     ///
     /// If no descriptor is left for either, waits are short. Another thread cannot end a wait that is in progress, so that the
-    /// registration fails, unless `excludes_polling` proves that no wait is.
+    /// registration fails, unless `excludes_polling` proves that no wait is. If other code waits for the queue, and no descriptor
+    /// is left for the alarm, the registration fails too.
     pub(crate) fn prepare_timers(&self, excludes_polling: bool) -> io::Result<()> {
         let result = match self.selector.create_alarm() {
             Ok(()) => {
                 self.timers.set_alarm_available();
                 Ok(())
             }
+            // Only the alarm makes the descriptor of the queue readable for other code.
+            Err(error) if self.wake_state.is_shared() && is_resource_exhausted(&error) => return Err(error),
             Err(_) => self.selector.create_notifier().map(|()| self.timers.set_no_alarm(true)),
         };
         match result {
@@ -126,10 +129,11 @@ impl PollShared {
     #[cfg(selector_has_fd)]
     pub(crate) fn share(&self) {
         if self.check_process().is_ok() && self.wake_state.share() {
-            if self.wake_state.has_events() {
+            // If the alarm cannot be created now, the next poll tries again. The notification makes other code poll.
+            let is_armed = self.timers.arm_for_other_code(self);
+            if !is_armed || self.wake_state.has_events() {
                 let _ = self.notify();
             }
-            self.timers.arm_for_other_code(self);
         }
     }
 

@@ -158,7 +158,7 @@ impl UserEvents {
         state.set_left(is_left);
         if is_left && state.is_shared() && !shared.notify() {
             // The alarm takes the place of the notifier.
-            shared.timers().arm_for_other_code(shared);
+            let _ = shared.timers().arm_for_other_code(shared);
         }
         if has_sources && !shared.has_user_sources() {
             shared.timers().retire_if_empty(shared, || shared.set_no_timers());

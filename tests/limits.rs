@@ -159,6 +159,50 @@ fn timers_left_by_a_small_buffer_keep_the_queue_readable() {
     drop(hoard);
 }
 
+/// Other code waits for the queue, and no descriptor is left for the alarm of the first timer.
+#[cfg(selector_has_fd)]
+fn first_timer_of_a_shared_queue_fires_or_fails() {
+    if known_failures::is_known_failure(Check::QueueIsPollable) || cfg!(kevio_unsupported_force_fallbacks) {
+        return;
+    }
+    for has_waker in [false, true] {
+        let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+        let _waker = has_waker.then(|| Waker::new(poll.registry(), Token(2)).unwrap());
+        let fd = poll.as_raw_fd();
+        let hoard = exhaust();
+        let mut timer = Timer::after(Duration::from_millis(50)).unwrap();
+        let result = poll.registry().register(&mut timer, Token(1), Interest::READABLE);
+        drop(hoard);
+        if let Err(error) = result {
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+            poll.registry().register(&mut timer, Token(1), Interest::READABLE).unwrap();
+        }
+        assert!(is_readable(fd, Duration::from_secs(10)), "the timer was lost");
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert_eq!(events.iter().map(|event| event.token()).collect::<Vec<_>>(), [Token(1)]);
+    }
+}
+
+/// The timer has no alarm, and no descriptor is left for the alarm when other code gets the descriptor of the queue.
+#[cfg(selector_has_fd)]
+fn queue_shared_during_a_shortage_is_readable_for_timers_afterwards() {
+    if known_failures::is_known_failure(Check::QueueIsPollable) || cfg!(kevio_unsupported_force_fallbacks) {
+        return;
+    }
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+    let _waker = Waker::new(poll.registry(), Token(2)).unwrap();
+    let hoard = exhaust();
+    let mut timer = Timer::after(Duration::from_millis(200)).unwrap();
+    poll.registry().register(&mut timer, Token(1), Interest::READABLE).unwrap();
+    let fd = poll.as_raw_fd();
+    drop(hoard);
+    while events.is_empty() {
+        assert!(is_readable(fd, Duration::from_secs(10)), "the timer was lost");
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(events.iter().map(|event| event.token()).collect::<Vec<_>>(), [Token(1)]);
+}
+
 /// A `Poll` has fifty thousand timers under a limit of 200 descriptors.
 fn timers_hold_no_descriptors() {
     const TIMERS: usize = 50_000;
@@ -293,6 +337,8 @@ fn calls_fail_with_emfile_and_registered_sources_keep_working() {
     {
         queue_is_readable_for_timers_after_a_shortage();
         timers_left_by_a_small_buffer_keep_the_queue_readable();
+        first_timer_of_a_shared_queue_fires_or_fails();
+        queue_shared_during_a_shortage_is_readable_for_timers_afterwards();
     }
     let (stream, address) = listener.accept().unwrap();
     assert_eq!(address, client.local_addr().unwrap());

@@ -249,13 +249,14 @@ impl TimerQueue {
         self.bound.store(0);
     }
 
-    /// Arms the alarm for the earliest deadline, after the driver has become shared.
+    /// Arms the alarm for the earliest deadline, after the driver has become shared. Returns `false` if a deadline needs the
+    /// alarm, and there is none.
     #[cfg_attr(not(selector_has_fd), allow(dead_code))]
-    pub(crate) fn arm_for_other_code(&self, driver: &impl Driver) {
+    pub(crate) fn arm_for_other_code(&self, driver: &impl Driver) -> bool {
         let mut timers = self.lock();
         match self.earliest.load() {
-            NEVER => {}
-            earliest => drop(self.end_wait_before(&mut timers, earliest, driver)),
+            NEVER => true,
+            earliest => self.end_wait_before(&mut timers, earliest, driver),
         }
     }
 
@@ -348,7 +349,7 @@ impl TimerQueue {
         }
     }
 
-    /// Arms the alarm for a deadline. Returns `false` if there is no alarm.
+    /// Arms the alarm for a deadline, and creates the alarm again for a shared driver. Returns `false` if there is no alarm.
     #[cold]
     fn end_wait_before(&self, timers: &mut MutexGuard<'_, Timers>, deadline: u64, driver: &impl Driver) -> bool {
         // Only the alarm makes the descriptor of the queue readable for other code.
@@ -409,30 +410,27 @@ impl TimerQueue {
     /// Begins a wait, as the earliest deadline may come before its end, and the alarm is not set for it.
     #[cold]
     fn begin_wait_before_deadline(&self, end: u64, driver: &impl Driver) -> Plan {
-        loop {
-            let mut timers = self.lock();
-            let (earliest, now) = (self.earliest.load(), driver.now());
-            if earliest <= now {
-                return Plan::Due;
-            }
-            if end == 0 && (earliest - now < MIN_ALARM_WITHOUT_WAIT || !self.has_alarm()) {
-                return Plan::Until(0);
-            }
-            if self.has_alarm() {
-                if self.end_wait_before(&mut timers, earliest, driver) {
-                    return Plan::Until(end);
-                }
-                continue;
-            }
-            // Under the lock `earliest` does not change, so that the bound is that of every deadline.
-            let is_short = self.means.load(Ordering::SeqCst) == SHORT_TIMEOUT;
-            let end = if is_short { end.min(now.saturating_add(MAX_SHORT_TIMEOUT)) } else { end };
-            let bound = earliest.min(end);
-            self.bound.store(bound);
-            let delay = bound.saturating_sub(now).min(MAX_DELAY);
-            let early = if bound == earliest && delay > MIN_SPLIT_WAIT { delay / EARLY_END } else { 0 };
-            return Plan::Until(now + delay - early);
+        let mut timers = self.lock();
+        let (earliest, now) = (self.earliest.load(), driver.now());
+        if earliest <= now {
+            return Plan::Due;
         }
+        // Other code may wait for the queue after a wait that does not block, so that a shared queue needs the alarm.
+        let needs_alarm = end != 0 || earliest - now >= MIN_ALARM_WITHOUT_WAIT || driver.is_shared();
+        if needs_alarm && self.end_wait_before(&mut timers, earliest, driver) {
+            return Plan::Until(end);
+        }
+        if end == 0 {
+            return Plan::Until(0);
+        }
+        // Under the lock `earliest` does not change, so that the bound is that of every deadline.
+        let is_short = self.means.load(Ordering::SeqCst) == SHORT_TIMEOUT;
+        let end = if is_short { end.min(now.saturating_add(MAX_SHORT_TIMEOUT)) } else { end };
+        let bound = earliest.min(end);
+        self.bound.store(bound);
+        let delay = bound.saturating_sub(now).min(MAX_DELAY);
+        let early = if bound == earliest && delay > MIN_SPLIT_WAIT { delay / EARLY_END } else { 0 };
+        Plan::Until(now + delay - early)
     }
 
     /// Ends a wait. `has_alarm` is `true` if the alarm has fired. Returns `true` if timers may be due.
@@ -510,6 +508,7 @@ mod tests {
         stops: RefCell<Vec<u64>>,
         can_set_alarm: bool,
         has_notifier: bool,
+        is_shared: bool,
         /// The times of the alarm, by the clock of the kernel.
         alarms: RefCell<Vec<u64>>,
     }
@@ -517,7 +516,7 @@ mod tests {
     impl TestDriver {
         fn new() -> TestDriver {
             let (now, stops, alarms) = (Cell::new(SECOND), RefCell::default(), RefCell::default());
-            TestDriver { now, stops, can_set_alarm: true, has_notifier: true, alarms }
+            TestDriver { now, stops, can_set_alarm: true, has_notifier: true, is_shared: false, alarms }
         }
     }
 
@@ -548,7 +547,7 @@ mod tests {
         fn notify(&self) {}
 
         fn is_shared(&self) -> bool {
-            false
+            self.is_shared
         }
     }
 
@@ -594,6 +593,24 @@ mod tests {
         queue.set_no_alarm(false);
         assert_eq!(queue.begin_wait(NEVER, &driver), Plan::Until(NEVER));
         assert_eq!(driver.alarms.borrow().last(), Some(&(100 * SECOND)));
+    }
+
+    /// Other code waits for the queue, so that a wait that does not block sets the alarm for every deadline.
+    #[test]
+    fn wait_that_does_not_block_sets_the_alarm_of_a_shared_queue() {
+        for delay in [1, MIN_ALARM_WITHOUT_WAIT - 1, 100 * SECOND] {
+            let queue = TimerQueue::new(1);
+            let mut driver = TestDriver { can_set_alarm: false, has_notifier: false, ..TestDriver::new() };
+            queue.set_no_alarm(false);
+            insert(&queue, SECOND + delay, &driver);
+            assert!(!queue.arm_for_other_code(&driver));
+            driver.is_shared = true;
+            assert!(!queue.arm_for_other_code(&driver));
+            assert_eq!(queue.begin_wait(0, &driver), Plan::Until(0));
+            driver.can_set_alarm = true;
+            assert_eq!(queue.begin_wait(0, &driver), Plan::Until(0));
+            assert_eq!(*driver.alarms.borrow(), [SECOND + delay]);
+        }
     }
 
     #[test]

@@ -257,10 +257,10 @@ pub mod poll_shared {
 
         pub fn share(&self) {
             if self.wake_state.share() {
-                if self.wake_state.has_events() {
+                let is_armed = self.timers.arm_for_other_code(self);
+                if !is_armed || self.wake_state.has_events() {
                     self.notify();
                 }
-                self.timers.arm_for_other_code(self);
             }
         }
 
