@@ -114,15 +114,16 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     /// Ends the blocked `select`, or the next one. Any thread may call this function, after `create_notifier`. Async-signal-safe.
     fn notify(&self) -> io::Result<()>;
 
-    /// Fails if other code has closed the descriptor of the notifier, and `select` would not detect that. `Poll` calls this
-    /// function before a wait, if a notification is on its way that no wait has returned yet.
+    /// Fails if other code has closed the descriptor of the notifier, and `select` would not detect that. Another file may have
+    /// the number since. `Poll` calls this function before a wait, if a notification is on its way that no wait has returned yet.
     fn check_notifier(&self) -> io::Result<()> {
         Ok(())
     }
 
     /// Creates the alarm, unless there is one. The alarm is one timer of the kernel that ends a wait.
     ///
-    /// If this fails, the timeouts of the waits keep the time.
+    /// If this fails, the timeouts of the waits keep the time. The error `EBADF` means that other code has closed the queue or a
+    /// descriptor of the crate, whose number the new descriptor would have. The notifier and `register_internal` fail alike.
     fn create_alarm(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

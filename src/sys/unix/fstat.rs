@@ -37,6 +37,16 @@ pub(crate) fn stat(fd: RawFd) -> io::Result<libc::stat> {
     Ok(unsafe { stat.assume_init() })
 }
 
+/// The device, the inode and the mode of a file. Files without an inode of their own, such as those of eventfd(2), have equal
+/// numbers.
+pub(crate) type FileNumbers = (u64, u64, u64);
+
+#[allow(dead_code)] // Only the poll backend uses the function.
+#[allow(clippy::unnecessary_cast)] // The types of the fields differ between systems.
+pub(crate) fn file_numbers(fd: RawFd) -> io::Result<FileNumbers> {
+    stat(fd).map(|stat| (stat.st_dev as u64, stat.st_ino as u64, stat.st_mode as u64))
+}
+
 #[allow(clippy::unnecessary_cast)] // The field's type differs from system to system.
 pub(crate) fn kind(stat: &libc::stat) -> libc::mode_t {
     stat.st_mode as libc::mode_t & libc::S_IFMT

@@ -22,11 +22,11 @@ use libc::{c_short, pollfd, POLLIN, POLLNVAL, POLLOUT, POLLPRI};
 
 use crate::backend::Backend;
 use crate::interest::Interest;
-use crate::interest::TriggerMode;
 #[cfg(has_timerfd)]
 use crate::sys::error::not_found;
 use crate::sys::error::{already_exists, unsupported};
 use crate::sys::selector::{InternalEvents, IoDirection, Selector, SourceKind};
+use crate::sys::unix::fstat::FileNumbers;
 use crate::sys::unix::poll::entry::{Entry, NO_GENERATION};
 use crate::sys::unix::poll::event::{poll, PollEvent};
 use crate::sys::unix::poll::table::{Table, NOTIFY_INDEX};
@@ -81,6 +81,8 @@ pub(crate) struct PollSelector {
 struct SelectorState {
     table: Mutex<Table>,
     wake_fd: WakeFd,
+    /// The file of `wake_fd`. If other code closes the descriptor, another file may get its number.
+    wake_file: FileNumbers,
     /// Created for the first timer.
     #[cfg(has_timerfd)]
     alarm: OnceLock<TimerFd>,
@@ -166,8 +168,8 @@ impl PollSelector {
             Err(error) => return Err(error),
         };
         let is_notified = snapshot[NOTIFY_INDEX].revents != 0;
-        let alarm = table.internal_results(table.alarm_index, snapshot);
-        let changes = table.internal_results(table.changes_index, snapshot);
+        let alarm = table.internal_results(table.alarm_index, snapshot, generation);
+        let changes = table.internal_results(table.changes_index, snapshot, generation);
         if (snapshot[NOTIFY_INDEX].revents | alarm | changes) & POLLNVAL != 0 {
             // Other code has closed the descriptor. Without this error the waits would spin.
             return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -185,7 +187,8 @@ impl PollSelector {
                 self.has_notification.store(true, Ordering::Relaxed);
             }
         }
-        let ready = ready - [is_notified, alarm != 0, changes != 0].map(usize::from).iter().sum::<usize>();
+        let internal = [is_notified, alarm != 0, changes != 0].into_iter().filter(|&is_ready| is_ready).count();
+        let ready = ready.saturating_sub(internal);
         table.deliver(snapshot, ready, generation, events, max);
         Ok(())
     }
@@ -199,14 +202,14 @@ impl Selector for PollSelector {
 
     fn new() -> io::Result<PollSelector> {
         let wake_fd = WakeFd::new()?;
+        let wake_file = fstat::file_numbers(wake_fd.as_raw_fd())?;
         let mut table = Table::default();
-        let generation = table.next_generation();
-        let armed_for = (POLLIN, TriggerMode::Level);
-        let index = table.insert(Entry::new(wake_fd.as_raw_fd(), Token(0), armed_for, None, generation));
+        let index = table.insert_internal(wake_fd.as_raw_fd())?;
         debug_assert_eq!(index, NOTIFY_INDEX);
         let state = SelectorState {
             table: Mutex::new(table),
             wake_fd,
+            wake_file,
             #[cfg(has_timerfd)]
             alarm: OnceLock::new(),
             is_notified: AtomicBool::new(false),
@@ -288,6 +291,14 @@ impl Selector for PollSelector {
         Ok(())
     }
 
+    /// `select` detects a closed descriptor. A file that has its number now may never be readable.
+    fn check_notifier(&self) -> io::Result<()> {
+        match fstat::file_numbers(self.state.wake_fd.as_raw_fd())? == self.state.wake_file {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+
     fn notify(&self) -> io::Result<()> {
         self.state.is_notified.store(true, Ordering::SeqCst);
         self.state.wake_fd.notify()
@@ -304,10 +315,7 @@ impl Selector for PollSelector {
             if self.state.alarm.get().is_some() {
                 return Ok(((), false));
             }
-            let generation = table.next_generation();
-            let armed_for = (POLLIN, TriggerMode::Level);
-            table.alarm_index =
-                Some(table.insert(Entry::new(timer.as_raw_fd(), Token(0), armed_for, None, generation)));
+            table.alarm_index = Some(table.insert_internal(timer.as_raw_fd())?);
             let _ = self.state.alarm.set(timer);
             Ok(((), true))
         })
@@ -327,9 +335,7 @@ impl Selector for PollSelector {
 
     fn register_internal(&self, fd: RawFd) -> io::Result<()> {
         self.state.update(|table| {
-            let generation = table.next_generation();
-            let armed_for = (POLLIN, TriggerMode::Level);
-            table.changes_index = Some(table.insert(Entry::new(fd, Token(0), armed_for, None, generation)));
+            table.changes_index = Some(table.insert_internal(fd)?);
             Ok(((), true))
         })
     }
@@ -473,6 +479,27 @@ mod tests {
         assert!(events.is_empty(), "{events:?}");
         assert_eq!((table.probe_count, table.entries.len() - 1), (0, 1), "the notifier and the alarm are left");
         assert_eq!(table.by_fd.len(), 2);
+        drop(b);
+    }
+
+    /// Between a wait and the delivery of its results, the alarm gets the number and the index of a descriptor that was closed.
+    #[cfg(has_timerfd)]
+    #[test]
+    fn results_of_a_closed_descriptor_are_not_those_of_the_alarm_with_its_number() {
+        let set = PollSelector::new().unwrap();
+        let mut events = Vec::with_capacity(8);
+        let (a, b) = UnixStream::pair().unwrap();
+        let fd = a.as_raw_fd();
+        let _ = set.register(fd, Token(1), Interest::READABLE, SourceKind::RawFd).unwrap().detach();
+        let mut snapshot = Vec::new();
+        let (generation, _) = set.probe_and_snapshot(&mut snapshot, &mut events, 8, None, PROBE_INTERVAL.0).unwrap();
+        // The result of a wait that found the descriptor closed. The number may have gone to another test since.
+        drop(a);
+        snapshot[1].revents = POLLNVAL;
+        set.create_alarm().unwrap();
+        set.merge(&snapshot, Ok(1), generation, &mut events, 8).unwrap();
+        assert!(events.is_empty(), "{events:?}");
+        assert!(!set.take_internal(&mut events).any());
         drop(b);
     }
 

@@ -9,11 +9,13 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use libc::{c_short, pollfd, POLLNVAL};
+use libc::{c_short, pollfd, POLLIN, POLLNVAL};
 
+use crate::interest::TriggerMode;
 use crate::sys::error::not_found;
 use crate::sys::unix::poll::entry::Entry;
 use crate::sys::unix::poll::event::{poll, PollEvent};
+use crate::token::Token;
 
 /// The index of the descriptor that interrupts a wait.
 pub(super) const NOTIFY_INDEX: usize = 0;
@@ -84,13 +86,24 @@ impl Table {
         index
     }
 
+    /// Inserts the entry of a descriptor of the crate, level-triggered for reading.
+    ///
+    /// Fails with `EBADF` if another descriptor of the crate has the number: other code has closed that descriptor.
+    pub(super) fn insert_internal(&mut self, fd: RawFd) -> io::Result<usize> {
+        if self.by_fd.get(&fd).is_some_and(|&index| self.is_internal(index)) {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        let generation = self.next_generation();
+        Ok(self.insert(Entry::new(fd, Token(0), (POLLIN, TriggerMode::Level), None, generation)))
+    }
+
     pub(super) fn remove(&mut self, index: usize) {
         let generation = self.next_generation();
         self.by_fd.remove(&self.entries[index].fd);
         self.update_entry(index, |entry| entry.vacate(generation));
         self.vacant.insert(index);
         // poll(2) rejects more records than RLIMIT_NOFILE, and vacant ones count too.
-        while self.vacant.last() == self.entries.len().checked_sub(1).as_ref() {
+        while self.vacant.last().is_some_and(|&last| last + 1 == self.entries.len()) {
             self.vacant.pop_last();
             self.entries.pop();
             self.fds.pop();
@@ -116,11 +129,13 @@ impl Table {
         index == NOTIFY_INDEX || Some(index) == self.alarm_index || Some(index) == self.changes_index
     }
 
-    /// Returns the results of a wait for the alarm or the queue of file changes, which may have been inserted after the snapshot
-    /// was taken.
-    pub(super) fn internal_results(&self, index: Option<usize>, snapshot: &[pollfd]) -> c_short {
-        let record = index.and_then(|index| snapshot.get(index).filter(|record| record.fd == self.fds[index].fd));
-        record.map_or(0, |record| record.revents)
+    /// Returns the results of a wait for the alarm or the queue of file changes.
+    ///
+    /// The result is 0 if the entry was inserted after the snapshot of `generation` was taken. A closed descriptor may have had
+    /// its index and its number before.
+    pub(super) fn internal_results(&self, index: Option<usize>, snapshot: &[pollfd], generation: u64) -> c_short {
+        let index = index.filter(|&index| self.entries[index].modified <= generation);
+        index.and_then(|index| snapshot.get(index)).map_or(0, |record| record.revents)
     }
 
     /// Returns the index of the registration of `fd`. If the number stands for another file now, the registration is
@@ -202,11 +217,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use libc::POLLIN;
-
     use super::*;
-    use crate::interest::TriggerMode;
-    use crate::token::Token;
 
     #[test]
     fn results_for_changed_entries_are_ignored() {
@@ -243,6 +254,26 @@ mod tests {
         table.deliver(&snapshot, 2, generation, &mut events, 8);
         let tokens: Vec<_> = events.iter().map(|event| event.token.0).collect();
         assert_eq!(tokens, [4, 5]);
+    }
+
+    #[test]
+    fn table_without_entries_is_valid() {
+        let mut table = Table::default();
+        table.insert_internal(1000).unwrap();
+        table.remove(NOTIFY_INDEX);
+        assert!(table.entries.is_empty() && table.fds.is_empty() && table.by_fd.is_empty());
+    }
+
+    #[test]
+    fn number_of_an_internal_descriptor_is_rejected_for_another() {
+        let mut table = Table::default();
+        assert_eq!(table.insert_internal(1000).unwrap(), NOTIFY_INDEX);
+        table.alarm_index = Some(table.insert_internal(1001).unwrap());
+        table.changes_index = Some(table.insert_internal(1002).unwrap());
+        for fd in [1000, 1001, 1002] {
+            assert_eq!(table.insert_internal(fd).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        }
+        assert_eq!(table.entries.len(), 3);
     }
 
     #[test]
