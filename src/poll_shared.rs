@@ -112,6 +112,8 @@ impl PollShared {
                 self.timers.set_alarm_available();
                 Ok(())
             }
+            // Other code has closed the queue or a descriptor whose number the alarm would have.
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => return Err(error),
             // Only the alarm makes the descriptor of the queue readable for other code.
             Err(error) if self.wake_state.is_shared() && is_resource_exhausted(&error) => return Err(error),
             Err(_) => self.selector.create_notifier().map(|()| self.timers.set_no_alarm(true)),

@@ -1,18 +1,18 @@
 //! Wakers and timers in a process of their own: in signal handlers, after a fork, after other code has closed descriptors, and
 //! while the process is stopped.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use kevio::net::UnixStream;
-use kevio::{Events, Interest, Poll, Timer, Token, Waker};
+use kevio::{Events, Interest, Poll, Timer, Token, Waker, Watch};
 
 mod support;
 
 use crate::support::handler;
-use crate::support::known_failures::{is_known_failure, Check};
+use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
 use crate::support::open_fds;
 use crate::support::poll::{expect_event, TIMEOUT};
 use crate::support::process::{in_a_child, run_alone, while_threads_repeat};
@@ -212,36 +212,145 @@ fn wake_and_poll_after_other_code_closed_every_descriptor_fail() {
     }
 }
 
-/// The same if only one of the descriptors was closed.
+/// Returns the descriptors that were opened since, in ascending order.
+fn opened_since(before: &[RawFd]) -> Vec<RawFd> {
+    open_descriptors().into_iter().filter(|fd| !before.contains(fd)).collect()
+}
+
+fn open_descriptors() -> Vec<RawFd> {
+    // SAFETY: no pointers.
+    (3..64).filter(|&fd| unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }).collect()
+}
+
+/// A file that takes the number of a closed descriptor.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Replacement {
+    None,
+    /// Cannot be registered with epoll.
+    Null,
+    /// Is never readable.
+    Pipe,
+}
+
+/// Closes a descriptor behind the back of its owner, and gives its number to another file.
+fn replace(fd: RawFd, replacement: Replacement) {
+    // SAFETY: no pointers. The process exits without dropping the owners.
+    unsafe { libc::close(fd) };
+    let other: std::os::fd::OwnedFd = match replacement {
+        Replacement::None => return,
+        Replacement::Null => std::fs::File::open("/dev/null").unwrap().into(),
+        Replacement::Pipe => {
+            let (writer, reader) = kevio::unix::pipe::new().unwrap();
+            std::mem::forget(writer);
+            reader.into()
+        }
+    };
+    if other.as_raw_fd() != fd {
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), fd) }, fd);
+    }
+    std::mem::forget(other);
+}
+
+/// The same if only one of the descriptors was closed, also if another file has its number.
 #[test]
 fn wake_and_poll_after_other_code_closed_one_descriptor_fail_or_report() {
     let _alone = run_alone();
-    let highest = 64;
-    let is_open = |fd: RawFd| {
-        // SAFETY: no pointers.
-        unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
-    };
-    for index in 0..4 {
-        for (wakes_before, is_woken) in [(0, false), (0, true), (1, false), (1, true)] {
-            in_a_child(|| {
-                let open_before: Vec<_> = (3..highest).filter(|&fd| is_open(fd)).collect();
-                let mut poll = Poll::new().unwrap();
-                let waker = Waker::new(poll.registry(), Token(1)).unwrap();
-                for _ in 0..wakes_before {
-                    waker.wake().unwrap();
-                    poll.poll(&mut Events::with_capacity(8), None).unwrap();
-                }
-                if is_woken {
-                    waker.wake().unwrap();
-                }
-                let opened = (3..highest).filter(|fd| is_open(*fd) && !open_before.contains(fd));
-                close_all(opened.skip(index).take(1));
-                expect_an_error_or_the_wake(&mut poll, &waker);
-                expect_an_error_or_a_late_wake(&mut poll, &waker);
-                std::mem::forget((poll, waker));
-            });
+    for replacement in [Replacement::None, Replacement::Null, Replacement::Pipe] {
+        if replacement != Replacement::None && is_libkqueue() {
+            // libkqueue reads and writes the descriptors of its own under their numbers.
+            continue;
+        }
+        for index in 0..4 {
+            for (wakes_before, is_woken) in [(0, false), (0, true), (1, false), (1, true)] {
+                in_a_child(|| {
+                    let before = open_descriptors();
+                    let mut poll = Poll::new().unwrap();
+                    let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+                    for _ in 0..wakes_before {
+                        waker.wake().unwrap();
+                        poll.poll(&mut Events::with_capacity(8), None).unwrap();
+                    }
+                    if is_woken {
+                        waker.wake().unwrap();
+                    }
+                    if let Some(&fd) = opened_since(&before).get(index) {
+                        replace(fd, replacement);
+                        expect_an_error_or_the_wake(&mut poll, &waker);
+                        expect_an_error_or_a_late_wake(&mut poll, &waker);
+                    }
+                    std::mem::forget((poll, waker));
+                });
+            }
         }
     }
+}
+
+/// The descriptors that a poll opens for its first waker, timer and watch.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum First {
+    Waker,
+    Timer,
+    Watch,
+}
+
+/// The number of a closed descriptor goes to the next descriptor of the same poll. The poll must not confuse the two.
+#[test]
+fn descriptor_with_the_number_of_a_closed_one_works_or_is_rejected() {
+    let _alone = run_alone();
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let all = [First::Waker, First::Timer, First::Watch];
+    for (before, after) in all.iter().flat_map(|&before| all.map(|after| (before, after))) {
+        for index in 0..4 {
+            if before != after {
+                in_a_child(|| create_after_closing(before, after, index, path.path()));
+            }
+        }
+    }
+}
+
+fn create_after_closing(before: First, after: First, index: usize, path: &std::path::Path) {
+    let open = open_descriptors();
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+    let registry = poll.registry().try_clone().unwrap();
+    let mut timer = Timer::after(Duration::from_millis(50)).unwrap();
+    // Without inotify there are no watches.
+    let mut watch = Watch::open(path);
+    let (mut waker, mut results) = (None, Vec::new());
+    for first in [before, after] {
+        results.push(match first {
+            First::Waker => Waker::new(&registry, Token(1)).map(|new| waker = Some(new)),
+            First::Timer => registry.register(&mut timer, Token(1), Interest::READABLE),
+            First::Watch => match &mut watch {
+                Ok(watch) => registry.register(watch, Token(1), Interest::READABLE),
+                Err(_) => Err(std::io::ErrorKind::Unsupported.into()),
+            },
+        });
+        if let (1, Some(&fd)) = (results.len(), opened_since(&open).get(index)) {
+            replace(fd, Replacement::None);
+        }
+    }
+    let timeout = Duration::from_millis(if results[1].is_ok() { 2000 } else { 50 });
+    let start = Instant::now();
+    let (polled, used) = std::thread::scope(|scope| {
+        let user = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            match (after, &waker) {
+                (First::Waker, Some(waker)) => waker.wake(),
+                (First::Watch, _) => std::fs::write(path, b"written"),
+                _ => Ok(()),
+            }
+        });
+        (poll.poll(&mut events, Some(timeout)), user.join().unwrap())
+    });
+    let is_in_time = !events.is_empty() && start.elapsed() < Duration::from_secs(1);
+    let is_reported = results[1].is_err() || polled.is_err() || used.is_err() || is_in_time;
+    assert!(is_reported, "{before:?}, {after:?}, {index}: {results:?}, {polled:?}, {used:?}, {events:?}");
+    // A waker that was made before fails or ends the wait too.
+    if let (First::Waker, Some(waker)) = (before, &waker) {
+        expect_an_error_or_a_late_wake(&mut poll, waker);
+    }
+    std::mem::forget((poll, registry, waker, timer, watch));
 }
 
 /// A child stops this process for 300 ms. The timers expire meanwhile, and are reported when the process continues.

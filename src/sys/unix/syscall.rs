@@ -27,12 +27,6 @@ pub(crate) fn fcntl(fd: RawFd, command: libc::c_int, argument: libc::c_int) -> i
     cvt(unsafe { libc::fcntl(fd, command, argument) })
 }
 
-/// Fails if the descriptor is closed.
-#[allow(dead_code)] // Unused with the poll backend.
-pub(crate) fn check_open(fd: RawFd) -> io::Result<()> {
-    fcntl(fd, libc::F_GETFD, 0).map(drop)
-}
-
 /// Sets the close-on-exec flag of a descriptor.
 pub(crate) fn set_cloexec(fd: RawFd) -> io::Result<()> {
     fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC).map(drop)

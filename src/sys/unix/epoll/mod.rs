@@ -15,7 +15,7 @@ mod notifier;
 mod wait;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub(crate) struct EpollSelector {
     /// Created for the first timer.
     #[cfg(has_timerfd)]
     alarm: OnceLock<TimerFd>,
+    /// The queue of file changes, registered for the first watch.
+    changes: OnceLock<RawFd>,
 }
 
 impl Selector for EpollSelector {
@@ -57,6 +59,7 @@ impl Selector for EpollSelector {
             notifier: OnceLock::new(),
             #[cfg(has_timerfd)]
             alarm: OnceLock::new(),
+            changes: OnceLock::new(),
         })
     }
 
@@ -94,13 +97,15 @@ impl Selector for EpollSelector {
     fn create_notifier(&self) -> io::Result<()> {
         if self.notifier.get().is_none() {
             // If two threads race, `set` keeps one notifier and the other is closed.
-            let _ = self.notifier.set(Notifier::new(self.instances.main())?);
+            let notifier = Notifier::new(self.instances.main())?;
+            self.check_number(notifier.as_raw_fd())?;
+            let _ = self.notifier.set(notifier);
         }
         Ok(())
     }
 
     fn check_notifier(&self) -> io::Result<()> {
-        self.notifier.get().map_or(Ok(()), Notifier::check)
+        self.notifier.get().map_or(Ok(()), |notifier| notifier.check(self.instances.main()))
     }
 
     #[inline]
@@ -113,7 +118,9 @@ impl Selector for EpollSelector {
     fn create_alarm(&self) -> io::Result<()> {
         if self.alarm.get().is_none() {
             // As for the notifier.
-            let _ = self.alarm.set(alarm::new(self.instances.main())?);
+            let alarm = alarm::new(self.instances.main())?;
+            self.check_number(alarm.as_raw_fd())?;
+            let _ = self.alarm.set(alarm);
         }
         Ok(())
     }
@@ -131,12 +138,31 @@ impl Selector for EpollSelector {
     }
 
     fn register_internal(&self, fd: RawFd) -> io::Result<()> {
-        epoll_ctl(self.instances.main(), libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, Internal::Changes.data())
+        self.check_number(fd)?;
+        epoll_ctl(self.instances.main(), libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, Internal::Changes.data())?;
+        let _ = self.changes.set(fd);
+        Ok(())
     }
 
     #[inline]
     fn take_internal(&self, events: &mut Vec<EpollEvent>) -> InternalEvents {
         event::take_internal(events)
+    }
+}
+
+impl EpollSelector {
+    /// Fails with `EBADF` if another descriptor of the crate has the number: other code has closed that descriptor.
+    /// `EPOLL_CTL_MOD` would change the wrong registration.
+    fn check_number(&self, fd: RawFd) -> io::Result<()> {
+        #[cfg(has_timerfd)]
+        let alarm = self.alarm.get().map(TimerFd::as_raw_fd);
+        #[cfg(not(has_timerfd))]
+        let alarm = None;
+        let notifier = self.notifier.get().map(Notifier::as_raw_fd);
+        match [notifier, alarm, self.changes.get().copied()].contains(&Some(fd)) {
+            true => Err(io::Error::from_raw_os_error(libc::EBADF)),
+            false => Ok(()),
+        }
     }
 }
 

@@ -9,13 +9,10 @@
 //! On other systems a notification writes to the descriptor, and each write is an edge.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use crate::sys::unix::epoll::control::epoll_ctl;
-#[cfg(epoll_mod_requeues)]
-use crate::sys::unix::epoll::control::epoll_ctl_for_handler;
+use crate::sys::unix::epoll::control::{epoll_ctl, epoll_ctl_for_handler};
 use crate::sys::unix::epoll::event::Internal;
-use crate::sys::unix::syscall::check_open;
 use crate::sys::unix::wake_fd::WakeFd;
 
 #[derive(Debug)]
@@ -36,9 +33,18 @@ impl Notifier {
         Ok(Notifier(wake_fd))
     }
 
-    /// Fails if other code has closed the descriptor.
-    pub(super) fn check(&self) -> io::Result<()> {
-        check_open(self.0.as_raw_fd())
+    /// Fails with `EBADF` if other code has closed the descriptor. Another file may have the number since. The kernel compares
+    /// the number and the file with those of the registrations.
+    pub(super) fn check(&self, epoll: &OwnedFd) -> io::Result<()> {
+        let fd = self.0.as_raw_fd();
+        match epoll_ctl_for_handler(epoll, libc::EPOLL_CTL_ADD, fd, 0, Internal::Notifier.data()) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                let _ = epoll_ctl_for_handler(epoll, libc::EPOLL_CTL_DEL, fd, 0, 0);
+                Err(io::Error::from_raw_os_error(libc::EBADF))
+            }
+        }
     }
 
     #[inline(always)]
@@ -53,5 +59,11 @@ impl Notifier {
             let _ = epoll;
             self.0.notify()
         }
+    }
+}
+
+impl AsRawFd for Notifier {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }

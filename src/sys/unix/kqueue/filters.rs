@@ -224,6 +224,11 @@ pub(super) fn add_notifier_pipe(fd: RawFd) -> Kevent {
     add(fd as usize, READ, 0, internal(), TriggerMode::Edge)
 }
 
+/// Enables the read filter of the notifier's pipe, which is enabled. Fails with `ENOENT` if the knote does not exist.
+pub(super) fn touch_notifier_pipe(fd: RawFd) -> Kevent {
+    change(fd as usize, READ, Flags::ENABLE, 0, internal())
+}
+
 /// Triggers the user event of the notifier.
 ///
 /// The change has neither `EV_ADD` nor `EV_CLEAR`. With `EV_ADD` an event that is triggered twice can become level-triggered

@@ -59,7 +59,6 @@ use crate::sys::unix::kqueue::changelist::{plain_kevents, ChangeList, MAX_KEVENT
 use crate::sys::unix::kqueue::exits::WatchedProcesses;
 use crate::sys::unix::kqueue::filters::EXCEPT;
 use crate::sys::unix::kqueue::registrations::{Entry, FdFilters, KnotesBefore, Registrations, Table};
-use crate::sys::unix::syscall::check_open;
 use crate::sys::unix::wake_fd::self_pipe::SelfPipe;
 use crate::token::Token;
 
@@ -165,7 +164,8 @@ impl Selector for KqueueSelector {
 
     fn check_notifier(&self) -> io::Result<()> {
         match self.notifier.get() {
-            Some(Notifier::Pipe(pipe)) => check_open(pipe.as_raw_fd()),
+            // If other code has closed the pipe, the knote is gone, also if another file has the number since.
+            Some(Notifier::Pipe(pipe)) => apply_one(self.fd(), &filters::touch_notifier_pipe(pipe.as_raw_fd())),
             // A user event has no descriptor of its own.
             Some(Notifier::User) | None => Ok(()),
         }
@@ -200,7 +200,13 @@ impl Selector for KqueueSelector {
 
     #[inline]
     fn take_internal(&self, events: &mut Vec<Kevent>) -> InternalEvents {
-        filters::take_internal(events)
+        let taken = filters::take_internal(events);
+        if let (true, Some(Notifier::Pipe(pipe))) = (taken.is_notified, self.notifier.get()) {
+            // No other notification is on its way before this one is taken from the wake state. An empty pipe makes no event when
+            // `check_notifier` touches the knote.
+            pipe.drain();
+        }
+        taken
     }
 }
 
@@ -218,6 +224,10 @@ impl KqueueSelector {
         }
         // NetBSD before 10 and OpenBSD before 7.8 do not have the filter (`EINVAL`). OpenBSD has 1 024 user events for each
         // process (`ENOMEM`).
+        self.add_notifier_pipe()
+    }
+
+    fn add_notifier_pipe(&self) -> io::Result<Notifier> {
         let pipe = SelfPipe::new()?;
         let mut add = [filters::add_notifier_pipe(pipe.as_raw_fd())];
         match apply_to_own_queue(self.fd(), &mut add)?.first().map_or(0, Kevent::errno) {
@@ -529,5 +539,41 @@ impl KqueueSelector {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Systems without user events use the pipe.
+    #[test]
+    fn pipe_notifies_once_and_its_check_makes_no_event() {
+        let selector = KqueueSelector::new().unwrap();
+        let mut events = Vec::with_capacity(8);
+        selector.notifier.set(selector.add_notifier_pipe().unwrap()).unwrap();
+        let mut is_notified = || {
+            selector.select(&mut events, 8, Some(Duration::ZERO)).unwrap();
+            let is_notified = selector.take_internal(&mut events).is_notified;
+            assert!(events.is_empty(), "{events:?}");
+            is_notified
+        };
+        for _ in 0..3 {
+            selector.check_notifier().unwrap();
+            assert!(!is_notified());
+            selector.notify().unwrap();
+            selector.check_notifier().unwrap();
+            assert!(is_notified() && !is_notified());
+        }
+        if cfg!(links_libkqueue) {
+            // libkqueue cannot detect that a descriptor was closed.
+            return;
+        }
+        // Another file takes the number.
+        let Some(Notifier::Pipe(pipe)) = selector.notifier.get() else { panic!("a pipe was expected") };
+        let (other, fd) = (SelfPipe::new().unwrap(), pipe.as_raw_fd());
+        // SAFETY: no pointers. The pipe owns the number, and closes the other file with it.
+        assert_eq!(unsafe { libc::dup2(other.as_raw_fd(), fd) }, fd);
+        assert!(selector.check_notifier().is_err());
     }
 }
