@@ -245,6 +245,11 @@ impl WakeState {
         unsafe { woken.append_reversed((word & !FLAGS) as *mut Node) };
     }
 
+    /// Returns `true` if the poll was dropped. A waker or a registry may keep the state.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & CLOSED != 0
+    }
+
     /// Takes the woken nodes after a wait, and appends them to `woken`.
     ///
     /// `is_notified` is `true` if the wait has returned a notification. If there are woken nodes, the caller returns to the

@@ -248,8 +248,8 @@ impl Timer {
 
     /// Returns the number of expirations that the event reports. `event` is an event of this timer.
     ///
-    /// Call this function once for each event. The result is 0 if the timer was set, cancelled or reregistered after the event,
-    /// or if the expirations were returned already.
+    /// Call this function once for each event. The result is 0 if the timer was set, cancelled, reregistered or deregistered
+    /// after the event, or if the expirations were returned already. After the poll was dropped, the result is 0 too.
     ///
     /// # Errors
     ///
@@ -264,7 +264,10 @@ impl Timer {
             return Err(other_source_error());
         }
         let count = self.registration.as_ref().and_then(|registration| {
-            registration.with_poll(|shared| shared.timers().take_expirations(registration.slot, setting))
+            registration.with_poll(|shared| match shared.wake_state().is_closed() {
+                true => 0,
+                false => shared.timers().take_expirations(registration.slot, setting),
+            })
         });
         let count = count.unwrap_or(0);
         if count > 0 && matches!(self.schedule, Schedule::Once(_)) {
@@ -375,6 +378,8 @@ impl Source for Timer {
         match registry.register_timer(token, mode, self.next_deadline(registry.shared())) {
             Ok(slot) => {
                 let (poll, poll_id) = (Arc::downgrade(registry.shared()), registry.id());
+                // The poll before was dropped. The program may still have an event with its token.
+                self.remove();
                 self.registration = Some(Registration { poll, poll_id, slot, token });
                 Ok(())
             }

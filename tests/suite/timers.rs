@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kevio::net::UnixStream;
-use kevio::{Batch, Interest, Poll, Timer, Token};
+use kevio::{Batch, Events, Interest, Poll, Timer, Token, Waker};
 
 use crate::support::blocked_thread::BlockedThread;
-use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
+use crate::support::poll::{expect_event, TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::readiness::R;
 
 /// The kernel measures timers in ticks of its clock, of 10 ms or so.
@@ -772,6 +772,26 @@ fn event_of_the_poll_before_has_no_expirations() {
         timer.set_after(Duration::ZERO).unwrap();
         let event = fired_event(&mut second, 1);
         assert_eq!((timer.expirations(&stranger).unwrap(), timer.expirations(&event).unwrap()), (0, 1));
+    }
+}
+
+#[test]
+fn event_of_a_dropped_poll_has_no_expirations_after_a_registration_with_another() {
+    for (token, keeps_waker) in [(1, false), (2, false), (1, true), (2, true)] {
+        let (mut first, mut second) = (Poll::new().unwrap(), TestPoll::new());
+        let mut events = Events::with_capacity(8);
+        let mut timer = Timer::after(Duration::ZERO).unwrap();
+        first.registry().register(&mut timer, Token(1), READ).unwrap();
+        expect_event(&mut first, &mut events, Token(1));
+        let stale = events.iter().next().unwrap();
+        // A waker keeps the state of the poll.
+        let waker = keeps_waker.then(|| Waker::new(first.registry(), Token(9)).unwrap());
+        drop(first);
+        assert_eq!(timer.expirations(stale).unwrap(), 0);
+        second.register(&mut timer, token, READ);
+        assert_eq!(timer.expirations(stale).unwrap(), 0);
+        assert_eq!(wait_for_event(&mut second, token, &mut timer), 1);
+        drop(waker);
     }
 }
 
