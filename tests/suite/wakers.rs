@@ -134,6 +134,29 @@ fn waker_survives_drop_of_poll() {
     assert_eq!(format!("{waker:?}"), "Waker { .. }");
 }
 
+/// A waker does not keep the registrations of its poll.
+#[test]
+fn sources_of_a_dropped_poll_register_with_another_while_a_waker_is_kept() {
+    use std::io::Write;
+    let poll = TestPoll::new();
+    let waker = waker(&poll, 1);
+    let (mut a, mut b) = kevio::net::UnixStream::pair().unwrap();
+    let mut timer = kevio::Timer::new().unwrap();
+    poll.register(&mut a, 2, READ);
+    poll.register(&mut timer, 3, READ);
+    drop(poll);
+    let mut other = TestPoll::new();
+    other.register(&mut a, 4, READ);
+    other.register(&mut timer, 5, READ);
+    timer.set_after(Duration::ZERO).unwrap();
+    b.write_all(b"x").unwrap();
+    other.expect_all(&[(4, R), (5, R)]);
+    waker.wake().unwrap();
+    other.expect_no_events();
+    other.deregister(&mut a);
+    other.deregister(&mut timer);
+}
+
 /// Each thread increments a counter and wakes. The poll thread takes the counter after each wake, and must take all in the
 /// end, because the last wake follows the last increment.
 #[test]
