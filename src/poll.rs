@@ -89,9 +89,13 @@ impl Poll {
     /// # Errors
     ///
     /// * `Interrupted`: a signal with a handler arrived (on Linux also `SIGCONT`). Rarely also without a signal: during a wait
-    ///   with a timeout, another thread woke a waker and dropped it, or set and cancelled the first timer. Poll again.
+    ///   with a timeout, another thread woke a waker and dropped it, set the first timer, or registered the first watch. Poll
+    ///   again.
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
-    /// * Errors of the kernel, of which one is known: poll(2) of Linux fails with `EINVAL` while the limit of descriptors
+    /// * `EBADF` or another error of the kernel: other code has closed the descriptor of the poll or its wake-up descriptor, also
+    ///   if another file has the number since. poll(2) detects such a file only if the file has an inode of its own. epoll does
+    ///   not detect that other code has closed the timerfd of the poll. Then timers may never be reported.
+    /// * Other errors of the kernel, of which one is known: poll(2) of Linux fails with `EINVAL` while the limit of descriptors
     ///   (`RLIMIT_NOFILE`) is below the number of registrations. poll(2) of FreeBSD has no such error.
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {

@@ -363,7 +363,8 @@ impl fmt::Debug for Registry {
 /// The descriptor of the kernel's queue, which is readable while there are events, also of wakers and timers.
 ///
 /// From the first call on, every wake and every timer that becomes the earliest makes a system call, so that other code can wait
-/// for the descriptor: epoll(7), kqueue(2), poll(2) or select(2).
+/// for the descriptor: epoll(7), kqueue(2), poll(2) or select(2). If no descriptor is left for the timer of the kernel, the first
+/// timer cannot be registered.
 #[cfg(selector_has_fd)]
 impl std::os::fd::AsFd for Registry {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

@@ -71,6 +71,10 @@ impl Waker {
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     /// * Errors of kevent(2), epoll_ctl(2) or write(2), if other code has closed the descriptor of the poll or its wake-up
     ///   descriptor. The next wake tries again.
+    ///
+    /// While an earlier wake is not reported yet, `wake` makes no system call and cannot detect a closed descriptor. Then the
+    /// result is `Ok`, and the next [`Poll::poll`](crate::Poll::poll) reports the wake or fails. Other code that waits for the
+    /// descriptor of the poll is not woken then.
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
         // The error has no text, because a signal handler must not allocate.
