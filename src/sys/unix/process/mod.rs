@@ -4,6 +4,7 @@
 
 #[cfg(has_waitid)]
 mod child_state;
+mod errors;
 #[cfg(has_pidfd)]
 mod pidfd;
 #[cfg(has_procdesc)]
@@ -19,6 +20,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use crate::sys::selector::FilterSpec;
 #[cfg(has_waitid)]
 pub(crate) use crate::sys::unix::process::child_state::ChildState;
+use crate::sys::unix::process::errors::no_such_process;
 #[cfg(has_pidfd)]
 use crate::sys::unix::process::pidfd as descriptor;
 #[cfg(has_procdesc)]
@@ -69,7 +71,7 @@ fn check_no_thread(pid: libc::pid_t) -> io::Result<()> {
         let sent = unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, 0) };
         if let Err(error) = cvt(sent as libc::c_int) {
             if error.raw_os_error() == Some(libc::ESRCH) {
-                return Err(thread_id());
+                return Err(errors::thread_id());
             }
         }
     }
@@ -85,19 +87,6 @@ pub(crate) fn check_is_child(pid: libc::pid_t) -> io::Result<()> {
         // If the call is refused, `check_exists` decides.
         _ => Ok(()),
     }
-}
-
-fn no_such_process() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "no such process, or a process that was waited for")
-}
-
-#[allow(dead_code)] // The numbers of threads and of processes are different sets outside Linux.
-fn thread_id() -> io::Error {
-    invalid_input("the identifier of a thread, not of a process")
-}
-
-fn no_child() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "this system reports the exit of children only")
 }
 
 pub(crate) use descriptor::pid_of_descriptor;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::sys::unix::process::child_state::ChildState;
-use crate::sys::unix::process::{no_such_process, thread_id};
+use crate::sys::unix::process::errors::{no_such_process, thread_id};
 use crate::sys::unix::syscall::{cvt, fcntl, invalid_input, is_refused};
 
 /// Returns a close-on-exec pidfd. `None` if there is no such call: before Linux 5.3, or in a sandbox that is older than the call.

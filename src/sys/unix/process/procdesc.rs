@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::sys::unix::process::ChildState;
+use crate::sys::unix::process::child_state::ChildState;
 use crate::sys::unix::syscall::{cvt, invalid_input};
 
 /// Returns the process of a process descriptor. Fails with `InvalidInput` for another descriptor.

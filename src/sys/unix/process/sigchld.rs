@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::sys::notify::Notify;
 use crate::sys::unix::process::child_state::ChildState;
-use crate::sys::unix::process::no_child;
+use crate::sys::unix::process::errors::no_child;
 use crate::sys::unix::signal::SignalSubscription;
 
 /// The exit of one child, which is reported once for each registration.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::sys::notify::Notify;
-use crate::sys::unix::process::no_child;
+use crate::sys::unix::process::errors::no_child;
 use crate::sys::unix::signal::SignalSubscription;
 
 /// The state of a process, which is not known.
