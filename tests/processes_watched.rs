@@ -47,6 +47,39 @@ fn wait_for_exit_event(poll: &mut TestPoll, token: usize, process: &mut Process)
     assert!(poll.events.iter().all(|event| process.has_exited(event).unwrap()));
 }
 
+/// Without kqueue and pidfd, a source needs the handler of SIGCHLD, which the program replaces while an older source lives.
+#[test]
+fn process_after_a_replaced_sigchld_handler_is_reported() {
+    extern "C" fn ignore(_: libc::c_int) {}
+    let _alone = run_alone();
+    for is_first_dropped in [false, true] {
+        let mut poll = TestPoll::new();
+        let (mut first_child, mut second_child) = (child(1), child(2));
+        let mut first = Process::new(&first_child).unwrap();
+        poll.register(&mut first, 1, READ);
+        // SAFETY: the handler does nothing.
+        unsafe { libc::signal(libc::SIGCHLD, ignore as extern "C" fn(_) as libc::sighandler_t) };
+        let first = (!is_first_dropped).then_some(first);
+        let mut second = Process::new(&second_child).unwrap();
+        poll.register(&mut second, 2, READ);
+        end(&mut first_child);
+        end(&mut second_child);
+        let mut has_exited = [first.is_none(), false];
+        while has_exited != [true; 2] {
+            poll.until(|reported| !reported.is_empty(), || "an exit".to_owned());
+            for event in &poll.events {
+                let (index, process) = if event.token() == Token(2) { (1, Some(&second)) } else { (0, first.as_ref()) };
+                has_exited[index] |= process.is_some_and(|process| process.has_exited(event).unwrap());
+            }
+        }
+        drop((first, second));
+        // SAFETY: no pointers; no handler.
+        let before = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        assert_eq!(before, ignore as extern "C" fn(_) as libc::sighandler_t, "the handler does not come back");
+        assert!(first_child.wait().unwrap().code() == Some(1) && second_child.wait().unwrap().code() == Some(2));
+    }
+}
+
 #[test]
 fn exit_of_a_child_is_reported_before_waiting() {
     let _alone = run_alone();

@@ -19,8 +19,12 @@ use crate::support::poll::{TestPoll, READ, TIMEOUT, WRITE};
 use crate::support::process::{in_a_child, run_alone, status_of_child, wait_for_child, while_threads_repeat};
 use crate::support::readiness::{R, W};
 
+#[path = "signals/errors.rs"]
+mod errors;
 #[path = "signals/pending.rs"]
 mod pending;
+#[path = "signals/replaced.rs"]
+mod replaced;
 #[path = "signals/stack.rs"]
 mod stack;
 

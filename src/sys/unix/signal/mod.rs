@@ -5,6 +5,7 @@
 //!
 //! * `action`: sigaction(2);
 //! * `counts`: the counts of one source;
+//! * `calls`: the calls of handlers of the program that are in progress;
 //! * `handler`: the handler and the table of subscribers. The algorithm is explained there;
 //! * `subscribers`: changes of that table, and of the actions of signals.
 //!
@@ -12,6 +13,8 @@
 
 #[cfg(has_sigaction)]
 mod action;
+#[cfg(has_sigaction)]
+mod calls;
 #[cfg(has_sigaction)]
 mod counts;
 #[cfg(has_sigaction)]

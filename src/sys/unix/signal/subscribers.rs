@@ -1,7 +1,8 @@
 //! Subscriptions of sources to signals.
 //!
 //! The first subscription to a signal installs the handler of the crate, and the end of the last one restores the previous
-//! action. In between, a subscription only publishes a new [`Subscribers`]. handler.rs explains the algorithm.
+//! action. In between, a subscription publishes a new [`Subscribers`]. If the program has replaced the handler of the crate, the
+//! subscription installs it again, one level higher. handler.rs explains the algorithm.
 #![allow(clippy::unnecessary_cast)] // The type of the field differs from system to system.
 
 use std::io;
@@ -15,15 +16,17 @@ use crate::sys::notify::Notify;
 use crate::sys::unix::fork;
 use crate::sys::unix::fork::ForkLock;
 use crate::sys::unix::signal::action::{has_no_handler, is_ignored_by_default, sigaction, without_handler};
+use crate::sys::unix::signal::calls::marker;
 use crate::sys::unix::signal::counts::{PendingSignals, SignalCounts};
-use crate::sys::unix::signal::handler::{self, is_current_action, is_ours, slot, Owner, Slot, Subscribers};
+use crate::sys::unix::signal::handler::{self, level_of, slot, Level, Owner, Slot, Subscribers, MAX_LEVELS};
 
 /// The signals that cannot be caught, and those that report a fault of the program: when a handler returns, the instruction
 /// faults again.
 const UNCATCHABLE: [c_int; 6] = [libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV, libc::SIGILL, libc::SIGFPE, libc::SIGBUS];
 
-/// The signals that report a fault of the running thread. If such a signal is blocked, the fault ends the process. Otherwise a
-/// handler of the program can repair the fault: a stack that grows, or a call that a seccomp filter passes to the program.
+/// The signals that report a fault of the running thread, and `SIGABRT`. If a fault is blocked, the fault ends the process.
+/// Otherwise a handler of the program can repair the fault: a stack that grows, or a call that a seccomp filter passes to the
+/// program.
 const FAULTS: [c_int; 7] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
 
@@ -62,6 +65,8 @@ impl SignalSubscription {
         Ok(subscription)
     }
 
+    /// Starts counting, and makes the handler of the crate the current action of each signal. If an error is returned, the process
+    /// is not subscribed to any signal of the set.
     fn subscribe_all(&self) -> io::Result<()> {
         self.subscribed_by.store(fork::generation(), Ordering::Relaxed);
         for signal in self.counts.signals() {
@@ -91,59 +96,68 @@ impl Drop for SignalSubscription {
     }
 }
 
+/// Adds `counts` to the subscribers of a signal, unless they are there, and installs the handler.
 fn subscribe(signal: c_int, counts: &Arc<SignalCounts>) -> io::Result<()> {
     let slot = slot(signal)?;
     let _guard = SUBSCRIBE_LOCK.lock();
     let current = sigaction(signal, None)?;
     // SAFETY: only a thread that holds the lock frees a `Subscribers`.
     let old = unsafe { slot.load(Ordering::SeqCst).as_ref() };
-    let was_installed = old.is_some_and(|old| old.is_installed);
-    match old.filter(|old| reaches_handler(&current, old)).map(|old| old.previous) {
-        Some(previous) => {
-            subscribe_another(slot, previous, counts);
-            Ok(())
-        }
-        None => subscribe_first(signal, slot, &current, was_installed, counts),
+    let levels = levels_below(&current, old);
+    let level = levels.len() - 1;
+    // A forked child drops the counts of its parent.
+    let owner = Owner::here();
+    let mut all = old.filter(|old| old.owner == owner).map_or(Vec::new(), |old| old.counts.clone());
+    if !all.iter().any(|&other| ptr::eq(other, Arc::as_ptr(counts))) {
+        all.push(Arc::into_raw(Arc::clone(counts)));
     }
-}
-
-/// Returns `true` if the current action of a signal leads to the handler of the crate.
-///
-/// A handler that the program has installed later is assumed to call the handler of the crate. If the current action is the
-/// previous action again, the handler of the crate is not reached. Three causes are possible: the program restored the action, a
-/// forked child took the default, or the parent was in the middle of a change.
-fn reaches_handler(current: &libc::sigaction, old: &Subscribers) -> bool {
-    let is_previous = current.sa_sigaction == old.previous.sa_sigaction;
-    is_ours(current) || (old.is_installed && !has_no_handler(current) && !is_previous)
-}
-
-/// Subscribes to a signal that does not reach the handler yet: publishes first, and installs the handler afterwards.
-fn subscribe_first(
-    signal: c_int,
-    slot: &Slot,
-    current: &libc::sigaction,
-    was_installed: bool,
-    counts: &Arc<SignalCounts>,
-) -> io::Result<()> {
-    subscribe_another(slot, *current, counts);
-    if let Err(error) = sigaction(signal, Some(&our_action(signal, current))) {
-        remove_counts(slot, counts, was_installed);
+    let before = old.map(|old| (old.levels.clone(), old.is_installed));
+    let action = levels[level].action();
+    let inherited =
+        publish(slot, Subscribers { levels, is_installed: true, owner, counts: all }).filter(|old| old.owner != owner);
+    drop_counts(inherited.into_iter().flat_map(|old| old.counts));
+    // The handler is installed after the counts are published.
+    if let Err(error) = install(signal, level, &current, &action) {
+        let before = before.unwrap_or((vec![Arc::new(Level::new(&current))], false));
+        remove_counts(slot, counts, before);
         return Err(error);
     }
     Ok(())
 }
 
-/// Publishes the subscribers of this process together with `counts`. The caller holds the lock.
-fn subscribe_another(slot: &Slot, previous: libc::sigaction, counts: &Arc<SignalCounts>) {
-    let owner = Owner::here();
-    // SAFETY: only a thread that holds the lock frees a `Subscribers`.
-    let old = unsafe { slot.load(Ordering::SeqCst).as_ref() };
-    let mut all = old.filter(|old| old.owner == owner).map_or(Vec::new(), |old| old.counts.clone());
-    all.push(Arc::into_raw(Arc::clone(counts)));
-    let replaced = publish(slot, Subscribers { previous, is_installed: true, owner, counts: all });
-    // In a forked child: the counts of the parent.
-    let inherited = replaced.filter(|old| old.owner != owner);
-    drop_counts(inherited.into_iter().flat_map(|old| old.counts));
+/// Returns the previous actions that the handler has to call on when it has replaced, or has stayed, the current action.
+fn levels_below(current: &libc::sigaction, old: Option<&Subscribers>) -> Vec<Arc<Level>> {
+    let (mut levels, is_installed) = old.map_or((Vec::new(), false), |old| (old.levels.clone(), old.is_installed));
+    if let Some(level) = level_of(current).filter(|_| !levels.is_empty()) {
+        // The program has put back an action that it had saved. What was installed over that action is over.
+        levels.truncate(level + 1);
+        return levels;
+    }
+    if let Some(level) = levels.iter().position(|level| level.is_action(current)) {
+        // The program has restored an older action, or has installed an older handler again. A forked child may have taken the
+        // default action, or its parent was in the middle of a change.
+        levels.truncate(level);
+    } else if !is_installed {
+        // The action of the last level was restored, and the program has replaced that action.
+        levels.pop();
+    }
+    if levels.len() == MAX_LEVELS {
+        levels.remove(1);
+    }
+    levels.push(Arc::new(Level::new(current)));
+    levels
+}
+
+/// Makes the entry point of a level the current action, unless it is that already. `previous` is the action of the level.
+fn install(signal: c_int, level: usize, current: &libc::sigaction, previous: &libc::sigaction) -> io::Result<()> {
+    if level_of(current) == Some(level) {
+        return Ok(());
+    }
+    sigaction(signal, Some(&our_action(signal, level, previous)))?;
+    if level_of(&sigaction(signal, None)?) != Some(level) {
+        return Err(io::Error::new(io::ErrorKind::Other, "the signal handler was replaced during the registration"));
+    }
+    Ok(())
 }
 
 fn unsubscribe(signal: c_int, counts: &SignalCounts) {
@@ -154,21 +168,32 @@ fn unsubscribe(signal: c_int, counts: &SignalCounts) {
     if old.owner != Owner::here() || !old.counts.iter().any(|&other| ptr::eq(other, counts)) {
         return;
     }
+    let mut after = (old.levels.clone(), old.is_installed);
     // If the program has installed a handler later, that handler stays, and may call the handler of the crate.
-    let is_last = old.counts.len() == 1;
-    let is_restored = is_last && is_current_action(signal) && restore(signal, &old.previous).is_ok();
+    let current = sigaction(signal, None).ok().and_then(|current| level_of(&current));
+    if let Some(level) = current.filter(|_| old.counts.len() == 1) {
+        // The program may have removed handlers, and so put back an entry point of a lower level.
+        after.0.truncate(level + 1);
+        let last = &after.0[after.0.len() - 1];
+        let action = last.take_action();
+        match restore(signal, &action) {
+            Ok(()) => after.1 = false,
+            Err(_) if has_no_handler(&action) => {}
+            Err(_) => last.put_back(),
+        }
+    }
     // The slot keeps a value for a handler that the kernel has already called.
-    remove_counts(slot, counts, old.is_installed && !is_restored);
+    remove_counts(slot, counts, after);
 }
 
-/// Publishes the subscribers of a signal without `counts`. The caller holds the lock.
-fn remove_counts(slot: &Slot, counts: &SignalCounts, is_installed: bool) {
+/// Publishes the subscribers of a signal without `counts`, and with these levels. The caller holds the lock.
+fn remove_counts(slot: &Slot, counts: &SignalCounts, (levels, is_installed): (Vec<Arc<Level>>, bool)) {
     // SAFETY: only a thread that holds the lock frees a `Subscribers`.
     let Some(old) = (unsafe { slot.load(Ordering::SeqCst).as_ref() }) else { return };
-    let (previous, owner, mut remaining) = (old.previous, old.owner, old.counts.clone());
+    let (owner, mut remaining) = (old.owner, old.counts.clone());
     let position = remaining.iter().position(|&other| ptr::eq(other, counts));
     let removed = position.map(|position| remaining.swap_remove(position));
-    publish(slot, Subscribers { previous, is_installed, owner, counts: remaining });
+    publish(slot, Subscribers { levels, is_installed, owner, counts: remaining });
     drop_counts(removed);
 }
 
@@ -190,18 +215,19 @@ fn drop_counts(counts: impl IntoIterator<Item = *const SignalCounts>) {
     }
 }
 
-/// Returns the action that calls the handler of the crate.
+/// Returns the action that calls the entry point of a level.
 ///
 /// If the previous action is a handler of the program, its flags are kept, except those that this function sets or clears. For
-/// example, interrupted system calls are restarted as before. While the handler runs, all signals but [`FAULTS`] are blocked.
-fn our_action(signal: c_int, previous: &libc::sigaction) -> libc::sigaction {
+/// example, interrupted system calls are restarted as before. While the handler runs, all signals but [`FAULTS`] are blocked. The
+/// handler unblocks the marker before it calls a handler of the program.
+fn our_action(signal: c_int, level: usize, previous: &libc::sigaction) -> libc::sigaction {
     let mut ours = *previous;
-    ours.sa_sigaction = handler::address() as _;
+    ours.sa_sigaction = handler::address(level) as _;
     ours.sa_flags = (previous.sa_flags & !(libc::SA_RESETHAND | libc::SA_NODEFER)) | libc::SA_SIGINFO;
     // SAFETY: the functions only write the set of bits.
     unsafe {
         libc::sigfillset(&mut ours.sa_mask);
-        for fault in FAULTS {
+        for fault in FAULTS.into_iter().filter(|&fault| fault != marker(signal)) {
             libc::sigdelset(&mut ours.sa_mask, fault);
         }
     }
