@@ -21,6 +21,8 @@ use crate::support::readiness::{R, W};
 
 #[path = "signals/errors.rs"]
 mod errors;
+#[path = "signals/ignored.rs"]
+mod ignored;
 #[path = "signals/pending.rs"]
 mod pending;
 #[path = "signals/replaced.rs"]
