@@ -45,7 +45,8 @@ use crate::token::Token;
 ///   kernel kills the process (without `PD_DAEMON`), or reaps it if it has exited.
 /// * Linux 5.3 and later: the source is a pidfd.
 /// * Other systems: a SIGCHLD handler is installed while a `Process` is registered, and waitid(2) checks the child. Only children
-///   of this process can be waited for.
+///   of this process can be waited for. If the program replaces the handler, or blocks SIGCHLD in every thread, nothing is
+///   reported. If the program ignores SIGCHLD, the kernel reaps the child, and some systems send no signal.
 /// * Redox, Cygwin, Vita, Emscripten and Fuchsia: `Unsupported`.
 ///
 /// # Examples

@@ -20,10 +20,27 @@ use crate::token::Token;
 /// would be lost.
 ///
 /// **Actions.** While the source is registered, the default action of its signals is not taken. For example, `SIGTERM` does not
-/// end the program. [`Interest::NONE`] makes no difference. A handler that was installed before is still called. Deregistering
-/// or dropping the source restores the previous action, unless the program has installed a handler since. A handler that is
-/// installed after the registration runs first. Except on kqueue, the signal is then reported only if that handler calls the
-/// previous one.
+/// end the program. [`Interest::NONE`] makes no difference. A handler that was installed before is still called. If that handler
+/// has `SA_RESETHAND`, it is called once. Deregistering or dropping the source restores the previous action, unless the program
+/// has installed a handler since.
+///
+/// **Later handlers.** A handler that the program installs after the registration runs first. Except on kqueue, the signal is
+/// then reported only if that handler calls the previous one. If the program ignores the signal or restores the default action
+/// instead, other backends report nothing. The next registration for the signal, by any source, ends this state: the handler of
+/// the crate is installed on top, and calls the handler of the program. When the last source is deregistered, the action that
+/// the program has set is restored. A handler that the program has removed meanwhile, by restoring the action before that
+/// handler, is neither called nor restored.
+///
+/// **Ignored signals.** Registering a signal that the program ignores is a request to receive it, so the signal is reported.
+/// Deregistering ignores the signal again. nohup(1) ignores `SIGHUP`, and a shell ignores `SIGINT` and `SIGQUIT` for a program in
+/// the background. A program that keeps such a signal ignored, as shells do, checks with sigaction(2) before it adds the signal
+/// to the set. While the source is registered, a program that is started (exec(3)) begins with the default action of the signal.
+///
+/// **`SIGCHLD`.** If the program ignores `SIGCHLD`, the kernel reaps its children, also while a source is registered. The signal
+/// of such a child is reported on Linux, and may be missing on other systems.
+///
+/// **Blocked signals.** If every thread blocks a signal, the signal stays pending. kqueue reports it nevertheless. On other
+/// backends, a signal is reported when a thread unblocks it. This holds for `SIGCHLD` too.
 ///
 /// **Counts.** The kernel does not queue a signal that is pending already, so several signals may be counted as one.
 /// Deregistering discards the signals that `received` has not returned yet. Signals that arrive while the interest is
@@ -37,7 +54,8 @@ use crate::token::Token;
 ///
 /// **Threads.** Any thread may register the source and call `received`. A signal interrupts the wait of the thread to which the
 /// kernel delivers the signal (`ErrorKind::Interrupted`). The next poll reports the event. While the handler of the crate and
-/// the handlers that it calls run, every other signal is blocked, except signals that report a fault.
+/// the handlers that it calls run, every other signal is blocked, except signals that report a fault, and `SIGABRT` while a
+/// handler of the program runs.
 ///
 /// **Forks.** A forked child receives no signals of its parent, and the parent none of the child. In the child the default
 /// action is taken again. The child cannot use an inherited source, but can create its own ([forks](crate#forks)).
@@ -45,9 +63,9 @@ use crate::token::Token;
 /// # Platform notes
 ///
 /// * kqueue: each signal is a filter, and the source has no descriptor. A signal can be registered once with each `Poll`. A
-///   second registration fails with `AlreadyExists`. Each signal has an event of its own. A signal that every thread blocks is
-///   reported too.
-/// * Apple and DragonFly: a signal that was sent to one thread (pthread_kill(3), `raise`) is not reported.
+///   second registration fails with `AlreadyExists`. Each signal has an event of its own.
+/// * Apple and DragonFly: a signal that every thread blocks is reported when a thread unblocks it. A signal that was sent to one
+///   thread (pthread_kill(3), `raise`) is not reported.
 /// * libkqueue: the signals are blocked in the thread that registers, and in threads that it starts later. A signal that another
 ///   thread receives is not reported, so block the signals there.
 /// * Vita has no signals: `Unsupported`.
