@@ -4,10 +4,12 @@
 //! waitpid(2) finds the child. In between, waitpid(2) with `WNOHANG` returns that the child runs, and no other event follows.
 //! A program that then waits for the next event loses the exit. The kernels are:
 //!
-//! * Apple (kern_exit.c: `proc_exit`), DragonFly and NetBSD before 10 report the exit before the process is a zombie.
+//! * Apple (kern_exit.c: `proc_exit`) and old NetBSD (kern_exit.c: `exit1`, before `reaper`) report the exit before the process
+//!   is a zombie.
 //! * FreeBSD reports the exit at once if the process was exiting during the registration (kern_event.c: `filt_procattach`,
-//!   `P_WEXIT`). Measured on FreeBSD 13.2: the child can be reaped up to several milliseconds later.
+//!   `P_WEXIT`). Observed on FreeBSD 13.2 with the test `reported_child_can_be_reaped_at_once`.
 //! * Apple, NetBSD and OpenBSD reject the registration of such a process (`ESRCH`), for which the substitute fires at once.
+//!   Observed on NetBSD 10.99 with the same test.
 //!
 //! Therefore each such event is checked with waitid(2) before the program receives it. The moment is short, so that the thread
 //! yields for up to [`MAX_SPIN`]. If the child still cannot be reaped, the event is dropped, and the substitute reports the exit

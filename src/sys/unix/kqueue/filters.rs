@@ -75,7 +75,7 @@ const EXIT_WITH_STATUS: ProcNotes = ProcNotes::from_bits(ProcNotes::EXIT.bits() 
 #[cfg(not(has_note_exitstatus))]
 const EXIT_WITH_STATUS: ProcNotes = ProcNotes::EXIT;
 
-/// The bits of `data` that are a wait status. NetBSD leaves more bits of the number that the process passed to _exit(2).
+/// The bits of a wait status. waitpid(2) of NetBSD also returns the other bits of the number that the process passed to _exit(2).
 const STATUS_MASK: i64 = 0xffff;
 
 fn filter_of(spec: FilterSpec) -> Filter {
