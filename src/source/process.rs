@@ -219,7 +219,7 @@ impl fmt::Debug for Process {
 impl Source for Process {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         let (interests, mut subscription) = (self.with_trigger_mode(interests), None);
-        self.source.register_and(registry, token, interests, |source| {
+        let result = self.source.register_and(registry, token, interests, |source| {
             if let Some((child, Some(registration))) = source.user_state() {
                 child.rearm();
                 let registration = Arc::clone(registration) as Arc<dyn Notify>;
@@ -228,9 +228,11 @@ impl Source for Process {
                 registration.notify();
             }
             Ok(())
-        })?;
-        self.subscription = subscription;
-        Ok(())
+        });
+        if result.is_ok() || !self.source.is_registered() {
+            self.subscription = subscription;
+        }
+        result
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {

@@ -184,7 +184,7 @@ impl Source for Signals {
         let signals = &self.signals;
         let mut subscription = None;
         // The subscription comes last, because a signal before the subscription takes its default action and is not lost.
-        self.source.register_and(registry, token, interests, |source| {
+        let result = self.source.register_and(registry, token, interests, |source| {
             let (pending, registration) = source.user_state().unzip();
             if let Some(pending) = pending {
                 pending.take().for_each(drop);
@@ -192,10 +192,13 @@ impl Source for Signals {
             let registration = registration.flatten().map(|registration| Arc::clone(registration) as Arc<dyn Notify>);
             subscription = Some(SignalSubscription::new(signals, pending.cloned(), registration)?);
             Ok(())
-        })?;
-        // If the source was registered with a poll that was dropped, the earlier subscription ends here.
-        self.subscription = subscription;
-        Ok(())
+        });
+        match result {
+            // If the source was registered with a poll that was dropped, the earlier subscription ends here.
+            Ok(()) => self.subscription = subscription,
+            Err(_) => self.unsubscribe_if_not_registered(),
+        }
+        result
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {

@@ -190,16 +190,18 @@ impl<T: AsFd> AsFd for Watch<T> {
 impl<T: AsFd> Source for Watch<T> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         let (file, mut active) = (self.file.as_fd(), None);
-        self.source.register_and(registry, token, interests, |source| {
+        let result = self.source.register_and(registry, token, interests, |source| {
             if let Some((pending, Some(registration))) = source.user_state() {
                 let queue = registry.shared().change_queue()?;
                 active = Some(queue.watch(file, pending, Arc::clone(registration) as Arc<dyn Notify>)?);
             }
             Ok(())
-        })?;
-        // If the source was registered with a poll that was dropped, the earlier watch ends here.
-        self.active = active;
-        Ok(())
+        });
+        if result.is_ok() || !self.source.is_registered() {
+            // If the source was registered with a poll that was dropped, the earlier watch ends here.
+            self.active = active;
+        }
+        result
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {

@@ -68,14 +68,14 @@ fn rejected_arguments_take_no_signal() {
     expect_nothing_taken(&mut poll, &mut signals);
 }
 
-/// The descriptor of the queue is closed, so that every change fails.
+/// The descriptor of the queue is closed, so that every change of a filter fails. Other backends change no kernel object.
 #[cfg(selector_has_fd)]
 #[test]
 fn rejected_changes_take_no_signal() {
     use std::os::fd::AsRawFd;
 
     let _alone = alone();
-    if is_unsupported() {
+    if is_unsupported() || BACKEND != Backend::Kqueue {
         return;
     }
     for is_registered in [false, true] {
