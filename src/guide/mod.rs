@@ -8,3 +8,12 @@ pub mod choosing_a_backend {}
 
 #[doc = include_str!("many_timeouts.md")]
 pub mod many_timeouts {}
+
+#[doc = include_str!("signals.md")]
+pub mod signals {}
+
+#[doc = include_str!("processes.md")]
+pub mod processes {}
+
+#[doc = include_str!("files.md")]
+pub mod files {}

@@ -19,6 +19,8 @@ use crate::token::Token;
 
 /// The exit of a process as a source: of a child, or of any other process.
 ///
+/// The page [processes](crate::guide::processes) explains the loop around this source.
+///
 /// Register the source for [`READABLE`](Interest::READABLE). One event is reported when the process has exited, also if the
 /// exit came before the registration. The event is reported once, also for [`Interest::level`]. Reregistering reports the event
 /// again.

@@ -15,6 +15,8 @@ use crate::token::Token;
 
 /// A set of signals as a source. The source reports which signals have arrived, and how often.
 ///
+/// The page [signals](crate::guide::signals) explains the loop around this source.
+///
 /// Register the source for [`READABLE`](Interest::READABLE), and call [`received`](Signals::received) for each event. The
 /// events are edge-triggered, also for [`Interest::level`]. One-shot is `Unsupported`, because signals after the one event
 /// would be lost.
@@ -58,7 +60,8 @@ use crate::token::Token;
 /// handler of the program runs.
 ///
 /// **Forks.** A forked child receives no signals of its parent, and the parent none of the child. In the child the default
-/// action is taken again. The child cannot use an inherited source, but can create its own ([forks](crate#forks)).
+/// action is taken again. If the child registers an inherited source with a poll of its own, the source of the child is made
+/// anew, and that of the parent does not change ([forks](crate#forks)).
 ///
 /// # Platform notes
 ///

@@ -21,7 +21,7 @@ use crate::token::Token;
 ///
 /// Register the source for [`READABLE`](Interest::READABLE), and call [`changes`](Watch::changes) for each event. The source
 /// owns the file, gives access to it by `Deref`, and returns it by [`into_inner`](Watch::into_inner). Dropping the source ends
-/// the watch.
+/// the watch. The page [files](crate::guide::files) explains the loop around this source.
 ///
 /// **The open file is watched, not its path.** If the file is renamed or deleted, the file is still watched. A new file at the
 /// old path is not watched. In a directory only the names are watched: a new name, a removed name, or a changed name.
