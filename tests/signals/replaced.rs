@@ -367,6 +367,55 @@ fn signal_during_a_handler_is_counted() {
     });
 }
 
+/// A handler leaves by setcontext(3), as by siglongjmp(3), and so never returns to the handler of the crate. Afterwards a later
+/// handler calls the handler of the crate.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn handler_that_jumps_loses_no_later_signal() {
+    use std::sync::atomic::AtomicPtr;
+
+    static CALLER: AtomicPtr<libc::ucontext_t> = AtomicPtr::new(ptr::null_mut());
+    extern "C" fn jumping(_: libc::c_int) {
+        HANDLED.fetch_add(1, Ordering::SeqCst);
+        let caller = CALLER.swap(ptr::null_mut(), Ordering::SeqCst);
+        if !caller.is_null() {
+            // SAFETY: the context was saved by swapcontext(3), whose frame lives.
+            unsafe { libc::setcontext(caller) };
+        }
+    }
+    extern "C" fn raising() {
+        // SAFETY: no pointers.
+        unsafe { libc::raise(SIGHUP) };
+    }
+    let _alone = alone();
+    if is_unsupported() {
+        return;
+    }
+    in_a_clean_child(|| {
+        let mut poll = TestPoll::new();
+        set_action(SIGHUP, jumping as extern "C" fn(_) as libc::sighandler_t, 0);
+        let source = registered(&poll, &[SIGHUP]);
+        let mut stack = vec![0_u8; 1 << 18];
+        // SAFETY: integers and addresses, of which zeroes are a value; the stack outlives the context.
+        unsafe {
+            let (mut caller, mut other): (libc::ucontext_t, libc::ucontext_t) = (mem::zeroed(), mem::zeroed());
+            assert_eq!(libc::getcontext(&mut other), 0);
+            other.uc_stack.ss_sp = stack.as_mut_ptr().cast();
+            other.uc_stack.ss_size = stack.len();
+            libc::makecontext(&mut other, raising, 0);
+            CALLER.store(&mut caller, Ordering::SeqCst);
+            assert_eq!(libc::swapcontext(&mut caller, &other), 0);
+        }
+        expect_one(&mut [], 2);
+        assert_eq!(received(&mut poll, 1, &source, &[SIGHUP]), [(SIGHUP, 2)]);
+        install_chained::<8>();
+        expect_one(&mut [(&mut poll, &source)], 9);
+        let second = registered(&TestPoll::new(), &[SIGHUP]);
+        expect_one(&mut [(&mut poll, &source)], 9);
+        drop(second);
+    });
+}
+
 /// A handler that does not return, for example because it calls siglongjmp(3). Here it ends its thread.
 #[cfg(target_os = "linux")]
 #[test]

@@ -7,8 +7,10 @@
 //!
 //! * The table has an entry with the thread and the signal. An entry outlives its call if a handler of the program leaves by
 //!   longjmp(3) or ends the thread.
-//! * The [`marker`] signal is not blocked. The kernel blocks the marker whenever it calls the handler of the crate, and [`enter`]
-//!   unblocks it.
+//! * In the mask of the thread, the [`marker`] signal is not blocked, and at least one of [`BLOCKED`] is. [`enter`] sets such a
+//!   mask, which a jump out of the handler undoes. The kernel blocks the marker whenever it calls the handler of the crate. If
+//!   the kernel calls a later handler of the program, which then calls the handler of the crate, usually none of `BLOCKED` is
+//!   blocked.
 //!
 //! A thread-local variable could have replaced the table, but its first use in a thread may allocate memory. All functions are
 //! async-signal-safe.
@@ -42,33 +44,55 @@ pub(crate) struct Call {
     outer: usize,
     /// `true` if the marker was blocked before the call.
     was_marker_blocked: bool,
+    /// A bit for each signal of [`BLOCKED`] that was not blocked before the call. A set of all signals would need more of the
+    /// stack.
+    unblocked: u8,
 }
 
 /// Returns the level of the call from which the handler of the crate was called. `None` if the kernel has called the handler, or
 /// a handler of the program that the kernel has called.
 pub(crate) fn outer_level(signal: c_int) -> Option<usize> {
     let call = entry_of(this_thread(), signal)?.call.load(Ordering::Relaxed);
-    (!is_blocked(marker(signal))).then_some(call & LEVEL_MASK)
+    has_mask_of_nested_call(signal).then_some(call & LEVEL_MASK)
 }
 
 /// Notes that a handler of the program at this level is about to be called.
+#[inline(never)] // The frame must not be part of the caller's, which is on the stack while the handler runs.
 pub(crate) fn enter(signal: c_int, level: usize) -> Call {
     let thread = this_thread();
     let entry = entry_of(thread, signal).unwrap_or_else(|| claim(thread));
     let outer = entry.call.swap(pack(signal, level), Ordering::Relaxed);
-    let was_marker_blocked = change_mask(libc::SIG_UNBLOCK, marker(signal));
-    Call { entry, outer, was_marker_blocked }
+    let mask = change_mask(libc::SIG_UNBLOCK, Some(&set_of([marker(signal)])));
+    let unblocked =
+        (0..).zip(BLOCKED).filter(|&(_, other)| !contains(&mask, other)).fold(0, |bits, (bit, _)| bits | 1 << bit);
+    // The kernel has called a later handler of the program, without the mask of the crate.
+    if unblocked != 0 {
+        change_mask(libc::SIG_BLOCK, Some(&set_of(BLOCKED)));
+    }
+    Call { entry, outer, was_marker_blocked: contains(&mask, marker(signal)), unblocked }
 }
 
 /// Notes that the handler of the program has returned.
+#[inline(never)] // As above.
 pub(crate) fn leave(call: &Call, signal: c_int) {
     if call.was_marker_blocked {
-        change_mask(libc::SIG_BLOCK, marker(signal));
+        change_mask(libc::SIG_BLOCK, Some(&set_of([marker(signal)])));
+    }
+    for (_, other) in (0..).zip(BLOCKED).filter(|&(bit, _)| call.unblocked & 1 << bit != 0) {
+        change_mask(libc::SIG_UNBLOCK, Some(&set_of([other])));
     }
     call.entry.call.store(call.outer, Ordering::Relaxed);
     if call.outer == 0 {
         call.entry.thread.store(0, Ordering::Relaxed);
     }
+}
+
+/// Returns `true` if this thread has the mask that `enter` sets. The kernel blocks `signal` whatever calls the handler of the
+/// crate.
+#[inline(never)] // Most calls have no entry, and need no set on the stack.
+fn has_mask_of_nested_call(signal: c_int) -> bool {
+    let mask = change_mask(libc::SIG_BLOCK, None);
+    !contains(&mask, marker(signal)) && BLOCKED.into_iter().any(|other| other != signal && contains(&mask, other))
 }
 
 /// Returns the signal whose mask bit marks a nested call. No instruction of the handler of the crate raises it, and abort(3)
@@ -79,6 +103,9 @@ pub(crate) fn marker(signal: c_int) -> c_int {
     }
     libc::SIGABRT
 }
+
+/// Signals that are blocked while a handler of the program runs, and that handlers and threads seldom block on their own.
+const BLOCKED: [c_int; 6] = [libc::SIGHUP, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE, libc::SIGALRM];
 
 const LEVEL_MASK: usize = 0xff;
 
@@ -113,37 +140,43 @@ fn claim(thread: usize) -> &'static Entry {
     })
 }
 
-/// Blocks or unblocks one signal in this thread. Returns `true` if the signal was blocked before.
-fn change_mask(how: c_int, signal: c_int) -> bool {
-    // SAFETY: the fields are integers. Zeroes are a value of each.
-    let (mut set, mut old): (libc::sigset_t, libc::sigset_t) = unsafe { (mem::zeroed(), mem::zeroed()) };
-    // SAFETY: the functions read and write the two sets.
-    unsafe {
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, signal);
-        libc::pthread_sigmask(how, &set, &mut old) == 0 && libc::sigismember(&old, signal) == 1
-    }
+/// Changes the mask of this thread, if `set` is given. Returns the mask before.
+fn change_mask(how: c_int, set: Option<&libc::sigset_t>) -> libc::sigset_t {
+    let mut old = set_of([]);
+    // SAFETY: libc reads one set, or none, and writes one.
+    unsafe { libc::pthread_sigmask(how, set.map_or(ptr::null(), |set| set as *const _), &mut old) };
+    old
 }
 
-/// Returns `true` if this thread blocks the signal.
-fn is_blocked(signal: c_int) -> bool {
+fn set_of<const N: usize>(signals: [c_int; N]) -> libc::sigset_t {
     // SAFETY: the fields are integers. Zeroes are a value of each.
-    let mut mask: libc::sigset_t = unsafe { mem::zeroed() };
-    // SAFETY: the kernel writes one set.
+    let mut set: libc::sigset_t = unsafe { mem::zeroed() };
+    // SAFETY: the functions write the set.
     unsafe {
-        libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &mut mask) == 0 && libc::sigismember(&mask, signal) == 1
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, signal);
+        }
     }
+    set
+}
+
+fn contains(set: &libc::sigset_t, signal: c_int) -> bool {
+    // SAFETY: the function reads the set.
+    unsafe { libc::sigismember(set, signal) == 1 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The unblocked marker of a test thread stands for the mask in a handler.
     #[test]
     fn nested_calls_have_levels_and_full_tables_are_reused() {
         std::thread::spawn(|| {
-            change_mask(libc::SIG_BLOCK, libc::SIGABRT);
+            // The mask that the kernel sets for the handler of the crate.
+            let kernel_mask =
+                || change_mask(libc::SIG_BLOCK, Some(&set_of([libc::SIGABRT, libc::SIGHUP, libc::SIGUSR1])));
+            let normal = kernel_mask();
             assert_eq!(outer_level(libc::SIGUSR1), None);
             for _ in 0..2 * MAX_CALLS {
                 let outer = enter(libc::SIGUSR1, 3);
@@ -155,10 +188,20 @@ mod tests {
                 leave(&outer, libc::SIGUSR1);
                 assert_eq!(outer_level(libc::SIGUSR1), None);
             }
-            // A handler that never returns leaves its entry. The next signal is not nested, because the kernel blocks the marker.
+            // A handler that does not return leaves its entry. The next signal is not nested, neither in the handler of the crate
+            // nor in a later handler, which the kernel calls with another mask.
             enter(libc::SIGUSR1, 0);
-            change_mask(libc::SIG_BLOCK, libc::SIGABRT);
+            change_mask(libc::SIG_SETMASK, Some(&normal));
             assert_eq!(outer_level(libc::SIGUSR1), None);
+            kernel_mask();
+            assert_eq!(outer_level(libc::SIGUSR1), None);
+            // A call by a later handler.
+            change_mask(libc::SIG_SETMASK, Some(&normal));
+            let call = enter(libc::SIGUSR1, 2);
+            assert_eq!(outer_level(libc::SIGUSR1), Some(2));
+            leave(&call, libc::SIGUSR1);
+            let after = change_mask(libc::SIG_BLOCK, None);
+            assert!((1..32).all(|signal| contains(&after, signal) == contains(&normal, signal)));
             for signal in 1..100 {
                 enter(signal, 0);
             }

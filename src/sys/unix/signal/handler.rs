@@ -117,10 +117,20 @@ impl Level {
         self.action_if(self.is_reset.load(Ordering::SeqCst))
     }
 
-    /// Returns the action that is current at this level. If its handler is to be called once only, the handler is the caller's.
+    /// As `action`. If the handler is to be called once, the caller is the one to call or to restore the handler.
     pub(crate) fn take_action(&self) -> libc::sigaction {
-        let is_once = self.action.sa_flags & libc::SA_RESETHAND != 0;
-        self.action_if(is_once && self.is_reset.swap(true, Ordering::SeqCst))
+        self.action_if(self.take_once())
+    }
+
+    /// As `take_action`, but returns only the handler and the flags. The stack of the handler of the crate may be small.
+    fn take_handler(&self) -> (usize, c_int) {
+        let disposition = if self.take_once() { libc::SIG_DFL } else { self.action.sa_sigaction as usize };
+        (disposition, self.action.sa_flags)
+    }
+
+    /// Returns `true` if the handler is to be called once, and was taken before.
+    fn take_once(&self) -> bool {
+        self.action.sa_flags & libc::SA_RESETHAND != 0 && self.is_reset.swap(true, Ordering::SeqCst)
     }
 
     /// Undoes `take_action`.
@@ -177,8 +187,8 @@ impl Subscribers {
         };
         // When the last source left, the handler of the program was in place, and afterwards the program put ours back.
         let is_put_back = self.counts.is_empty() && (self.is_installed || level < last);
-        let action = self.levels[level].take_action();
-        match action.sa_sigaction as usize {
+        let (disposition, flags) = self.levels[level].take_handler();
+        match disposition {
             libc::SIG_IGN => NextAction::Nothing,
             libc::SIG_DFL if is_ignored_by_default(signal) => NextAction::Nothing,
             // A handler of the program has replaced the default action.
@@ -188,7 +198,7 @@ impl Subscribers {
             libc::SIG_DFL if is_put_back => NextAction::Default,
             // The signal was posted while a source was subscribed.
             libc::SIG_DFL => NextAction::Nothing,
-            handler => NextAction::Handler(handler, action.sa_flags, calls::enter(signal, level)),
+            handler => NextAction::Handler(handler, flags, calls::enter(signal, level)),
         }
     }
 }
