@@ -212,6 +212,7 @@ impl Process {
     }
 }
 
+/// Writes the process identifier, and if the source is registered.
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Process").field("pid", &self.pid).field("is_registered", &self.is_registered()).finish()

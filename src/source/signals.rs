@@ -1,5 +1,5 @@
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use crate::event::Event;
 use crate::interest::Interest;
@@ -106,7 +106,6 @@ use crate::token::Token;
 /// }
 /// # std::io::Result::Ok(())
 /// ```
-#[derive(Debug)]
 pub struct Signals {
     // Dropped before `source`, so that the handler is removed first.
     subscription: Option<SignalSubscription>,
@@ -174,6 +173,14 @@ impl Signals {
         if !self.source.is_registered() {
             self.subscription = None;
         }
+    }
+}
+
+/// Writes the numbers of the signals, and if the source is registered.
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut signals = f.debug_struct("Signals");
+        signals.field("signals", &self.signals).field("is_registered", &self.is_registered()).finish()
     }
 }
 

@@ -1,7 +1,7 @@
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use crate::event::Event;
 use crate::interest::Interest;
@@ -74,7 +74,6 @@ use crate::token::Token;
 /// timer.cancel()?;
 /// # std::io::Result::Ok(())
 /// ```
-#[derive(Debug)]
 pub struct Timer {
     schedule: Schedule,
     /// The start of the first period.
@@ -366,6 +365,14 @@ fn mode(interests: Interest) -> io::Result<Mode> {
         (false, true) => Mode::OneShot,
         (false, false) => Mode::Every,
     })
+}
+
+/// Writes the remaining duration, and if the timer is registered.
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut timer = f.debug_struct("Timer");
+        timer.field("remaining", &self.remaining()).field("is_registered", &self.is_registered()).finish()
+    }
 }
 
 impl Source for Timer {

@@ -1,8 +1,8 @@
-use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use crate::event::Event;
 use crate::interest::Interest;
@@ -77,7 +77,6 @@ use crate::token::Token;
 /// assert_eq!(std::io::read_to_string(&*watch)?, "something happened\n");
 /// # std::io::Result::Ok(())
 /// ```
-#[derive(Debug)]
 pub struct Watch<T> {
     // Dropped before `file`, because a watch ends before its descriptor is closed.
     active: Option<ActiveWatch>,
@@ -184,6 +183,15 @@ impl<T> Deref for Watch<T> {
 impl<T: AsFd> AsFd for Watch<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+/// Writes the file, the requested changes, and if the source is registered.
+impl<T: fmt::Debug> fmt::Debug for Watch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_registered = self.source.has_live_poll();
+        let mut watch = f.debug_struct("Watch");
+        watch.field("file", &self.file).field("changes", &self.interest).field("is_registered", &is_registered).finish()
     }
 }
 
