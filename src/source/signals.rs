@@ -42,7 +42,8 @@ use crate::token::Token;
 /// of such a child is reported on Linux, and may be missing on other systems.
 ///
 /// **Blocked signals.** If every thread blocks a signal, the signal stays pending. kqueue reports it nevertheless. On other
-/// backends, a signal is reported when a thread unblocks it. This holds for `SIGCHLD` too.
+/// backends, a signal is reported when a thread unblocks it. This holds for `SIGCHLD` too, but FreeBSD discards a pending
+/// `SIGCHLD` when the child is reaped.
 ///
 /// **Counts.** The kernel does not queue a signal that is pending already, so several signals may be counted as one.
 /// Deregistering discards the signals that `received` has not returned yet. Signals that arrive while the interest is

@@ -37,6 +37,9 @@ struct Entry {
 const FREE: Entry = Entry { thread: AtomicUsize::new(0), call: AtomicUsize::new(0) };
 static CALLS: [Entry; MAX_CALLS] = [FREE; MAX_CALLS];
 
+/// The number of entries in use. Most programs have no handlers of their own, and need no search.
+static USED: AtomicUsize = AtomicUsize::new(0);
+
 /// A call of a handler of the program.
 pub(crate) struct Call {
     entry: &'static Entry,
@@ -81,9 +84,14 @@ pub(crate) fn leave(call: &Call, signal: c_int) {
     for (_, other) in (0..).zip(BLOCKED).filter(|&(bit, _)| call.unblocked & 1 << bit != 0) {
         change_mask(libc::SIG_UNBLOCK, Some(&set_of([other])));
     }
+    let thread = this_thread();
+    if call.entry.thread.load(Ordering::Relaxed) != thread {
+        return; // Another thread has replaced the entry.
+    }
     call.entry.call.store(call.outer, Ordering::Relaxed);
-    if call.outer == 0 {
-        call.entry.thread.store(0, Ordering::Relaxed);
+    let free = |entry: &Entry| entry.thread.compare_exchange(thread, 0, Ordering::Relaxed, Ordering::Relaxed);
+    if call.outer == 0 && free(call.entry).is_ok() {
+        USED.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -121,6 +129,9 @@ fn this_thread() -> usize {
 
 /// Returns the entry of a thread and a signal.
 fn entry_of(thread: usize, signal: c_int) -> Option<&'static Entry> {
+    if USED.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
     CALLS.iter().find(|entry| {
         entry.thread.load(Ordering::Relaxed) == thread
             && entry.call.load(Ordering::Relaxed) & !LEVEL_MASK == pack(signal, 0)
@@ -129,9 +140,12 @@ fn entry_of(thread: usize, signal: c_int) -> Option<&'static Entry> {
 
 /// Returns a new entry of a thread. If the table is full, the thread replaces the entry of another one.
 fn claim(thread: usize) -> &'static Entry {
+    // Incremented first, because another signal may interrupt this function.
+    USED.fetch_add(1, Ordering::Relaxed);
     let is_claimed =
         |entry: &&Entry| entry.thread.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed).is_ok();
     CALLS.iter().find(is_claimed).unwrap_or_else(|| {
+        USED.fetch_sub(1, Ordering::Relaxed);
         // The lower bits of an address are equal in all threads.
         let entry = &CALLS[(thread >> 12) % MAX_CALLS];
         entry.call.store(0, Ordering::Relaxed);
