@@ -1,0 +1,158 @@
+//! Follows a log file by its name, as `tail -F` does: across rotation (the file is renamed, and a new one has the name) and
+//! truncation.
+//!
+//! ```sh
+//! cargo run --example follow
+//! cargo run --example follow /var/log/messages
+//! ```
+//!
+//! Without an argument the program writes a log file of its own, and ends after its last line.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+
+use kevio::{Events, Interest, Poll, Registry, Token, Watch};
+
+const LOG: Token = Token(1);
+const DIRECTORY: Token = Token(2);
+const LINES: usize = 40;
+
+/// A log file, and the file that has its name.
+struct Follower {
+    path: PathBuf,
+    open: Option<Watch<File>>,
+    /// The end of the last line, if the line is not complete.
+    rest: Vec<u8>,
+}
+
+impl Follower {
+    /// Reads the new lines: of the open file, and of the file that has the name now.
+    fn read_lines(&mut self, registry: &Registry) -> io::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        loop {
+            if let Some(watch) = &self.open {
+                let mut file: &File = watch;
+                if file.metadata()?.len() < file.stream_position()? {
+                    // The file was truncated.
+                    file.seek(SeekFrom::Start(0))?;
+                }
+                file.read_to_end(&mut self.rest)?;
+                while let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
+                    lines.push(String::from_utf8_lossy(&self.rest[..end]).into_owned());
+                    self.rest.drain(..=end);
+                }
+            }
+            // The old file was read to its end before, so that no line is lost.
+            if !self.open_renewed(registry)? {
+                return Ok(lines);
+            }
+        }
+    }
+
+    /// Opens the file that has the name, unless that file is open. Returns `true` if a file was opened.
+    fn open_renewed(&mut self, registry: &Registry) -> io::Result<bool> {
+        let now = match File::open(&self.path) {
+            // Between the two steps of a rotation, no file has the name.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            result => result?,
+        };
+        let inode = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+        if let Some(watch) = &self.open {
+            if inode(watch)? == inode(&now)? {
+                return Ok(false);
+            }
+        }
+        let mut watch = Watch::new(now)?;
+        // Registered before the file is read: a line that comes later makes an event.
+        registry.register(&mut watch, LOG, Interest::READABLE)?;
+        self.open = Some(watch);
+        Ok(true)
+    }
+}
+
+/// What the follower has read: the number of lines, and the position in the open file.
+type Progress = (usize, u64);
+
+/// Writes lines, and rotates and truncates the file. `seen` receives the progress of the follower.
+fn write_log(path: &Path, seen: &mpsc::Receiver<Progress>) -> io::Result<()> {
+    let append = |number: usize| -> io::Result<()> {
+        OpenOptions::new().append(true).create(true).open(path)?.write_all(format!("line {number}\n").as_bytes())
+    };
+    for number in 1..=LINES {
+        append(number)?;
+        if number % 10 == 0 {
+            fs::rename(path, path.with_extension("old"))?;
+        } else if number % 4 == 0 {
+            // A truncation discards lines that were not read yet.
+            while seen.recv().expect("the follower reads").0 < number {}
+            File::create(path)?;
+            // If the file became as long as before, no program could detect the truncation.
+            while seen.recv().expect("the follower reads").1 > 0 {}
+        }
+    }
+    Ok(())
+}
+
+fn main() -> io::Result<()> {
+    let given = std::env::args_os().nth(1).map(PathBuf::from);
+    let own = std::env::temp_dir().join(format!("kevio-follow-{}", std::process::id()));
+    let path = given.clone().unwrap_or_else(|| own.join("log"));
+    fs::create_dir_all(&own)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(8);
+    let registry = poll.registry().try_clone()?;
+    // A new name in the directory is an event.
+    let mut names: Watch<OwnedFd> = match Watch::open(directory) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            println!("this system does not report changes of files\nok");
+            return Ok(());
+        }
+        result => result?,
+    };
+    registry.register(&mut names, DIRECTORY, Interest::READABLE)?;
+    let (sender, seen) = mpsc::channel();
+    let writer = given.is_none().then(|| {
+        let path = path.clone();
+        thread::spawn(move || write_log(&path, &seen))
+    });
+
+    let mut follower = Follower { path, open: None, rest: Vec::new() };
+    let mut count = 0;
+    while given.is_some() || count < LINES {
+        // Whatever has changed, or was lost (`RESCAN`): the follower looks at the file and at its name.
+        for line in follower.read_lines(&registry)? {
+            println!("{line}");
+            count += 1;
+            if given.is_none() {
+                assert_eq!(line, format!("line {count}"), "a line was lost or repeated");
+            }
+        }
+        let position = match &follower.open {
+            Some(watch) => (&**watch).stream_position()?,
+            None => 0,
+        };
+        let _ = sender.send((count, position));
+        if given.is_some() || count < LINES {
+            poll.poll_until(&mut events, None)?;
+        }
+        for event in &events {
+            match (event.token(), &follower.open) {
+                (LOG, Some(watch)) => drop(watch.changes(event)?),
+                _ => drop(names.changes(event)?),
+            }
+        }
+    }
+    if let Some(writer) = writer {
+        writer.join().expect("the writer ends")?;
+    }
+    fs::remove_dir_all(&own)?;
+    println!("ok");
+    Ok(())
+}
