@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use kevio::{Events, Interest, Poll, Registry, Token, Watch};
 
@@ -35,11 +36,14 @@ impl Follower {
     fn read_lines(&mut self, registry: &Registry) -> io::Result<Vec<String>> {
         let mut lines = Vec::new();
         loop {
+            // The name first: if another file has the name, the open file is complete and is read to its end.
+            let renewed = self.renewed_file()?;
             if let Some(watch) = &self.open {
                 let mut file: &File = watch;
                 if file.metadata()?.len() < file.stream_position()? {
                     // The file was truncated.
                     file.seek(SeekFrom::Start(0))?;
+                    self.rest.clear();
                 }
                 file.read_to_end(&mut self.rest)?;
                 while let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
@@ -47,31 +51,26 @@ impl Follower {
                     self.rest.drain(..=end);
                 }
             }
-            // The old file was read to its end before, so that no line is lost.
-            if !self.open_renewed(registry)? {
-                return Ok(lines);
-            }
+            let Some(renewed) = renewed else { return Ok(lines) };
+            let mut watch = Watch::new(renewed)?;
+            // Registered before the file is read: a line that comes later makes an event.
+            registry.register(&mut watch, LOG, Interest::READABLE)?;
+            self.open = Some(watch);
         }
     }
 
-    /// Opens the file that has the name, unless that file is open. Returns `true` if a file was opened.
-    fn open_renewed(&mut self, registry: &Registry) -> io::Result<bool> {
+    /// Returns the file that has the name, unless that file is open.
+    fn renewed_file(&self) -> io::Result<Option<File>> {
         let now = match File::open(&self.path) {
             // Between the two steps of a rotation, no file has the name.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             result => result?,
         };
         let inode = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
-        if let Some(watch) = &self.open {
-            if inode(watch)? == inode(&now)? {
-                return Ok(false);
-            }
+        match &self.open {
+            Some(watch) if inode(watch)? == inode(&now)? => Ok(None),
+            _ => Ok(Some(now)),
         }
-        let mut watch = Watch::new(now)?;
-        // Registered before the file is read: a line that comes later makes an event.
-        registry.register(&mut watch, LOG, Interest::READABLE)?;
-        self.open = Some(watch);
-        Ok(true)
     }
 }
 
@@ -109,14 +108,17 @@ fn main() -> io::Result<()> {
     let mut events = Events::with_capacity(8);
     let registry = poll.registry().try_clone()?;
     // A new name in the directory is an event.
-    let mut names: Watch<OwnedFd> = match Watch::open(directory) {
+    let names: io::Result<Watch<OwnedFd>> = Watch::open(directory).and_then(|mut names| {
+        registry.register(&mut names, DIRECTORY, Interest::READABLE)?;
+        Ok(names)
+    });
+    let names = match names {
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             println!("this system does not report changes of files\nok");
             return Ok(());
         }
-        result => result?,
+        names => names?,
     };
-    registry.register(&mut names, DIRECTORY, Interest::READABLE)?;
     let (sender, seen) = mpsc::channel();
     let writer = given.is_none().then(|| {
         let path = path.clone();
@@ -140,7 +142,9 @@ fn main() -> io::Result<()> {
         };
         let _ = sender.send((count, position));
         if given.is_some() || count < LINES {
-            poll.poll_until(&mut events, None)?;
+            let deadline = given.is_none().then(|| Instant::now() + Duration::from_secs(60));
+            poll.poll_until(&mut events, deadline)?;
+            assert!(!events.is_empty(), "a change was not reported");
         }
         for event in &events {
             match (event.token(), &follower.open) {

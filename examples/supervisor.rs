@@ -11,6 +11,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use kevio::event::Event;
 use kevio::{Backend, Events, Interest, Poll, Process, Registry, Signals, Timer, Token, BACKEND};
 
 /// A name and a script. The last child ignores SIGTERM.
@@ -59,6 +60,10 @@ impl Service {
         Ok(())
     }
 
+    fn has_exited(&self, event: &Event) -> io::Result<bool> {
+        self.running.as_ref().map_or(Ok(false), |(_, process)| process.has_exited(event))
+    }
+
     /// Reaps the child after its event.
     fn reap(&mut self) -> io::Result<()> {
         if let Some((mut child, _)) = self.running.take() {
@@ -73,6 +78,15 @@ impl Service {
         if let Some((_, process)) = &self.running {
             // SAFETY: no pointers. The child was not reaped, so that no other process has its number.
             unsafe { libc::kill(process.pid(), signal) };
+        }
+    }
+}
+
+/// If the supervisor fails, no child stays behind.
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some((child, _)) = &mut self.running {
+            let _ = child.kill().and_then(|()| child.wait());
         }
     }
 }
@@ -116,6 +130,9 @@ fn main() -> io::Result<()> {
                 }
                 Token(index) => {
                     let service = &mut services[index];
+                    if !service.has_exited(event)? {
+                        continue;
+                    }
                     service.reap()?;
                     match service.exits.len() {
                         _ if is_stopping => {}
