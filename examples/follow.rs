@@ -36,7 +36,8 @@ impl Follower {
     fn read_lines(&mut self, registry: &Registry) -> io::Result<Vec<String>> {
         let mut lines = Vec::new();
         loop {
-            // The name first: if another file has the name, the open file is complete and is read to its end.
+            // The name first: if another file has the name, the open file is read to its end. This program does not wait for a
+            // writer that still has the old file open.
             let renewed = self.renewed_file()?;
             if let Some(watch) = &self.open {
                 let mut file: &File = watch;
@@ -52,6 +53,9 @@ impl Follower {
                 }
             }
             let Some(renewed) = renewed else { return Ok(lines) };
+            if !self.rest.is_empty() {
+                lines.push(String::from_utf8_lossy(&std::mem::take(&mut self.rest)).into_owned());
+            }
             let mut watch = Watch::new(renewed)?;
             // Registered before the file is read: a line that comes later makes an event.
             registry.register(&mut watch, LOG, Interest::READABLE)?;
@@ -99,9 +103,8 @@ fn write_log(path: &Path, seen: &mpsc::Receiver<Progress>) -> io::Result<()> {
 
 fn main() -> io::Result<()> {
     let given = std::env::args_os().nth(1).map(PathBuf::from);
-    let own = std::env::temp_dir().join(format!("kevio-follow-{}", std::process::id()));
-    let path = given.clone().unwrap_or_else(|| own.join("log"));
-    fs::create_dir_all(&own)?;
+    let own = tempfile::tempdir()?;
+    let path = given.clone().unwrap_or_else(|| own.path().join("log"));
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
 
     let mut poll = Poll::new()?;
@@ -156,7 +159,6 @@ fn main() -> io::Result<()> {
     if let Some(writer) = writer {
         writer.join().expect("the writer ends")?;
     }
-    fs::remove_dir_all(&own)?;
     println!("ok");
     Ok(())
 }

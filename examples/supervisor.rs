@@ -112,9 +112,11 @@ fn main() -> io::Result<()> {
                 SIGNALS => {
                     for (signal, _) in signals.received(event)? {
                         println!("signal {signal}: every child gets SIGTERM");
-                        is_stopping = true;
                         services.iter().for_each(|service| service.send(libc::SIGTERM));
-                        patience.set_after(PATIENCE)?;
+                        // Another signal does not give the children more time.
+                        if !std::mem::replace(&mut is_stopping, true) {
+                            patience.set_after(PATIENCE)?;
+                        }
                     }
                 }
                 PATIENCE_IS_OVER => {
