@@ -1,4 +1,4 @@
-//! Timers, signals and processes beside the bare system calls, tokio's timer and signal-hook, under criterion. The name of a
+//! Timers, signals, processes and watches beside the bare system calls, tokio's timer and signal-hook, under criterion. The name of a
 //! benchmark is `case/subject`.
 //!
 //! `cargo bench --bench sources` measures all cases. Times of different runs or machines cannot be compared.
@@ -46,9 +46,13 @@ impl Drop for Children {
     }
 }
 
+fn write_at_start(file: &std::fs::File) {
+    std::os::unix::fs::FileExt::write_all_at(file, b"x", 0).unwrap();
+}
+
 mod on_kevio {
     use super::*;
-    use kevio::{Backend, Batch, Events, Interest, Poll, Process, Signals, Timer, Token, BACKEND};
+    use kevio::{Backend, Batch, Events, FileChanges, Interest, Poll, Process, Signals, Timer, Token, Watch, BACKEND};
 
     pub fn timers(c: &mut Criterion) {
         crate::setup::allow_descriptors();
@@ -130,6 +134,29 @@ mod on_kevio {
                         |event: &kevio::event::Event| processes[event.token().0].has_exited(event).unwrap();
                     reported += events.iter().filter(|event| has_exited(event)).count();
                 }
+            });
+        });
+    }
+
+    pub fn watches(c: &mut Criterion) {
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(64);
+        let file = tempfile::tempfile().unwrap();
+        // Some systems do not report changes of files.
+        let Ok(mut watch) = Watch::with_changes(file.try_clone().unwrap(), FileChanges::WRITTEN) else { return };
+        poll.registry().register(&mut watch, Token(0), Interest::READABLE).unwrap();
+        c.bench_function("write to a file, poll, read/kevio", |bench| {
+            bench.iter(|| {
+                write_at_start(&file);
+                poll.poll(&mut events, None).unwrap();
+                assert_eq!(watch.changes(events.iter().next().unwrap()).unwrap(), FileChanges::WRITTEN);
+            });
+        });
+        let other = tempfile::tempfile().unwrap();
+        c.bench_function("register a watch and drop it/kevio", |bench| {
+            bench.iter(|| {
+                let mut watch = Watch::with_changes(&other, FileChanges::WRITTEN).unwrap();
+                poll.registry().register(&mut watch, Token(1), Interest::READABLE).unwrap();
             });
         });
     }
@@ -319,6 +346,38 @@ mod bare {
             });
         });
     }
+
+    fn add_watch(inotify: &OwnedFd, file: &std::fs::File) -> c_int {
+        let path = std::ffi::CString::new(format!("/proc/thread-self/fd/{}", file.as_raw_fd())).unwrap();
+        // SAFETY: the path ends with a zero.
+        unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), libc::IN_MODIFY) }
+    }
+
+    pub fn watches(c: &mut Criterion) {
+        let mut queue = Queue::new();
+        // SAFETY: the call takes no pointers.
+        let inotify = queue.add(owned(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) }), 0);
+        let file = tempfile::tempfile().unwrap();
+        add_watch(&inotify, &file);
+        let mut buffer = [0; 4096];
+        c.bench_function("write to a file, poll, read/bare", |bench| {
+            bench.iter(|| {
+                write_at_start(&file);
+                assert_eq!(queue.wait(-1), 1);
+                // SAFETY: the kernel writes at most as many bytes as the buffer holds.
+                let len = unsafe { libc::read(inotify.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+                assert_eq!(len, 16);
+            });
+        });
+        let other = tempfile::tempfile().unwrap();
+        c.bench_function("register a watch and drop it/bare", |bench| {
+            bench.iter(|| {
+                let watch = add_watch(&inotify, &other);
+                // SAFETY: the call takes no pointers.
+                assert_eq!(unsafe { libc::inotify_rm_watch(inotify.as_raw_fd(), watch as _) }, 0);
+            });
+        });
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -326,6 +385,7 @@ mod bare {
     pub fn timers(_: &mut super::Criterion) {}
     pub fn signals(_: &mut super::Criterion) {}
     pub fn processes(_: &mut super::Criterion) {}
+    pub fn watches(_: &mut super::Criterion) {}
 }
 
 criterion_group! {
@@ -333,6 +393,6 @@ criterion_group! {
     config = setup::short();
     targets =
         bare::timers, on_kevio::timers, on_tokio::timers, bare::signals, on_kevio::signals, on_signal_hook::signals,
-        bare::processes, on_kevio::processes
+        bare::processes, on_kevio::processes, bare::watches, on_kevio::watches
 }
 criterion_main!(all);
