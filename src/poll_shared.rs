@@ -175,8 +175,11 @@ impl PollShared {
     /// woken nodes next.
     pub(crate) fn read_changes(&self) -> io::Result<()> {
         self.wake_state.expect_take();
-        let queue = lock_ignoring_poison(&self.changes).clone();
-        queue.map_or(Ok(()), |queue| queue.read())
+        let Some(queue) = lock_ignoring_poison(&self.changes).clone() else { return Ok(()) };
+        // In this thread the number may stand for another file: a thread may have a descriptor table of its own, and other code may
+        // have closed the descriptor. A read would take the data of that file, or block.
+        self.selector.check_internal(queue.as_fd().as_raw_fd())?;
+        queue.read()
     }
 
     /// Counts a source whose events are made in user space. From now on the polls measure their waits, which a wake without an

@@ -226,9 +226,13 @@ impl WakeState {
 
     /// Records that the polling thread calls [`take`](WakeState::take) next, so that its own wakes use no notifier.
     pub(crate) fn expect_take(&self) {
+        let mut word = self.word.load(Ordering::Relaxed);
         // Other code that waits for the queue relies on the notifier.
-        if !self.is_shared() {
-            self.set_flag(AWAKE, true);
+        while word & (SHARED | AWAKE) == 0 {
+            match self.word.compare_exchange_weak(word, word | AWAKE, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(current) => word = current,
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 #![cfg(uses_inotify)]
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -198,4 +198,130 @@ fn file_whose_changes_the_kernel_does_not_report_is_rejected() {
     watch.set_len(10).unwrap();
     poll.expect(1, R);
     assert!(changes_of(&poll, 1, &watch).contains(FileChanges::EXTENDED));
+}
+
+/// More irrelevant events than one buffer, and behind them a change. An outer loop that is edge-triggered polls until there is no
+/// event.
+#[cfg(selector_has_fd)]
+#[test]
+fn change_behind_many_other_events_is_reported_at_once() {
+    let _alone = run_alone();
+    let directory = tempfile::tempdir().unwrap();
+    let paths: Vec<_> = (0..7000).map(|n| directory.path().join(format!("file-number-{n:05}"))).collect();
+    paths.iter().for_each(|path| overwrite(path));
+    let mut inner = TestPoll::new();
+    let mut watch = Watch::open(directory.path()).unwrap();
+    inner.register(&mut watch, 1, READ);
+    let mut outer = TestPoll::new();
+    let descriptor = inner.inner.as_raw_fd();
+    outer.register(&mut kevio::unix::SourceFd(&descriptor), 2, READ);
+    for path in &paths {
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    }
+    overwrite(&directory.path().join("new"));
+    outer.expect(2, R);
+    assert!(inner.poll_once(Some(Duration::ZERO)).contains_key(&1));
+    assert!(changes_of(&inner, 1, &watch).contains(FileChanges::WRITTEN));
+}
+
+/// The polling thread does not have the descriptors of the other thread, so that it must not read them.
+#[test]
+fn watch_of_a_thread_with_its_own_descriptors_takes_no_data_of_another_file() {
+    let _alone = run_alone();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    for has_queue in [false, true] {
+        overwrite(&path);
+        in_a_child(|| {
+            let mut poll = TestPoll::new();
+            let mut first = Watch::open(directory.path()).unwrap();
+            if has_queue {
+                poll.register(&mut first, 1, READ);
+            }
+            let registry = poll.registry().try_clone().unwrap();
+            let watch = std::thread::scope(|scope| {
+                let register = scope.spawn(|| {
+                    // SAFETY: no pointers. The thread has a copy of the table from now on.
+                    assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
+                    let mut watch = Watch::open(&path).unwrap();
+                    // On poll(2) the table of the first thread counts, as for every source.
+                    registry.register(&mut watch, Token(2), READ).map(|()| watch)
+                });
+                register.join().unwrap()
+            });
+            let mut streams: Vec<_> = (0..8).map(|_| std::os::unix::net::UnixStream::pair().unwrap()).collect();
+            for (a, b) in &mut streams {
+                a.write_all(b"data").unwrap();
+                b.write_all(b"data").unwrap();
+            }
+            OpenOptions::new().append(true).open(&path).unwrap().set_len(1000).unwrap();
+            fs::remove_file(&path).unwrap();
+            let mut changes = FileChanges::empty();
+            for _ in 0..10 {
+                let polled = poll.inner.poll(&mut poll.events, Some(Duration::from_millis(5)));
+                let watch = watch.as_ref().map(|watch| changes_of(&poll, 2, watch));
+                changes |= watch.unwrap_or(FileChanges::empty());
+                assert!(polled.is_ok() || !has_queue, "{polled:?}");
+            }
+            for (a, b) in &mut streams {
+                for stream in [a, b] {
+                    stream.set_nonblocking(true).unwrap();
+                    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 4);
+                }
+            }
+            // The number of links is not known.
+            assert!(!has_queue || changes.contains(FileChanges::RESCAN), "{changes:?}");
+            std::mem::forget((first, watch));
+        });
+    }
+}
+
+/// A forked child that drops its copies keeps no descriptor of the parent's queue open.
+#[test]
+fn child_that_drops_a_watch_and_its_poll_closes_their_descriptors() {
+    let _alone = run_alone();
+    let directory = tempfile::tempdir().unwrap();
+    let before = open_fds::open_files();
+    let poll = Poll::new().unwrap();
+    let mut watch = Watch::open(directory.path()).unwrap();
+    poll.registry().register(&mut watch, Token(1), READ).unwrap();
+    let mut inherited = Some((poll, watch));
+    in_a_child(|| {
+        drop(inherited.take());
+        open_fds::assert_same(&before, "a descriptor of the parent is open");
+    });
+}
+
+/// Another thread shares the queue while this one reads changes. From then on, a wake makes the queue readable.
+#[cfg(selector_has_fd)]
+#[test]
+fn wake_after_a_queue_was_shared_beside_a_poll_makes_the_queue_readable() {
+    let _alone = run_alone();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    overwrite(&path);
+    for round in 0..2000_u32 {
+        let mut poll = TestPoll::new();
+        let waker = kevio::Waker::new(poll.registry(), Token(7)).unwrap();
+        let mut watch = Watch::open(&path).unwrap();
+        poll.register(&mut watch, 1, READ);
+        overwrite(&path);
+        let registry = poll.registry().try_clone().unwrap();
+        let is_ready = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                is_ready.store(true, std::sync::atomic::Ordering::SeqCst);
+                for _ in 0..round * 37 % 300 {
+                    std::hint::spin_loop();
+                }
+                registry.as_raw_fd();
+            });
+            while !is_ready.load(std::sync::atomic::Ordering::SeqCst) {
+                std::hint::spin_loop();
+            }
+            poll.poll_once(Some(Duration::ZERO));
+        });
+        waker.wake().unwrap();
+        assert!(support::poll::is_readable(poll.inner.as_raw_fd(), Duration::from_secs(10)), "round {round}");
+    }
 }

@@ -91,6 +91,10 @@ impl Reports for ChildExit {
     fn has_report(&self) -> bool {
         self.take_exit()
     }
+
+    fn rearm(&self) -> bool {
+        ChildExit::rearm(self)
+    }
 }
 
 impl Process {
@@ -239,9 +243,6 @@ impl Source for Process {
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        if let Some((child, _)) = self.source.user_state() {
-            child.rearm();
-        }
         self.source.reregister(registry, token, self.with_trigger_mode(interests))
     }
 

@@ -118,6 +118,10 @@ impl Reports for PendingSignals {
     fn has_report(&self) -> bool {
         self.is_any()
     }
+
+    fn rearm(&self) -> bool {
+        self.is_any()
+    }
 }
 
 impl Signals {
@@ -189,9 +193,11 @@ impl Source for Signals {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         reject_oneshot(interests)?;
         registry.check_process()?;
-        if self.source.check_process().is_err() {
-            // A forked child: the parent keeps its registration.
-            *self = Signals::new(self.signals.iter().copied())?;
+        // A forked child makes the source anew, and the parent keeps its registration. If the poll was dropped, the earlier
+        // subscription lasts until the new one begins, and must not count for both.
+        let is_stale = self.subscription.is_some() && !self.source.has_live_poll();
+        if is_stale || self.source.check_process().is_err() {
+            self.source = Signals::new(self.signals.iter().copied())?.source;
         }
         let signals = &self.signals;
         let mut subscription = None;

@@ -21,6 +21,9 @@ use crate::wake_state::{UserSource, WakerNode};
 pub(crate) trait Reports: Send + Sync + 'static {
     /// Returns `true` if something has happened that no event reports yet. Called by the polling thread.
     fn has_report(&self) -> bool;
+
+    /// Reports again what the source has not returned yet. Returns `false` if there is nothing to report.
+    fn rearm(&self) -> bool;
 }
 
 /// A registration with one poll. The registration ends when this value is dropped.
@@ -73,10 +76,18 @@ impl UserRegistration {
         self.shared.id()
     }
 
-    /// Replaces the token and the trigger mode, and wakes the poll: the source reports again.
+    /// Replaces the token and the trigger mode, and wakes the poll if the source has something to report again.
     pub(crate) fn rearm(&self, token: Token, interest: Interest) -> io::Result<()> {
-        *lock_ignoring_poison(&self.gate.armed) = (token, interest.mode());
-        self.shared.wake(&self.node)
+        let has_report = {
+            let mut armed = lock_ignoring_poison(&self.gate.armed);
+            *armed = (token, interest.mode());
+            // Under the lock, so that no event with the earlier token takes the report.
+            self.gate.source.rearm()
+        };
+        if has_report {
+            return self.shared.wake(&self.node);
+        }
+        Ok(())
     }
 
     /// Ends the events of the registration. A poll of another thread that is in progress may return one more.

@@ -89,6 +89,10 @@ impl Reports for PendingChanges {
     fn has_report(&self) -> bool {
         self.decode()
     }
+
+    fn rearm(&self) -> bool {
+        PendingChanges::rearm(self)
+    }
 }
 
 impl Watch<OwnedFd> {
@@ -197,11 +201,16 @@ impl<T: fmt::Debug> fmt::Debug for Watch<T> {
 
 impl<T: AsFd> Source for Watch<T> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        if !self.source.has_live_poll() {
+            // The watch of a poll that was dropped ends first, because both use the same changes.
+            self.active = None;
+        }
         let (file, mut active) = (self.file.as_fd(), None);
         let result = self.source.register_and(registry, token, interests, |source| {
             if let Some((pending, Some(registration))) = source.user_state() {
                 let queue = registry.shared().change_queue()?;
-                active = Some(queue.watch(file, pending, Arc::clone(registration) as Arc<dyn Notify>)?);
+                let registration = Arc::clone(registration) as Arc<dyn Notify>;
+                active = Some(queue.watch(file, pending, &registration)?);
             }
             Ok(())
         });
@@ -213,10 +222,6 @@ impl<T: AsFd> Source for Watch<T> {
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        if let Some((pending, Some(_))) = self.source.user_state() {
-            self.source.check_process()?;
-            pending.rearm();
-        }
         self.source.reregister(registry, token, interests)
     }
 

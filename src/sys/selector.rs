@@ -144,6 +144,12 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Fails unless the number still stands for the descriptor of `register_internal`, as far as the backend can detect that.
+    fn check_internal(&self, fd: RawFd) -> io::Result<()> {
+        let _ = fd;
+        Ok(())
+    }
+
     /// Removes the records of the notifier, of the alarm and of the queue of file changes from the result of the last `select`.
     fn take_internal(&self, events: &mut Vec<Self::Event>) -> InternalEvents;
 }

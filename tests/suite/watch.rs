@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use kevio::net::UnixStream;
@@ -524,6 +525,9 @@ fn dropped_watch_reports_nothing() {
     poll.register(&mut watch, 2, READ);
     overwrite(&place.file());
     expect_changes_within(&mut poll, 2, &mut watch, FileChanges::WRITTEN, FileChanges::WRITTEN);
+    append(&place.file());
+    fs::remove_file(place.file()).unwrap();
+    expect_changes(&mut poll, 2, &mut watch, FileChanges::WRITTEN | FileChanges::DELETED);
 }
 
 #[test]
@@ -835,4 +839,75 @@ fn reregistration_does_not_end_the_wait_of_another_thread() {
         }
         is_over.store(true, Ordering::Relaxed);
     });
+}
+
+/// A reregistration with another token comes before or after the event, and takes no change from the program.
+#[test]
+fn reregistration_beside_a_poll_loses_no_change() {
+    if is_known_failure(Check::ChangesBeforeReregistration) {
+        return;
+    }
+    let mut poll = TestPoll::new();
+    let place = Place::new();
+    let watch = Mutex::new(Watch::open(place.file()).unwrap());
+    poll.register(&mut *watch.lock().unwrap(), 0, READ);
+    let registry = poll.registry().try_clone().unwrap();
+    let (seen, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                poll.inner.poll(&mut poll.events, Some(Duration::ZERO)).unwrap();
+                for event in &poll.events {
+                    // An event with the token before belongs to no registration any more, and has no changes.
+                    if watch.lock().unwrap().changes(event).is_ok_and(|changes| !changes.is_empty()) {
+                        seen.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            }
+        });
+        for round in 1..2000 {
+            let before = seen.load(Ordering::SeqCst);
+            append(&place.file());
+            for _ in 0..round * 7 % 400 {
+                std::hint::spin_loop();
+            }
+            registry.reregister(&mut *watch.lock().unwrap(), Token(round), READ).unwrap();
+            // On kqueue the kernel hands the change to a poll, whose event then has the token before.
+            let deadline = Instant::now() + Duration::from_secs(if BACKEND == Backend::Kqueue { 0 } else { 10 });
+            while seen.load(Ordering::SeqCst) == before && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            let is_lost = BACKEND != Backend::Kqueue && seen.load(Ordering::SeqCst) == before;
+            is_over.store(is_lost || round == 1999, Ordering::Relaxed);
+            assert!(!is_lost, "round {round}");
+        }
+    });
+}
+
+/// The events of a small buffer come later than the changes. A write is reported as written before it is reported as extended.
+#[test]
+fn extended_file_is_reported_as_written_too() {
+    let mut poll = TestPoll::with_capacity(1);
+    let places = [(); 3].map(|()| Place::new());
+    let mut watches: Vec<_> = places.iter().map(|place| Watch::open(place.file()).unwrap()).collect();
+    for (token, watch) in watches.iter_mut().enumerate() {
+        poll.register(watch, token, READ);
+    }
+    places.iter().for_each(|place| chmod(&place.file()));
+    let mut all = [FileChanges::empty(); 3];
+    for round in 0.. {
+        if poll.poll_once(Some(Duration::ZERO)).is_empty() && round > 3 {
+            break;
+        }
+        for event in &poll.events {
+            let changes = watches[event.token().0].changes(event).unwrap();
+            let is_written = changes.contains(FileChanges::WRITTEN);
+            assert!(is_written || !changes.contains(FileChanges::EXTENDED), "{changes:?}");
+            all[event.token().0] |= changes;
+        }
+        if round == 0 {
+            places.iter().for_each(|place| append(&place.file()));
+        }
+    }
+    assert!(all.iter().all(|changes| changes.contains(FileChanges::WRITTEN | FileChanges::ATTRIBUTES)), "{all:?}");
 }

@@ -28,7 +28,7 @@ use crate::sys::unix::epoll::control::epoll_ctl;
 use crate::sys::unix::epoll::event::{EpollEvent, Internal};
 use crate::sys::unix::epoll::instances::Instances;
 use crate::sys::unix::epoll::mask::mask;
-use crate::sys::unix::epoll::notifier::Notifier;
+use crate::sys::unix::epoll::notifier::{check_registered, Notifier};
 #[cfg(has_timerfd)]
 use crate::sys::unix::timerfd::TimerFd;
 use crate::token::Token;
@@ -142,6 +142,10 @@ impl Selector for EpollSelector {
         epoll_ctl(self.instances.main(), libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, Internal::Changes.data())?;
         let _ = self.changes.set(fd);
         Ok(())
+    }
+
+    fn check_internal(&self, fd: RawFd) -> io::Result<()> {
+        check_registered(self.instances.main(), fd, Internal::Changes)
     }
 
     #[inline]

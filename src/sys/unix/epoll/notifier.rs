@@ -33,18 +33,9 @@ impl Notifier {
         Ok(Notifier(wake_fd))
     }
 
-    /// Fails with `EBADF` if other code has closed the descriptor. Another file may have the number since. The kernel compares
-    /// the number and the file with those of the registrations.
+    /// As [`check_registered`].
     pub(super) fn check(&self, epoll: &OwnedFd) -> io::Result<()> {
-        let fd = self.0.as_raw_fd();
-        match epoll_ctl_for_handler(epoll, libc::EPOLL_CTL_ADD, fd, 0, Internal::Notifier.data()) {
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => {
-                let _ = epoll_ctl_for_handler(epoll, libc::EPOLL_CTL_DEL, fd, 0, 0);
-                Err(io::Error::from_raw_os_error(libc::EBADF))
-            }
-        }
+        check_registered(epoll, self.0.as_raw_fd(), Internal::Notifier)
     }
 
     #[inline(always)]
@@ -58,6 +49,19 @@ impl Notifier {
         {
             let _ = epoll;
             self.0.notify()
+        }
+    }
+}
+
+/// Fails with `EBADF` if other code has closed a registered descriptor. Another file may have the number since. The kernel compares
+/// the number and the file with those of the registrations.
+pub(super) fn check_registered(epoll: &OwnedFd, fd: RawFd, internal: Internal) -> io::Result<()> {
+    match epoll_ctl_for_handler(epoll, libc::EPOLL_CTL_ADD, fd, 0, internal.data()) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let _ = epoll_ctl_for_handler(epoll, libc::EPOLL_CTL_DEL, fd, 0, 0);
+            Err(io::Error::from_raw_os_error(libc::EBADF))
         }
     }
 }

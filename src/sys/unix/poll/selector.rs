@@ -12,7 +12,6 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-#[cfg(has_timerfd)]
 use std::sync::OnceLock;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -46,6 +45,14 @@ fn check_fd(fd: RawFd) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     Ok(())
+}
+
+/// Fails with `EBADF` if the number stands for another file than before.
+fn check_file(fd: RawFd, file: Option<&FileNumbers>) -> io::Result<()> {
+    match Some(&fstat::file_numbers(fd)?) == file {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::EBADF)),
+    }
 }
 
 /// Returns the bits of an interest, or `Unsupported`.
@@ -83,6 +90,8 @@ struct SelectorState {
     wake_fd: WakeFd,
     /// The file of `wake_fd`. If other code closes the descriptor, another file may get its number.
     wake_file: FileNumbers,
+    /// The numbers of the queue of file changes.
+    changes_file: OnceLock<FileNumbers>,
     /// Created for the first timer.
     #[cfg(has_timerfd)]
     alarm: OnceLock<TimerFd>,
@@ -210,6 +219,7 @@ impl Selector for PollSelector {
             table: Mutex::new(table),
             wake_fd,
             wake_file,
+            changes_file: OnceLock::new(),
             #[cfg(has_timerfd)]
             alarm: OnceLock::new(),
             is_notified: AtomicBool::new(false),
@@ -293,10 +303,7 @@ impl Selector for PollSelector {
 
     /// `select` detects a closed descriptor. A file that has its number now may never be readable.
     fn check_notifier(&self) -> io::Result<()> {
-        match fstat::file_numbers(self.state.wake_fd.as_raw_fd())? == self.state.wake_file {
-            true => Ok(()),
-            false => Err(io::Error::from_raw_os_error(libc::EBADF)),
-        }
+        check_file(self.state.wake_fd.as_raw_fd(), Some(&self.state.wake_file))
     }
 
     fn notify(&self) -> io::Result<()> {
@@ -334,10 +341,15 @@ impl Selector for PollSelector {
     }
 
     fn register_internal(&self, fd: RawFd) -> io::Result<()> {
+        let _ = self.state.changes_file.set(fstat::file_numbers(fd)?);
         self.state.update(|table| {
             table.changes_index = Some(table.insert_internal(fd)?);
             Ok(((), true))
         })
+    }
+
+    fn check_internal(&self, fd: RawFd) -> io::Result<()> {
+        check_file(fd, self.state.changes_file.get())
     }
 
     fn take_internal(&self, _: &mut Vec<PollEvent>) -> InternalEvents {

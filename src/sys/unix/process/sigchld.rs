@@ -33,9 +33,10 @@ impl ChildExit {
         SignalSubscription::new(&[libc::SIGCHLD], None, Some(registration))
     }
 
-    /// Reports the exit again.
-    pub(crate) fn rearm(&self) {
+    /// Reports the exit again. Returns `true` if the child has exited.
+    pub(crate) fn rearm(&self) -> bool {
         self.is_reported.store(false, Ordering::Relaxed);
+        self.has_exited()
     }
 
     /// Returns `true` if the child has exited, and the exit was not reported yet.

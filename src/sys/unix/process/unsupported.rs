@@ -35,7 +35,7 @@ impl ChildExit {
         match *self {}
     }
 
-    pub(crate) fn rearm(&self) {
+    pub(crate) fn rearm(&self) -> bool {
         match *self {}
     }
 

@@ -78,9 +78,11 @@ impl PendingChanges {
         is_relevant
     }
 
-    /// Reports the changes again that the source has not returned yet.
-    pub(crate) fn rearm(&self) {
-        lock_ignoring_poison(&self.state).is_rearmed = true;
+    /// Reports the changes again that the source has not returned yet. Returns `false` if there are none.
+    pub(crate) fn rearm(&self) -> bool {
+        let mut state = lock_ignoring_poison(&self.state);
+        state.is_rearmed = !state.changes.is_empty();
+        state.is_rearmed || state.event_bits != 0
     }
 
     /// Decodes the events. Returns `true` if they are changes that were requested, or if the source was reregistered and has
@@ -89,15 +91,23 @@ impl PendingChanges {
         let mut state = lock_ignoring_poison(&self.state);
         let (event_bits, before) = (mem::take(&mut state.event_bits), state.last);
         let has_overflowed = event_bits & libc::IN_Q_OVERFLOW != 0;
+        let mut are_lost = has_overflowed;
         if has_overflowed || event_bits & masks_needing_fstat(self.interest) != 0 {
-            state.last = state.fd.and_then(|fd| before.renewed(fd)).unwrap_or(before);
+            match state.fd.and_then(|fd| before.renewed(fd)) {
+                // A write that made the file longer has an event of its own, which was not read yet.
+                Some(now) if !has_overflowed && event_bits & libc::IN_MODIFY == 0 => {
+                    state.last = WatchedState { size: before.size, ..now };
+                }
+                Some(now) => state.last = now,
+                // This thread does not have the descriptor, or other code has closed it.
+                None => are_lost = true,
+            }
         }
-        let new = if has_overflowed {
-            FileChanges::RESCAN
-        } else {
-            to_changes(event_bits, before, state.last) & self.interest
+        let new = match are_lost {
+            true => FileChanges::RESCAN,
+            false => to_changes(event_bits, before, state.last) & self.interest,
         };
-        if has_overflowed {
+        if are_lost {
             // The other changes are among those that the program finds when it looks again.
             state.changes = FileChanges::RESCAN;
         } else if state.changes != FileChanges::RESCAN {

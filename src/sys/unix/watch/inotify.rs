@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::sys::notify::Notify;
 use crate::sys::unix::fork;
@@ -28,8 +28,6 @@ const HEADER: usize = std::mem::size_of::<libc::inotify_event>();
 const MAX_EVENT_SIZE: usize = HEADER + 256;
 /// The size of the buffer for one read: 60 of the longest events, or 1024 without names.
 const BUFFER_SIZE: usize = 16 * 1024;
-/// The greatest number of reads in one poll. The descriptor stays readable, so that the next poll continues.
-const MAX_READS: usize = 16;
 
 /// One inotify instance, with the watches of a poll.
 #[derive(Debug)]
@@ -50,7 +48,8 @@ struct Watches {
 /// A registered source: its changes, and its registration.
 struct Watcher {
     changes: Arc<PendingChanges>,
-    registration: Arc<dyn Notify>,
+    /// Weak, because the registration shares the poll, and with it this queue.
+    registration: Weak<dyn Notify>,
 }
 
 /// The watch of one registered source. Dropping this value ends the watch.
@@ -79,15 +78,15 @@ impl ChangeQueue {
         self: &Arc<ChangeQueue>,
         file: BorrowedFd<'_>,
         changes: &Arc<PendingChanges>,
-        registration: Arc<dyn Notify>,
+        registration: &Arc<dyn Notify>,
     ) -> io::Result<ActiveWatch> {
         changes.start(file)?;
-        let watcher = Arc::new(Watcher { changes: Arc::clone(changes), registration });
+        let watcher = Arc::new(Watcher { changes: Arc::clone(changes), registration: Arc::downgrade(registration) });
         let mut watches = lock_ignoring_poison(&self.watches);
         let descriptor = self.add(file, changes.mask())?;
         if watches.by_descriptor.contains_key(&descriptor) {
             // Events before the registration are those of the other sources of the file.
-            self.read_events(&mut watches, usize::MAX)?;
+            self.read_events(&mut watches)?;
         }
         watches.by_descriptor.entry(descriptor).or_default().push(Arc::clone(&watcher));
         Ok(ActiveWatch { queue: Arc::clone(self), descriptor, watcher, generation: fork::generation() })
@@ -105,14 +104,16 @@ impl ChangeQueue {
         })
     }
 
-    /// Reads events, and notifies the registrations of their sources.
+    /// Reads the events that the queue contains now, and notifies the registrations of their sources.
     pub(crate) fn read(&self) -> io::Result<()> {
-        self.read_events(&mut lock_ignoring_poison(&self.watches), MAX_READS)
+        self.read_events(&mut lock_ignoring_poison(&self.watches))
     }
 
-    fn read_events(&self, watches: &mut Watches, max_reads: usize) -> io::Result<()> {
+    fn read_events(&self, watches: &mut Watches) -> io::Result<()> {
         let mut buffer = [0; BUFFER_SIZE];
-        for _ in 0..max_reads {
+        // The events that come while this thread reads are not waited for.
+        let mut left: Option<usize> = None;
+        loop {
             let len = match (&self.queue).read(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 result => result?,
@@ -122,8 +123,22 @@ impl ChangeQueue {
             if len + MAX_EVENT_SIZE <= BUFFER_SIZE {
                 return Ok(());
             }
+            left = match left {
+                None => Some(self.len()?),
+                Some(left) => Some(left.saturating_sub(len)),
+            };
+            if left == Some(0) {
+                return Ok(());
+            }
         }
-        Ok(())
+    }
+
+    /// Returns the number of bytes of the events in the queue.
+    fn len(&self) -> io::Result<usize> {
+        let mut len: libc::c_int = 0;
+        // SAFETY: the kernel writes one integer.
+        cvt(unsafe { libc::ioctl(self.queue.as_raw_fd(), libc::FIONREAD, &mut len) })?;
+        Ok(usize::try_from(len).unwrap_or(0))
     }
 }
 
@@ -215,7 +230,9 @@ impl Watches {
 impl Watcher {
     fn pass_on(&self, event_bits: u32) {
         if self.changes.add(event_bits) {
-            self.registration.notify();
+            if let Some(registration) = self.registration.upgrade() {
+                registration.notify();
+            }
         }
     }
 }
@@ -278,7 +295,7 @@ mod tests {
         let changes = Arc::new(pending_changes(FileChanges::ALL, state).unwrap());
         let notifications = Arc::new(Notifications::default());
         let registration = Arc::clone(&notifications) as Arc<dyn Notify>;
-        (Arc::new(Watcher { changes, registration }), notifications)
+        (Arc::new(Watcher { changes, registration: Arc::downgrade(&registration) }), notifications)
     }
 
     #[test]

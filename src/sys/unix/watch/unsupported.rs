@@ -16,7 +16,7 @@ impl PendingChanges {
         match *self {}
     }
 
-    pub(crate) fn rearm(&self) {
+    pub(crate) fn rearm(&self) -> bool {
         match *self {}
     }
 
@@ -50,7 +50,7 @@ impl ChangeQueue {
         self: &Arc<ChangeQueue>,
         _: BorrowedFd<'_>,
         _: &Arc<PendingChanges>,
-        _: Arc<dyn Notify>,
+        _: &Arc<dyn Notify>,
     ) -> io::Result<ActiveWatch> {
         match **self {}
     }
