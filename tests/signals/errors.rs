@@ -4,6 +4,7 @@ use super::*;
 
 const SET: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 
+#[allow(dead_code)] // Systems without a queue that has a descriptor, and without seccomp(2), use the function nowhere.
 fn is_unsupported() -> bool {
     is_known_failure(Check::ForkedChild)
 }
