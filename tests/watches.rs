@@ -202,7 +202,7 @@ fn file_whose_changes_the_kernel_does_not_report_is_rejected() {
 }
 
 /// More irrelevant events than one buffer, and behind them a change. An outer loop that is edge-triggered polls until there is no
-/// event.
+/// event, so that the first poll must return the change.
 #[cfg(selector_has_fd)]
 #[test]
 fn change_behind_many_other_events_is_reported_at_once() {
@@ -213,14 +213,12 @@ fn change_behind_many_other_events_is_reported_at_once() {
     let mut inner = TestPoll::new();
     let mut watch = Watch::open(directory.path()).unwrap();
     inner.register(&mut watch, 1, READ);
-    let mut outer = TestPoll::new();
     let descriptor = inner.inner.as_raw_fd();
-    outer.register(&mut kevio::unix::SourceFd(&descriptor), 2, READ);
     for path in &paths {
         fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
     }
     overwrite(&directory.path().join("new"));
-    outer.expect(2, R);
+    assert!(support::poll::is_readable(descriptor, Duration::from_secs(10)));
     assert!(inner.poll_once(Some(Duration::ZERO)).contains_key(&1));
     assert!(changes_of(&inner, 1, &watch).contains(FileChanges::WRITTEN));
 }
