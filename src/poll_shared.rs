@@ -163,7 +163,7 @@ impl PollShared {
                 let queue = ChangeQueue::new()?;
                 self.selector.register_internal(queue.as_fd().as_raw_fd())?;
                 *changes = Some(Arc::new(queue));
-                // Counted for ever, because each record of the queue is for the poll and not for the program.
+                // Never removed from the count, because each record of the queue is for the poll and not for the program.
                 self.add_user_source();
             }
             changes.clone()

@@ -91,7 +91,8 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) struct WakerNode(NonNull<Node>);
 
-// SAFETY: a node consists of atomics and of values that any thread may use, and is freed by its last user: see `WakerNode::free` and `WokenNodes::pop`.
+// SAFETY: a node consists of atomics and of values that any thread may use, and is freed by its last user: see `WakerNode::free`
+// and `WokenNodes::pop_origin`.
 unsafe impl Send for WakerNode {}
 // SAFETY: as above.
 unsafe impl Sync for WakerNode {}

@@ -160,7 +160,7 @@ impl<S: Reports> NotificationSource<S> {
     }
 }
 
-fn other_source_error() -> io::Error {
+pub(crate) fn other_source_error() -> io::Error {
     invalid_input("an event of another source")
 }
 

@@ -8,7 +8,7 @@ use crate::interest::Interest;
 use crate::poll_id::PollId;
 use crate::poll_shared::{self, PollShared};
 use crate::registry::{Registry, Source};
-use crate::source::notification::supported_interest;
+use crate::source::notification::{other_source_error, supported_interest};
 use crate::source::timer_queue::{Deadline, Mode, Slot, NEVER};
 use crate::sys::syscall::invalid_input;
 use crate::sys::{error, fork};
@@ -351,10 +351,6 @@ impl Schedule {
 /// Returns the member of a token in the set of past tokens.
 fn token_bit(token: Token) -> u64 {
     1 << (token.0 % 64)
-}
-
-fn other_source_error() -> io::Error {
-    invalid_input("an event of another source")
 }
 
 /// Returns how a timer with this interest reports, or `Unsupported`.

@@ -220,7 +220,7 @@ fn default_action_returns_after_the_last_source_and_handler() {
     }
 }
 
-/// A program installs and removes handlers and sources for ever.
+/// A program installs and removes handlers and sources again and again.
 #[test]
 fn repeated_replacements_keep_working() {
     let _alone = alone();

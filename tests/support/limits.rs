@@ -1,6 +1,7 @@
 //! The limit of open descriptors, and numbers that no descriptor has.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::net::loopback;
 
@@ -24,10 +25,11 @@ pub fn raise_fd_limit_to_default() -> usize {
     raise_fd_limit(8192)
 }
 
-/// Returns the number of a closed descriptor. No other test receives this number, because the kernel assigns the lowest
-/// number that is free.
+/// Returns the number of a closed descriptor, another one at each call. No other test receives this number, because the kernel
+/// assigns the lowest number that is free.
 pub fn closed_descriptor() -> RawFd {
-    let lowest = raise_fd_limit_to_default() as libc::c_int - 100;
+    static CALLS: AtomicI32 = AtomicI32::new(0);
+    let lowest = raise_fd_limit_to_default() as libc::c_int - 100 + CALLS.fetch_add(1, Ordering::Relaxed) % 100;
     let fd: OwnedFd = std::net::UdpSocket::bind(loopback()).unwrap().into();
     // SAFETY: no pointers; only this function has the copy, and closes the copy once.
     unsafe {

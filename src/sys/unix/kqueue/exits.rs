@@ -21,12 +21,11 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sys::selector::{Change, EventRecord, FilterSpec, Operation, SourceKind};
+use crate::sys::selector::{Change, EventRecord, Operation};
 use crate::sys::unix::kevent::call::apply_to_own_queue;
 use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::filters;
@@ -43,24 +42,14 @@ const RETRY_DELAY: Duration = Duration::from_millis(4);
 #[derive(Debug, Default)]
 pub(super) struct WatchedProcesses {
     tokens: Mutex<BTreeMap<libc::pid_t, Token>>,
-    /// A process was registered, so that an event may be an exit.
-    ever_used: AtomicBool,
 }
 
 impl WatchedProcesses {
-    pub(super) fn ever_used(&self) -> bool {
-        self.ever_used.load(Ordering::Acquire)
-    }
-
-    /// Records a change of a filter, before the kernel applies the change.
+    /// Records a change of the filter of a process, before the kernel applies the change.
     ///
     /// A concurrent poll may have received the exit, and may be about to add the substitute. The substitute of a recorded
     /// deregistration is not added, and an earlier one is deleted by the change.
     pub(super) fn record(&self, change: &Change) {
-        if change.kind != SourceKind::Filter(FilterSpec::Process) {
-            return;
-        }
-        self.ever_used.store(true, Ordering::Release);
         let mut tokens = lock_ignoring_poison(&self.tokens);
         match change.operation {
             Operation::Register | Operation::Reregister if !change.interest.is_none() => {

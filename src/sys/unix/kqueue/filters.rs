@@ -68,8 +68,8 @@ fn exited_process_ident(pid: usize) -> usize {
     pid | 1 << 31
 }
 
-/// The notes of an exit with its status, which is in `data`. Apple has to be asked for the status, and grants it for children and
-/// for processes that this process may send signals to.
+/// The notes of an exit with its status, which is in `data`. Apple reports the status only if the note requests it: for children,
+/// and for processes that this process may send signals to.
 #[cfg(has_note_exitstatus)]
 const EXIT_WITH_STATUS: ProcNotes = ProcNotes::from_bits(ProcNotes::EXIT.bits() | ProcNotes::EXITSTATUS.bits());
 #[cfg(not(has_note_exitstatus))]

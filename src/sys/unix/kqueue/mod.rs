@@ -107,11 +107,11 @@ impl Selector for KqueueSelector {
 
     #[inline(always)]
     fn select(&self, events: &mut Vec<Kevent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
-        if WAITS_END_EARLY || self.registrations.may_drop() || self.processes.ever_used() {
+        if WAITS_END_EARLY || self.registrations.may_drop() {
             return self.wait(events, max, timeout);
         }
         apply_and_wait(self.fd(), &[], events, max, timeout)?;
-        if !events.is_empty() && (self.registrations.ever_used() || self.processes.ever_used()) {
+        if !events.is_empty() && (self.registrations.ever_used() || self.registrations.may_drop()) {
             return self.process_first_delivered(events, max, timeout);
         }
         Ok(())
@@ -355,7 +355,7 @@ impl KqueueSelector {
     fn change_recorded<const OPERATION: u8>(&self, change: &Change) -> io::Result<()> {
         if let SourceKind::Filter(filter) = change.kind {
             let _table = self.lock_for_file(change);
-            self.processes.record(change);
+            self.record_process(change);
             let mut list = ChangeList::for_change(change, KnotesBefore::without_entry(change));
             return self.process_filter_receipts(change, filter, list.submit(self.fd())?);
         }
@@ -368,6 +368,14 @@ impl KqueueSelector {
             return Ok(());
         }
         self.change_any(change)
+    }
+
+    /// Records a process, whose exit may be held back. Does nothing for another kind of source.
+    fn record_process(&self, change: &Change) {
+        if change.kind == SourceKind::Filter(FilterSpec::Process) {
+            self.registrations.mark_may_drop();
+            self.processes.record(change);
+        }
     }
 
     /// Records a watch of a file, and locks the table for the change, if there are one-shot registrations.
@@ -466,7 +474,7 @@ impl KqueueSelector {
             }
             Some(table) if !change.is_filter() => self.knotes_before(change, table)?,
             _ => {
-                self.processes.record(change);
+                self.record_process(change);
                 KnotesBefore::without_entry(change)
             }
         };
@@ -516,7 +524,7 @@ impl KqueueSelector {
             return false;
         }
         self.registrations.process_delivered(self.fd(), events);
-        if self.processes.ever_used() {
+        if self.registrations.may_drop() {
             self.processes.hold_unreapable(self.fd(), events);
         }
         events.is_empty()

@@ -206,7 +206,7 @@ impl KnotesBefore {
 pub(super) struct Registrations {
     /// Set by the first entry, and never cleared.
     ever_used: AtomicBool,
-    /// Set by the first entry whose events may be dropped, and never cleared.
+    /// Set by the first entry or process whose events may be dropped, and never cleared.
     may_drop: AtomicBool,
     table: Mutex<Table>,
 }
@@ -248,8 +248,14 @@ impl Registrations {
     pub(super) fn mark_used(&self, change: &Change) {
         self.ever_used.store(true, Ordering::Release);
         if change.interest.is_oneshot() {
-            self.may_drop.store(true, Ordering::Release);
+            self.mark_may_drop();
         }
+    }
+
+    /// Records that delivered events may be dropped. Called before the kernel can deliver such an event.
+    #[inline]
+    pub(super) fn mark_may_drop(&self) {
+        self.may_drop.store(true, Ordering::Release);
     }
 
     /// Returns `true` if delivered events may be dropped, so that a wait may have to continue.

@@ -188,7 +188,9 @@ impl PollSelector {
             self.state.alarm.get().into_iter().for_each(TimerFd::drain);
             self.has_alarm.store(true, Ordering::Relaxed);
         }
-        self.has_changes.store(changes != 0, Ordering::Relaxed);
+        if changes != 0 {
+            self.has_changes.store(true, Ordering::Relaxed);
+        }
         // A forked child can notify too, because its copy of the table contains `waiting`.
         if std::mem::take(&mut table.notified) || is_notified {
             self.state.wake_fd.drain();

@@ -15,7 +15,9 @@ mod sigchld;
 mod unsupported;
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+#[cfg(not(has_pidfd))]
+use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use crate::sys::selector::FilterSpec;
 #[cfg(has_waitid)]
@@ -23,6 +25,8 @@ pub(crate) use crate::sys::unix::process::child_state::ChildState;
 use crate::sys::unix::process::errors::no_such_process;
 #[cfg(has_pidfd)]
 use crate::sys::unix::process::pidfd as descriptor;
+#[cfg(has_pidfd)]
+pub(crate) use crate::sys::unix::process::pidfd::pidfd_open;
 #[cfg(has_procdesc)]
 use crate::sys::unix::process::procdesc as descriptor;
 #[cfg(has_waitid)]
@@ -92,11 +96,15 @@ pub(crate) fn check_is_child(pid: libc::pid_t) -> io::Result<()> {
 pub(crate) use descriptor::pid_of_descriptor;
 
 /// Returns the filter and the ident for a process with this descriptor.
-pub(crate) fn filter_of_descriptor(fd: RawFd, pid: libc::pid_t) -> (FilterSpec, RawFd) {
-    #[cfg(has_procdesc)]
-    return (FilterSpec::ProcessDescriptor, (fd, pid).0);
-    #[cfg(not(has_procdesc))]
-    return (FilterSpec::Process, (fd, pid).1);
+#[cfg(has_procdesc)]
+pub(crate) fn filter_of_descriptor(fd: RawFd, _: libc::pid_t) -> (FilterSpec, RawFd) {
+    (FilterSpec::ProcessDescriptor, fd)
+}
+
+/// As above, on a system without a filter of process descriptors.
+#[cfg(not(has_procdesc))]
+pub(crate) fn filter_of_descriptor(_: RawFd, pid: libc::pid_t) -> (FilterSpec, RawFd) {
+    (FilterSpec::Process, pid)
 }
 
 /// Returns the wait status of an exited process with this descriptor. `None` if the system does not provide the status.
@@ -112,10 +120,8 @@ pub(crate) fn status_of_child(pid: libc::pid_t) -> Option<libc::c_int> {
     }
 }
 
-/// Returns a pidfd. `None` if the system has none.
-pub(crate) fn pidfd_open(pid: libc::pid_t) -> io::Result<Option<OwnedFd>> {
-    #[cfg(has_pidfd)]
-    return pidfd::pidfd_open(pid);
-    #[cfg(not(has_pidfd))]
-    return Ok((pid, None).1);
+/// Returns `None`: the system has no pidfds.
+#[cfg(not(has_pidfd))]
+pub(crate) fn pidfd_open(_: libc::pid_t) -> io::Result<Option<OwnedFd>> {
+    Ok(None)
 }

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use libc::c_int;
@@ -47,56 +47,36 @@ pub(crate) fn check(signal: c_int) -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct SignalSubscription {
     counts: Arc<SignalCounts>,
-    /// The generation of the process that is subscribed; 0 if none is.
-    subscribed_by: AtomicU32,
+    /// The generation of the process that is subscribed.
+    generation: u32,
 }
 
 impl SignalSubscription {
     /// Subscribes to `signals`, which are distinct. From now on the handler counts each signal in `pending`, and notifies
-    /// `registration`. Both are `None` where a kqueue filter reports the signals.
+    /// `registration`. Both are `None` where a kqueue filter reports the signals. The handler of the crate becomes the current
+    /// action of each signal. If an error is returned, the process is not subscribed to any signal of the set.
     pub(crate) fn new(
         signals: &[c_int],
         pending: Option<Arc<PendingSignals>>,
         registration: Option<Arc<dyn Notify>>,
     ) -> io::Result<SignalSubscription> {
         let counts = Arc::new(SignalCounts::new(signals, pending, registration));
-        let subscription = SignalSubscription { counts, subscribed_by: AtomicU32::new(0) };
-        subscription.subscribe_all()?;
+        let subscription = SignalSubscription { counts, generation: fork::generation() };
+        subscription.counts.signals().try_for_each(|signal| subscribe(signal, &subscription.counts))?;
         Ok(subscription)
-    }
-
-    /// Starts counting, and makes the handler of the crate the current action of each signal. If an error is returned, the process
-    /// is not subscribed to any signal of the set.
-    fn subscribe_all(&self) -> io::Result<()> {
-        self.subscribed_by.store(fork::generation(), Ordering::Relaxed);
-        for signal in self.counts.signals() {
-            if let Err(error) = subscribe(signal, &self.counts) {
-                self.unsubscribe_all();
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Stops counting, if this process is subscribed.
-    ///
-    /// A forked child is not subscribed, and takes no lock. Another thread of the parent may have held the lock during the fork.
-    fn unsubscribe_all(&self) {
-        let here = fork::generation();
-        if self.subscribed_by.compare_exchange(here, 0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            return;
-        }
-        self.counts.signals().for_each(|signal| unsubscribe(signal, &self.counts));
     }
 }
 
 impl Drop for SignalSubscription {
     fn drop(&mut self) {
-        self.unsubscribe_all();
+        // A forked child is not subscribed, and takes no lock. Another thread of the parent may have held the lock during the fork.
+        if fork::is_current(self.generation) {
+            self.counts.signals().for_each(|signal| unsubscribe(signal, &self.counts));
+        }
     }
 }
 
-/// Adds `counts` to the subscribers of a signal, unless they are there, and installs the handler.
+/// Adds `counts` to the subscribers of a signal, and installs the handler.
 fn subscribe(signal: c_int, counts: &Arc<SignalCounts>) -> io::Result<()> {
     let slot = slot(signal)?;
     let _guard = SUBSCRIBE_LOCK.lock();
@@ -108,9 +88,7 @@ fn subscribe(signal: c_int, counts: &Arc<SignalCounts>) -> io::Result<()> {
     // A forked child drops the counts of its parent.
     let owner = Owner::here();
     let mut all = old.filter(|old| old.owner == owner).map_or(Vec::new(), |old| old.counts.clone());
-    if !all.iter().any(|&other| ptr::eq(other, Arc::as_ptr(counts))) {
-        all.push(Arc::into_raw(Arc::clone(counts)));
-    }
+    all.push(Arc::into_raw(Arc::clone(counts)));
     let before = old.map(|old| (old.levels.clone(), old.is_installed));
     let action = levels[level].action();
     let inherited =
