@@ -17,7 +17,7 @@ mod support;
 use crate::support::known_failures::{is_known_failure, Check};
 use crate::support::limits::raise_fd_limit;
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
-use crate::support::process::{run_alone, test_name};
+use crate::support::process::{expect_passed, run_alone, test_name};
 use crate::support::readiness::R;
 
 /// Returns a child that exits with this status when its standard input ends. The program has started already, because exec of
@@ -188,8 +188,7 @@ fn run_as_another_user(test: &str) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return,
         output => output.unwrap(),
     };
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    expect_passed(&output);
 }
 
 #[test]

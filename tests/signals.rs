@@ -16,7 +16,9 @@ mod support;
 
 use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
 use crate::support::poll::{TestPoll, READ, TIMEOUT, WRITE};
-use crate::support::process::{in_a_child, run_alone, status_of_child, wait_for_child, while_threads_repeat};
+use crate::support::process::{
+    in_a_child, is_in_own_process, run_alone, status_of_child, wait_for_child, while_threads_repeat,
+};
 use crate::support::readiness::{R, W};
 
 #[path = "signals/errors.rs"]

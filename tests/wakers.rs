@@ -15,7 +15,7 @@ use crate::support::handler;
 use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
 use crate::support::open_fds;
 use crate::support::poll::{expect_event, TIMEOUT};
-use crate::support::process::{in_a_child, run_alone, while_threads_repeat};
+use crate::support::process::{in_a_child, is_in_own_process, run_alone, while_threads_repeat};
 
 #[test]
 fn ten_thousand_wakers_share_one_descriptor() {
@@ -198,6 +198,9 @@ fn expect_an_error_or_a_late_wake(poll: &mut Poll, waker: &Waker) {
 #[test]
 fn wake_and_poll_after_other_code_closed_every_descriptor_fail() {
     let _alone = run_alone();
+    if !is_in_own_process(wake_and_poll_after_other_code_closed_every_descriptor_fail) {
+        return;
+    }
     for wakes_before in 0..2 {
         in_a_child(|| {
             let mut poll = Poll::new().unwrap();
@@ -261,6 +264,9 @@ fn replace(fd: RawFd, replacement: Replacement) {
 #[test]
 fn wake_and_poll_after_other_code_closed_one_descriptor_fail_or_report() {
     let _alone = run_alone();
+    if !is_in_own_process(wake_and_poll_after_other_code_closed_one_descriptor_fail_or_report) {
+        return;
+    }
     for replacement in [Replacement::None, Replacement::Null, Replacement::Pipe] {
         if replacement != Replacement::None && is_libkqueue() {
             // libkqueue reads and writes the descriptors of its own under their numbers.
@@ -303,6 +309,9 @@ enum First {
 #[test]
 fn descriptor_with_the_number_of_a_closed_one_works_or_is_rejected() {
     let _alone = run_alone();
+    if !is_in_own_process(descriptor_with_the_number_of_a_closed_one_works_or_is_rejected) {
+        return;
+    }
     let path = tempfile::NamedTempFile::new().unwrap();
     let all = [First::Waker, First::Timer, First::Watch];
     for (before, after) in all.iter().flat_map(|&before| all.map(|after| (before, after))) {

@@ -17,7 +17,7 @@ mod support;
 
 use support::open_fds;
 use support::poll::{TestPoll, READ};
-use support::process::{in_a_child, run_alone};
+use support::process::{in_a_child, is_in_own_process, run_alone};
 use support::readiness::R;
 
 fn overwrite(path: &Path) {
@@ -227,6 +227,9 @@ fn change_behind_many_other_events_is_reported_at_once() {
 #[test]
 fn watch_of_a_thread_with_its_own_descriptors_takes_no_data_of_another_file() {
     let _alone = run_alone();
+    if !is_in_own_process(watch_of_a_thread_with_its_own_descriptors_takes_no_data_of_another_file) {
+        return;
+    }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");
     for has_queue in [false, true] {

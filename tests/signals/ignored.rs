@@ -31,6 +31,9 @@ fn signal_that_every_thread_blocks_is_reported_when_it_is_unblocked() {
     if is_unsupported() {
         return;
     }
+    if !is_in_own_process(signal_that_every_thread_blocks_is_reported_when_it_is_unblocked) {
+        return;
+    }
     in_a_child(|| {
         mask(libc::SIG_BLOCK, &[SIGTERM]);
         let mut poll = TestPoll::new();

@@ -51,6 +51,9 @@ fn signal_pending_in_another_thread_is_discarded() {
     if is_unsupported() {
         return;
     }
+    if !is_in_own_process(signal_pending_in_another_thread_is_discarded) {
+        return;
+    }
     for is_dropped in [true, false] {
         in_a_child(|| {
             let poll = TestPoll::new();

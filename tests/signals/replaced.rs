@@ -459,6 +459,9 @@ fn chained_handlers_of_many_threads_count_each_signal_once() {
     if is_unsupported() || BACKEND == Backend::Kqueue {
         return;
     }
+    if !is_in_own_process(chained_handlers_of_many_threads_count_each_signal_once) {
+        return;
+    }
     const SIGNALS: usize = 500;
     in_a_clean_child(|| {
         let (mut poll, other) = (TestPoll::new(), TestPoll::new());

@@ -1,5 +1,6 @@
 //! Forked children, and tests that must not run at the same time.
 
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -74,6 +75,28 @@ pub fn while_threads_repeat<const N: usize>(repeated: [impl FnMut() + Send; N], 
         is_over.store(true, Ordering::Relaxed);
         result.unwrap();
     });
+}
+
+/// Runs a test again in a process of its own, and fails if the test fails there. Returns `true` in that process.
+///
+/// For a test whose forked child starts threads. A test that ends holds a lock of std for a moment, and so does one that begins.
+/// If another test forks then, the lock stays locked in the child, and a new thread of the child blocks before its first line.
+#[track_caller]
+pub fn is_in_own_process<T>(test: T) -> bool {
+    const VARIABLE: &str = "KEVIO_TEST_OWN_PROCESS";
+    if std::env::var_os(VARIABLE).is_some() {
+        return true;
+    }
+    let mut program = Command::new(std::env::args_os().next().unwrap());
+    expect_passed(&program.args(["--exact", test_name(test)]).env(VARIABLE, "1").output().unwrap());
+    false
+}
+
+/// Fails unless a test binary has run one test, which has passed.
+#[track_caller]
+pub fn expect_passed(output: &Output) {
+    let [printed, errors] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}{errors}");
 }
 
 /// Returns the name of a test, by which its binary runs only this test.
