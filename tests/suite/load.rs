@@ -101,7 +101,10 @@ fn five_thousand_ready_sources_are_all_reported() {
     poll.expect_no_events();
 }
 
-/// Sends SIGUSR1 to the thread that created this value, continuously, until dropped.
+/// Sends SIGUSR1 to the thread that created this value, again and again, until dropped.
+///
+/// The times between two signals vary, so that signals interrupt every operation. Without a pause the thread could spend all its
+/// time in the handler.
 struct SignalSender {
     stop: Arc<AtomicBool>,
     sender: Option<thread::JoinHandle<()>>,
@@ -124,9 +127,13 @@ impl SignalSender {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let sender = thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
+            for pause in (0..3_000).step_by(37).cycle() {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
                 // SAFETY: the thread joins this one before it ends.
                 unsafe { libc::pthread_kill(target as libc::pthread_t, libc::SIGUSR1) };
+                (0..pause).for_each(|_| std::hint::spin_loop());
             }
         });
         SignalSender { stop, sender: Some(sender), _alone: alone }
