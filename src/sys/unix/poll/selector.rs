@@ -7,11 +7,14 @@
 //! 2. Without the lock: wait with the copy.
 //! 3. Under the lock: deliver the results. Results of entries that were modified since step 1 are ignored.
 //!
+//! If nothing has changed since the last copy, and nothing needs a probe, the wait uses that copy and takes no lock: see
+//! [`WaitState`]. Such a wait without results takes no lock in step 3 either.
+//!
 //! A change that arrives during step 2 interrupts the wait through a wake-up descriptor. `POLLNVAL` means that a descriptor
 //! was closed, and ends its registration. See <https://man7.org/linux/man-pages/man2/poll.2.html>.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::OnceLock;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -76,7 +79,7 @@ fn mask(interest: Interest) -> io::Result<c_short> {
 pub(crate) struct PollSelector {
     state: Arc<SelectorState>,
     /// The records of the last wait. The single caller of `select` locks them for the whole wait.
-    snapshot: Mutex<Vec<pollfd>>,
+    snapshot: Mutex<Snapshot>,
     /// The last wait has ended because the notifier was used.
     has_notification: AtomicBool,
     /// The last wait has ended because the alarm has fired.
@@ -85,8 +88,63 @@ pub(crate) struct PollSelector {
     has_changes: AtomicBool,
 }
 
+/// A copy of the records of the table.
+#[derive(Default)]
+struct Snapshot {
+    records: Vec<pollfd>,
+    /// The generation of the table when the copy was made.
+    generation: u64,
+    /// An entry needed a probe, so that the next wait probes again.
+    needs_probe: bool,
+}
+
+/// The agreement of the wait with the threads that change the table: two flags.
+///
+/// A thread that changes the table sets `CHANGED`, under the lock. If the thread finds `WAITING`, it interrupts the wait. A wait
+/// changes 0 to `WAITING` at its begin, and `WAITING` to 0 at its end. Both fail if the table has changed: then the wait takes the
+/// lock. The operations are atomic changes of one word, so that each change comes before the wait or during it.
+struct WaitState(AtomicU8);
+
+/// The thread that polls is in its wait.
+const WAITING: u8 = 1;
+/// The table has changed since the last copy.
+const CHANGED: u8 = 2;
+
+impl WaitState {
+    /// Begins a wait with the last copy. Returns `false` if another copy is needed.
+    #[inline(always)]
+    fn begin_again(&self) -> bool {
+        self.0.compare_exchange(0, WAITING, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Begins a wait with a new copy. The caller holds the lock of the table.
+    #[inline(always)]
+    fn begin(&self) {
+        self.0.store(WAITING, Ordering::SeqCst);
+    }
+
+    /// Ends a wait without results. Returns `false` if the table has changed.
+    #[inline(always)]
+    fn end_unchanged(&self) -> bool {
+        self.0.compare_exchange(WAITING, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// Ends a wait with results, which change the table. The caller holds the lock of the table.
+    #[inline(always)]
+    fn end(&self) {
+        self.0.store(CHANGED, Ordering::SeqCst);
+    }
+
+    /// Records a change. Returns `true` if a wait is in progress. The caller holds the lock of the table.
+    #[inline(always)]
+    fn record_change(&self) -> bool {
+        self.0.fetch_or(CHANGED, Ordering::SeqCst) & WAITING != 0
+    }
+}
+
 struct SelectorState {
     table: Mutex<Table>,
+    wait_state: WaitState,
     wake_fd: WakeFd,
     /// The file of `wake_fd`. If other code closes the descriptor, another file may get its number.
     wake_file: FileNumbers,
@@ -106,8 +164,10 @@ impl SelectorState {
     /// Changes the table. If `change` returns `true`, a blocked wait is interrupted.
     fn update<T>(&self, change: impl FnOnce(&mut Table) -> io::Result<(T, bool)>) -> io::Result<T> {
         let mut table = lock_ignoring_poison(&self.table);
-        let (value, must_wake) = change(&mut table)?;
-        if must_wake && table.waiting && !std::mem::replace(&mut table.notified, true) {
+        let result = change(&mut table);
+        let is_waiting = self.wait_state.record_change();
+        let (value, must_wake) = result?;
+        if must_wake && is_waiting && !std::mem::replace(&mut table.notified, true) {
             // The waiting thread locks the table next. If its wait has ended meanwhile, the notification is spurious.
             drop(table);
             if self.wake_fd.notify().is_err() {
@@ -124,51 +184,58 @@ impl PollSelector {
     #[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
     fn wait(
         &self,
-        snapshot: &mut Vec<pollfd>,
+        snapshot: &mut Snapshot,
         events: &mut Vec<PollEvent>,
         max: usize,
         left: Option<Duration>,
         probe_interval: Duration,
     ) -> io::Result<()> {
-        let (generation, timeout) = self.probe_and_snapshot(snapshot, events, max, left, probe_interval)?;
-        let ready = poll(snapshot, timeout);
-        self.merge(snapshot, ready, generation, events, max)
+        let timeout = match self.state.wait_state.begin_again() {
+            true => left,
+            false => self.probe_and_snapshot(snapshot, events, max, left, probe_interval)?,
+        };
+        let ready = poll(&mut snapshot.records, timeout);
+        let is_empty = matches!(ready, Ok(0)) && !snapshot.needs_probe;
+        if is_empty && self.state.wait_state.end_unchanged() {
+            return Ok(());
+        }
+        self.merge(snapshot, ready, events, max)
     }
 
-    /// Probes, and copies the records of the table. Returns the generation of the copy, and the timeout of the wait.
-    #[inline(always)] // As `wait`.
+    /// Probes, and copies the records of the table. Returns the timeout of the wait.
     fn probe_and_snapshot(
         &self,
-        snapshot: &mut Vec<pollfd>,
+        snapshot: &mut Snapshot,
         events: &mut Vec<PollEvent>,
         max: usize,
         left: Option<Duration>,
         probe_interval: Duration,
-    ) -> io::Result<(u64, Option<Duration>)> {
+    ) -> io::Result<Option<Duration>> {
         let mut table = lock_ignoring_poison(&self.state.table);
         table.probe(events, max)?;
-        snapshot.clone_from(&table.fds);
+        snapshot.records.clone_from(&table.fds);
+        (snapshot.generation, snapshot.needs_probe) = (table.generation, table.probe_count > 0);
         let timeout = match (events.is_empty(), table.probe_count) {
             (false, _) => Some(Duration::ZERO),
             (true, 0) => left,
             (true, _) => Some(left.map_or(probe_interval, |left| left.min(probe_interval))),
         };
-        table.waiting = true;
-        Ok((table.generation, timeout))
+        self.state.wait_state.begin();
+        Ok(timeout)
     }
 
     /// Delivers the results of a wait.
     #[inline(always)] // As `wait`.
     fn merge(
         &self,
-        snapshot: &[pollfd],
+        snapshot: &Snapshot,
         ready: io::Result<usize>,
-        generation: u64,
         events: &mut Vec<PollEvent>,
         max: usize,
     ) -> io::Result<()> {
         let mut table = lock_ignoring_poison(&self.state.table);
-        table.waiting = false;
+        self.state.wait_state.end();
+        let (snapshot, generation) = (&snapshot.records, snapshot.generation);
         let ready = match ready {
             Ok(ready) => ready,
             // A signal has interrupted the wait. The probe has delivered events before, which must not be lost. A notification
@@ -191,7 +258,7 @@ impl PollSelector {
         if changes != 0 {
             self.has_changes.store(true, Ordering::Relaxed);
         }
-        // A forked child can notify too, because its copy of the table contains `waiting`.
+        // A forked child can notify too, because its copy of the state contains `WAITING`.
         if std::mem::take(&mut table.notified) || is_notified {
             self.state.wake_fd.drain();
             if self.state.is_notified.swap(false, Ordering::SeqCst) {
@@ -219,6 +286,7 @@ impl Selector for PollSelector {
         debug_assert_eq!(index, NOTIFY_INDEX);
         let state = SelectorState {
             table: Mutex::new(table),
+            wait_state: WaitState(AtomicU8::new(CHANGED)),
             wake_fd,
             wake_file,
             changes_file: OnceLock::new(),
@@ -229,7 +297,7 @@ impl Selector for PollSelector {
         };
         Ok(PollSelector {
             state: Arc::new(state),
-            snapshot: Mutex::new(Vec::new()),
+            snapshot: Mutex::new(Snapshot::default()),
             has_notification: AtomicBool::new(false),
             has_alarm: AtomicBool::new(false),
             has_changes: AtomicBool::new(false),
@@ -505,13 +573,13 @@ mod tests {
         let (a, b) = UnixStream::pair().unwrap();
         let fd = a.as_raw_fd();
         let _ = set.register(fd, Token(1), Interest::READABLE, SourceKind::RawFd).unwrap().detach();
-        let mut snapshot = Vec::new();
-        let (generation, _) = set.probe_and_snapshot(&mut snapshot, &mut events, 8, None, PROBE_INTERVAL.0).unwrap();
+        let mut snapshot = Snapshot::default();
+        set.probe_and_snapshot(&mut snapshot, &mut events, 8, None, PROBE_INTERVAL.0).unwrap();
         // The result of a wait that found the descriptor closed. The number may have gone to another test since.
         drop(a);
-        snapshot[1].revents = POLLNVAL;
+        snapshot.records[1].revents = POLLNVAL;
         set.create_alarm().unwrap();
-        set.merge(&snapshot, Ok(1), generation, &mut events, 8).unwrap();
+        set.merge(&snapshot, Ok(1), &mut events, 8).unwrap();
         assert!(events.is_empty(), "{events:?}");
         assert!(!set.take_internal(&mut events).any());
         drop(b);

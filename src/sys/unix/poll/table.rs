@@ -38,9 +38,7 @@ pub(super) struct Table {
     /// The index of the queue of file changes, if there is one.
     pub(super) changes_index: Option<usize>,
     cursor: Cursor,
-    /// A thread is blocked in poll(2).
-    pub(super) waiting: bool,
-    /// The notification of that thread is written and not drained.
+    /// The notification of a wait is written and not drained.
     pub(super) notified: bool,
 }
 
