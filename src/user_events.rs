@@ -20,6 +20,8 @@ const INTERNAL_RECORDS: usize = 3;
 pub(crate) struct UserEvents {
     woken: WokenNodes,
     turn: Turn,
+    /// The longest time that a poll looks for events before it blocks, in nanoseconds.
+    spin: u64,
 }
 
 /// The events that come first, if the buffer has no space for all.
@@ -47,6 +49,15 @@ fn max_kernel_events(capacity: usize) -> usize {
 }
 
 impl UserEvents {
+    pub(crate) fn set_spin(&mut self, duration: Duration) {
+        self.spin = u64::try_from(duration.as_nanos()).unwrap_or(NEVER);
+    }
+
+    #[inline]
+    pub(crate) fn spins(&self) -> bool {
+        self.spin != 0
+    }
+
     /// Polls, and adds the events of wakers and timers.
     #[inline(never)] // So that a poll without them saves no registers.
     pub(crate) fn poll(
@@ -63,11 +74,20 @@ impl UserEvents {
                 shared.now().saturating_add(timeout).min(NEVER - 1)
             }
         };
+        let spin_end = match self.spin {
+            0 => 0,
+            spin => shared.now().saturating_add(spin).min(end),
+        };
         let mut repeats = if max_kernel_events(records.capacity()) > INTERNAL_RECORDS { 0 } else { INTERNAL_RECORDS };
         loop {
-            let internal = self.wait(shared, records, end)?;
+            let spins = spin_end != 0 && shared.now() < spin_end;
+            let internal = self.wait(shared, records, if spins { 0 } else { end }, spins)?;
             if !records.is_empty() {
                 return Ok(());
+            }
+            if spins {
+                std::hint::spin_loop();
+                continue;
             }
             if internal.any() && repeats > 0 {
                 // The internal records may have taken the place of other events. The number of repeated waits is limited, because
@@ -105,8 +125,17 @@ impl UserEvents {
 
     /// Waits once, until `end` at the latest: 0 is a wait that does not block, and [`NEVER`] a wait without limit. Returns the
     /// records that ended the wait.
-    fn wait(&mut self, shared: &PollShared, records: &mut Vec<RawEvent>, end: u64) -> io::Result<InternalEvents> {
-        let is_woken = shared.wake_state().begin_wait() || !self.woken.is_empty();
+    ///
+    /// With `spins` another wait follows, so that wakes need no notifier.
+    fn wait(
+        &mut self,
+        shared: &PollShared,
+        records: &mut Vec<RawEvent>,
+        end: u64,
+        spins: bool,
+    ) -> io::Result<InternalEvents> {
+        let is_woken = if spins { shared.wake_state().begin_spin() } else { shared.wake_state().begin_wait() };
+        let is_woken = is_woken || !self.woken.is_empty();
         if !is_woken && end != 0 && shared.wake_state().is_notified() {
             // If other code has closed the notifier, the notification never arrives, and no wake uses the notifier again.
             records.clear();

@@ -11,7 +11,7 @@
 //!
 //! | flag | meaning | set | cleared |
 //! |---|---|---|---|
-//! | `AWAKE` | the polling thread runs the program, and reads the word before it blocks | by a poll that takes wakes | by a poll without woken nodes, before its wait |
+//! | `AWAKE` | the polling thread runs the program or spins, and reads the word before it blocks | by a poll that takes wakes or spins | by a poll without woken nodes, before its wait |
 //! | `NOTIFIED` | a notification is on its way | by the wake that notifies | by the poll that has received the notification |
 //! | `LEFT` | events did not fit into the buffer of the last poll | by that poll | by a poll whose events fit |
 //! | `SOURCES` | the poll has timers, or sources whose events are made here | with the first | by a poll, when there are none any more |
@@ -223,6 +223,13 @@ impl WakeState {
     #[inline]
     pub(crate) fn is_notified(&self) -> bool {
         self.word.load(Ordering::Relaxed) & NOTIFIED != 0
+    }
+
+    /// Begins a wait that does not block, and that another wait follows, so that wakes need no notifier. Returns `true` if a waker
+    /// was woken.
+    pub(crate) fn begin_spin(&self) -> bool {
+        self.expect_take();
+        self.word.load(Ordering::Acquire) & !FLAGS != 0
     }
 
     /// Records that the polling thread calls [`take`](WakeState::take) next, so that its own wakes use no notifier.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,6 +54,8 @@ fn every_operation_makes_the_expected_system_calls() {
         reading_a_watch_makes_no_call,
         changes_during_a_wait_make_one_more_call_on_poll,
         wake_during_a_wait_makes_one_call,
+        poll_that_spins_makes_several_calls,
+        wake_during_a_spin_makes_no_call,
     ];
     for (name, case) in cases {
         println!("{name}");
@@ -481,5 +483,43 @@ fn wake_during_a_wait_makes_one_call() {
     blocked.expect_calls([[0, 0, 0], [1, 1, 1]], "a wake", another, |waker| {
         waker.wake().unwrap();
         waker
+    });
+}
+
+fn poll_that_spins_makes_several_calls() {
+    let mut polled = CountedPoll::new();
+    polled.poll.set_spin(Duration::from_secs(1));
+    let wait = Duration::from_millis(1);
+    for _ in 0..TIMES {
+        let (_, calls) = counter::calls(|| polled.poll_once(wait));
+        assert!(calls.len() > 1, "{calls:?}");
+    }
+    expect_calls([1, 1, 1], "a poll without a timeout", || polled.poll_once(Duration::ZERO));
+    polled.poll.set_spin(Duration::ZERO);
+    expect_calls([1, 1, 1], "a poll that does not spin", || polled.poll_once(wait));
+}
+
+fn wake_during_a_spin_makes_no_call() {
+    let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
+    poll.set_spin(TIMEOUT);
+    let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+    let answers = AtomicUsize::new(0);
+    let (answered, is_over) = (|number| while answers.load(Ordering::SeqCst) < number {}, AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                poll.poll(&mut events, Some(TIMEOUT)).unwrap();
+                answers.fetch_add(events.iter().count(), Ordering::SeqCst);
+            }
+        });
+        // The first wake may come before the first poll.
+        waker.wake().unwrap();
+        answered(1);
+        for number in 2..10 {
+            expect_calls([0, 0, 0], "a wake during a spin", || waker.wake()).unwrap();
+            answered(number);
+        }
+        is_over.store(true, Ordering::SeqCst);
+        waker.wake().unwrap();
     });
 }

@@ -1,7 +1,7 @@
 //! Timeouts, interruptions and blocked waits.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -285,6 +285,71 @@ fn signals_do_not_end_a_wait_with_a_deadline() {
                 lateness(&mut poll, Duration::from_millis(50));
             }
             drop(done);
+        });
+    }
+}
+
+#[test]
+fn spin_ends_with_the_timeout() {
+    let mut poll = TestPoll::new();
+    poll.inner.set_spin(Duration::MAX);
+    for timeout in [0, 1, 200, 5_000].map(Duration::from_micros) {
+        let start = Instant::now();
+        assert!(poll.poll_once(Some(timeout)).is_empty());
+        assert!(start.elapsed() >= timeout);
+    }
+}
+
+#[test]
+fn spinning_poll_returns_readiness_timers_and_wakes() {
+    let mut poll = TestPoll::new();
+    poll.inner.set_spin(Duration::MAX);
+    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut timer, waker) = (Timer::new().unwrap(), Waker::new(poll.registry(), Token(3)).unwrap());
+    poll.register(&mut a, 1, READ);
+    poll.register(&mut timer, 2, READ);
+    for delay in [0, 50, 500, 3_000].map(Duration::from_micros) {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(delay);
+                b.write_all(b"x").unwrap();
+            });
+            poll.expect(1, R);
+        });
+        assert_eq!(std::io::Read::read(&mut a, &mut [0; 8]).unwrap(), 1);
+        let start = Instant::now();
+        timer.set_after(delay).unwrap();
+        poll.expect(2, R);
+        assert!(start.elapsed() >= delay);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(delay);
+                waker.wake().unwrap();
+            });
+            poll.expect(3, R);
+        });
+    }
+    poll.expect_no_events();
+}
+
+/// A wake comes at about the time when the spin ends and the wait begins.
+#[test]
+fn wake_at_the_end_of_a_spin_ends_the_wait() {
+    let mut poll = TestPoll::new();
+    let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+    for round in 0..2_000_u32 {
+        poll.inner.set_spin(Duration::from_nanos(u64::from(round * 37 % 100) * 100));
+        let is_waiting = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_waiting.load(Ordering::SeqCst) {
+                    std::hint::spin_loop();
+                }
+                (0..round * 61 % 400).for_each(|_| std::hint::spin_loop());
+                waker.wake().unwrap();
+            });
+            is_waiting.store(true, Ordering::SeqCst);
+            poll.expect(1, R);
         });
     }
 }

@@ -116,11 +116,13 @@ pub mod kernel {
         /// The threads that may still wake or set a timer. Time passes only if there is none: a wait that is too long is found by
         /// its end, and a wait without an end by loom, as a deadlock.
         running: usize,
+        /// The time of a wait that does not block.
+        time_of_a_look: u64,
     }
 
     impl Kernel {
         pub fn new(running: usize) -> Kernel {
-            let state = State { is_notified: false, alarm: None, clock: 1, running };
+            let state = State { is_notified: false, alarm: None, clock: 1, running, time_of_a_look: 0 };
             Kernel { state: Mutex::new(state), changed: Condvar::new() }
         }
 
@@ -139,6 +141,11 @@ pub mod kernel {
 
         pub fn set_alarm(&self, delay: Option<Duration>) {
             self.change(|state| state.alarm = delay.map(|delay| state.clock + delay.as_nanos() as u64));
+        }
+
+        /// Lets time pass while a poll spins.
+        pub fn set_time_of_a_look(&self, time: u64) {
+            self.change(|state| state.time_of_a_look = time);
         }
 
         pub fn end_thread(&self) {
@@ -173,6 +180,7 @@ pub mod kernel {
                 timeout => self.now() + timeout,
             });
             let mut state = self.wait(end);
+            state.clock += if end == Some(0) { state.time_of_a_look } else { 0 };
             if std::mem::take(&mut state.is_notified) {
                 events.push(RawEvent::Notifier);
             }
@@ -342,10 +350,17 @@ pub mod poll_shared {
             Poll { user_events: UserEvents::default(), events: Vec::with_capacity(4) }
         }
 
+        /// A poll that looks `times` times before it blocks.
+        pub fn spinning(times: u64) -> Poll {
+            let mut poll = Poll::new();
+            poll.user_events.set_spin(Duration::from_nanos(times));
+            poll
+        }
+
         /// As kevio's `Poll::poll`.
         pub fn poll(&mut self, shared: &PollShared, timeout: Option<Duration>) -> io::Result<()> {
             shared.order.fetch_add(1, Ordering::AcqRel);
-            if !shared.wake_state().is_quiet() {
+            if !shared.wake_state().is_quiet() || self.user_events.spins() {
                 self.user_events.poll(shared, &mut self.events, timeout)?;
             } else {
                 let result = shared.selector().select(&mut self.events, 4, timeout);
@@ -395,26 +410,32 @@ pub mod models {
 
     /// A thread wakes once. Its notification may come after the event.
     pub fn late_notification() {
-        wakers([1], 1);
+        wakers([1], 1, Poll::new());
     }
 
     /// Two threads wake, each with its waker. Every write before a wake is seen after the event.
     pub fn two_wakers() {
-        wakers([1, 1], 2);
+        wakers([1, 1], 2, Poll::new());
     }
 
     /// One thread wakes twice: while the poll waits, and while the poll is awake.
     pub fn waker_of_an_awake_poll() {
-        wakers([2], 1);
+        wakers([2], 1, Poll::new());
     }
 
     /// Two threads share one waker, so that one of the wakes may be coalesced.
     pub fn coalesced_wakes() {
-        wakers([1, 1], 1);
+        wakers([1, 1], 1, Poll::new());
     }
 
-    fn wakers<const THREADS: usize>(wakes: [usize; THREADS], nodes: usize) {
+    /// One thread wakes twice: while the poll spins, and at the end of the spin.
+    pub fn waker_of_a_spinning_poll() {
+        wakers([2], 1, Poll::spinning(2));
+    }
+
+    fn wakers<const THREADS: usize>(wakes: [usize; THREADS], nodes: usize, mut poll: Poll) {
         let shared = Arc::new(PollShared::new(THREADS, true));
+        shared.selector().set_time_of_a_look(1);
         let wakers: Vec<_> = (0..nodes).map(waker).collect();
         let total = wakes.iter().sum::<usize>();
         let threads: Vec<_> = (0..THREADS)
@@ -428,7 +449,7 @@ pub mod models {
                 })
             })
             .collect();
-        let (mut poll, mut seen) = (Poll::new(), 0);
+        let mut seen = 0;
         while seen < total {
             poll.poll(&shared, None).unwrap();
             assert!(!poll.events.is_empty(), "a wait without limit has no event");

@@ -22,6 +22,7 @@ models_hold! {
     late_notification,
     two_wakers,
     waker_of_an_awake_poll,
+    waker_of_a_spinning_poll,
     coalesced_wakes,
     setter,
     setter_without_alarm,
@@ -62,6 +63,7 @@ macro_rules! wrong_variants_fail {
 
 wrong_variants_fail! {
     awake_during_the_wait: waker_of_an_awake_poll,
+    awake_after_a_spin: waker_of_a_spinning_poll,
     notified_cleared_before_its_record: late_notification,
     list_ignored_before_the_wait: two_wakers,
     coalesced_wake_only_loads: coalesced_wakes,
