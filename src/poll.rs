@@ -110,6 +110,36 @@ impl Poll {
         self.user_events.set_spin(duration);
     }
 
+    /// Sets the time by which timers may be late, so that several are reported by one poll. Zero by default.
+    ///
+    /// A blocked poll ends when the earliest deadline and this time have passed, and reports each timer whose deadline has passed.
+    /// Timers that lie within this time of each other are therefore reported together, with one wakeup of the thread. No timer is
+    /// reported before its deadline. A poll that is not blocked, because it has other events or a timeout of zero, may report
+    /// timers earlier than a blocked one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use kevio::{Events, Interest, Poll, Timer, Token};
+    ///
+    /// let mut poll = Poll::new()?;
+    /// poll.set_timer_slack(Duration::from_millis(2));
+    /// let mut timers = [1000, 1500, 2000].map(|micros| Timer::after(Duration::from_micros(micros)).unwrap());
+    /// for (token, timer) in timers.iter_mut().enumerate() {
+    ///     poll.registry().register(timer, Token(token), Interest::READABLE)?;
+    /// }
+    /// let mut events = Events::with_capacity(8);
+    /// poll.poll(&mut events, None)?;
+    /// assert_eq!(events.iter().count(), 3);
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn set_timer_slack(&mut self, slack: Duration) {
+        let shared = self.registry.shared();
+        shared.timers().set_slack(slack, &**shared);
+    }
+
     /// Waits until there are events, or until `timeout` has passed, and replaces the events in the buffer.
     ///
     /// `None` waits without limit, and `Some(Duration::ZERO)` does not wait. Every `Duration` is valid. A timeout is rounded

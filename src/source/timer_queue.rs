@@ -6,7 +6,7 @@
 //!
 //! Three times are readable without the lock of the heap:
 //!
-//! * `earliest`: the earliest deadline, or [`NEVER`];
+//! * `earliest`: the earliest deadline and the slack, or [`NEVER`];
 //! * `bound`: the end of the present wait. 0 means that the polling thread runs the program. [`NEVER`] means a wait without
 //!   limit, and also that the poll has had no timer yet, so that a wait with an unknown end may be in progress;
 //! * `alarm`: the time of the alarm, the one timer of the kernel that the poll has, or [`NEVER`].
@@ -112,6 +112,8 @@ struct Timers {
     vacant: Vec<u32>,
     heap: Heap,
     last_setting: u32,
+    /// The time by which timers may be late.
+    slack: u64,
     /// A wait may return a record of the alarm.
     alarm_may_fire: bool,
 }
@@ -164,6 +166,12 @@ impl Timers {
 
     fn entry(&mut self, slot: Slot) -> &mut Entry {
         self.entries[slot.0 as usize].as_mut().expect("the slot of a registered timer")
+    }
+
+    /// Returns the time at which a wait ends for the earliest deadline: after the slack, or [`NEVER`].
+    #[inline]
+    fn earliest_end(&self) -> u64 {
+        self.heap.earliest().map_or(NEVER, |(at, _)| at.saturating_add(self.slack).min(NEVER - 1))
     }
 
     /// Puts the deadline of an entry into the heap, replaces it there, or removes it.
@@ -242,6 +250,13 @@ impl TimerQueue {
     #[inline]
     fn has_alarm(&self) -> bool {
         self.means.load(Ordering::SeqCst) == ALARM
+    }
+
+    /// Sets the time by which timers may be late.
+    pub(crate) fn set_slack(&self, slack: Duration, driver: &impl Driver) {
+        let mut timers = self.lock();
+        timers.slack = u64::try_from(slack.as_nanos()).unwrap_or(NEVER);
+        self.publish(timers, driver);
     }
 
     /// Records that no wait is in progress: the caller borrows the poll.
@@ -334,7 +349,7 @@ impl TimerQueue {
     /// Publishes the earliest deadline after a change, and ends a wait that would end after the deadline.
     #[inline]
     fn publish(&self, mut timers: MutexGuard<'_, Timers>, driver: &impl Driver) {
-        let earliest = timers.heap.earliest().map_or(NEVER, |(at, _)| at);
+        let earliest = timers.earliest_end();
         let before = self.earliest.load_relaxed();
         if earliest == before {
             return;
@@ -461,9 +476,10 @@ impl TimerQueue {
             let Some((token, setting, expirations)) = timers.expire_earliest(now) else { break };
             report(token, setting, expirations);
         }
-        let earliest = timers.heap.earliest().map_or(NEVER, |(at, _)| at);
+        // Timers that the buffer has no space for are due without the slack.
+        let due = timers.heap.earliest().map(|(at, _)| at).filter(|&at| at <= now);
+        let (are_left, earliest) = (due.is_some(), due.unwrap_or(timers.earliest_end()));
         self.earliest.store(earliest);
-        let are_left = earliest <= now;
         if driver.is_shared() && earliest != NEVER && !are_left {
             self.end_wait_before(&mut timers, earliest, driver);
         }

@@ -807,3 +807,48 @@ fn event_before_several_reregistrations_has_no_expirations() {
     }
     assert_eq!(wait_for_event(&mut poll, 4, &mut timer), 1);
 }
+
+/// The second timer is due before the slack of the first ends, and the third is not.
+#[test]
+fn timers_within_the_slack_are_reported_by_one_poll() {
+    let mut poll = TestPoll::new();
+    poll.inner.set_timer_slack(ms(60));
+    let start = Instant::now();
+    let mut timers = [10, 40, 500].map(|delay| Timer::at(start + ms(delay)).unwrap());
+    for (token, timer) in timers.iter_mut().enumerate() {
+        poll.register(timer, token, READ);
+    }
+    let reported = poll.poll_once(Some(TIMEOUT));
+    assert!(start.elapsed() >= ms(70) && reported.contains_key(&0) && reported.contains_key(&1), "{reported:?}");
+    // Without slack, from the next wait on.
+    poll.inner.set_timer_slack(Duration::ZERO);
+    poll.expect(2, R);
+    assert!(start.elapsed() >= ms(500));
+}
+
+/// The buffer has space for one of the timers that are due. The others do not wait for the slack again.
+#[test]
+fn timers_that_are_left_do_not_wait_for_the_slack() {
+    let mut poll = TestPoll::with_capacity(1);
+    poll.inner.set_timer_slack(ms(300));
+    let mut timers = [1, 2, 3].map(|delay| Timer::after(ms(delay)).unwrap());
+    for (token, timer) in timers.iter_mut().enumerate() {
+        poll.register(timer, token, READ);
+    }
+    assert_eq!(poll.poll_once(Some(TIMEOUT)).len(), 1);
+    for _ in 0..2 {
+        assert_eq!(poll.poll_once(Some(Duration::ZERO)).len(), 1);
+    }
+    poll.expect_no_events();
+}
+
+#[test]
+fn infinite_slack_keeps_timers_for_a_poll_that_looks_for_them() {
+    let mut poll = TestPoll::new();
+    poll.inner.set_timer_slack(Duration::MAX);
+    let mut timer = Timer::after(ms(1)).unwrap();
+    poll.register(&mut timer, 1, READ);
+    assert!(poll.poll_once(Some(ms(20))).is_empty());
+    poll.inner.set_timer_slack(Duration::ZERO);
+    poll.expect(1, R);
+}
