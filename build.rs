@@ -21,8 +21,8 @@ const SYSTEMS: &[(&str, &str, &str)] = &[
                               waits_end_early"),
     ("openbsd",    "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_evfilt_except has_inherit_zero
                               has_negative_backlog has_ppoll ignores_sigio inherit_zero_has_prefix waits_end_early"),
-    ("linux",      "epoll",  "epoll_mod_requeues has_abstract_unix_addr has_accept4 has_epoll_pwait2 has_epollexclusive
-                              has_eventfd has_inotify has_madv_wipeonfork has_mq_descriptors has_negative_backlog has_o_path
+    ("linux",      "epoll",  "epoll_mod_requeues has_abstract_unix_addr has_accept4 has_busy_poll has_epoll_pwait2
+                              has_epollexclusive has_eventfd has_inotify has_madv_wipeonfork has_mq_descriptors has_negative_backlog has_o_path
                               has_pidfd has_pipe_syscall has_pollable_files has_pollrdhup has_ppoll has_tgkill has_timerfd
                               terminates_unix_names"),
     ("android",    "epoll",  "errno_location=__errno epoll_mod_requeues has_abstract_unix_addr has_accept4 has_epollexclusive
@@ -54,6 +54,7 @@ const CFGS: &[(&str, &str)] = &[
     ("full_pipe_ends_silently", "the knote of EVFILT_WRITE of a full pipe does not fire when the reader leaves"),
     ("has_abstract_unix_addr", "names of Unix sockets that are not in the file system"),
     ("has_accept4", "accept4(2), and socket(2) and pipe2(2) with flags"),
+    ("has_busy_poll", "EPIOCSPARAMS of ioctl_eventpoll(2)"),
     ("has_epoll", "epoll(7)"),
     ("has_epoll_pwait2", "epoll_pwait2(2). Before Android 15, a seccomp filter kills each process that calls the function"),
     ("has_epollexclusive", "EPOLLEXCLUSIVE"),

@@ -122,6 +122,7 @@ mod flag_set;
 
 mod backend;
 mod batch;
+mod busy_poll;
 mod change_list;
 mod delegate;
 pub mod event;
@@ -148,6 +149,7 @@ pub mod unix;
 
 pub use backend::Backend;
 pub use batch::Batch;
+pub use busy_poll::BusyPoll;
 #[doc(no_inline)]
 pub use event::Events;
 pub use interest::Interest;

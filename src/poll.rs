@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use crate::busy_poll::BusyPoll;
 use crate::event::Events;
 use crate::poll_shared::PollShared;
 use crate::registry::Registry;
@@ -138,6 +139,51 @@ impl Poll {
     pub fn set_timer_slack(&mut self, slack: Duration) {
         let shared = self.registry.shared();
         shared.timers().set_slack(slack, &**shared);
+    }
+
+    /// Sets the parameters of busy polling of the network card: a wait looks at the receive queues of the cards whose sockets are
+    /// registered, before it blocks. The packets then arrive without an interrupt.
+    ///
+    /// Busy polling has an effect only if the driver of the card supports it. Loopback connections do not. See
+    /// [ioctl_eventpoll(2)](https://man7.org/linux/man-pages/man2/ioctl_eventpoll.2.html). Any thread may call the function
+    /// through a reference.
+    ///
+    /// # Errors
+    ///
+    /// * `Unsupported`: the system is not Linux, Linux is older than 6.9, or the backend is not epoll.
+    /// * `InvalidInput`: `microseconds` is above `i32::MAX`.
+    /// * `PermissionDenied`: `budget` is above 64, and the process lacks `CAP_NET_ADMIN`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    ///
+    /// use kevio::{BusyPoll, Poll};
+    ///
+    /// let poll = Poll::new()?;
+    /// let parameters = BusyPoll { microseconds: 64, budget: 16, prefer: true };
+    /// match poll.set_busy_poll(parameters) {
+    ///     Ok(()) => assert_eq!(poll.busy_poll()?, parameters),
+    ///     Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
+    /// }
+    /// # std::io::Result::Ok(())
+    /// ```
+    pub fn set_busy_poll(&self, parameters: BusyPoll) -> io::Result<()> {
+        let shared = self.registry.shared();
+        shared.check_process()?;
+        shared.selector().set_busy_poll(parameters)
+    }
+
+    /// Returns the parameters of busy polling.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`, as [`set_busy_poll`](Poll::set_busy_poll).
+    pub fn busy_poll(&self) -> io::Result<BusyPoll> {
+        let shared = self.registry.shared();
+        shared.check_process()?;
+        shared.selector().busy_poll()
     }
 
     /// Waits until there are events, or until `timeout` has passed, and replaces the events in the buffer.

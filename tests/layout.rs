@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The layers, from the ground up. A module imports from its own layer or from a lower one. A name that is not a file is a
 /// folder.
 const LAYERS: &[&[&str]] = &[
-    &["backend", "flag_set", "interest", "token", "source::file_changes"],
+    &["backend", "busy_poll", "flag_set", "interest", "token", "source::file_changes"],
     &["sys"],
     &["change_list", "poll_id", "sync", "time_cell", "wake_state", "source::timer_heap", "source::timer_queue"],
     &["poll_shared"],

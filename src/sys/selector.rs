@@ -46,8 +46,10 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use crate::backend::Backend;
+use crate::busy_poll::BusyPoll;
 use crate::interest::Interest;
 use crate::source::file_changes::FileChanges;
+use crate::sys::error::unsupported;
 use crate::token::Token;
 
 /// The longest wait of a backend. For a longer timeout `Poll` waits several times.
@@ -148,6 +150,17 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     fn check_internal(&self, fd: RawFd) -> io::Result<()> {
         let _ = fd;
         Ok(())
+    }
+
+    /// Sets the parameters of busy polling of the network card.
+    fn set_busy_poll(&self, parameters: BusyPoll) -> io::Result<()> {
+        let _ = parameters;
+        Err(unsupported())
+    }
+
+    /// Returns the parameters of busy polling.
+    fn busy_poll(&self) -> io::Result<BusyPoll> {
+        Err(unsupported())
     }
 
     /// Removes the records of the notifier, of the alarm and of the queue of file changes from the result of the last `select`.

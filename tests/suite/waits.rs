@@ -1,13 +1,13 @@
 //! Timeouts, interruptions and blocked waits.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kevio::net::UnixStream;
-use kevio::{Timer, Token, Waker, Watch};
+use kevio::{Backend, BusyPoll, Poll, Timer, Token, Waker, Watch};
 
 use super::differences::waits_in_nanoseconds;
 use crate::support::blocked_thread::BlockedThread;
@@ -351,5 +351,25 @@ fn wake_at_the_end_of_a_spin_ends_the_wait() {
             is_waiting.store(true, Ordering::SeqCst);
             poll.expect(1, R);
         });
+    }
+}
+
+#[test]
+fn parameters_of_busy_polling_are_those_that_were_set() {
+    let poll = Poll::new().unwrap();
+    let parameters = BusyPoll { microseconds: 64, budget: 16, prefer: true };
+    match poll.set_busy_poll(parameters) {
+        Ok(()) => {
+            assert_eq!((kevio::BACKEND, poll.busy_poll().unwrap()), (Backend::Epoll, parameters));
+            let too_long = BusyPoll { microseconds: u32::MAX, ..parameters };
+            assert_eq!(poll.set_busy_poll(too_long).unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert_eq!(poll.busy_poll().unwrap(), parameters);
+            poll.set_busy_poll(BusyPoll::default()).unwrap();
+            assert_eq!(poll.busy_poll().unwrap(), BusyPoll::default());
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert_eq!(poll.busy_poll().unwrap_err().kind(), ErrorKind::Unsupported);
+        }
     }
 }

@@ -7,6 +7,8 @@
 #[cfg(has_timerfd)]
 mod alarm;
 mod borrowed;
+#[cfg(has_busy_poll)]
+mod busy_poll;
 mod control;
 mod event;
 mod instances;
@@ -20,6 +22,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::backend::Backend;
+#[cfg(has_busy_poll)]
+use crate::busy_poll::BusyPoll;
 use crate::interest::Interest;
 use crate::sys::error::not_found;
 use crate::sys::selector::{FdRegistration, InternalEvents, Selector, SourceKind};
@@ -146,6 +150,16 @@ impl Selector for EpollSelector {
 
     fn check_internal(&self, fd: RawFd) -> io::Result<()> {
         check_registered(self.instances.main(), fd, Internal::Changes)
+    }
+
+    #[cfg(has_busy_poll)]
+    fn set_busy_poll(&self, parameters: BusyPoll) -> io::Result<()> {
+        busy_poll::set(self.instances.main(), parameters)
+    }
+
+    #[cfg(has_busy_poll)]
+    fn busy_poll(&self) -> io::Result<BusyPoll> {
+        busy_poll::get(self.instances.main())
     }
 
     #[inline]
