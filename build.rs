@@ -108,7 +108,6 @@ const USER_CFGS: &[&str] = &[
 ];
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=KQUEUE_LIB_DIR");
     for cfg in CFGS.iter().map(|(cfg, _)| cfg).chain(USER_CFGS) {
         println!("cargo:rustc-check-cfg=cfg({cfg})");

@@ -3,10 +3,8 @@
 //! `cargo bench --bench compare` measures all cases, and `cargo bench --bench compare -- wake` some of them. One subject is
 //! measured after the other; in `ratios` the subjects take turns.
 
-#![allow(missing_docs)] // The functions that criterion's macros write have no docs.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))] // `bare_poll` is measured on Linux only.
 
-#[path = "cases/mod.rs"]
 mod cases;
 mod setup;
 

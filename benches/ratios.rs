@@ -4,9 +4,7 @@
 //! machine affects all subjects of a round alike. The result is the median of the rounds' ratios. README.md describes the
 //! method.
 
-#[path = "cases/mod.rs"]
 mod cases;
-#[path = "report/mod.rs"]
 mod report;
 mod setup;
 

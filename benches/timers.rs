@@ -3,8 +3,6 @@
 //! `cargo bench --bench timers` prints two tables. The costs are medians of 21 rounds. For the lateness the two subjects take
 //! turns.
 
-#![allow(missing_docs)]
-
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
