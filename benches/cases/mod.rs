@@ -78,6 +78,7 @@ pub fn all() -> Vec<Case> {
         case!("one ready, 1 000 idle", 1, one_ready(1000)),
         case!("one ready, 5 000 idle", 1, one_ready(5000)),
         case!("1 024 ready, each", 1024, many_ready()),
+        case!("1 024 ready descriptors, each", 1024, many_ready_descriptors()),
         case!("wake when awake", 1, wake_when_awake()),
         case!("wake, poll", 1, wake_and_poll()),
         case!("wake round trip", 1, round_trip()),
@@ -250,20 +251,20 @@ fn one_ready<S: Subject>(idle: usize) -> Iterations {
 }
 
 /// Times the wait and the iteration over the events, but not the reregistration, which makes the sockets ready again.
-fn many_ready<S: Subject>() -> Iterations {
+/// Returns 1 024 sockets with a byte to read, and their peers.
+fn readable_sockets() -> (Vec<OwnedFd>, Vec<UnixStream>) {
     allow_descriptors();
-    let mut subject = S::new(1024);
-    let registry = subject.registry();
-    let (mut sockets, mut peers) = (Vec::new(), Vec::new());
-    for token in 0..1024 {
+    let ready = || {
         let (socket, mut peer) = pair();
         peer.write_all(b"x").unwrap();
-        sockets.push(S::socket(socket));
-        S::register(&registry, &mut sockets[token], token);
-        peers.push(peer);
-    }
+        (socket, peer)
+    };
+    (0..1024).map(|_| ready()).unzip()
+}
+
+/// Polls until the events of the tokens 0 to 1 023 have come, again and again. `rearm` then lets the tokens be reported again.
+fn poll_many<S: Subject>(mut subject: S, mut rearm: impl FnMut(usize) + 'static) -> Iterations {
     Box::new(move |count| {
-        let _peers = &peers;
         let mut elapsed = Duration::ZERO;
         for _ in 0..count {
             let (mut sum, all) = (0, 1023 * 1024 / 2);
@@ -274,11 +275,30 @@ fn many_ready<S: Subject>() -> Iterations {
                 }
             });
             assert_eq!(sum, all);
-            for (token, socket) in sockets.iter_mut().enumerate() {
-                S::reregister(&registry, socket, token);
-            }
+            (0..1024).for_each(&mut rearm);
         }
         elapsed
+    })
+}
+
+fn many_ready<S: Subject>() -> Iterations {
+    let (subject, (sockets, peers)) = (S::new(1024), readable_sockets());
+    let registry = subject.registry();
+    let mut sockets: Vec<_> = sockets.into_iter().map(S::socket).collect();
+    sockets.iter_mut().enumerate().for_each(|(token, socket)| S::register(&registry, socket, token));
+    poll_many(subject, move |token| {
+        let _open = &peers;
+        S::reregister(&registry, &mut sockets[token], token);
+    })
+}
+
+fn many_ready_descriptors<S: Subject>() -> Iterations {
+    let (subject, (sockets, peers)) = (S::new(1024), readable_sockets());
+    let registry = subject.registry();
+    sockets.iter().enumerate().for_each(|(token, socket)| S::add(&registry, socket.as_raw_fd(), token));
+    poll_many(subject, move |token| {
+        let _open = &peers;
+        S::change(&registry, sockets[token].as_raw_fd(), token);
     })
 }
 

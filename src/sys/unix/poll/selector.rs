@@ -111,6 +111,12 @@ const WAITING: u8 = 1;
 const CHANGED: u8 = 2;
 
 impl WaitState {
+    /// Returns `true` if the table has not changed since the last copy, and no wait is in progress.
+    #[inline(always)]
+    fn is_unchanged(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == 0
+    }
+
     /// Begins a wait with the last copy. Returns `false` if another copy is needed.
     #[inline(always)]
     fn begin_again(&self) -> bool {
@@ -180,6 +186,33 @@ impl SelectorState {
 }
 
 impl PollSelector {
+    /// Waits, in the three steps of the module's page, until there are results or the timeout has passed.
+    #[inline(never)]
+    fn select_in_steps(
+        &self,
+        snapshot: &mut Snapshot,
+        events: &mut Vec<PollEvent>,
+        max: usize,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
+        let mut left = timeout;
+        let mut probe_interval = PROBE_INTERVAL.0;
+        loop {
+            self.wait(snapshot, events, max, left, probe_interval)?;
+            let has_internal = [&self.has_notification, &self.has_alarm, &self.has_changes];
+            if has_internal.into_iter().any(|flag| flag.load(Ordering::Relaxed)) {
+                return Ok(());
+            }
+            // Without events, the wait was interrupted for a change, or the probe interval or the timeout has passed.
+            left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if !events.is_empty() || (timeout.is_some() && left.unwrap_or(Duration::ZERO).is_zero()) {
+                return Ok(());
+            }
+            probe_interval = PROBE_INTERVAL.1.min(probe_interval * 2);
+        }
+    }
+
     /// Waits once, in the three steps of the module's page.
     #[inline(always)] // A return after a system call is expensive: see `epoll_ctl` in `epoll/control.rs`.
     fn wait(
@@ -225,7 +258,6 @@ impl PollSelector {
     }
 
     /// Delivers the results of a wait.
-    #[inline(always)] // As `wait`.
     fn merge(
         &self,
         snapshot: &Snapshot,
@@ -304,25 +336,19 @@ impl Selector for PollSelector {
         })
     }
 
+    #[inline(always)] // As `PollSelector::wait`.
     fn select(&self, events: &mut Vec<PollEvent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
-        let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
         let mut snapshot = lock_ignoring_poison(&self.snapshot);
-        let mut left = timeout;
-        let mut probe_interval = PROBE_INTERVAL.0;
-        loop {
-            self.wait(&mut snapshot, events, max, left, probe_interval)?;
-            let has_internal = [&self.has_notification, &self.has_alarm, &self.has_changes];
-            if has_internal.into_iter().any(|flag| flag.load(Ordering::Relaxed)) {
-                return Ok(());
-            }
-            // Without events, the wait was interrupted for a change, or the probe interval or the timeout has passed.
-            left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if !events.is_empty() || (timeout.is_some() && left.unwrap_or(Duration::ZERO).is_zero()) {
-                return Ok(());
-            }
-            probe_interval = PROBE_INTERVAL.1.min(probe_interval * 2);
+        if timeout == Some(Duration::ZERO) && self.state.wait_state.is_unchanged() {
+            // The wait does not block, so that no change has to interrupt it, and the notifier has a result only after `notify`.
+            let first = if self.state.is_notified.load(Ordering::SeqCst) { NOTIFY_INDEX } else { NOTIFY_INDEX + 1 };
+            return match poll(&mut snapshot.records[first..], timeout) {
+                Ok(0) => Ok(()),
+                ready => self.merge(&snapshot, ready, events, max),
+            };
         }
+        self.select_in_steps(&mut snapshot, events, max, timeout)
     }
 
     fn register(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<PollRegistration> {
