@@ -57,6 +57,8 @@ pub(super) struct TestSource<T: Selector> {
     pub(super) kind: Kind,
     /// `true` after a local read shutdown.
     read_shut_down: bool,
+    /// `true` after the peer's read shutdown, which discards unread data.
+    peer_read_shut_down: bool,
     ours: File,
     theirs: Option<File>,
 }
@@ -65,7 +67,8 @@ impl<T: Selector> TestSource<T> {
     pub(super) fn new(kind: Kind) -> TestSource<T> {
         let (ours, theirs) = open(kind).unwrap();
         let (ours, theirs) = (File::from(ours), Some(File::from(theirs)));
-        TestSource { registration: None, state: None, kind, read_shut_down: false, ours, theirs }
+        let (read_shut_down, peer_read_shut_down) = (false, false);
+        TestSource { registration: None, state: None, kind, read_shut_down, peer_read_shut_down, ours, theirs }
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -85,18 +88,32 @@ impl<T: Selector> TestSource<T> {
             // shutdown(2) fails for a pipe, and for a socket whose peer has closed.
             Act::Shutdown(end, how) => {
                 let result = self.file(end).map(|file| SockRef::from(file).shutdown(how));
-                self.read_shut_down |= end == End::Ours && how != Shutdown::Write && matches!(result, Some(Ok(())));
+                let ends_reading = how != Shutdown::Write && matches!(result, Some(Ok(())));
+                self.read_shut_down |= end == End::Ours && ends_reading;
+                self.peer_read_shut_down |= end == End::Theirs && ends_reading;
             }
             Act::ClosePeer => self.theirs = None,
             Act::Close | Act::Reopen(_) => {}
         }
-        let fd = self.fd();
+        let (fd, may_free_space) = (self.fd(), self.may_free_space_silently(act));
         if let Some(state) = &mut self.state {
             state.read_shut_down = self.read_shut_down;
-            state.probe(fd);
+            if may_free_space {
+                state.probe_silent_write(fd);
+            } else {
+                state.probe(fd);
+            }
             state.operated_on = true;
         }
         Ok(())
+    }
+
+    /// Returns `true` if the operation may make the source writable without an event: see the table of differences.
+    fn may_free_space_silently(&self, act: Act) -> bool {
+        KnownDifferences::<T>::FREES_SPACE_SILENTLY
+            && self.kind == Kind::Unix
+            && self.peer_read_shut_down
+            && matches!(act, Act::Write(End::Ours, _))
     }
 
     /// Returns the interest that the source supports. Pipes are registered for their direction only, because the other direction

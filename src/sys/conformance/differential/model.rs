@@ -61,6 +61,8 @@ impl<T: Selector> KnownDifferences<T> {
     /// Reading at the end of a pipe runs its filter again, and the writer has a second filter for the end of its reader.
     pub(super) const REPORTS_PIPES_AGAIN: bool = Self::KQUEUE && cfg!(any(target_os = "netbsd", target_os = "openbsd"));
     pub(super) const ACTIVATES_LATE: bool = Self::KQUEUE && !Self::LIBKQUEUE;
+    /// A write frees the space of data that the peer has discarded with a read shutdown, and does not activate the filter.
+    pub(super) const FREES_SPACE_SILENTLY: bool = Self::KQUEUE && cfg!(target_os = "netbsd");
 
     /// Returns the readiness that must be reported. A kqueue reports no errors of pipes, and reports closed for writing after
     /// a local shutdown. Without `POLLRDHUP`, closed for reading cannot be predicted.
@@ -199,6 +201,17 @@ impl ExpectedState {
         }
         (self.level, self.unread) = (level, unread);
         raw
+    }
+
+    /// Like `probe`, after a write that may have freed space silently: space that has begun need not be reported, and the first
+    /// events of the registration are not compared.
+    pub(super) fn probe_silent_write(&mut self, fd: RawFd) {
+        let had_space = self.level.has(W);
+        self.probe(fd);
+        if self.level.has(W) && !had_space {
+            self.unreported = self.unreported - W;
+            self.is_new = false;
+        }
     }
 
     /// From here on the backend has to probe the descriptor.
