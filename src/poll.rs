@@ -138,7 +138,10 @@ impl Poll {
     /// ```
     pub fn set_timer_slack(&mut self, slack: Duration) {
         let shared = self.registry.shared();
-        shared.timers().set_slack(slack, &**shared);
+        // In a forked child a thread of the parent may hold the lock, and the alarm belongs to the parent.
+        if shared.is_of_this_process() {
+            shared.timers().set_slack(slack, &**shared);
+        }
     }
 
     /// Sets the parameters of busy polling of the network card: a wait looks at the receive queues of the cards whose sockets are

@@ -114,6 +114,8 @@ struct Timers {
     last_setting: u32,
     /// The time by which timers may be late.
     slack: u64,
+    /// The time of the last collection, if it has left due timers, or 0. They are due without the slack.
+    left_until: u64,
     /// A wait may return a record of the alarm.
     alarm_may_fire: bool,
 }
@@ -171,7 +173,10 @@ impl Timers {
     /// Returns the time at which a wait ends for the earliest deadline: after the slack, or [`NEVER`].
     #[inline]
     fn earliest_end(&self) -> u64 {
-        self.heap.earliest().map_or(NEVER, |(at, _)| at.saturating_add(self.slack).min(NEVER - 1))
+        self.heap.earliest().map_or(NEVER, |(at, _)| match at <= self.left_until {
+            true => at,
+            false => at.saturating_add(self.slack).min(NEVER - 1),
+        })
     }
 
     /// Puts the deadline of an entry into the heap, replaces it there, or removes it.
@@ -476,9 +481,9 @@ impl TimerQueue {
             let Some((token, setting, expirations)) = timers.expire_earliest(now) else { break };
             report(token, setting, expirations);
         }
-        // Timers that the buffer has no space for are due without the slack.
-        let due = timers.heap.earliest().map(|(at, _)| at).filter(|&at| at <= now);
-        let (are_left, earliest) = (due.is_some(), due.unwrap_or(timers.earliest_end()));
+        let are_left = timers.heap.earliest().is_some_and(|(at, _)| at <= now);
+        timers.left_until = if are_left { now } else { 0 };
+        let earliest = timers.earliest_end();
         self.earliest.store(earliest);
         if driver.is_shared() && earliest != NEVER && !are_left {
             self.end_wait_before(&mut timers, earliest, driver);

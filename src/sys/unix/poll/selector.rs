@@ -7,8 +7,8 @@
 //! 2. Without the lock: wait with the copy.
 //! 3. Under the lock: deliver the results. Results of entries that were modified since step 1 are ignored.
 //!
-//! If nothing has changed since the last copy, and nothing needs a probe, the wait uses that copy and takes no lock: see
-//! [`WaitState`]. Such a wait without results takes no lock in step 3 either.
+//! If nothing has changed since the last copy, and nothing needs a probe, the wait uses that copy and does not lock the table:
+//! see [`WaitState`]. A wait without results does not lock the table in step 3 either.
 //!
 //! A change that arrives during step 2 interrupts the wait through a wake-up descriptor. `POLLNVAL` means that a descriptor
 //! was closed, and ends its registration. See <https://man7.org/linux/man-pages/man2/poll.2.html>.
@@ -94,8 +94,6 @@ struct Snapshot {
     records: Vec<pollfd>,
     /// The generation of the table when the copy was made.
     generation: u64,
-    /// An entry needed a probe, so that the next wait probes again.
-    needs_probe: bool,
 }
 
 /// The agreement of the wait with the threads that change the table: two flags.
@@ -123,10 +121,10 @@ impl WaitState {
         self.0.compare_exchange(0, WAITING, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// Begins a wait with a new copy. The caller holds the lock of the table.
+    /// Begins a wait with a new copy. `probes_again`: the next wait needs another one. The caller holds the lock of the table.
     #[inline(always)]
-    fn begin(&self) {
-        self.0.store(WAITING, Ordering::SeqCst);
+    fn begin(&self, probes_again: bool) {
+        self.0.store(if probes_again { WAITING | CHANGED } else { WAITING }, Ordering::SeqCst);
     }
 
     /// Ends a wait without results. Returns `false` if the table has changed.
@@ -228,7 +226,7 @@ impl PollSelector {
             false => self.probe_and_snapshot(snapshot, events, max, left, probe_interval)?,
         };
         let ready = poll(&mut snapshot.records, timeout);
-        let is_empty = matches!(ready, Ok(0)) && !snapshot.needs_probe;
+        let is_empty = matches!(ready, Ok(0));
         if is_empty && self.state.wait_state.end_unchanged() {
             return Ok(());
         }
@@ -247,13 +245,13 @@ impl PollSelector {
         let mut table = lock_ignoring_poison(&self.state.table);
         table.probe(events, max)?;
         snapshot.records.clone_from(&table.fds);
-        (snapshot.generation, snapshot.needs_probe) = (table.generation, table.probe_count > 0);
+        snapshot.generation = table.generation;
         let timeout = match (events.is_empty(), table.probe_count) {
             (false, _) => Some(Duration::ZERO),
             (true, 0) => left,
             (true, _) => Some(left.map_or(probe_interval, |left| left.min(probe_interval))),
         };
-        self.state.wait_state.begin();
+        self.state.wait_state.begin(table.probe_count > 0);
         Ok(timeout)
     }
 
