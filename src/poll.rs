@@ -79,15 +79,20 @@ impl Poll {
         &self.registry
     }
 
-    /// Sets the time for which a poll looks for events again and again before it blocks. Zero, the default, blocks at once.
+    /// Sets the time for which a poll repeats waits of zero before it blocks. Zero, the default, blocks at once.
     ///
-    /// A thread that blocks gives up its processor. When an event comes, the kernel must wake the thread, which takes tens of
-    /// microseconds on an idle processor. A poll that spins finds the event in the time of one system call. The price is a
-    /// processor that is busy for up to `duration` in each poll. Use a duration of a few times the expected distance between
-    /// events, and only on machines with a processor to spare.
+    /// A thread that blocks gives up its processor, and the kernel must wake the thread when an event comes. A poll that spins
+    /// finds the event in the time of one system call. The price is a processor that is busy for up to `duration` in each poll.
+    /// Choose a duration of a few times the expected distance between events, and spin only on machines with a processor to
+    /// spare. `benches/README.md` has measurements.
     ///
-    /// A poll does not spin beyond its timeout, and a poll with a timeout of zero does not spin. A wake or a timer that comes while
-    /// the poll spins needs no system call.
+    /// * A poll does not spin beyond its timeout, and a poll with a timeout of zero does not spin.
+    /// * A wake during the spin makes no system call, unless other code has the descriptor of the poll.
+    /// * A signal that arrives during the spin does not end the poll with `Interrupted`. A handler that must end the poll wakes a
+    ///   [`Waker`](crate::Waker).
+    /// * [`poll_until`](Poll::poll_until) spins again after a signal has interrupted its wait.
+    ///
+    /// See [poll(2)](https://man7.org/linux/man-pages/man2/poll.2.html) for waits with a timeout of zero.
     ///
     /// # Examples
     ///
@@ -111,12 +116,13 @@ impl Poll {
         self.user_events.set_spin(duration);
     }
 
-    /// Sets the time by which timers may be late, so that several are reported by one poll. Zero by default.
+    /// Sets the time by which timers may be late, so that one poll reports several. Zero by default.
     ///
-    /// A blocked poll ends when the earliest deadline and this time have passed, and reports each timer whose deadline has passed.
-    /// Timers that lie within this time of each other are therefore reported together, with one wakeup of the thread. No timer is
-    /// reported before its deadline. A poll that is not blocked, because it has other events or a timeout of zero, may report
-    /// timers earlier than a blocked one.
+    /// No poll reports a timer before the earliest deadline and `slack` have passed. Then a poll reports every timer whose deadline
+    /// has passed. Timers that lie within the slack of each other are therefore reported together, with one wakeup of the thread.
+    /// Timers that did not fit into the buffer are left for the next poll, without the slack.
+    ///
+    /// In a forked child the function does nothing ([forks](crate#forks)).
     ///
     /// # Examples
     ///
@@ -144,16 +150,18 @@ impl Poll {
         }
     }
 
-    /// Sets the parameters of busy polling of the network card: a wait looks at the receive queues of the cards whose sockets are
-    /// registered, before it blocks. The packets then arrive without an interrupt.
+    /// Sets the parameters of busy polling of the network card: a wait that would block first polls the receive queue of the card
+    /// from which the last reported socket has received, so that packets can arrive without an interrupt.
     ///
-    /// Busy polling has an effect only if the driver of the card supports it. Loopback connections do not. See
-    /// [ioctl_eventpoll(2)](https://man7.org/linux/man-pages/man2/ioctl_eventpoll.2.html). Any thread may call the function
-    /// through a reference.
+    /// Busy polling has an effect only if the driver of the card supports it. Loopback connections do not. A wait with a timeout of
+    /// zero does not poll the card, so that [`set_spin`](Poll::set_spin) delays busy polling: use one of the two. See
+    /// [ioctl_eventpoll(2)](https://man7.org/linux/man-pages/man2/ioctl_eventpoll.2.html) and
+    /// [NAPI](https://docs.kernel.org/networking/napi.html) for the settings of the card.
     ///
     /// # Errors
     ///
-    /// * `Unsupported`: the system is not Linux, Linux is older than 6.9, or the backend is not epoll.
+    /// * `Unsupported`: the system is not Linux, Linux is older than 6.9 or was built without `CONFIG_NET_RX_BUSY_POLL`, or the
+    ///   backend is not epoll.
     /// * `InvalidInput`: `microseconds` is above `i32::MAX`.
     /// * `PermissionDenied`: `budget` is above 64, and the process lacks `CAP_NET_ADMIN`.
     ///
@@ -204,7 +212,8 @@ impl Poll {
     ///   again.
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     /// * `EBADF` or another error of the kernel: other code has closed the descriptor of the poll or its wake-up descriptor, also
-    ///   if another file has the number since. poll(2) detects such a file only if the file has an inode of its own. epoll does
+    ///   if another file has the number since. poll(2) detects such a file only if the file has an inode of its own, and detects
+    ///   nothing in a poll with a timeout of zero that needs no wake-up descriptor. epoll does
     ///   not detect that other code has closed the timerfd of the poll. Then timers may never be reported.
     /// * Other errors of the kernel, of which one is known: poll(2) of Linux fails with `EINVAL` while the limit of descriptors
     ///   (`RLIMIT_NOFILE`) is below the number of registrations. poll(2) of FreeBSD has no such error.

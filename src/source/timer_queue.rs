@@ -463,7 +463,7 @@ impl TimerQueue {
                 && self.earliest.load_relaxed() <= driver.now())
     }
 
-    /// Reports at most `space` due timers. Returns `true` if due timers are left.
+    /// Reports at most `space` due timers, if the slack of the earliest has passed. Returns `true` if due timers are left.
     #[inline(never)]
     pub(crate) fn collect(
         &self,
@@ -477,11 +477,13 @@ impl TimerQueue {
             self.alarm.store(NEVER);
         }
         let now = driver.now();
+        // The alarm may have been set before the slack.
+        let space = if now < self.earliest.load_relaxed() { 0 } else { space };
         for _ in 0..space {
             let Some((token, setting, expirations)) = timers.expire_earliest(now) else { break };
             report(token, setting, expirations);
         }
-        let are_left = timers.heap.earliest().is_some_and(|(at, _)| at <= now);
+        let are_left = now >= self.earliest.load_relaxed() && timers.heap.earliest().is_some_and(|(at, _)| at <= now);
         timers.left_until = if are_left { now } else { 0 };
         let earliest = timers.earliest_end();
         self.earliest.store(earliest);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kevio::net::UnixStream;
 use kevio::unix::SourceFd;
-use kevio::{Batch, Events, Interest, Poll, Process, Signals, Timer, Token, Waker, Watch};
+use kevio::{Batch, BusyPoll, Events, Interest, Poll, Process, Signals, Timer, Token, Waker, Watch};
 
 use crate::support::known_failures::{is_known_failure, Check};
 use crate::support::poll::{expect_event, READ};
@@ -61,6 +61,10 @@ impl Parent {
     /// Checks in a child that every change and wait fails.
     fn check_rejected(&mut self) {
         let (poll, events) = (&mut self.poll, &mut self.events);
+        // Does nothing, and so waits for no lock of the parent.
+        poll.set_timer_slack(Duration::from_secs(1));
+        expect_unsupported(poll.set_busy_poll(BusyPoll::default()));
+        expect_unsupported(poll.busy_poll());
         expect_unsupported(poll.poll(events, Some(Duration::ZERO)));
         expect_unsupported(poll.poll_until(events, None));
         expect_unsupported(self.waker.wake());

@@ -842,8 +842,47 @@ fn timers_that_are_left_do_not_wait_for_the_slack() {
     poll.expect_no_events();
 }
 
+/// The program changes a timer or the slack between the polls.
 #[test]
-fn infinite_slack_keeps_timers_for_a_poll_that_looks_for_them() {
+fn timers_that_are_left_do_not_wait_for_the_slack_after_a_change() {
+    type Change = fn(&mut TestPoll, &mut Timer);
+    let changes: [Change; 3] = [
+        |_, reported| reported.set_after(TIMEOUT).unwrap(),
+        |_, reported| reported.cancel().unwrap(),
+        |poll, _| poll.inner.set_timer_slack(ms(301)),
+    ];
+    for change in changes {
+        let mut poll = TestPoll::with_capacity(1);
+        poll.inner.set_timer_slack(ms(300));
+        let mut timers = [1, 200, 250].map(|delay| Timer::after(ms(delay)).unwrap());
+        for (token, timer) in timers.iter_mut().enumerate() {
+            poll.register(timer, token, READ);
+        }
+        assert_eq!(poll.poll_once(Some(TIMEOUT)).len(), 1);
+        for _ in 0..2 {
+            change(&mut poll, &mut timers[0]);
+            assert_eq!(poll.poll_once(Some(Duration::ZERO)).len(), 1);
+        }
+    }
+}
+
+/// The first poll arms the alarm for a deadline without slack.
+#[test]
+fn slack_counts_for_deadlines_that_are_armed_already() {
+    let mut poll = TestPoll::new();
+    let start = Instant::now();
+    let mut timers = [50, 60].map(|delay| Timer::at(start + ms(delay)).unwrap());
+    for (token, timer) in timers.iter_mut().enumerate() {
+        poll.register(timer, token, READ);
+    }
+    poll.expect_no_events();
+    poll.inner.set_timer_slack(ms(100));
+    let reported = poll.poll_once(Some(TIMEOUT));
+    assert!(reported.len() == 2 && start.elapsed() >= ms(150), "{reported:?} after {:?}", start.elapsed());
+}
+
+#[test]
+fn infinite_slack_keeps_timers_until_the_slack_is_smaller() {
     let mut poll = TestPoll::new();
     poll.inner.set_timer_slack(Duration::MAX);
     let mut timer = Timer::after(ms(1)).unwrap();
