@@ -22,8 +22,8 @@ const SYSTEMS: &[(&str, &str, &str)] = &[
     ("openbsd",    "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_evfilt_except has_inherit_zero
                               has_negative_backlog has_ppoll ignores_sigio inherit_zero_has_prefix waits_end_early"),
     ("linux",      "epoll",  "epoll_mod_requeues has_abstract_unix_addr has_accept4 has_busy_poll has_epoll_pwait2
-                              has_epollexclusive has_eventfd has_inotify has_madv_wipeonfork has_mq_descriptors has_negative_backlog has_o_path
-                              has_pidfd has_pipe_syscall has_pollable_files has_pollrdhup has_ppoll has_tgkill has_timerfd
+                              has_epollexclusive has_eventfd has_inotify has_madv_wipeonfork has_mq_descriptors
+                              has_negative_backlog has_o_path has_pidfd has_pipe_syscall has_pollable_files has_pollrdhup has_ppoll has_tgkill has_timerfd
                               terminates_unix_names"),
     ("android",    "epoll",  "errno_location=__errno epoll_mod_requeues has_abstract_unix_addr has_accept4 has_epollexclusive
                               has_eventfd has_inotify has_madv_wipeonfork has_o_path has_pollable_files has_pollrdhup

@@ -20,7 +20,7 @@ const INTERNAL_RECORDS: usize = 3;
 pub(crate) struct UserEvents {
     woken: WokenNodes,
     turn: Turn,
-    /// The longest time that a poll looks for events before it blocks, in nanoseconds.
+    /// The longest time for which a poll repeats waits of zero before it blocks, in nanoseconds.
     spin: u64,
 }
 
@@ -161,7 +161,11 @@ impl UserEvents {
             Plan::Until(end) if !is_pending => shared.timeout_until(end),
             _ => Some(Duration::ZERO),
         };
-        let result = shared.selector().select(records, max, timeout);
+        let result = match shared.selector().select(records, max, timeout) {
+            // Some kernels return `EINTR` from a wait of zero, and others do not.
+            Err(error) if spins && error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            result => result,
+        };
         self.end_wait(shared, records, plan == Plan::Due, result)
     }
 

@@ -23,7 +23,10 @@ const VARIANTS: &[Variant] = &[
         &[("wake_state.rs", "word = self.word.fetch_and(!AWAKE, Ordering::AcqRel);", "word &= !AWAKE;")],
     ),
     // A spin leaves `AWAKE` set when the wait begins.
-    ("awake_after_a_spin", &[("wake_state.rs", "if word & AWAKE != 0 && word & !FLAGS == 0 {", "if word & AWAKE == usize::MAX {")]),
+    (
+        "awake_after_a_spin",
+        &[("wake_state.rs", "if word & AWAKE != 0 && word & !FLAGS == 0 {", "if word & AWAKE == usize::MAX {")],
+    ),
     // The record of the notifier reaches a quiet poll, and so the program.
     (
         "notified_cleared_before_its_record",

@@ -489,7 +489,7 @@ fn wake_during_a_wait_makes_one_call() {
 fn poll_that_spins_makes_several_calls() {
     let mut polled = CountedPoll::new();
     polled.poll.set_spin(Duration::from_secs(1));
-    let wait = Duration::from_millis(1);
+    let wait = Duration::from_millis(20);
     for _ in 0..TIMES {
         let (_, calls) = counter::calls(|| polled.poll_once(wait));
         assert!(calls.len() > 1, "{calls:?}");
@@ -504,7 +504,13 @@ fn wake_during_a_spin_makes_no_call() {
     poll.set_spin(TIMEOUT);
     let waker = Waker::new(poll.registry(), Token(1)).unwrap();
     let answers = AtomicUsize::new(0);
-    let (answered, is_over) = (|number| while answers.load(Ordering::SeqCst) < number {}, AtomicBool::new(false));
+    let is_over = AtomicBool::new(false);
+    let answered = |number| {
+        let deadline = Instant::now() + TIMEOUT;
+        while answers.load(Ordering::SeqCst) < number {
+            assert!(Instant::now() < deadline, "wake {number} is not reported");
+        }
+    };
     thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::SeqCst) {
@@ -512,14 +518,18 @@ fn wake_during_a_spin_makes_no_call() {
                 answers.fetch_add(events.iter().count(), Ordering::SeqCst);
             }
         });
-        // The first wake may come before the first poll.
-        waker.wake().unwrap();
-        answered(1);
-        for number in 2..10 {
-            expect_calls([0, 0, 0], "a wake during a spin", || waker.wake()).unwrap();
-            answered(number);
-        }
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // The first wake may come before the first poll.
+            waker.wake().unwrap();
+            answered(1);
+            for number in 2..10 {
+                expect_calls([0, 0, 0], "a wake during a spin", || waker.wake()).unwrap();
+                answered(number);
+            }
+        }));
+        // Ends the thread also after a panic.
         is_over.store(true, Ordering::SeqCst);
         waker.wake().unwrap();
+        result.unwrap();
     });
 }

@@ -261,7 +261,7 @@ fn no_deadline_blocks_until_an_event() {
 }
 
 #[test]
-fn signals_do_not_end_a_wait_with_a_deadline() {
+fn signals_end_neither_a_wait_with_a_deadline_nor_a_spin() {
     for restart in [0, libc::SA_RESTART] {
         let mut poll = TestPoll::new();
         handler::install(libc::SIGVTALRM, handler::do_nothing, restart);
@@ -282,7 +282,11 @@ fn signals_do_not_end_a_wait_with_a_deadline() {
             let deadline = Instant::now() + TIMEOUT;
             while sent.load(Ordering::Relaxed) < 3 {
                 assert!(Instant::now() < deadline, "no signal was sent");
+                poll.inner.set_spin(Duration::ZERO);
                 lateness(&mut poll, Duration::from_millis(50));
+                // A kernel may return `EINTR` from a wait of zero, or not.
+                poll.inner.set_spin(Duration::MAX);
+                assert!(poll.poll_once(Some(Duration::from_millis(50))).is_empty());
             }
             drop(done);
         });
@@ -349,27 +353,42 @@ fn wake_at_the_end_of_a_spin_ends_the_wait() {
                 waker.wake().unwrap();
             });
             is_waiting.store(true, Ordering::SeqCst);
+            let start = Instant::now();
             poll.expect(1, R);
+            // The end of the timeout would report a wake that did not end the wait.
+            assert!(start.elapsed() < TIMEOUT / 2, "the wake of round {round} has not ended the wait");
         });
     }
+}
+
+/// Returns `true` if the kernel certainly has busy polling: its version is 6.9 or later, and it has the setting.
+fn kernel_has_busy_polling() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    let is_new = (numbers.next(), numbers.next()) >= (Some(6), Some(9));
+    is_new && std::path::Path::new("/proc/sys/net/core/busy_poll").exists()
 }
 
 #[test]
 fn parameters_of_busy_polling_are_those_that_were_set() {
     let poll = Poll::new().unwrap();
     let parameters = BusyPoll { microseconds: 64, budget: 16, prefer: true };
-    match poll.set_busy_poll(parameters) {
-        Ok(()) => {
-            assert_eq!((kevio::BACKEND, poll.busy_poll().unwrap()), (Backend::Epoll, parameters));
-            let too_long = BusyPoll { microseconds: u32::MAX, ..parameters };
-            assert_eq!(poll.set_busy_poll(too_long).unwrap_err().kind(), ErrorKind::InvalidInput);
-            assert_eq!(poll.busy_poll().unwrap(), parameters);
-            poll.set_busy_poll(BusyPoll::default()).unwrap();
-            assert_eq!(poll.busy_poll().unwrap(), BusyPoll::default());
-        }
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::Unsupported);
-            assert_eq!(poll.busy_poll().unwrap_err().kind(), ErrorKind::Unsupported);
-        }
+    if let Err(error) = poll.set_busy_poll(parameters) {
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(poll.busy_poll().unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(kevio::BACKEND != Backend::Epoll || !kernel_has_busy_polling(), "{error}");
+        return;
     }
+    assert_eq!((kevio::BACKEND, poll.busy_poll().unwrap()), (Backend::Epoll, parameters));
+    let too_long = BusyPoll { microseconds: u32::MAX, ..parameters };
+    assert_eq!(poll.set_busy_poll(too_long).unwrap_err().kind(), ErrorKind::InvalidInput);
+    // Above 64 the budget is a matter of the process's capabilities.
+    let large = BusyPoll { budget: 65, ..parameters };
+    match poll.set_busy_poll(large) {
+        Ok(()) => assert_eq!(poll.busy_poll().unwrap(), large),
+        Err(error) => assert_eq!((error.kind(), poll.busy_poll().unwrap()), (ErrorKind::PermissionDenied, parameters)),
+    }
+    poll.set_busy_poll(BusyPoll::default()).unwrap();
+    let default = poll.busy_poll().unwrap();
+    assert_eq!((default.microseconds, default.prefer), (0, false));
 }

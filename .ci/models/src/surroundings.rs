@@ -117,12 +117,12 @@ pub mod kernel {
         /// its end, and a wait without an end by loom, as a deadlock.
         running: usize,
         /// The time of a wait that does not block.
-        time_of_a_look: u64,
+        time_of_a_probe: u64,
     }
 
     impl Kernel {
         pub fn new(running: usize) -> Kernel {
-            let state = State { is_notified: false, alarm: None, clock: 1, running, time_of_a_look: 0 };
+            let state = State { is_notified: false, alarm: None, clock: 1, running, time_of_a_probe: 0 };
             Kernel { state: Mutex::new(state), changed: Condvar::new() }
         }
 
@@ -144,8 +144,8 @@ pub mod kernel {
         }
 
         /// Lets time pass while a poll spins.
-        pub fn set_time_of_a_look(&self, time: u64) {
-            self.change(|state| state.time_of_a_look = time);
+        pub fn set_time_of_a_probe(&self, time: u64) {
+            self.change(|state| state.time_of_a_probe = time);
         }
 
         pub fn end_thread(&self) {
@@ -180,7 +180,7 @@ pub mod kernel {
                 timeout => self.now() + timeout,
             });
             let mut state = self.wait(end);
-            state.clock += if end == Some(0) { state.time_of_a_look } else { 0 };
+            state.clock += if end == Some(0) { state.time_of_a_probe } else { 0 };
             if std::mem::take(&mut state.is_notified) {
                 events.push(RawEvent::Notifier);
             }
@@ -350,7 +350,7 @@ pub mod poll_shared {
             Poll { user_events: UserEvents::default(), events: Vec::with_capacity(4) }
         }
 
-        /// A poll that looks `times` times before it blocks.
+        /// A poll that probes `times` times before it blocks.
         pub fn spinning(times: u64) -> Poll {
             let mut poll = Poll::new();
             poll.user_events.set_spin(Duration::from_nanos(times));
@@ -435,7 +435,7 @@ pub mod models {
 
     fn wakers<const THREADS: usize>(wakes: [usize; THREADS], nodes: usize, mut poll: Poll) {
         let shared = Arc::new(PollShared::new(THREADS, true));
-        shared.selector().set_time_of_a_look(1);
+        shared.selector().set_time_of_a_probe(1);
         let wakers: Vec<_> = (0..nodes).map(waker).collect();
         let total = wakes.iter().sum::<usize>();
         let threads: Vec<_> = (0..THREADS)

@@ -7,10 +7,10 @@ use crate::busy_poll::BusyPoll;
 use crate::sys::error::unsupported;
 use crate::sys::unix::syscall::cvt;
 
-/// An older kernel does not know the request.
+/// An older kernel rejects the request as unknown, and a kernel that was built without busy polling as unsupported.
 fn unsupported_if_unknown(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::ENOTTY) => unsupported(),
+        Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::ENOSYS) => unsupported(),
         _ => error,
     }
 }
