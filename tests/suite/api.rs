@@ -2,13 +2,15 @@
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
+use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net as std_unix;
+use std::time::Instant;
 
 use kevio::event::{Event, Iter, Source};
 use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Events, Interest, Poll, Registry, Token, Waker};
+use kevio::{Events, Interest, Poll, Registry, Timer, Token, Waker};
 
 use crate::support::net::{listener, loopback};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
@@ -71,11 +73,38 @@ fn public_types_implement_expected_traits() {
     source::<IoSource<OwnedFd>>();
 }
 
+/// Each number is the size of a field. A program with many connections has a source or two, and often a timer, for each.
 #[test]
-fn sources_and_interests_are_small() {
-    assert!(std::mem::size_of::<TcpStream>() <= 16);
-    assert!(std::mem::size_of::<UnixDatagram>() <= 16);
-    assert_eq!(std::mem::size_of::<Option<Interest>>(), std::mem::size_of::<Interest>());
+#[cfg(target_pointer_width = "64")]
+fn sizes_are_those_of_the_fields() {
+    const POINTER: usize = 8;
+    /// The descriptor, the interest and the owner in one word; on poll(2) a pointer to the entry of the table.
+    const REGISTRATION: usize = 8;
+    const POLL_ID: usize = 4;
+    const FD: usize = 4;
+    assert_eq!(size_of::<IoSource<OwnedFd>>(), REGISTRATION + POLL_ID + FD);
+    assert_eq!(size_of::<TcpStream>(), size_of::<IoSource<OwnedFd>>());
+    assert_eq!(size_of::<UnixDatagram>(), size_of::<IoSource<OwnedFd>>());
+    assert_eq!(size_of::<Option<Interest>>(), size_of::<Interest>());
+    // The shared state of the poll, and the node of the list of woken wakers.
+    assert_eq!(size_of::<Waker>(), 2 * POINTER);
+    // A buffer of records: its address, capacity and length.
+    assert_eq!(size_of::<Events>(), 3 * POINTER);
+    // The record of the kernel, without another byte.
+    #[cfg(kevio_selector = "kqueue")]
+    let record = size_of::<kevio::unix::kqueue::Kevent>();
+    #[cfg(kevio_selector = "epoll")]
+    let record = size_of::<libc::epoll_event>();
+    // The token, the bits of poll(2), and the setting of a timer.
+    #[cfg(kevio_selector = "poll")]
+    let record = size_of::<Token>() + 8;
+    assert_eq!(size_of::<Event>(), record);
+    // The time of expiry or the period with a tag, and the start of the first period.
+    let schedule = (size_of::<Instant>() + POINTER) + size_of::<Instant>();
+    // The poll, its identifier with the slot in the queue, and the token.
+    let registration = POINTER + (POLL_ID + 4) + POINTER;
+    // The set of past tokens; the generation of the process, and whether the timer has expired, with padding.
+    assert_eq!(size_of::<Timer>(), schedule + registration + 8 + 8);
 }
 
 #[test]
