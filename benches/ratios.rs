@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use cases::{Case, Contestant, Iterations};
 use report::{CaseResult, Measurement};
+use setup::Arguments;
 
 const HELP: &str = "\
 Measures kevio beside mio, polling and bare system calls; the subjects take turns.
@@ -36,28 +37,6 @@ impl Rounds {
     fn new(arguments: &Arguments) -> Rounds {
         let time = arguments.number("--round-ms").unwrap_or(3);
         Rounds { time: Duration::from_millis(time), number: arguments.number("--rounds").unwrap_or(101) as usize }
-    }
-}
-
-/// The arguments of the command line: flags, options with a number, and parts of the names of cases.
-struct Arguments(Vec<String>);
-
-impl Arguments {
-    fn has(&self, flag: &str) -> bool {
-        self.0.iter().any(|argument| argument == flag)
-    }
-
-    /// Returns the number of the last `--option=number`.
-    fn number(&self, option: &str) -> Option<u64> {
-        let value = self.0.iter().rev().find_map(|argument| argument.strip_prefix(option)?.strip_prefix('='))?;
-        Some(value.parse().unwrap_or_else(|_| panic!("{option}={value}: not a number")))
-    }
-
-    /// Returns `true` if an argument is a part of the name, or if no argument is the name of a case. An underscore stands for a
-    /// blank.
-    fn selects(&self, case: &str) -> bool {
-        let mut parts = self.0.iter().filter(|argument| !argument.starts_with('-')).peekable();
-        parts.peek().is_none() || parts.any(|part| case.contains(&part.replace('_', " ")))
     }
 }
 
@@ -124,7 +103,7 @@ fn count(arguments: &[String]) {
 }
 
 fn main() {
-    let arguments = Arguments(std::env::args().skip(1).collect());
+    let arguments = Arguments::of_process();
     if arguments.has("--help") || arguments.has("-h") {
         return println!("{HELP}");
     }
@@ -132,7 +111,7 @@ fn main() {
         return report::write();
     }
     if arguments.has("--count") {
-        return count(&arguments.0[1..]);
+        return count(&arguments.all()[1..]);
     }
     let cases = cases::all().into_iter().filter(|case| arguments.selects(&case.name));
     if !arguments.has("--bench") {

@@ -5,7 +5,8 @@ mod picture;
 use std::fmt::{self, Write};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+
+use super::setup::machine;
 
 /// The time of one subject in a case.
 pub struct Measurement {
@@ -62,20 +63,6 @@ impl fmt::Display for CaseResult {
 
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Returns the first line of a program's output.
-fn first_line(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&output).lines().next().unwrap_or("?").to_owned()
-}
-
-fn machine() -> String {
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cpu = cpu.map_or_else(|| first_line("sysctl", &["-n", "hw.model"]), |(_, model)| model.to_owned());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{cpu}, {cores} cores, {}, {}", first_line("uname", &["-sr"]), first_line("date", &["+%F"]))
 }
 
 /// Formats one record for each case and subject, with tabs between the fields.

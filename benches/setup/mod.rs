@@ -1,9 +1,16 @@
 //! The common setup of the benches.
-#![allow(dead_code)] // `ratios` does not use criterion.
+#![allow(dead_code)] // No bench uses all of it.
 
+mod arguments;
+
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use criterion::Criterion;
+
+#[allow(unused_imports)] // As above.
+pub use arguments::Arguments;
 
 /// Raises the limit of descriptors to its maximum. If that is too few, creating descriptors fails.
 pub fn allow_descriptors() {
@@ -23,4 +30,19 @@ pub fn short() -> Criterion {
         .sample_size(30)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
+}
+
+/// Returns the first line of a program's output.
+fn first_line(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&output).lines().next().unwrap_or("?").to_owned()
+}
+
+/// Returns the processor, the system and the date.
+pub fn machine() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cpu = cpu.map_or_else(|| first_line("sysctl", &["-n", "hw.model"]), |(_, model)| model.to_owned());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{cpu}, {cores} cores, {}, {}", first_line("uname", &["-sr"]), first_line("date", &["+%F"]))
 }
