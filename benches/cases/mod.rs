@@ -1,10 +1,10 @@
 //! The cases. Each case is one function that is generic over the [`Subject`]; README.md describes the cases.
 
 #[cfg(target_os = "linux")]
-mod bare;
+pub mod bare;
 #[cfg(all(has_kqueue, not(links_libkqueue)))]
-mod bare_kqueue;
-mod subject;
+pub mod bare_kqueue;
+pub mod subject;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};

@@ -174,6 +174,13 @@ impl_mio_like!(Kevio, kevio, {
 });
 impl_mio_like!(Mio, mio, {});
 
+impl Kevio {
+    #[allow(dead_code)] // The bench `latency` spins.
+    pub fn set_spin(&mut self, duration: Duration) {
+        self.poll.set_spin(duration);
+    }
+}
+
 pub struct Polling {
     poller: Arc<polling::Poller>,
     events: polling::Events,
