@@ -83,8 +83,8 @@ impl Poll {
     ///
     /// A thread that blocks gives up its processor, and the kernel must wake the thread when an event comes. A poll that spins
     /// finds the event in the time of one system call. The price is a processor that is busy for up to `duration` in each poll.
-    /// Choose a duration of a few times the expected distance between events, and spin only on machines with a processor to
-    /// spare. `benches/README.md` has measurements.
+    /// Choose a duration of a few times the expected distance between events, and spin only if the thread has a processor of its
+    /// own: on one processor the spin delays the thread that makes the event. `benches/README.md` has measurements.
     ///
     /// * A poll does not spin beyond its timeout, and a poll with a timeout of zero does not spin.
     /// * A wake during the spin makes no system call, unless other code has the descriptor of the poll.
@@ -225,7 +225,7 @@ impl Poll {
             return Err(error);
         }
         let is_long = timeout.is_some_and(|timeout| timeout > selector::MAX_WAIT);
-        if !shared.wake_state().is_quiet() || is_long || self.user_events.spins() {
+        if !shared.wake_state().is_quiet() || is_long || self.user_events.spins(timeout) {
             return self.user_events.poll(shared, events.records(), timeout);
         }
         let records = events.records();

@@ -53,9 +53,10 @@ impl UserEvents {
         self.spin = u64::try_from(duration.as_nanos()).unwrap_or(NEVER);
     }
 
+    /// Returns `true` if a poll with this timeout spins.
     #[inline]
-    pub(crate) fn spins(&self) -> bool {
-        self.spin != 0
+    pub(crate) fn spins(&self, timeout: Option<Duration>) -> bool {
+        self.spin != 0 && timeout != Some(Duration::ZERO)
     }
 
     /// Polls, and adds the events of wakers and timers.
@@ -74,18 +75,17 @@ impl UserEvents {
                 shared.now().saturating_add(timeout).min(NEVER - 1)
             }
         };
-        let spin_end = match self.spin {
-            0 => 0,
-            spin => shared.now().saturating_add(spin).min(end),
-        };
+        // The first wait of a spin needs no clock.
+        let (mut spins, mut spin_end) = (self.spins(timeout), None);
         let mut repeats = if max_kernel_events(records.capacity()) > INTERNAL_RECORDS { 0 } else { INTERNAL_RECORDS };
         loop {
-            let spins = spin_end != 0 && shared.now() < spin_end;
             let internal = self.wait(shared, records, if spins { 0 } else { end }, spins)?;
             if !records.is_empty() {
                 return Ok(());
             }
             if spins {
+                let now = shared.now();
+                spins = now < *spin_end.get_or_insert(now.saturating_add(self.spin).min(end));
                 std::hint::spin_loop();
                 continue;
             }

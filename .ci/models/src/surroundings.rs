@@ -360,7 +360,7 @@ pub mod poll_shared {
         /// As kevio's `Poll::poll`.
         pub fn poll(&mut self, shared: &PollShared, timeout: Option<Duration>) -> io::Result<()> {
             shared.order.fetch_add(1, Ordering::AcqRel);
-            if !shared.wake_state().is_quiet() || self.user_events.spins() {
+            if !shared.wake_state().is_quiet() || self.user_events.spins(timeout) {
                 self.user_events.poll(shared, &mut self.events, timeout)?;
             } else {
                 let result = shared.selector().select(&mut self.events, 4, timeout);
