@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cases::{Case, Contestant, Iterations};
 use report::{CaseResult, Measurement};
-use setup::Arguments;
+use setup::{quartiles, Arguments};
 
 const HELP: &str = "\
 Measures kevio beside mio, polling and bare system calls; the subjects take turns.
@@ -87,11 +87,6 @@ fn measure(case: &Case, rounds: &Rounds) -> CaseResult {
         Measurement { subject: name.to_string(), nanoseconds: quartiles(theirs.clone())[1], ratio: quartiles(ratios) }
     };
     CaseResult { case: case.name.clone(), measurements: case.contestants.iter().map(result).collect() }
-}
-
-fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| values[quarter * (values.len() - 1) / 4])
 }
 
 /// Runs one case of one subject so many times, while `benches/instructions` counts the instructions.

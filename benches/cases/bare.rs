@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::subject::{Subject, LAST};
 
-fn cvt(result: libc::c_int) -> libc::c_int {
+pub fn cvt(result: libc::c_int) -> libc::c_int {
     assert!(result >= 0, "{}", std::io::Error::last_os_error());
     result
 }
@@ -18,12 +18,12 @@ fn milliseconds(timeout: Option<Duration>) -> libc::c_int {
 }
 
 /// Returns a non-blocking eventfd.
-fn eventfd() -> OwnedFd {
+pub fn eventfd() -> OwnedFd {
     // SAFETY: no pointers; the kernel has just created this descriptor, and no other code owns it.
     unsafe { OwnedFd::from_raw_fd(cvt(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))) }
 }
 
-fn notify(eventfd: &OwnedFd) {
+pub fn notify(eventfd: &OwnedFd) {
     // SAFETY: the kernel reads eight bytes.
     let n = unsafe { libc::write(eventfd.as_raw_fd(), (&1_u64 as *const u64).cast(), 8) };
     assert_eq!(n, 8);

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use self::subject::{Kevio, Mio, Polling, Subject, LAST};
 use super::setup::allow_descriptors;
 
-const NOW: Option<Duration> = Some(Duration::ZERO);
+pub const NOW: Option<Duration> = Some(Duration::ZERO);
 
 /// Repeats the operation of a case, and returns the time of all repetitions.
 pub type Iterations = Box<dyn FnMut(u64) -> Duration>;
@@ -88,7 +88,7 @@ pub fn all() -> Vec<Case> {
     ]
 }
 
-fn time(f: impl FnOnce()) -> Duration {
+pub fn time(f: impl FnOnce()) -> Duration {
     let mut f = Some(f);
     let start = Instant::now();
     timed(&mut || f.take().expect("timed calls the function once")());
@@ -102,7 +102,7 @@ fn timed(f: &mut dyn FnMut()) {
 }
 
 /// Returns a non-blocking socket and its peer.
-fn pair() -> (OwnedFd, UnixStream) {
+pub fn pair() -> (OwnedFd, UnixStream) {
     let (a, b) = UnixStream::pair().unwrap();
     a.set_nonblocking(true).unwrap();
     (a.into(), b)

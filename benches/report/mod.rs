@@ -36,10 +36,12 @@ struct Results {
     cases: Vec<CaseResult>,
 }
 
-const SUBJECTS: [&str; 4] = ["kevio", "mio", "polling", "bare"];
+pub const SUBJECTS: [&str; 4] = ["kevio", "mio", "polling", "bare"];
+/// The colours of the subjects in the pictures.
+pub const COLOURS: [&str; 4] = ["#d9480f", "#4c6ef5", "#12b886", "#adb5bd"];
 
 /// Formats a time with three digits or more, in nanoseconds or microseconds.
-fn time(nanoseconds: f64) -> String {
+pub fn time(nanoseconds: f64) -> String {
     match nanoseconds {
         few if few < 9.95 => format!("{few:.1} ns"),
         some if some < 9_995.0 => format!("{some:.0} ns"),
@@ -61,7 +63,7 @@ impl fmt::Display for CaseResult {
     }
 }
 
-fn folder() -> &'static Path {
+pub fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -127,13 +129,20 @@ impl Results {
     }
 }
 
+/// Replaces the text of `benches/README.md` between two marks, which are comments on lines of their own. Without the second mark,
+/// the text ends with the file.
+pub fn replace_in_readme(mark: &str, end: Option<&str>, text: &str) {
+    let path = folder().join("README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (before, old) = readme.split_once(mark).expect("the README has the mark before the text");
+    let after = end.map_or("", |end| &old[old.find(end).expect("the README has the mark after the text")..]);
+    fs::write(path, format!("{before}{mark}\n{text}{after}")).unwrap();
+}
+
 /// Writes the tables of all results to the end of `benches/README.md`, and draws the picture.
 pub fn write() {
-    const MARK: &str = "<!-- Written by `benches/measure`. -->\n";
     let results: Vec<Results> = ["epoll", "poll", "kqueue", "kqueue-freebsd"].into_iter().filter_map(read).collect();
-    let readme = fs::read_to_string(folder().join("README.md")).unwrap();
-    let (before, _) = readme.split_once(MARK).expect("the README has the mark before the tables");
     let tables: Vec<String> = results.iter().map(Results::table).collect();
-    fs::write(folder().join("README.md"), format!("{before}{MARK}\n{}", tables.join("\n"))).unwrap();
+    replace_in_readme("<!-- Written by `benches/measure`. -->\n", None, &tables.join("\n"));
     fs::write(folder().join("ratios.svg"), picture::draw(&results)).unwrap();
 }

@@ -2,9 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Results, SUBJECTS};
-
-const COLOURS: [&str; 4] = ["#d9480f", "#4c6ef5", "#12b886", "#adb5bd"];
+use super::{Results, COLOURS, SUBJECTS};
 
 /// The left edge of the bars in a panel.
 const LEFT: f64 = 210.0;

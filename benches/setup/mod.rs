@@ -14,14 +14,28 @@ pub use arguments::Arguments;
 
 /// Raises the limit of descriptors to its maximum. If that is too few, creating descriptors fails.
 pub fn allow_descriptors() {
+    let limit = libc::rlimit { rlim_cur: descriptor_limit().rlim_max, ..descriptor_limit() };
+    // SAFETY: the kernel reads one `rlimit`. Apple's systems report a maximum that they reject. The limit stays as it is then.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+}
+
+fn descriptor_limit() -> libc::rlimit {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes and reads one `rlimit`.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
-        limit.rlim_cur = limit.rlim_max;
-        // Apple's systems report a maximum that they reject. The limit stays as it is then.
-        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    // SAFETY: the kernel writes one `rlimit`.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    limit
+}
+
+/// Raises the limit of descriptors to its maximum, and for the superuser the maximum too. Returns the limit.
+pub fn allow_many_descriptors() -> usize {
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|most| most.trim().parse().ok());
+    if let Some(most) = most {
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: the kernel reads one `rlimit`. The kernel rejects it if the process is not privileged.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
     }
+    allow_descriptors();
+    descriptor_limit().rlim_cur.try_into().unwrap_or(usize::MAX)
 }
 
 /// Returns a configuration with a short measurement.
@@ -45,4 +59,10 @@ pub fn machine() -> String {
     let cpu = cpu.map_or_else(|| first_line("sysctl", &["-n", "hw.model"]), |(_, model)| model.to_owned());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!("{cpu}, {cores} cores, {}, {}", first_line("uname", &["-sr"]), first_line("date", &["+%F"]))
+}
+
+/// Returns the first quartile, the median and the third quartile.
+pub fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[quarter * (values.len() - 1) / 4])
 }
