@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::cases::subject::{Kevio, Mio, Subject};
 use crate::processors::{micros, percentiles, pin_thread, Usage};
+#[allow(unused_imports)] // Systems without a bare subject have no `Repeats`.
 use crate::wait::{Blocks, Repeats, Spins, Wait};
 use crate::{Effort, MAIN, OTHER};
 

@@ -36,6 +36,7 @@ impl<S: Subject> Wait for Blocks<S> {
 }
 
 /// Never blocks: waits of zero until there is an event.
+#[allow(dead_code)] // Systems without a bare subject.
 pub struct Repeats<S>(PhantomData<S>);
 
 impl<S: Subject> Wait for Repeats<S> {

@@ -2,15 +2,13 @@
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
-use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net as std_unix;
-use std::time::Instant;
 
 use kevio::event::{Event, Iter, Source};
 use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Events, Interest, Poll, Registry, Timer, Token, Waker};
+use kevio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::support::net::{listener, loopback};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
@@ -77,6 +75,11 @@ fn public_types_implement_expected_traits() {
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn sizes_are_those_of_the_fields() {
+    use std::mem::size_of;
+    use std::time::Instant;
+
+    use kevio::Timer;
+
     const POINTER: usize = 8;
     /// The descriptor, the interest and the owner in one word; on poll(2) a pointer to the entry of the table.
     const REGISTRATION: usize = 8;
