@@ -319,7 +319,7 @@ fn wake_after_a_queue_was_shared_beside_a_poll_makes_the_queue_readable() {
                 registry.as_raw_fd();
             });
             while !is_ready.load(std::sync::atomic::Ordering::SeqCst) {
-                std::hint::spin_loop();
+                std::thread::yield_now();
             }
             poll.poll_once(Some(Duration::ZERO));
         });

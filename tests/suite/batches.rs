@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use fastrand::Rng;
 use kevio::event::Source;
 use kevio::net::UnixStream;
 use kevio::unix::{pipe, IoSource, SourceFd};
@@ -461,25 +462,26 @@ fn short_batches_equal_single_calls() {
     }
 }
 
+fn any_step(random: &mut Rng) -> Step {
+    let of = match (random.usize(..DESCRIPTORS), random.usize(..3)) {
+        (fd, which @ 1..) if fd < DESCRIPTORS - 1 => Of::Borrowed(fd, which - 1),
+        (fd, _) => Of::Raw(fd),
+    };
+    let interest = INTERESTS[random.usize(..INTERESTS.len())];
+    match random.u8(..3) {
+        0 => Step::Register(of, interest),
+        1 => Step::Reregister(of, interest),
+        _ => Step::Deregister(of),
+    }
+}
+
 #[test]
 fn random_batches_equal_single_calls() {
-    use proptest::prelude::*;
-
-    let of = (0..DESCRIPTORS, 0..3_usize).prop_map(|(fd, which)| match which {
-        1.. if fd < DESCRIPTORS - 1 => Of::Borrowed(fd, which - 1),
-        _ => Of::Raw(fd),
-    });
-    let step =
-        (of, 0..3, proptest::sample::select(&INTERESTS[..])).prop_map(|(of, operation, interest)| match operation {
-            0 => Step::Register(of, interest),
-            1 => Step::Reregister(of, interest),
-            _ => Step::Deregister(of),
-        });
-    // Shorter sequences are tried after a failure; nothing is written to files.
-    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(steps in proptest::collection::vec(step, 1..9), size in 2..9_usize)| {
-        check_same_one_by_one(&steps, size);
-    });
+    let mut random = Rng::new();
+    for _ in 0..300 {
+        let steps: Vec<_> = (0..random.usize(1..9)).map(|_| any_step(&mut random)).collect();
+        check_same_one_by_one(&steps, random.usize(2..9));
+    }
 }
 
 /// A source that panics when it is called again.

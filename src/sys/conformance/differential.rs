@@ -14,15 +14,10 @@
 mod fixture;
 mod model;
 
-use std::cell::Cell;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
-use proptest::sample::select;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
+use fastrand::Rng;
 
 use self::fixture::TestSource;
 use self::model::{raw, ExpectedState, KnownDifferences};
@@ -84,45 +79,66 @@ enum Act {
     Reopen(Kind),
 }
 
-fn act() -> impl Strategy<Value = Act> {
-    let one_shot = vec![READ.oneshot(), WRITE.oneshot(), BOTH.oneshot(), BOTH.oneshot()];
-    let interest = move || {
-        prop_oneof![
-            6 => select(vec![READ, WRITE, BOTH]),
-            3 => select(one_shot.clone()),
-            1 => Just(Interest::NONE),
-        ]
-    };
-    let kind = select(vec![SourceKind::Builtin, SourceKind::Owned, SourceKind::RawFd]);
-    let end = || select(vec![End::Ours, End::Theirs]);
-    let how = select(vec![Shutdown::Write, Shutdown::Read, Shutdown::Both]);
-    let amount = || prop_oneof![select(vec![1, 100, 5000]).prop_map(Amount::Bytes), Just(Amount::All)];
-    let rare = prop_oneof![
-        2 => Just(Act::Deregister),
-        2 => Just(Act::Release),
-        1 => Just(Act::Shortage),
-        2 => Just(Act::ClosePeer),
-        1 => Just(Act::Close),
-        4 => (end(), how).prop_map(|(end, how)| Act::Shutdown(end, how)),
-    ];
-    prop_oneof![
-        5 => rare,
-        2 => select(KINDS.to_vec()).prop_map(Act::Reopen),
-        4 => (interest(), kind).prop_map(|(interest, kind)| Act::Register(interest, kind)),
-        2 => interest().prop_map(Act::Reregister),
-        7 => (end(), amount()).prop_map(|(end, amount)| Act::Read(end, amount)),
-        7 => (end(), amount()).prop_map(|(end, amount)| Act::Write(end, amount)),
-        2 => Just(Act::TryIo),
-    ]
+fn select<T: Copy>(random: &mut Rng, values: &[T]) -> T {
+    values[random.usize(..values.len())]
 }
 
-fn operation() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        400 => (0..SLOTS, act()).prop_map(|(slot, act)| Op::Slot(slot, act)),
-        100 => Just(Op::Poll),
-        30 => Just(Op::Notify),
-        75 => Just(Op::PollPatiently),
-    ]
+fn any_interest(random: &mut Rng) -> Interest {
+    match random.u8(..10) {
+        0..=5 => select(random, &[READ, WRITE, BOTH]),
+        6..=8 => select(random, &[READ.oneshot(), WRITE.oneshot(), BOTH.oneshot(), BOTH.oneshot()]),
+        _ => Interest::NONE,
+    }
+}
+
+fn any_end_and_amount(random: &mut Rng) -> (End, Amount) {
+    let amounts = [Amount::Bytes(1), Amount::Bytes(100), Amount::Bytes(5000), Amount::All, Amount::All, Amount::All];
+    (select(random, &[End::Ours, End::Theirs]), select(random, &amounts))
+}
+
+/// Operations that leave a source in a state with few events are rare.
+fn any_rare_act(random: &mut Rng) -> Act {
+    match random.u8(..12) {
+        0..=1 => Act::Deregister,
+        2..=3 => Act::Release,
+        4 => Act::Shortage,
+        5..=6 => Act::ClosePeer,
+        7 => Act::Close,
+        _ => {
+            let how = select(random, &[Shutdown::Write, Shutdown::Read, Shutdown::Both]);
+            Act::Shutdown(select(random, &[End::Ours, End::Theirs]), how)
+        }
+    }
+}
+
+fn any_act(random: &mut Rng) -> Act {
+    match random.u8(..29) {
+        0..=4 => any_rare_act(random),
+        5..=6 => Act::Reopen(select(random, &KINDS)),
+        7..=10 => {
+            let kind = select(random, &[SourceKind::Builtin, SourceKind::Owned, SourceKind::RawFd]);
+            Act::Register(any_interest(random), kind)
+        }
+        11..=12 => Act::Reregister(any_interest(random)),
+        13..=19 => {
+            let (end, amount) = any_end_and_amount(random);
+            Act::Read(end, amount)
+        }
+        20..=26 => {
+            let (end, amount) = any_end_and_amount(random);
+            Act::Write(end, amount)
+        }
+        _ => Act::TryIo,
+    }
+}
+
+fn any_op(random: &mut Rng) -> Op {
+    match random.u16(..605) {
+        0..=399 => Op::Slot(random.usize(..SLOTS), any_act(random)),
+        400..=499 => Op::Poll,
+        500..=529 => Op::Notify,
+        _ => Op::PollPatiently,
+    }
 }
 
 /// The first readiness that was reported for a registration, its interest, and the result of poll(2).
@@ -282,32 +298,38 @@ fn setting(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
+/// Removes operations from a sequence that fails, as long as the rest fails. Returns the last fault.
+fn shrink<A: Selector, B: Selector>(capacity: usize, ops: &mut Vec<Op>, mut fault: String) -> String {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut length = ops.len() / 2;
+    while length > 0 && Instant::now() < deadline {
+        let mut start = 0;
+        while start + length <= ops.len() {
+            let rest = [&ops[..start], &ops[start + length..]].concat();
+            match play::<A, B>(capacity, &rest) {
+                Ok(()) => start += length,
+                Err(new) => (fault, *ops) = (new, rest),
+            }
+        }
+        length /= 2;
+    }
+    fault
+}
+
 /// Runs sequences on two backends until enough steps were executed.
 fn run<A: Selector, B: Selector>() {
-    let seed = setting("KEVIO_TEST_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let seed = setting("KEVIO_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
     let step_count = setting("KEVIO_TEST_STEPS").unwrap_or(20_000) as usize;
     println!("{} and {}: KEVIO_TEST_SEED={seed}", A::BACKEND, B::BACKEND);
-    let config = Config { failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed.to_le_bytes().repeat(4));
-    let mut runner = TestRunner::new_with_rng(config, rng);
-    let sequences = (select(vec![64, 1, 2, 3]), prop::collection::vec(operation(), 1..200));
-    let (steps, failed) = (Cell::new(0), Cell::new(false));
-    while steps.get() < step_count {
-        let sequence = sequences.new_tree(&mut runner).unwrap();
-        let result = runner.run_one(sequence, |(capacity, ops)| {
-            if !failed.get() {
-                steps.set(steps.get() + ops.len());
-            }
-            let result = play::<A, B>(capacity, &ops);
-            failed.set(failed.get() || result.is_err());
-            result.map_err(TestCaseError::fail)
-        });
-        if let Err(TestError::Fail(reason, (capacity, ops))) = result {
+    let (mut random, mut steps) = (Rng::with_seed(seed), 0);
+    while steps < step_count {
+        let capacity = select(&mut random, &[64, 1, 2, 3]);
+        let mut ops: Vec<_> = (0..random.usize(1..200)).map(|_| any_op(&mut random)).collect();
+        steps += ops.len();
+        if let Err(fault) = play::<A, B>(capacity, &ops) {
+            let fault = shrink::<A, B>(capacity, &mut ops, fault);
             let ops: String = ops.iter().enumerate().map(|(step, op)| format!("{step:>4}  {op:?}\n")).collect();
-            let steps = steps.get();
-            panic!(
-                "{reason}\ncaught after {steps} steps; capacity for {capacity} events:\n{ops}KEVIO_TEST_SEED={seed}"
-            );
+            panic!("{fault}\ncaught after {steps} steps; capacity for {capacity} events:\n{ops}KEVIO_TEST_SEED={seed}");
         }
     }
 }
