@@ -1,5 +1,29 @@
 //! Pages about topics that several types share.
 
+#[doc = include_str!("event_loop.md")]
+pub mod event_loop {}
+
+#[doc = include_str!("draining.md")]
+pub mod draining {}
+
+#[doc = include_str!("trigger_modes.md")]
+pub mod trigger_modes {}
+
+#[doc = include_str!("tokens.md")]
+pub mod tokens {}
+
+#[doc = include_str!("connecting.md")]
+pub mod connecting {}
+
+#[doc = include_str!("accepting.md")]
+pub mod accepting {}
+
+#[doc = include_str!("writing.md")]
+pub mod writing {}
+
+#[doc = include_str!("standard_input.md")]
+pub mod standard_input {}
+
 #[doc = include_str!("portability.md")]
 pub mod portability {}
 
