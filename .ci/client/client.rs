@@ -1,9 +1,9 @@
 //! Checks an example that is a server: starts it on a free port, exchanges data with it, and ends it.
 //!
-//! `client tcp|udp|graceful PATH`: the protocol, and the program of the server. The client needs only the loopback interface,
+//! `client chat|graceful|tcp|udp PATH`: the protocol, and the program of the server. The client needs only the loopback interface,
 //! so that it also runs in an emulated machine.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -23,9 +23,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(program: &str) -> Server {
-        let mut child =
-            Command::new(program).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().expect("the server starts");
+    fn start(program: &str, options: &[&str]) -> Server {
+        let mut command = Command::new(program);
+        command.arg("127.0.0.1:0").args(options).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the server starts");
         let output = BufReader::new(child.stdout.take().expect("the output is a pipe"));
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -52,9 +53,9 @@ impl Server {
         }
     }
 
-    /// Sends SIGTERM with kill(1), because std has no function for it.
-    fn terminate(&self) {
-        let kill = Command::new("/bin/sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
+    /// Sends a signal with kill(1), because std has no function for it.
+    fn signal(&self, name: &str) {
+        let kill = Command::new("/bin/sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
         assert!(kill.expect("there is a shell").success());
     }
 
@@ -123,7 +124,7 @@ fn graceful(server: &mut Server) {
     let mut client = server.connect();
     client.write_all(b"before").unwrap();
     receive(&mut client, "before");
-    server.terminate();
+    server.signal("TERM");
     server.wait_until_closed();
     client.write_all(b"after").unwrap();
     receive(&mut client, "after");
@@ -132,11 +133,106 @@ fn graceful(server: &mut Server) {
     println!("the last client was served, and the server ended");
 }
 
+/// A client of the chat, and its greeting.
+fn join(server: &Server) -> BufReader<TcpStream> {
+    let mut client = BufReader::new(server.connect());
+    let greeting = receive_line(&mut client);
+    assert!(greeting.starts_with("* you are "), "{greeting:?}");
+    client
+}
+
+/// Receives a line, or an empty string at the end of file.
+fn receive_line(client: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    client.read_line(&mut line).expect("the server answers");
+    line
+}
+
+/// Each client receives each line of the others exactly once, and the lines of one sender in their order. SIGINT ends the server.
+fn chat(server: &mut Server) {
+    const CLIENTS: usize = 50;
+    const LINES: usize = 20;
+    // A greeted client receives all lines from then on.
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| join(server)).collect();
+    for number in 0..LINES {
+        for (sender, client) in clients.iter().enumerate() {
+            // The line comes in two parts.
+            let (mut stream, line) = (client.get_ref(), format!("{sender} {number}\n"));
+            let (first, second) = line.as_bytes().split_at(1);
+            stream.write_all(first).and_then(|()| stream.write_all(second)).unwrap();
+        }
+    }
+    for (receiver, client) in clients.iter_mut().enumerate() {
+        let mut next = [0; CLIENTS];
+        next[receiver] = LINES; // No client receives its own lines.
+        while next.iter().any(|number| *number < LINES) {
+            let line = receive_line(client);
+            let numbers: Vec<usize> = line.split([':', ' ', '\n']).flat_map(str::parse).collect();
+            let [_, sender, number] = numbers[..] else { panic!("{line:?}") };
+            assert_eq!(number, next[sender], "client {receiver}, sender {sender}");
+            next[sender] += 1;
+        }
+    }
+    server.signal("INT");
+    for client in &mut clients {
+        assert_eq!(receive_line(client), "* the server closes\n");
+        assert_eq!(receive_line(client), "");
+    }
+    drop(clients);
+    server.wait_for_ok();
+    println!("{CLIENTS} clients received {LINES} lines from each other");
+}
+
+/// The server disconnects clients that break a rule, and no other client. The idle timeout of this server is two seconds.
+fn chat_limits(server: &Server) {
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+    let mut active = join(server);
+    let keep_alive = |active: &BufReader<TcpStream>| active.get_ref().write_all(b"\n").expect("the server is there");
+
+    let mut long = join(server);
+    long.get_ref().write_all(&[b'x'; 1025]).unwrap();
+    assert_eq!(receive_line(&mut long), "");
+    keep_alive(&active);
+
+    let start = Instant::now();
+    let mut idle = join(server);
+    idle.get_ref().set_read_timeout(Some(IDLE_TIMEOUT / 20)).unwrap();
+    let disconnected = loop {
+        keep_alive(&active);
+        match idle.read(&mut [0; 1]) {
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {}
+            result => break result,
+        }
+        assert!(start.elapsed() < DEADLINE, "the idle client is still connected");
+    };
+    assert_eq!(disconnected.unwrap(), 0);
+    assert!(start.elapsed() >= IDLE_TIMEOUT, "the server has disconnected an idle client too early");
+
+    // A client that reads nothing, until the buffers of the kernel and of the server are full.
+    let slow = join(server);
+    let block = format!("{}\n", "x".repeat(1000)).repeat(64);
+    while !server.lines.try_iter().any(|line| line.ends_with("the client reads too slowly")) {
+        active.get_ref().write_all(block.as_bytes()).unwrap();
+        assert!(start.elapsed() < 2 * DEADLINE, "the slow client is still connected");
+    }
+    drop(slow);
+
+    let other = join(server);
+    other.get_ref().write_all(b"is it you?\n").unwrap();
+    let line = receive_line(&mut active);
+    assert!(line.ends_with(": is it you?\n"), "{line:?}");
+    println!("the server has disconnected the clients with a long line, without any line, and with a full buffer");
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, protocol, program] = &arguments[..] else { panic!("client tcp|udp|graceful PATH") };
-    let mut server = Server::start(program);
+    let [_, protocol, program] = &arguments[..] else { panic!("client chat|graceful|tcp|udp PATH") };
+    let mut server = Server::start(program, &[]);
     match protocol.as_str() {
+        "chat" => {
+            chat(&mut server);
+            chat_limits(&Server::start(program, &["2"]));
+        }
         "tcp" => tcp(&server),
         "udp" => udp(&server),
         "graceful" => graceful(&mut server),
