@@ -110,6 +110,8 @@
 
 // Without `os-ext` the code for raw descriptors is unused.
 #![cfg_attr(not(feature = "os-ext"), allow(dead_code))]
+// Without these features the links to their items are plain text.
+#![cfg_attr(not(all(feature = "net", feature = "os-ext")), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(not(unix))]
 compile_error!("kevio is for Unix: kqueue(2), epoll(7) and poll(2)");
