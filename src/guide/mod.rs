@@ -41,3 +41,6 @@ pub mod processes {}
 
 #[doc = include_str!("files.md")]
 pub mod files {}
+
+#[doc = include_str!("coming_from_mio.md")]
+pub mod coming_from_mio {}
