@@ -44,3 +44,6 @@ pub mod files {}
 
 #[doc = include_str!("coming_from_mio.md")]
 pub mod coming_from_mio {}
+
+#[doc = include_str!("coming_from_polling.md")]
+pub mod coming_from_polling {}
