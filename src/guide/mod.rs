@@ -47,3 +47,6 @@ pub mod coming_from_mio {}
 
 #[doc = include_str!("coming_from_polling.md")]
 pub mod coming_from_polling {}
+
+#[doc = include_str!("coming_from_libevent_and_libuv.md")]
+pub mod coming_from_libevent_and_libuv {}
