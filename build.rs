@@ -17,10 +17,10 @@ const SYSTEMS: &[(&str, &str, &str)] = &[
                               !has_pollrdhup_of_files"),
     ("dragonfly",  "kqueue", "has_accept4 has_evfilt_except has_ppoll ignores_sigio waits_end_early"),
     ("netbsd",     "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_inherit_zero has_ppoll
-                              ignores_sigio inherit_zero_has_prefix ppoll_is_pollts touch_replaces_udata
+                              ignores_sigio ppoll_is_pollts touch_replaces_udata
                               waits_end_early"),
     ("openbsd",    "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_evfilt_except has_inherit_zero
-                              has_negative_backlog has_ppoll ignores_sigio inherit_zero_has_prefix waits_end_early"),
+                              has_negative_backlog has_ppoll ignores_sigio waits_end_early"),
     ("linux",      "epoll",  "epoll_mod_requeues has_abstract_unix_addr has_accept4 has_busy_poll has_epoll_pwait2
                               has_epollexclusive has_eventfd has_inotify has_madv_wipeonfork has_mq_descriptors
                               has_negative_backlog has_o_path has_pidfd has_pipe_syscall has_pollable_files has_pollrdhup has_ppoll has_tgkill has_timerfd
@@ -88,7 +88,6 @@ const CFGS: &[(&str, &str)] = &[
     ("has_timerfd", "timerfd_create(2)"),
     ("has_waitid", "waitid(2) with WNOWAIT"),
     ("ignores_sigio", "the default action of SIGIO is to ignore it; elsewhere it ends the process"),
-    ("inherit_zero_has_prefix", "INHERIT_ZERO is named MAP_INHERIT_ZERO"),
     ("links_libkqueue", "kevent(2) is the function of libkqueue"),
     ("ppoll_is_pollts", "ppoll(2) is named pollts(2)"),
     ("selector_has_fd", "the queue of the backend has a descriptor (kqueue and epoll)"),
@@ -102,6 +101,7 @@ const CFGS: &[(&str, &str)] = &[
 /// The cfgs that a user sets, in `RUSTFLAGS`.
 const USER_CFGS: &[&str] = &[
     "kevio_backend, values(\"kqueue\", \"epoll\", \"poll\")",
+    "kevio_compares_libc",
     "kevio_unsupported_force_fallbacks",
     "mio_unsupported_force_poll_poll",
     "mio_unsupported_force_waker_pipe",

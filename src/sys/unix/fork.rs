@@ -138,12 +138,14 @@ unsafe fn clear_in_child(page: *mut libc::c_void, size: usize) -> bool {
 /// The page is mapped and not in use.
 #[cfg(has_inherit_zero)]
 unsafe fn clear_in_child(page: *mut libc::c_void, size: usize) -> bool {
-    #[cfg(not(inherit_zero_has_prefix))]
-    use libc::INHERIT_ZERO;
-    #[cfg(inherit_zero_has_prefix)]
-    use libc::MAP_INHERIT_ZERO as INHERIT_ZERO;
+    // Older versions of `libc` lack both. The number is that of `<sys/mman.h>` of FreeBSD (`INHERIT_ZERO`), NetBSD and OpenBSD
+    // (`MAP_INHERIT_ZERO`).
+    const INHERIT_ZERO: libc::c_int = if cfg!(target_os = "netbsd") { 4 } else { 3 };
+    extern "C" {
+        fn minherit(page: *mut libc::c_void, size: libc::size_t, inherit: libc::c_int) -> libc::c_int;
+    }
     // SAFETY: the caller has promised an unused page.
-    unsafe { libc::minherit(page, size, INHERIT_ZERO) == 0 }
+    unsafe { minherit(page, size, INHERIT_ZERO) == 0 }
 }
 
 /// Registers the handler of pthread_atfork(3). If two threads register the handler twice, the second run has no effect.

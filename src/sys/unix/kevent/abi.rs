@@ -1,16 +1,18 @@
 //! The record and the functions of `<sys/event.h>`, right for each system.
 //!
-//! The record differs in the width of every field. `libc` defines Apple's as that of kevent64(2), NetBSD's with unsigned
-//! filters that start at 0, and FreeBSD's with space for extensions. The rest of the crate uses
-//! [`Kevent`](crate::sys::unix::kevent::record::Kevent), which hides the differences.
+//! The record differs in the width of every field. Apple's is that of kevent64(2), NetBSD's has unsigned filters that start at 0,
+//! and FreeBSD's has space for extensions. The rest of the crate uses [`Kevent`](crate::sys::unix::kevent::record::Kevent), which
+//! hides the differences.
 
 use std::{mem, ptr};
 
+#[cfg(target_os = "freebsd")]
+pub(super) use self::freebsd::{kevent, kqueue};
 #[cfg(target_vendor = "apple")]
 pub(super) use self::kevent64::{kevent, kqueue};
 #[cfg(links_libkqueue)]
 pub(super) use crate::sys::unix::kevent::libkqueue_abi::{kevent, kqueue};
-#[cfg(not(any(links_libkqueue, target_vendor = "apple")))]
+#[cfg(not(any(links_libkqueue, target_os = "freebsd", target_vendor = "apple")))]
 pub(super) use libc::{kevent, kqueue};
 
 /// The number of a filter: `short`; unsigned and 32 bits on NetBSD.
@@ -43,6 +45,10 @@ pub type RawData = i64;
 mod kevent64 {
     pub(crate) use libc::{kevent64_s as kevent, kqueue};
 
+    // `<sys/event.h>`. Older versions of `libc` lack the flags.
+    const KEVENT_FLAG_NONE: libc::c_uint = 0x0;
+    const KEVENT_FLAG_IMMEDIATE: libc::c_uint = 0x1;
+
     /// # Safety
     ///
     /// As kevent(2).
@@ -57,9 +63,43 @@ mod kevent64 {
     ) -> libc::c_int {
         // SAFETY: the caller has promised null, or a pointer to a value.
         let is_zero = unsafe { timeout.as_ref() }.is_some_and(|timeout| timeout.tv_sec == 0 && timeout.tv_nsec == 0);
-        let flags = if is_zero { libc::KEVENT_FLAG_IMMEDIATE } else { libc::KEVENT_FLAG_NONE };
+        let flags = if is_zero { KEVENT_FLAG_IMMEDIATE } else { KEVENT_FLAG_NONE };
         // SAFETY: the caller has promised the conditions of kevent(2).
         unsafe { libc::kevent64(kq, changes, nchanges, events, nevents, flags, timeout) }
+    }
+}
+
+/// The record and the function of FreeBSD 12 and later.
+///
+/// If a program is built on another system, `libc` 0.2.172 has those of FreeBSD 11, whose `data` is as wide as a pointer.
+#[cfg(target_os = "freebsd")]
+mod freebsd {
+    use libc::{c_int, c_void};
+
+    pub(crate) use libc::kqueue;
+
+    #[allow(non_camel_case_types)]
+    #[derive(Clone, Copy)]
+    #[repr(C)]
+    pub(crate) struct kevent {
+        pub(crate) ident: usize,
+        pub(crate) filter: i16,
+        pub(crate) flags: u16,
+        pub(crate) fflags: u32,
+        pub(crate) data: i64,
+        pub(crate) udata: *mut c_void,
+        pub(crate) ext: [u64; 4],
+    }
+
+    extern "C" {
+        pub(crate) fn kevent(
+            kq: c_int,
+            changes: *const kevent,
+            nchanges: c_int,
+            events: *mut kevent,
+            nevents: c_int,
+            timeout: *const libc::timespec,
+        ) -> c_int;
     }
 }
 

@@ -58,8 +58,18 @@ fn poll_milliseconds(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Resul
 fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>, signals: Option<&libc::sigset_t>) -> io::Result<usize> {
     #[cfg(ppoll_is_pollts)]
     use libc::pollts as ppoll;
-    #[cfg(not(ppoll_is_pollts))]
+    #[cfg(not(any(ppoll_is_pollts, target_os = "openbsd")))]
     use libc::ppoll;
+    // `<poll.h>`. Older versions of `libc` lack the function on OpenBSD.
+    #[cfg(target_os = "openbsd")]
+    extern "C" {
+        fn ppoll(
+            fds: *mut pollfd,
+            nfds: libc::nfds_t,
+            timeout: *const libc::timespec,
+            signals: *const libc::sigset_t,
+        ) -> libc::c_int;
+    }
     let timeout = timeout.map(timeout::timespec);
     let timeout = timeout.as_ref().map_or(std::ptr::null(), |timeout| timeout as *const _);
     let signals = signals.map_or(std::ptr::null(), |signals| signals as *const _);

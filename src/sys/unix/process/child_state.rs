@@ -39,7 +39,40 @@ impl ChildState {
             return Ok(ChildState::Running);
         }
         // SAFETY: the record describes a child, so that it has a status.
-        Ok(ChildState::Exited(wait_status(info.si_code, unsafe { info.si_status() })))
+        Ok(ChildState::Exited(wait_status(info.si_code, unsafe { si_status(&info) })))
+    }
+}
+
+/// Returns the exit code, or the signal, of a record that waitid(2) has filled.
+///
+/// # Safety
+///
+/// The record describes a child.
+unsafe fn si_status(info: &libc::siginfo_t) -> libc::c_int {
+    #[cfg(target_os = "openbsd")]
+    {
+        // `<sys/siginfo.h>`. `libc` lacks the field before 0.2.183, and then reads behind the record: `libc` places the fields
+        // of the child behind the padding, and in the header both are members of one union.
+        #[repr(C)]
+        struct Child {
+            pid: libc::pid_t,
+            uid: libc::uid_t,
+            times: [libc::clock_t; 2],
+            status: libc::c_int,
+        }
+        #[repr(C)]
+        struct Record {
+            numbers: [libc::c_int; 3],
+            child: Child,
+        }
+        const _: () = assert!(mem::size_of::<Record>() <= mem::size_of::<libc::siginfo_t>());
+        // SAFETY: the caller has promised these fields. The alignment of both records is that of a pointer or of `clock_t`.
+        unsafe { (info as *const libc::siginfo_t).cast::<Record>().read_unaligned() }.child.status
+    }
+    #[cfg(not(target_os = "openbsd"))]
+    // SAFETY: the caller has promised the field.
+    unsafe {
+        info.si_status()
     }
 }
 
