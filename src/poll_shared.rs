@@ -61,7 +61,7 @@ impl PollShared {
     #[inline]
     pub(crate) fn check_process(&self) -> io::Result<()> {
         if !self.is_of_this_process() {
-            return Err(error::inherited());
+            return Err(error::inherited("Poll"));
         }
         Ok(())
     }
@@ -350,7 +350,7 @@ impl ClaimedFilters {
     pub(crate) fn claim(&self, ident: RawFd, filter: FilterSpec) -> io::Result<()> {
         match self.with(|filters| filters.insert((ident, discriminant(&filter)))) {
             true => Ok(()),
-            false => Err(error::already_exists()),
+            false => Err(error::already_exists_as_filter()),
         }
     }
 

@@ -38,12 +38,13 @@ impl UnixStream {
     ///
     /// # Errors
     ///
+    /// * `InvalidInput`: the path is longer than an address can hold (about 100 bytes), or contains a zero byte.
     /// * `NotFound`: there is no socket at `path`.
     /// * `ConnectionRefused`: there is no listener at `path`.
     /// * `WouldBlock`: the queue of the listener is full (Linux).
     /// * Other errors of connect(2).
     pub fn connect<P: AsRef<Path>>(path: P) -> io::Result<UnixStream> {
-        UnixStream::connect_addr(&SocketAddr::from_pathname(path)?)
+        UnixStream::connect_addr(&socket::unix_path(path.as_ref())?)
     }
 
     /// Connects to the listener at `address`. On Linux the address may be an abstract name.
@@ -140,10 +141,11 @@ impl UnixListener {
     ///
     /// # Errors
     ///
+    /// * `InvalidInput`: the path is longer than an address can hold (about 100 bytes), or contains a zero byte.
     /// * `AddrInUse`: a file exists at `path`.
     /// * Other errors of bind(2) and listen(2).
     pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<UnixListener> {
-        UnixListener::bind_addr(&SocketAddr::from_pathname(path)?)
+        UnixListener::bind_addr(&socket::unix_path(path.as_ref())?)
     }
 
     /// Creates a listener that is bound to `address`. On Linux the address may be an abstract name.
@@ -215,10 +217,11 @@ impl UnixDatagram {
     ///
     /// # Errors
     ///
+    /// * `InvalidInput`: the path is longer than an address can hold (about 100 bytes), or contains a zero byte.
     /// * `AddrInUse`: a file exists at `path`.
     /// * Other errors of bind(2).
     pub fn bind<P: AsRef<Path>>(path: P) -> io::Result<UnixDatagram> {
-        UnixDatagram::bind_addr(&SocketAddr::from_pathname(path)?)
+        UnixDatagram::bind_addr(&socket::unix_path(path.as_ref())?)
     }
 
     /// Creates a socket that is bound to `address`. On Linux the address may be an abstract name.

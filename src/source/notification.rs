@@ -16,7 +16,6 @@ use crate::registry::{Registry, Source};
 use crate::source::kqueue_filter::{FilterPayload, FilterSet};
 use crate::source::user_registration::{Reports, UserRegistration};
 use crate::sys::selector::{FilterSpec, Selector, SourceKind};
-use crate::sys::syscall::invalid_input;
 use crate::sys::{error, fork, ActiveSelector};
 use crate::token::Token;
 
@@ -49,7 +48,12 @@ pub(crate) enum Origin<S> {
     Descriptor(OwnedFd),
 }
 
-impl<S: Reports> NotificationSource<S> {
+/// The state of a source, with the name of the public type that has the source.
+pub(crate) trait SourceState: Reports {
+    const NAME: &'static str;
+}
+
+impl<S: SourceState> NotificationSource<S> {
     /// Creates filters with these idents if the backend has filters. Otherwise the source is what `open` returns.
     pub(crate) fn new(
         filter: FilterSpec,
@@ -85,7 +89,7 @@ impl<S: Reports> NotificationSource<S> {
     /// Fails in a forked child of the process that created or registered the source.
     pub(crate) fn check_process(&self) -> io::Result<()> {
         if !fork::is_current(self.generation) {
-            return Err(error::inherited());
+            return Err(error::inherited(S::NAME));
         }
         Ok(())
     }
@@ -117,30 +121,36 @@ impl<S: Reports> NotificationSource<S> {
 
     /// Fails with `InvalidInput` if the event belongs to another source. Except for a filter, only the token and the readiness of
     /// the event are compared.
-    fn check_event(&self, event: &Event) -> io::Result<()> {
+    fn check_event(&self, method: &str, event: &Event) -> io::Result<()> {
         self.check_process()?;
         let token = self.registered.map(|(token, _)| token);
         if token == Some(event.token()) && event.is_readable() && event.timer_setting().is_none() {
             return Ok(());
         }
-        Err(other_source_error())
+        Err(Self::other_source(method))
     }
 
-    /// Checks the event, and returns its data. For a filter `decode` gets the data from the event, and otherwise `read` reads the
+    #[cold]
+    fn other_source(method: &str) -> io::Error {
+        error::other_source(&format!("{}::{method}", S::NAME))
+    }
+
+    /// Checks the event that was passed to `method`, and returns its data. For a filter `decode` gets the data from the event, and otherwise `read` reads the
     /// data.
     pub(crate) fn read<R>(
         &self,
+        method: &str,
         event: &Event,
         decode: impl FnOnce(FilterPayload) -> R,
         read: impl FnOnce() -> io::Result<R>,
     ) -> io::Result<R> {
         let Mechanism::Filters(filters) = &self.mechanism else {
-            self.check_event(event)?;
+            self.check_event(method, event)?;
             return read();
         };
         self.check_process()?;
         let payload = filters.payload(event).filter(|_| self.registered.map(|(token, _)| token) == Some(event.token()));
-        payload.map(decode).ok_or_else(other_source_error)
+        payload.map(decode).ok_or_else(|| Self::other_source(method))
     }
 
     /// Registers the source, and then runs `finish`. If `finish` fails, the source is deregistered.
@@ -160,24 +170,21 @@ impl<S: Reports> NotificationSource<S> {
     }
 }
 
-pub(crate) fn other_source_error() -> io::Error {
-    invalid_input("an event of another source")
-}
-
-/// Returns the interest to register: `READABLE` (edge-triggered or one-shot), or `NONE`. Other readiness is `Unsupported`.
+/// Returns the interest to register: `READABLE` (edge-triggered or one-shot), or `NONE`. Other readiness is `Unsupported`. `name` is
+/// the type of the source.
 ///
 /// A level-triggered interest becomes edge-triggered. kqueue forces `EV_CLEAR` on these filters. A caller could not end a
 /// level-triggered condition, because reading the source may leave the condition unchanged.
-pub(crate) fn supported_interest(interests: Interest) -> io::Result<Interest> {
+pub(crate) fn supported_interest(name: &str, interests: Interest) -> io::Result<Interest> {
     let is_unsupported =
         interests.is_priority() || interests.is_aio() || interests.is_lio() || interests.is_exclusive();
     match (interests.is_readable(), interests.is_oneshot()) {
-        _ if is_unsupported => Err(error::unsupported()),
+        _ if is_unsupported => Err(error::unsupported_by_source(name, interests)),
         (true, true) => Ok(Interest::READABLE.oneshot()),
         (true, false) => Ok(Interest::READABLE),
         (false, _) if interests.is_none() => Ok(Interest::NONE),
         // None of these sources is ever writable.
-        (false, _) => Err(error::unsupported()),
+        (false, _) => Err(error::unsupported_by_source(name, interests)),
     }
 }
 
@@ -248,10 +255,10 @@ impl<S> Drop for NotificationSource<S> {
     }
 }
 
-impl<S: Reports> Source for NotificationSource<S> {
+impl<S: SourceState> Source for NotificationSource<S> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.check_process()?;
-        let interests = supported_interest(interests)?;
+        let interests = supported_interest(S::NAME, interests)?;
         self.mechanism.register(registry, token, interests)?;
         self.registered = Some((token, interests));
         Ok(())
@@ -259,7 +266,7 @@ impl<S: Reports> Source for NotificationSource<S> {
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.check_process()?;
-        let interests = supported_interest(interests)?;
+        let interests = supported_interest(S::NAME, interests)?;
         let result = self.mechanism.reregister(registry, token, interests);
         match result {
             Ok(()) => self.registered = Some((token, interests)),

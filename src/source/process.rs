@@ -7,7 +7,7 @@ use std::{fmt, io};
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::registry::{Registry, Source};
-use crate::source::notification::{NotificationSource, Origin};
+use crate::source::notification::{NotificationSource, Origin, SourceState};
 use crate::source::user_registration::Reports;
 use crate::sys::error;
 use crate::sys::notify::Notify;
@@ -87,6 +87,10 @@ pub struct Process {
     fd: Option<OwnedFd>,
 }
 
+impl SourceState for ChildExit {
+    const NAME: &'static str = "Process";
+}
+
 impl Reports for ChildExit {
     fn has_report(&self) -> bool {
         self.take_exit()
@@ -142,7 +146,7 @@ impl Process {
         let (filter, ident) = process::filter_of_descriptor(fd.as_raw_fd(), pid);
         let mut fd = Some(fd);
         let source = NotificationSource::new(filter, [ident], || {
-            fd.take().map(Origin::Descriptor).ok_or_else(error::unsupported)
+            fd.take().map(Origin::Descriptor).ok_or_else(error::not_found)
         })?;
         Ok(Process { subscription: None, source, pid, fd })
     }
@@ -175,7 +179,7 @@ impl Process {
     ///
     /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
     pub fn has_exited(&self, event: &Event) -> io::Result<bool> {
-        self.source.read(event, |_| true, || Ok(true))
+        self.source.read("has_exited", event, |_| true, || Ok(true))
     }
 
     /// Returns the exit status of the process, without reaping the process. `event` is an event of this source.
@@ -197,6 +201,7 @@ impl Process {
     /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
     pub fn status(&self, event: &Event) -> io::Result<Option<ExitStatus>> {
         let status = self.source.read(
+            "status",
             event,
             |payload| (payload.fflags != 0).then_some(payload.data as libc::c_int),
             || match self.as_fd() {

@@ -4,13 +4,13 @@ use std::{fmt, io};
 use crate::event::Event;
 use crate::interest::Interest;
 use crate::registry::{Registry, Source};
-use crate::source::notification::{NotificationSource, Origin};
+use crate::source::kqueue_filter::FilterPayload;
+use crate::source::notification::{NotificationSource, Origin, SourceState};
 use crate::source::user_registration::Reports;
 use crate::sys::error;
 use crate::sys::notify::Notify;
 use crate::sys::selector::FilterSpec;
 use crate::sys::signal::{self, PendingSignals, SignalSubscription};
-use crate::sys::syscall::invalid_input;
 use crate::token::Token;
 
 /// A set of signals as a source. The source reports which signals have arrived, and how often.
@@ -114,6 +114,10 @@ pub struct Signals {
     signals: Vec<i32>,
 }
 
+impl SourceState for PendingSignals {
+    const NAME: &'static str = "Signals";
+}
+
 impl Reports for PendingSignals {
     fn has_report(&self) -> bool {
         self.is_any()
@@ -140,7 +144,9 @@ impl Signals {
         signals.sort_unstable();
         signals.dedup();
         if signals.is_empty() {
-            return Err(invalid_input("a set without signals"));
+            return Err(error::invalid_input(
+                "the set of signals of `Signals::new` is empty: pass at least one signal, such as `libc::SIGTERM`",
+            ));
         }
         signals.iter().try_for_each(|&signal| signal::check(signal))?;
         let pending = || Ok(Origin::State(PendingSignals::new(&signals)));
@@ -164,7 +170,8 @@ impl Signals {
     /// * `InvalidInput`: the event belongs to another source. Not every such event can be detected.
     /// * `Unsupported`: the caller is a forked child that has not registered the source ([forks](crate#forks)).
     pub fn received(&self, event: &Event) -> io::Result<Vec<(i32, u64)>> {
-        self.source.read(event, |filter| vec![(filter.ident, filter.data.max(0) as u64)], || Ok(self.take_counts()))
+        let decode = |filter: FilterPayload| vec![(filter.ident, filter.data.max(0) as u64)];
+        self.source.read("received", event, decode, || Ok(self.take_counts()))
     }
 
     /// Returns the signals that were counted, and sets their counts to zero.
@@ -240,7 +247,10 @@ impl Source for Signals {
 /// Fails with `Unsupported` if the interest is one-shot.
 fn reject_oneshot(interests: Interest) -> io::Result<()> {
     if interests.is_oneshot() {
-        return Err(error::unsupported());
+        return Err(error::unsupported(
+            "a `Signals` source cannot be registered with `Interest::oneshot`, because signals after the one event \
+             would be lost: register it for `Interest::READABLE`",
+        ));
     }
     Ok(())
 }

@@ -8,9 +8,8 @@ use crate::interest::Interest;
 use crate::poll_id::PollId;
 use crate::poll_shared::{self, PollShared};
 use crate::registry::{Registry, Source};
-use crate::source::notification::{other_source_error, supported_interest};
+use crate::source::notification::supported_interest;
 use crate::source::timer_queue::{Deadline, Mode, Slot, NEVER};
-use crate::sys::syscall::invalid_input;
 use crate::sys::{error, fork};
 use crate::token::Token;
 
@@ -257,10 +256,10 @@ impl Timer {
     /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
     pub fn expirations(&self, event: &Event) -> io::Result<u64> {
         self.check_process()?;
-        let setting = event.timer_setting().ok_or_else(other_source_error)?;
+        let setting = event.timer_setting().ok_or_else(|| error::other_source("Timer::expirations"))?;
         let registration = self.registration.as_ref().filter(|registration| registration.token == event.token());
         if registration.is_none() && self.past_tokens & token_bit(event.token()) == 0 {
-            return Err(other_source_error());
+            return Err(error::other_source("Timer::expirations"));
         }
         let count = self.registration.as_ref().and_then(|registration| {
             registration.with_poll(|shared| match shared.wake_state().is_closed() {
@@ -279,7 +278,7 @@ impl Timer {
     #[inline]
     fn check_process(&self) -> io::Result<()> {
         if !fork::is_current(self.generation) {
-            return Err(error::inherited());
+            return Err(error::inherited("Timer"));
         }
         Ok(())
     }
@@ -339,7 +338,10 @@ impl Schedule {
 
     fn every(period: Duration) -> io::Result<Schedule> {
         if period.is_zero() {
-            return Err(invalid_input("a period of zero"));
+            return Err(error::invalid_input(
+                "a `Timer` cannot be set to a period of zero (`every`, `set_every`), because it would fire without \
+                 end: pass a longer period, or set it once with `after` or `set_after`",
+            ));
         }
         Ok(match Instant::now().checked_add(period) {
             Some(_) => Schedule::Every(period),
@@ -355,7 +357,7 @@ fn token_bit(token: Token) -> u64 {
 
 /// Returns how a timer with this interest reports, or `Unsupported`.
 fn mode(interests: Interest) -> io::Result<Mode> {
-    let interest = supported_interest(interests)?;
+    let interest = supported_interest("Timer", interests)?;
     Ok(match (interest.is_none(), interest.is_oneshot()) {
         (true, _) => Mode::Disabled,
         (false, true) => Mode::OneShot,

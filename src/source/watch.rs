@@ -8,11 +8,11 @@ use crate::event::Event;
 use crate::interest::Interest;
 use crate::registry::{Registry, Source};
 use crate::source::file_changes::FileChanges;
-use crate::source::notification::{NotificationSource, Origin};
+use crate::source::notification::{NotificationSource, Origin, SourceState};
 use crate::source::user_registration::Reports;
+use crate::sys::error;
 use crate::sys::notify::Notify;
 use crate::sys::selector::FilterSpec;
-use crate::sys::syscall::invalid_input;
 use crate::sys::watch;
 use crate::sys::watch::{ActiveWatch, PendingChanges};
 use crate::token::Token;
@@ -85,6 +85,10 @@ pub struct Watch<T> {
     file: T,
 }
 
+impl SourceState for PendingChanges {
+    const NAME: &'static str = "Watch";
+}
+
 impl Reports for PendingChanges {
     fn has_report(&self) -> bool {
         self.decode()
@@ -135,7 +139,10 @@ impl<T: AsFd> Watch<T> {
     /// * The errors of [`new`](Watch::new).
     pub fn with_changes(file: T, changes: FileChanges) -> io::Result<Watch<T>> {
         if changes.is_empty() || !FileChanges::ALL.contains(changes) {
-            return Err(invalid_input("no such changes"));
+            return Err(error::invalid_input(format!(
+                "a `Watch` cannot report the changes {changes:?}: pass changes that `FileChanges::ALL` contains, at \
+                 least one"
+            )));
         }
         let fd = file.as_fd();
         let state = watch::watched_state(fd)?;
@@ -162,6 +169,7 @@ impl<T: AsFd> Watch<T> {
     /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
     pub fn changes(&self, event: &Event) -> io::Result<FileChanges> {
         self.source.read(
+            "changes",
             event,
             |filter| FileChanges::from_bits(filter.fflags) & self.interest,
             || Ok(self.source.user_state().map_or(FileChanges::empty(), |(pending, _)| pending.take())),

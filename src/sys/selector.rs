@@ -49,7 +49,7 @@ use crate::backend::Backend;
 use crate::busy_poll::BusyPoll;
 use crate::interest::Interest;
 use crate::source::file_changes::FileChanges;
-use crate::sys::error::unsupported;
+use crate::sys::error;
 use crate::token::Token;
 
 /// The longest wait of a backend. For a longer timeout `Poll` waits several times.
@@ -155,12 +155,12 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     /// Sets the parameters of busy polling of the network card.
     fn set_busy_poll(&self, parameters: BusyPoll) -> io::Result<()> {
         let _ = parameters;
-        Err(unsupported())
+        Err(error::unsupported_busy_poll())
     }
 
     /// Returns the parameters of busy polling.
     fn busy_poll(&self) -> io::Result<BusyPoll> {
-        Err(unsupported())
+        Err(error::unsupported_busy_poll())
     }
 
     /// Removes the records of the notifier, of the alarm and of the queue of file changes from the result of the last `select`.

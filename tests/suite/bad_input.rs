@@ -65,7 +65,7 @@ fn registering_a_source_twice_fails() {
     poll.register(&mut a, 1, READ);
     let error = poll.registry().register(&mut a, Token(2), BOTH).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-    assert_eq!(error.to_string(), "I/O source already registered with a `Registry`");
+    assert!(error.to_string().starts_with("I/O source already registered with a `Registry`"));
     // The first registration is unchanged.
     (&_b).write_all(b"x").unwrap();
     poll.expect(1, R);
@@ -83,7 +83,7 @@ fn source_of_another_poll_is_rejected() {
     assert_eq!(registry.register(&mut a, Token(2), READ).unwrap_err().kind(), ErrorKind::AlreadyExists);
     let error = registry.reregister(&mut a, Token(2), READ).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-    assert_eq!(error.to_string(), "I/O source already registered with a different `Registry`");
+    assert!(error.to_string().starts_with("I/O source already registered with a different `Registry`"));
     assert_eq!(registry.deregister(&mut a).unwrap_err().kind(), ErrorKind::NotFound);
     // The source is still registered with the first poll, through any of its registries.
     let clone = ours.registry().try_clone().unwrap();
@@ -122,7 +122,7 @@ fn reregister_and_deregister_of_unregistered_source_fail() {
     for source in sources {
         let error = registry.reregister(source, Token(1), READ).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert_eq!(error.to_string(), "I/O source not registered with `Registry`");
+        assert!(error.to_string().starts_with("I/O source not registered with `Registry`"));
         assert_eq!(registry.deregister(source).unwrap_err().kind(), ErrorKind::NotFound);
     }
     let fd = socket.as_raw_fd();

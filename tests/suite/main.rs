@@ -12,6 +12,7 @@ mod batches;
 mod closing;
 mod differences;
 mod edges;
+mod errors;
 // On systems with a kqueue, on any backend.
 #[cfg(has_kqueue)]
 mod kqueue;

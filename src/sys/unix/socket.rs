@@ -10,9 +10,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use crate::sys::error::invalid_input;
 use crate::sys::unix::syscall::set_cloexec;
 #[allow(unused_imports)] // Unused on systems without accept4(2).
 use crate::sys::unix::syscall::Refusal;
@@ -98,6 +100,22 @@ pub(crate) const TCP_BACKLOG: i32 = if cfg!(has_short_backlog) { 32 } else { 128
 
 /// The same for Unix sockets: the limit of the system, which is -1 on some systems.
 pub(crate) const UNIX_BACKLOG: i32 = if cfg!(has_negative_backlog) { -1 } else { libc::SOMAXCONN };
+
+/// Returns the address of a socket in the file system.
+pub(crate) fn unix_path(path: &Path) -> io::Result<SocketAddr> {
+    SocketAddr::from_pathname(path).map_err(|error| {
+        // SAFETY: the fields are integers and arrays of them. Zeroes are a value of each.
+        let max = unsafe { std::mem::zeroed::<libc::sockaddr_un>() }.sun_path.len() - 1;
+        let len = path.as_os_str().len();
+        match error.kind() {
+            io::ErrorKind::InvalidInput if len > max => invalid_input(format!(
+                "a Unix socket cannot be bound or connected to a path of {len} bytes, because the address has space \
+                 for {max}: pass a shorter path, such as one relative to the current directory"
+            )),
+            _ => error,
+        }
+    })
+}
 
 /// Converts an address of std to one of socket2: a path, an unnamed address, or an abstract name, which begins with a zero
 /// byte.

@@ -6,11 +6,6 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Returns the error for an argument that is rejected before a system call.
-pub(crate) fn invalid_input(reason: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, reason)
-}
-
 /// Converts the result of a system call: -1 becomes the error in `errno`.
 #[inline]
 pub(crate) fn cvt(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -49,14 +44,6 @@ pub(crate) fn is_resource_exhausted(error: &io::Error) -> bool {
 /// Seccomp filters use each of these errors. The test is valid only for a call whose arguments cannot cause one of them.
 pub(crate) fn is_refused(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EOPNOTSUPP))
-}
-
-/// Converts the error of a refused call that has no fallback to `Unsupported`. Other errors stay unchanged.
-pub(crate) fn unless_refused(error: io::Error) -> io::Error {
-    match is_refused(&error) {
-        true => io::Error::new(io::ErrorKind::Unsupported, error),
-        false => error,
-    }
 }
 
 /// A flag that is set when a system call is refused. Later calls use the fallback at once.

@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::busy_poll::BusyPoll;
-use crate::sys::error::unsupported;
+use crate::sys::error::unsupported_busy_poll;
 use crate::sys::unix::syscall::cvt;
 
 /// An older kernel rejects the request as unknown, and a kernel that was built without busy polling as unsupported.
 fn unsupported_if_unknown(error: io::Error) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::ENOSYS) => unsupported(),
+        Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::ENOSYS) => unsupported_busy_poll(),
         _ => error,
     }
 }

@@ -2,8 +2,9 @@
 
 use std::io;
 
+use crate::backend::Backend;
 use crate::interest::{Interest, TriggerMode};
-use crate::sys::error::unsupported;
+use crate::sys::error::unsupported_interest;
 
 /// `EPOLLEXCLUSIVE`, or `None` on systems without the flag.
 #[cfg(has_epollexclusive)]
@@ -15,7 +16,7 @@ pub(super) const EXCLUSIVE: Option<i32> = None;
 #[inline]
 pub(super) fn mask(interest: Interest) -> io::Result<u32> {
     if interest.is_aio() || interest.is_lio() {
-        return Err(unsupported());
+        return Err(unsupported_interest(Backend::Epoll, interest));
     }
     let mut mask = match interest.mode() {
         TriggerMode::Edge => libc::EPOLLET,
@@ -32,6 +33,7 @@ pub(super) fn mask(interest: Interest) -> io::Result<u32> {
         mask |= libc::EPOLLPRI;
     }
     if interest.is_exclusive() {
+        let unsupported = || unsupported_interest(Backend::Epoll, interest);
         // The kernel rejects other flags beside `EPOLLEXCLUSIVE`, see epoll_ctl(2).
         mask = mask & !libc::EPOLLRDHUP | EXCLUSIVE.ok_or_else(unsupported)?;
         if interest.is_priority() || interest.is_oneshot() {

@@ -13,10 +13,11 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 use std::{io, ptr};
 
+use crate::sys::error::invalid_input;
 use crate::sys::unix::kevent::abi;
 use crate::sys::unix::kevent::libkqueue_abi::RECEIPT_ENDS_CALL;
 use crate::sys::unix::kevent::record::Kevent;
-use crate::sys::unix::syscall::{cvt, invalid_input};
+use crate::sys::unix::syscall::cvt;
 use crate::sys::unix::timeout::timespec;
 
 /// Calls kevent(2), and returns the number of records that the kernel has written.
@@ -34,7 +35,10 @@ pub(super) unsafe fn kevent(
     timeout: Option<Duration>,
 ) -> io::Result<usize> {
     if nchanges > i32::MAX as usize {
-        return Err(invalid_input("kevent(2) counts changes in an `int`"));
+        return Err(invalid_input(format!(
+            "kevent(2) cannot apply {nchanges} changes, because the call counts changes in an `int`: pass at most {}",
+            i32::MAX
+        )));
     }
     let nevents = nevents.min(i32::MAX as usize);
     let timeout = timeout.map(timespec);

@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 use std::{io, mem};
 
-use crate::sys::error::inherited;
+use crate::sys::error::{inherited, invalid_input};
 use crate::sys::selector::MAX_WAIT;
 use crate::sys::unix::fork;
 use crate::sys::unix::kevent::constants::Flags;
 use crate::sys::unix::kevent::libkqueue_abi::{MAX_RECEIPTS, POINTER_FILTER};
 use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kevent::{abi, call};
-use crate::sys::unix::syscall::{cvt, invalid_input, set_cloexec};
+use crate::sys::unix::syscall::{cvt, set_cloexec};
 use crate::sys::unix::timeout::wait_in_chunks;
 
 /// A kernel event queue, for the system calls themselves: kqueue(2) and kevent(2).
@@ -93,7 +93,11 @@ impl Kqueue {
         events.clear();
         let max = events.capacity();
         if events.capacity() < changes.len().max(1) {
-            return Err(invalid_input("`events` needs space for at least one event, and for one of each change"));
+            return Err(invalid_input(format!(
+                "`Kqueue::kevent` cannot apply {} changes with a buffer of {max} events: create `events` with \
+                 `Vec::with_capacity`, with space for each change and at least one event",
+                changes.len()
+            )));
         }
         reject_pointer_filter(changes)?;
         let mut changes = changes;
@@ -197,7 +201,7 @@ impl Kqueue {
         if self.created_by_this_process() {
             return Ok(self.as_raw_fd());
         }
-        Err(inherited())
+        Err(inherited("Kqueue"))
     }
 }
 
@@ -241,7 +245,10 @@ impl Drop for Kqueue {
 fn reject_pointer_filter(changes: &[Kevent]) -> io::Result<()> {
     match POINTER_FILTER {
         Some(number) if changes.iter().any(|change| i64::from(change.filter().raw()) == number) => {
-            Err(invalid_input("libkqueue's own filter takes pointers"))
+            Err(invalid_input(format!(
+                "`Kqueue::kevent` and `Kqueue::apply` cannot apply a change with libkqueue's own filter ({number}), \
+                 because the filter takes pointers: call `Kqueue::kevent_raw`"
+            )))
         }
         _ => Ok(()),
     }

@@ -3,11 +3,11 @@
 use std::os::fd::RawFd;
 use std::{fmt, io, mem};
 
+use crate::sys::error::invalid_input;
 use crate::sys::unix::kevent::abi;
 use crate::sys::unix::kevent::abi::RawData;
 use crate::sys::unix::kevent::constants::{Filter, Flags, IoNotes, ProcNotes, TimerNotes, UserNotes, VnodeNotes};
 use crate::sys::unix::kevent::timer_unit::TimerUnit;
-use crate::sys::unix::syscall::invalid_input;
 
 /// One `struct kevent`: a change as input of kevent(2), an event or a receipt as its output.
 ///
@@ -92,16 +92,27 @@ impl Kevent {
     /// can hold.
     pub fn timer(ident: usize, flags: Flags, period: i64, unit: TimerUnit) -> io::Result<Kevent> {
         if period < 0 {
-            return Err(invalid_input("a timer's period is not negative"));
+            return Err(invalid_input(format!(
+                "`Kevent::timer` cannot have the period {period}, because a period is not negative: pass 0 or more"
+            )));
         }
         if period > unit.max_period() {
-            return Err(invalid_input("a timer's period is at most 292 years"));
+            return Err(invalid_input(format!(
+                "`Kevent::timer` cannot have the period {period} ({unit:?}), which is longer than 292 years: pass at \
+                 most {}",
+                unit.max_period()
+            )));
         }
         let (fflags, data) = match unit.note() {
             Some(note) => (note, period),
             None => (0, unit.in_milliseconds(period)),
         };
-        let data = RawData::try_from(data).map_err(|_| invalid_input("a timer's period has to fit into a `long`"))?;
+        let data = RawData::try_from(data).map_err(|_| {
+            invalid_input(format!(
+                "`Kevent::timer` cannot have the period {data}, which does not fit into the `long` of the record: pass \
+                 a shorter period, or a greater unit"
+            ))
+        })?;
         Ok(Kevent::new(ident, Filter::TIMER, flags, fflags, data, 0))
     }
 
@@ -297,7 +308,8 @@ mod tests {
         let text = |filter, flags, fflags| format!("{:?}", Kevent::new(7, filter, flags, fflags, -1, 9));
         assert_eq!(
             text(Filter::VNODE, Flags::ADD | Flags::CLEAR, VnodeNotes::DELETE.bits()),
-            "kevent { ident: 7, filter: EVFILT_VNODE, flags: EV_ADD|EV_CLEAR, fflags: NOTE_DELETE, data: -1, udata: 0x9 }"
+            "kevent { ident: 7, filter: EVFILT_VNODE, flags: EV_ADD|EV_CLEAR, fflags: NOTE_DELETE, data: -1, udata: \
+             0x9 }"
         );
         assert!(text(Filter::READ, Flags::ADD, 1).contains("fflags: NOTE_LOWAT,"));
         assert!(text(Filter::READ, Flags::EOF, 1).contains("flags: EV_EOF, fflags: 0x1,"), "an error number");

@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use crate::interest::{Interest, TriggerMode};
+use crate::sys::error::unsupported;
 use crate::sys::selector::{Change, FilterSpec, Operation, SourceKind};
 use crate::sys::unix::fstat::is_write_end_of_pipe;
 use crate::sys::unix::kevent::call::apply_to_own_queue;
@@ -300,4 +301,13 @@ impl Receipts<'_> {
 /// `EVFILT_EXCEPT` of a pipe or a terminal is `EINVAL` on Apple and OpenBSD and `EOPNOTSUPP` on DragonFly.
 pub(super) fn is_unsupported(filter: Filter, errno: i32) -> bool {
     EXCEPT.is_some_and(|(except, _)| filter == except) && matches!(errno, libc::EINVAL | libc::EOPNOTSUPP)
+}
+
+/// Returns the error of a descriptor for which [`is_unsupported`] is `true`.
+#[cold]
+pub(super) fn no_urgent_data() -> io::Error {
+    unsupported(
+        "the kqueue backend of this system cannot register this descriptor for `Interest::PRIORITY`, because only \
+         sockets have urgent data: register it without that interest",
+    )
 }

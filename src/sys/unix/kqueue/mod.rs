@@ -48,7 +48,7 @@ mod registrations;
 
 use crate::backend::Backend;
 use crate::interest::Interest;
-use crate::sys::error::{not_found, unsupported};
+use crate::sys::error::{not_found, unsupported_interest};
 use crate::sys::selector::{Change, FdRegistration, FilterSpec, InternalEvents, Operation, Selector, SourceKind};
 use crate::sys::unix::fstat::reject_regular_file;
 use crate::sys::unix::kevent::call::{apply_and_wait, apply_one, apply_to_own_queue};
@@ -259,7 +259,7 @@ impl KqueueSelector {
         let interest = change.interest;
         let lacks_filter = interest.is_priority() && EXCEPT.is_none();
         if interest.is_aio() || interest.is_lio() || lacks_filter || interest.is_exclusive() {
-            return Err(unsupported());
+            return Err(unsupported_interest(Backend::Kqueue, interest));
         }
         if change.operation == Operation::Register && change.kind != SourceKind::Builtin {
             reject_regular_file(change.fd)?;

@@ -15,11 +15,11 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use crate::interest::TriggerMode;
-use crate::sys::error::{already_exists, not_found, unsupported};
+use crate::sys::error::{already_exists, not_found};
 use crate::sys::selector::{Change, FilterSpec, Operation, SourceKind};
 use crate::sys::unix::kevent::call::apply_to_own_queue;
 use crate::sys::unix::kevent::record::Kevent;
-use crate::sys::unix::kqueue::changelist::{is_unsupported, ChangeList, Receipts};
+use crate::sys::unix::kqueue::changelist::{is_unsupported, no_urgent_data, ChangeList, Receipts};
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::{PIPE_END_BESIDE_WRITE, WRITE};
 use crate::sys::unix::kqueue::registrations::{Entry, FdFilters, KnotesBefore, Table};
@@ -141,7 +141,7 @@ impl KqueueSelector {
             None => Ok(Some(entry)),
             Some((_, libc::EINVAL)) if mode == TriggerMode::Disabled => self.add_disabled_write(change, entry),
             Some((WRITE, errno @ (libc::EPIPE | libc::EBADF))) => self.replace_write_filter(change, entry, errno),
-            Some((filter, errno)) if is_unsupported(filter, errno) => Err(unsupported()),
+            Some((filter, errno)) if is_unsupported(filter, errno) => Err(no_urgent_data()),
             Some((_, errno)) => Err(os_error(errno)),
         }
     }
@@ -192,7 +192,7 @@ impl KqueueSelector {
             let add = filters::add(change.fd as usize, filter, note, change.token, change.interest.mode());
             match self.add_one(add)? {
                 0 => {}
-                errno if is_unsupported(filter, errno) => return Err(unsupported()),
+                errno if is_unsupported(filter, errno) => return Err(no_urgent_data()),
                 errno => return Err(os_error(errno)),
             }
         }

@@ -42,7 +42,10 @@ pub(crate) fn poll(
     }
     #[cfg(not(has_ppoll))]
     {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no ppoll(2)"))
+        Err(crate::sys::error::unsupported(
+            "`PollSet::ppoll` cannot set a signal mask, because kevio uses no ppoll(2) on this system: use `Signals` \
+             with a `Poll`, or call `PollSet::poll`",
+        ))
     }
 }
 

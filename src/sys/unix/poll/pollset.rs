@@ -7,9 +7,9 @@ use std::{fmt, io, slice};
 
 use libc::pollfd;
 
+use crate::sys::error::invalid_input;
 use crate::sys::unix::poll::call;
 use crate::sys::unix::poll::call::PollFlags;
-use crate::sys::unix::syscall::invalid_input;
 use crate::sys::unix::timeout::wait_in_chunks;
 
 /// A slot that poll(2) ignores.
@@ -82,7 +82,10 @@ impl PollSet {
     /// After an error the set is unchanged. The kernel's own limit is checked by [`poll`](PollSet::poll).
     pub fn grow(&mut self, len: usize) -> io::Result<()> {
         if len > MAX_SLOTS {
-            return Err(invalid_input("poll(2) counts its slots in an `int`"));
+            return Err(invalid_input(format!(
+                "`PollSet::grow` cannot make {len} slots, because poll(2) counts slots in an `int`: pass at most \
+                 {MAX_SLOTS}"
+            )));
         }
         let more = len.saturating_sub(self.slots.len());
         self.slots.try_reserve(more).map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -101,9 +104,12 @@ impl PollSet {
     /// [`poll`](PollSet::poll).
     pub fn set(&mut self, index: usize, fd: RawFd, events: PollFlags) -> io::Result<()> {
         if fd < 0 {
-            return Err(invalid_input("a descriptor is not negative"));
+            return Err(invalid_input(format!(
+                "`PollSet::set` cannot wait for the descriptor {fd}, because a descriptor is not negative: clear a \
+                 slot with `PollSet::unset`"
+            )));
         }
-        *self.slot_mut(index)? = pollfd { fd, events: events.bits(), revents: 0 };
+        *self.slot_mut("PollSet::set", index)? = pollfd { fd, events: events.bits(), revents: 0 };
         Ok(())
     }
 
@@ -113,12 +119,17 @@ impl PollSet {
     ///
     /// `InvalidInput` if `index` is beyond the set.
     pub fn unset(&mut self, index: usize) -> io::Result<()> {
-        *self.slot_mut(index)? = UNSET;
+        *self.slot_mut("PollSet::unset", index)? = UNSET;
         Ok(())
     }
 
-    fn slot_mut(&mut self, index: usize) -> io::Result<&mut pollfd> {
-        self.slots.get_mut(index).ok_or_else(|| invalid_input("the index is beyond the set"))
+    fn slot_mut(&mut self, method: &str, index: usize) -> io::Result<&mut pollfd> {
+        let len = self.len();
+        self.slots.get_mut(index).ok_or_else(|| {
+            invalid_input(format!(
+                "`{method}` cannot change the slot {index} of a set with {len} slots: add slots with `PollSet::grow`"
+            ))
+        })
     }
 
     /// Returns the slot at `index`, or `None` if the slot is not set or beyond the set.
@@ -172,7 +183,13 @@ impl PollSet {
 
     fn wait(&mut self, n: usize, timeout: Option<Duration>, signals: Option<&libc::sigset_t>) -> io::Result<usize> {
         (self.polled, self.ready) = (0, 0);
-        let slots = self.slots.get_mut(..n).ok_or_else(|| invalid_input("the set has fewer than `n` slots"))?;
+        let len = self.len();
+        let slots = self.slots.get_mut(..n).ok_or_else(|| {
+            invalid_input(format!(
+                "`PollSet::poll` cannot wait for {n} slots of the {len} in the set: pass at most `PollSet::len`, or \
+                 add slots with `PollSet::grow`"
+            ))
+        })?;
         self.ready = wait_in_chunks(timeout, |chunk| call::poll(slots, chunk, signals))?;
         self.polled = n;
         Ok(self.ready)

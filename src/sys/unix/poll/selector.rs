@@ -26,7 +26,7 @@ use crate::backend::Backend;
 use crate::interest::Interest;
 #[cfg(has_timerfd)]
 use crate::sys::error::not_found;
-use crate::sys::error::{already_exists, unsupported};
+use crate::sys::error::{already_exists, unsupported_interest};
 use crate::sys::selector::{InternalEvents, IoDirection, Selector, SourceKind};
 use crate::sys::unix::fstat::FileNumbers;
 use crate::sys::unix::poll::entry::{Entry, NO_GENERATION};
@@ -61,7 +61,7 @@ fn check_file(fd: RawFd, file: Option<&FileNumbers>) -> io::Result<()> {
 /// Returns the bits of an interest, or `Unsupported`.
 fn mask(interest: Interest) -> io::Result<c_short> {
     if interest.is_aio() || interest.is_lio() || interest.is_exclusive() {
-        return Err(unsupported());
+        return Err(unsupported_interest(Backend::Poll, interest));
     }
     let mut mask = 0;
     if interest.is_readable() {

@@ -19,6 +19,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::fd::{BorrowedFd, RawFd};
 
+use crate::sys::error::invalid_input;
 use crate::sys::selector::FilterSpec;
 #[cfg(has_waitid)]
 pub(crate) use crate::sys::unix::process::child_state::ChildState;
@@ -33,7 +34,7 @@ use crate::sys::unix::process::procdesc as descriptor;
 pub(crate) use crate::sys::unix::process::sigchld::ChildExit;
 #[cfg(not(has_waitid))]
 pub(crate) use crate::sys::unix::process::unsupported::{ChildExit, ChildState};
-use crate::sys::unix::syscall::{cvt, invalid_input};
+use crate::sys::unix::syscall::cvt;
 
 /// A system without descriptors of processes.
 #[cfg(not(any(has_pidfd, has_procdesc)))]
@@ -42,7 +43,10 @@ mod descriptor {
     use std::os::fd::BorrowedFd;
 
     pub(crate) fn pid_of_descriptor(_: BorrowedFd<'_>) -> io::Result<libc::pid_t> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no descriptors of processes"))
+        Err(crate::sys::error::unsupported(
+            "`Process::from_fd` cannot be called, because this system has no descriptors of processes: create the \
+             source with `Process::new` or `Process::from_pid`",
+        ))
     }
 
     pub(crate) fn exit_status(_: BorrowedFd<'_>, _: libc::pid_t) -> Option<libc::c_int> {
@@ -56,11 +60,16 @@ mod descriptor {
 pub(crate) fn check_exists(pid: libc::pid_t) -> io::Result<()> {
     // For kill(2), zero and negative numbers are groups of processes.
     if pid <= 0 {
-        return Err(invalid_input("a process identifier is positive"));
+        return Err(invalid_input(format!(
+            "`Process::from_pid` needs the identifier of one process, and {pid} stands for a group of processes: pass \
+             a positive identifier"
+        )));
     }
     // SAFETY: no pointers; no signal is sent.
     match cvt(unsafe { libc::kill(pid, 0) }) {
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(no_such_process()),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+            Err(no_such_process(&format!("`Process::from_pid({pid})`")))
+        }
         // Another error means that the process belongs to another user.
         _ => check_no_thread(pid),
     }
@@ -75,7 +84,7 @@ fn check_no_thread(pid: libc::pid_t) -> io::Result<()> {
         let sent = unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, 0) };
         if let Err(error) = cvt(sent as libc::c_int) {
             if error.raw_os_error() == Some(libc::ESRCH) {
-                return Err(errors::thread_id());
+                return Err(errors::thread_id(pid));
             }
         }
     }
@@ -87,7 +96,7 @@ fn check_no_thread(pid: libc::pid_t) -> io::Result<()> {
 /// may have got it.
 pub(crate) fn check_is_child(pid: libc::pid_t) -> io::Result<()> {
     match ChildState::of(pid) {
-        Ok(ChildState::NoChild) => Err(io::Error::new(io::ErrorKind::NotFound, "the child was waited for")),
+        Ok(ChildState::NoChild) => Err(no_such_process(&format!("`Process::new` of the child {pid}"))),
         // If the call is refused, `check_exists` decides.
         _ => Ok(()),
     }

@@ -3,9 +3,15 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::sys::error::invalid_input;
 use crate::sys::unix::process::child_state::ChildState;
-use crate::sys::unix::process::errors::{no_such_process, thread_id};
-use crate::sys::unix::syscall::{cvt, fcntl, invalid_input, is_refused};
+use crate::sys::unix::process::errors::{no_process_descriptor, no_such_process, thread_id};
+use crate::sys::unix::syscall::{cvt, fcntl, is_refused};
+
+/// The kind of descriptor that `Process::from_fd` takes.
+const PIDFD: &str = "a descriptor of pidfd_open(2)";
+/// The request of the errors about the process of a pidfd.
+const FROM_FD: &str = "`Process::from_fd`";
 
 /// Returns a close-on-exec pidfd. `None` if there is no such call: before Linux 5.3, or in a sandbox that is older than the call.
 pub(crate) fn pidfd_open(pid: libc::pid_t) -> io::Result<Option<OwnedFd>> {
@@ -16,9 +22,9 @@ pub(crate) fn pidfd_open(pid: libc::pid_t) -> io::Result<Option<OwnedFd>> {
         Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
         Err(error) if is_refused(&error) => Ok(None),
         Err(error) => Err(match error.raw_os_error() {
-            Some(libc::ESRCH) => no_such_process(),
+            Some(libc::ESRCH) => no_such_process(&format!("`Process::from_pid({pid})`")),
             // pidfd_open(2): the number is not that of the first thread of a process. Newer kernels return ENOENT.
-            Some(libc::EINVAL | libc::ENOENT) => thread_id(),
+            Some(libc::EINVAL | libc::ENOENT) => thread_id(pid),
             _ => error,
         }),
     }
@@ -35,14 +41,17 @@ pub(crate) fn pid_of_descriptor(fd: BorrowedFd<'_>) -> io::Result<libc::pid_t> {
     // SAFETY: no pointers but a null pointer; no signal is sent.
     let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, 0, std::ptr::null::<libc::siginfo_t>(), 0) };
     match cvt(sent as libc::c_int).map_err(|error| error.raw_os_error()) {
-        Err(Some(libc::EBADF)) => return Err(invalid_input("the descriptor is not a pidfd")),
-        Err(Some(libc::ESRCH)) => return Err(no_such_process()),
+        Err(Some(libc::EBADF)) => return Err(no_process_descriptor(PIDFD)),
+        Err(Some(libc::ESRCH)) => return Err(no_such_process(FROM_FD)),
         // The call was successful, is refused, or the process belongs to another user.
         Ok(_) | Err(_) => {}
     }
     // `PIDFD_THREAD` is `O_EXCL` (include/uapi/linux/pidfd.h), which the kernel keeps as a flag of the open file.
     if fcntl(fd, libc::F_GETFL, 0)? & libc::O_EXCL != 0 {
-        return Err(invalid_input("the pidfd stands for a thread"));
+        return Err(invalid_input(
+            "`Process::from_fd` needs the pidfd of a process, and the pidfd stands for a thread: open it without \
+             `PIDFD_THREAD`",
+        ));
     }
     let pid = match info(fd, 0) {
         Some(info) => info.pid as libc::pid_t,
@@ -51,7 +60,7 @@ pub(crate) fn pid_of_descriptor(fd: BorrowedFd<'_>) -> io::Result<libc::pid_t> {
     if pid > 0 {
         Ok(pid)
     } else {
-        Err(no_such_process())
+        Err(no_such_process(FROM_FD))
     }
 }
 
@@ -59,7 +68,7 @@ pub(crate) fn pid_of_descriptor(fd: BorrowedFd<'_>) -> io::Result<libc::pid_t> {
 fn pid_of_fdinfo(fd: RawFd) -> io::Result<libc::pid_t> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
     let number = text.lines().find_map(|line| line.strip_prefix("Pid:"));
-    number.and_then(|number| number.trim().parse().ok()).ok_or_else(|| invalid_input("the descriptor is not a pidfd"))
+    number.and_then(|number| number.trim().parse().ok()).ok_or_else(|| no_process_descriptor(PIDFD))
 }
 
 /// Returns the wait status of an exited process, and `None` if the kernel does not provide it.

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::sys::unix::process::child_state::ChildState;
-use crate::sys::unix::syscall::{cvt, invalid_input};
+use crate::sys::unix::process::errors::no_process_descriptor;
+use crate::sys::unix::syscall::cvt;
 
 /// Returns the process of a process descriptor. Fails with `InvalidInput` for another descriptor.
 pub(crate) fn pid_of_descriptor(fd: BorrowedFd<'_>) -> io::Result<libc::pid_t> {
@@ -13,7 +14,7 @@ pub(crate) fn pid_of_descriptor(fd: BorrowedFd<'_>) -> io::Result<libc::pid_t> {
     match cvt(unsafe { libc::pdgetpid(fd.as_raw_fd(), &mut pid) }) {
         Ok(_) => Ok(pid),
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => {
-            Err(invalid_input("the descriptor is not a process descriptor"))
+            Err(no_process_descriptor("a descriptor of pdfork(2)"))
         }
         Err(error) => Err(error),
     }

@@ -23,7 +23,7 @@ impl ChildExit {
     /// Fails with `Unsupported` for a process that is no child: the kernel sends SIGCHLD to the parent only.
     pub(crate) fn of(pid: libc::pid_t) -> io::Result<ChildExit> {
         match ChildState::of(pid)? {
-            ChildState::NoChild => Err(no_child()),
+            ChildState::NoChild => Err(no_child(pid)),
             ChildState::Running | ChildState::Exited(_) => Ok(ChildExit { pid, is_reported: AtomicBool::new(false) }),
         }
     }

@@ -27,8 +27,8 @@ impl ChildState {
 pub(crate) enum ChildExit {}
 
 impl ChildExit {
-    pub(crate) fn of(_: libc::pid_t) -> io::Result<ChildExit> {
-        Err(no_child())
+    pub(crate) fn of(pid: libc::pid_t) -> io::Result<ChildExit> {
+        Err(no_child(pid))
     }
 
     pub(crate) fn subscribe(&self, _: Arc<dyn Notify>) -> io::Result<SignalSubscription> {

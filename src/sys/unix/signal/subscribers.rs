@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use libc::c_int;
 
+use crate::sys::error::invalid_input;
 use crate::sys::notify::Notify;
 use crate::sys::unix::fork;
 use crate::sys::unix::fork::ForkLock;
@@ -37,10 +38,18 @@ static SUBSCRIBE_LOCK: ForkLock<()> = ForkLock::new();
 /// Fails with `InvalidInput` if the number is no signal, or a signal that cannot be waited for.
 pub(crate) fn check(signal: c_int) -> io::Result<()> {
     if UNCATCHABLE.contains(&signal) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a signal that cannot be waited for"));
+        return Err(invalid_input(format!(
+            "`Signals::new` cannot receive the signal {signal}, because it cannot be caught or reports a fault of the \
+             program: leave it out of the set"
+        )));
     }
-    slot(signal)?;
-    sigaction(signal, None).map(drop)
+    slot(signal).and_then(|_| sigaction(signal, None)).map(drop).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => invalid_input(format!(
+            "`Signals::new` cannot receive the signal {signal}, because this system has no such signal for programs: \
+             pass a constant of `libc` such as `libc::SIGTERM`"
+        )),
+        _ => error,
+    })
 }
 
 /// The subscription of a source to a set of signals. While the subscription lasts, no default action is taken.
@@ -133,7 +142,11 @@ fn install(signal: c_int, level: usize, current: &libc::sigaction, previous: &li
     }
     sigaction(signal, Some(&our_action(signal, level, previous)))?;
     if level_of(&sigaction(signal, None)?) != Some(level) {
-        return Err(io::Error::new(io::ErrorKind::Other, "the signal handler was replaced during the registration"));
+        let message = format!(
+            "the signal {signal} cannot be registered, because another thread has replaced the signal handler \
+             meanwhile: register the `Signals` or the `Process` again"
+        );
+        return Err(io::Error::new(io::ErrorKind::Other, message));
     }
     Ok(())
 }

@@ -6,8 +6,13 @@ use std::sync::Arc;
 use crate::sys::error;
 use crate::sys::notify::Notify;
 
+#[cold]
+fn no_signals() -> io::Error {
+    error::unsupported("a `Signals` source cannot be created, because this system has no sigaction(2): use a `Waker`")
+}
+
 pub(crate) fn check(_: i32) -> io::Result<()> {
-    Err(error::unsupported())
+    Err(no_signals())
 }
 
 #[derive(Debug)]
@@ -36,6 +41,6 @@ impl SignalSubscription {
         _: Option<Arc<PendingSignals>>,
         _: Option<Arc<dyn Notify>>,
     ) -> io::Result<SignalSubscription> {
-        Err(error::unsupported())
+        Err(no_signals())
     }
 }

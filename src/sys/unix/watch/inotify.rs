@@ -17,9 +17,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, Weak};
 
+use crate::sys::error::unsupported;
 use crate::sys::notify::Notify;
 use crate::sys::unix::fork;
-use crate::sys::unix::syscall::{cvt, lock_ignoring_poison, unless_refused};
+use crate::sys::unix::syscall::{cvt, is_refused, lock_ignoring_poison};
 use crate::sys::unix::watch::changes::{PendingChanges, ENTRY_EVENTS};
 
 /// An event without its name: `wd`, `mask`, `cookie` and `len`, four bytes each.
@@ -65,7 +66,16 @@ pub(crate) struct ActiveWatch {
 impl ChangeQueue {
     pub(crate) fn new() -> io::Result<ChangeQueue> {
         // SAFETY: no pointers.
-        let fd = cvt(unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) }).map_err(unless_refused)?;
+        let fd =
+            cvt(unsafe { libc::inotify_init1(libc::IN_NONBLOCK | libc::IN_CLOEXEC) }).map_err(
+                |error| match is_refused(&error) {
+                    true => unsupported(format!(
+                        "a `Watch` cannot be registered, because a sandbox or the kernel refuses inotify_init1(2) \
+                     ({error}): allow that call"
+                    )),
+                    false => error,
+                },
+            )?;
         // SAFETY: the kernel has just made this descriptor, and it has no other owner.
         let queue = unsafe { File::from_raw_fd(fd) };
         Ok(ChangeQueue { queue, watches: Mutex::default() })
@@ -99,7 +109,11 @@ impl ChangeQueue {
         let result =
             cvt(unsafe { libc::inotify_add_watch(self.queue.as_raw_fd(), path.as_ptr(), mask | libc::IN_MASK_ADD) });
         result.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => io::Error::new(error.kind(), "/proc is not mounted, and inotify needs it"),
+            io::ErrorKind::NotFound => io::Error::new(
+                error.kind(),
+                "a `Watch` cannot be registered, because /proc is not mounted, and inotify(7) needs the path of the \
+                 open file: mount /proc",
+            ),
             _ => error,
         })
     }
@@ -155,12 +169,18 @@ pub(crate) fn reject_unreported_file(file: BorrowedFd<'_>) -> io::Result<()> {
     #[allow(clippy::unnecessary_cast)] // The type of the field differs from system to system.
     let magic = file_system.f_type as u32;
     if MADE_BY_THE_KERNEL.contains(&magic) {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel does not report changes in /proc and /sys"));
+        return Err(unsupported(
+            "a `Watch` cannot report changes of a file in /proc or /sys, because the kernel makes the contents when \
+             the file is read: read the file at intervals, with a `Timer`",
+        ));
     }
     // Only a file in memory has this path. Without /proc the registration fails.
     let path = std::fs::read_link(path_of(file)).unwrap_or_default();
     if path.as_os_str().as_bytes().starts_with(b"/memfd:") {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel does not report changes of a memfd"));
+        return Err(unsupported(
+            "a `Watch` cannot report changes of a file in memory (memfd_create(2)), because inotify(7) does not: watch \
+             a file of a file system, or use a `Waker`",
+        ));
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+use crate::sys::error::invalid_input;
 use crate::sys::unix::fstat;
-use crate::sys::unix::syscall::invalid_input;
 
 /// The fields of fstat(2) that a watch compares.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,16 @@ fn state_of(fd: RawFd) -> io::Result<WatchedState> {
     let kind = fstat::kind(&stat);
     let is_directory = kind == libc::S_IFDIR;
     if !is_directory && kind != libc::S_IFREG {
-        return Err(invalid_input("neither a file nor a directory"));
+        let kind = match kind {
+            libc::S_IFSOCK => "a socket",
+            libc::S_IFIFO => "a pipe",
+            libc::S_IFCHR | libc::S_IFBLK => "a device",
+            _ => "no file of a file system",
+        };
+        return Err(invalid_input(format!(
+            "a `Watch` needs a regular file or a directory, and the descriptor is {kind}: register the descriptor with \
+             an `IoSource` or a `SourceFd` to wait for its data"
+        )));
     }
     let file = (stat.st_dev as u64, stat.st_ino as u64);
     Ok(WatchedState { size: stat.st_size as i64, links: stat.st_nlink as u64, is_directory, file })

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use crate::source::file_changes::FileChanges;
+use crate::sys::error::unsupported;
 use crate::sys::notify::Notify;
 use crate::sys::unix::watch::state::WatchedState;
 
@@ -33,7 +34,10 @@ pub(crate) enum ActiveWatch {}
 
 /// Fails: without filters, this system does not report changes of files.
 pub(crate) fn pending_changes(_: FileChanges, _: WatchedState) -> io::Result<PendingChanges> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "this system does not report changes of files"))
+    Err(unsupported(
+        "a `Watch` cannot be created, because this backend has no filter of file changes, and the system has no \
+         inotify(7): compare the file at intervals, with a `Timer`",
+    ))
 }
 
 /// Does nothing: the filter of the kernel decides, or the system reports no changes at all.
