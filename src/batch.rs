@@ -374,8 +374,18 @@ fn roll_back_registered(registry: &Registry, changes: &[Change], outcomes: &[io:
     }
 }
 
+/// Writes the number of changes of each kind.
 impl fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("len", &self.len()).finish()
+        let (mut register, mut reregister, mut deregister) = (0, 0, 0);
+        for entry in &self.entries {
+            match entry {
+                Entry::Register(..) => register += 1,
+                Entry::Reregister(..) => reregister += 1,
+                Entry::Deregister(_) => deregister += 1,
+            }
+        }
+        let mut batch = f.debug_struct("Batch");
+        batch.field("register", &register).field("reregister", &reregister).field("deregister", &deregister).finish()
     }
 }

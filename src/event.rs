@@ -114,25 +114,32 @@ impl Event {
     }
 }
 
-/// Writes the token and the result of every method. The alternate form (`{:#?}`) adds the record of the kernel.
+/// Writes the token, and the names of the methods that return `true`. The alternate form (`{:#?}`) writes the result of every
+/// method, and the record of the kernel.
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let alternate = f.alternate();
-        let mut event = f.debug_struct("Event");
-        event
-            .field("token", &self.token())
-            .field("readable", &self.is_readable())
-            .field("writable", &self.is_writable())
-            .field("error", &self.is_error())
-            .field("read_closed", &self.is_read_closed())
-            .field("write_closed", &self.is_write_closed())
-            .field("priority", &self.is_priority())
-            .field("aio", &self.is_aio())
-            .field("lio", &self.is_lio());
-        if alternate {
-            event.field("details", &self.record);
+        let results = [
+            ("readable", self.is_readable()),
+            ("writable", self.is_writable()),
+            ("error", self.is_error()),
+            ("read_closed", self.is_read_closed()),
+            ("write_closed", self.is_write_closed()),
+            ("priority", self.is_priority()),
+            ("aio", self.is_aio()),
+            ("lio", self.is_lio()),
+        ];
+        if !f.alternate() {
+            write!(f, "Event({}", self.token().0)?;
+            let mut names = results.iter().filter(|(_, is_true)| *is_true);
+            names.try_for_each(|(name, _)| write!(f, ", {name}"))?;
+            return f.write_str(")");
         }
-        event.finish()
+        let mut event = f.debug_struct("Event");
+        event.field("token", &self.token());
+        for (name, result) in results {
+            event.field(name, &result);
+        }
+        event.field("details", &self.record).finish()
     }
 }
 

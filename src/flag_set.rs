@@ -80,10 +80,13 @@ macro_rules! flag_set {
             }
         }
 
-        /// Writes the names of the flags, and the bits without a name in hexadecimal.
+        /// Writes the names of the flags, and the bits without a name in hexadecimal. An empty set has the name of its type.
         impl std::fmt::Debug for $set {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                $crate::flag_set::FlagNames(self.as_u32(), &Self::NAMES).fmt(f)
+                match self.is_empty() {
+                    true => f.write_str(concat!(stringify!($set), "(empty)")),
+                    false => $crate::flag_set::FlagNames(self.as_u32(), &Self::NAMES).fmt(f),
+                }
             }
         }
     };

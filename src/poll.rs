@@ -288,9 +288,10 @@ impl Drop for Poll {
     }
 }
 
+/// Writes the same as for the [`Registry`] of the poll.
 impl fmt::Debug for Poll {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Poll").finish()
+        self.registry.shared().debug("Poll", f)
     }
 }
 

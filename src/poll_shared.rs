@@ -1,10 +1,10 @@
 use std::collections::HashSet;
-use std::io;
 use std::mem::{discriminant, Discriminant};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use crate::poll_id::PollId;
 use crate::source::timer_queue::{Driver, TimerQueue, NEVER};
@@ -209,6 +209,30 @@ impl PollShared {
     pub(crate) fn filters(&self) -> &ClaimedFilters {
         &self.filters
     }
+
+    /// Writes the poll, as a value of the type `name`. Waits for no lock, because the caller may hold one.
+    pub(crate) fn debug(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut poll = f.debug_struct(name);
+        poll.field("id", &self.id.number()).field("backend", &sys::ActiveSelector::BACKEND);
+        #[cfg(selector_has_fd)]
+        poll.field("fd", &self.selector.as_fd().as_raw_fd());
+        let user_sources = match sys::ActiveSelector::HAS_FILTERS {
+            true => None,
+            false => Some(self.user_sources.load(Ordering::Relaxed)),
+        };
+        let counts = [
+            ("descriptors", self.selector.registration_count()),
+            ("timers", self.timers.count()),
+            ("filters", if sys::ActiveSelector::HAS_FILTERS { self.filters.count() } else { None }),
+            ("user_sources", user_sources),
+        ];
+        for (name, count) in counts {
+            if let Some(count) = count {
+                poll.field(name, &count);
+            }
+        }
+        poll.finish()
+    }
 }
 
 impl Driver for PollShared {
@@ -344,6 +368,11 @@ type FilterKey = (RawFd, Discriminant<FilterSpec>);
 impl ClaimedFilters {
     fn with<T>(&self, f: impl FnOnce(&mut HashSet<FilterKey>) -> T) -> T {
         f(&mut lock_ignoring_poison(&self.0))
+    }
+
+    /// Returns the number of claimed filters. `None` if another thread holds the lock.
+    fn count(&self) -> Option<usize> {
+        self.0.try_lock().ok().map(|filters| filters.len())
     }
 
     /// Claims a filter for one source, or fails with `AlreadyExists`.

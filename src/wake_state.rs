@@ -117,6 +117,19 @@ impl WakerNode {
         unsafe { self.0.as_ref() }
     }
 
+    /// Returns the token of a waker. `None` for the node of a source.
+    pub(crate) fn token(&self) -> Option<Token> {
+        match self.node().origin {
+            Origin::Waker(token) => Some(token),
+            Origin::Source(_) => None,
+        }
+    }
+
+    /// Returns `true` if the node was woken, and the poll has not taken it yet.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.node().state.load(Ordering::Relaxed) == WOKEN
+    }
+
     /// Frees the node, now or when the poll takes it from the list. An event that was not returned is discarded.
     ///
     /// The value must not be used again.

@@ -94,8 +94,13 @@ impl Drop for Waker {
     }
 }
 
+/// Writes the token, the number of the poll ([`Registry`] has the same), and if a wake was not reported yet.
 impl std::fmt::Debug for Waker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waker").finish_non_exhaustive()
+        let mut waker = f.debug_struct("Waker");
+        if let Some(token) = self.node.token() {
+            waker.field("token", &token);
+        }
+        waker.field("poll", &self.shared.id().number()).field("is_woken", &self.node.is_woken()).finish()
     }
 }

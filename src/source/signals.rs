@@ -188,11 +188,11 @@ impl Signals {
     }
 }
 
-/// Writes the numbers of the signals, and if the source is registered.
+/// Writes the names of the signals (the numbers of uncommon ones), and if the source is registered.
 impl fmt::Debug for Signals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut signals = f.debug_struct("Signals");
-        signals.field("signals", &self.signals).field("is_registered", &self.is_registered()).finish()
+        signals.field("signals", &signal::Names(&self.signals)).field("is_registered", &self.is_registered()).finish()
     }
 }
 

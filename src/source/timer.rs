@@ -365,11 +365,19 @@ fn mode(interests: Interest) -> io::Result<Mode> {
     })
 }
 
-/// Writes the remaining duration, and if the timer is registered.
+/// Writes the remaining duration, the period, and if the timer is registered.
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut timer = f.debug_struct("Timer");
-        timer.field("remaining", &self.remaining()).field("is_registered", &self.is_registered()).finish()
+        let period = match self.schedule {
+            Schedule::Every(period) => Some(period),
+            Schedule::Disarmed | Schedule::Once(_) | Schedule::Never => None,
+        };
+        timer
+            .field("remaining", &self.remaining())
+            .field("period", &period)
+            .field("is_registered", &self.is_registered())
+            .finish()
     }
 }
 

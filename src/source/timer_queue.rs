@@ -232,6 +232,11 @@ impl TimerQueue {
         self.timers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Returns the number of registered timers. `None` if another thread holds the lock.
+    pub(crate) fn count(&self) -> Option<usize> {
+        self.timers.try_lock().ok().map(|timers| timers.entries.len() - timers.vacant.len())
+    }
+
     /// Records that there is no alarm.
     pub(crate) fn set_no_alarm(&self, has_notifier: bool) {
         self.means.store(if has_notifier { TIMEOUT } else { SHORT_TIMEOUT }, Ordering::SeqCst);
@@ -576,6 +581,20 @@ mod tests {
 
     fn insert(queue: &TimerQueue, at: u64, driver: &TestDriver) -> Slot {
         queue.insert(Token(1), Mode::Every, Deadline { at, period: 0 }, driver, || Ok(())).unwrap()
+    }
+
+    /// `Debug` of a poll may run in any place, also in a forked child.
+    #[test]
+    fn count_waits_for_no_lock() {
+        let (queue, driver) = (TimerQueue::new(1), TestDriver::new());
+        let deadline = Deadline { at: 2 * SECOND, period: 0 };
+        let slot = queue.insert(Token(1), Mode::Every, deadline, &driver, || Ok(())).unwrap();
+        assert_eq!(queue.count(), Some(1));
+        let guard = queue.lock();
+        assert_eq!(queue.count(), None);
+        drop(guard);
+        queue.remove(slot, &driver);
+        assert_eq!(queue.count(), Some(0));
     }
 
     #[test]

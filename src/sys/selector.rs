@@ -163,6 +163,11 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
         Err(error::unsupported_busy_poll())
     }
 
+    /// Returns the number of registered descriptors. `None` if the kernel alone has them, or if another thread holds the lock.
+    fn registration_count(&self) -> Option<usize> {
+        None
+    }
+
     /// Removes the records of the notifier, of the alarm and of the queue of file changes from the result of the last `select`.
     fn take_internal(&self, events: &mut Vec<Self::Event>) -> InternalEvents;
 }

@@ -49,7 +49,6 @@ pub fn new() -> io::Result<(Sender, Receiver)> {
 /// The writing end of a pipe.
 ///
 /// Register a sender for [`WRITABLE`](crate::Interest::WRITABLE) only. Events of the other direction differ between systems.
-#[derive(Debug)]
 pub struct Sender {
     inner: IoSource<File>,
 }
@@ -57,7 +56,6 @@ pub struct Sender {
 /// The reading end of a pipe.
 ///
 /// Register a receiver for [`READABLE`](crate::Interest::READABLE) only.
-#[derive(Debug)]
 pub struct Receiver {
     inner: IoSource<File>,
 }
@@ -91,6 +89,13 @@ macro_rules! impl_pipe_end {
                 F: FnOnce() -> io::Result<T>,
             {
                 self.inner.$io(|_| operation())
+            }
+        }
+
+        /// Writes the descriptor.
+        impl std::fmt::Debug for $end {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($end)).field("fd", &self.inner.as_raw_fd()).finish()
             }
         }
 

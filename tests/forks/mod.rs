@@ -165,6 +165,10 @@ pub fn inherited_source_can_be_used_and_dropped() {
         for round in 0..60 {
             in_a_child(|| {
                 let mut inherited = parent.take().unwrap();
+                // Waits for no lock that a thread of the parent holds.
+                let Parent { poll, waker, timer, signals, process, watch, .. } = &inherited;
+                let text = format!("{poll:?} {waker:?} {timer:?} {signals:?} {process:?} {watch:?}");
+                assert!(text.contains("Poll { id: ") && text.contains("is_registered: false"), "{text}");
                 if round % 2 == 0 {
                     inherited.check_rejected();
                 }
@@ -294,6 +298,10 @@ pub fn child_with_the_pid_of_its_parent_is_rejected() {
             in_a_child(|| {
                 assert!(is_first());
                 let mut inherited = parent.take().unwrap();
+                // Waits for no lock that a thread of the parent holds.
+                let Parent { poll, waker, timer, signals, process, watch, .. } = &inherited;
+                let text = format!("{poll:?} {waker:?} {timer:?} {signals:?} {process:?} {watch:?}");
+                assert!(text.contains("Poll { id: ") && text.contains("is_registered: false"), "{text}");
                 inherited.check_rejected();
                 drop(inherited);
                 Parent::new().check_usable();

@@ -116,16 +116,16 @@ fn debug_output_matches_mio() {
     assert_eq!(format!("{BOTH:?}"), "READABLE | WRITABLE");
     assert_eq!(format!("{:?}", Interest::PRIORITY | Interest::LIO | Interest::AIO), "PRIORITY | AIO | LIO");
     let mut poll = TestPoll::new();
-    assert_eq!(format!("{:?} {:?}", poll.inner, poll.registry()), "Poll Registry");
     let (a, _b) = UnixStream::pair().unwrap();
     let mut a = a;
     poll.register(&mut a, 5, WRITE);
     poll.expect(5, W);
     let event = poll.events.iter().next().unwrap();
-    let plain = format!("{event:?}");
-    assert!(plain.starts_with("Event { token: Token(5), readable: false, writable: true, error: false"), "{plain}");
-    assert!(!plain.contains("details") && format!("{event:#?}").contains("details: "));
-    assert!(format!("{:?}", poll.events).starts_with("[Event { token: Token(5)"));
+    let words: String = format!("{event:#?}").split_whitespace().collect();
+    let expected =
+        "Event{token:Token(5,),readable:false,writable:true,error:false,read_closed:false,write_closed:false,\
+                    priority:false,aio:false,lio:false,details:";
+    assert!(words.starts_with(expected), "{words}");
     let std = std_unix::UnixStream::from(a);
     assert_eq!(format!("{:?}", IoSource::new(std.as_raw_fd())), format!("{:?}", std.as_raw_fd()));
 }

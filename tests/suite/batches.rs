@@ -70,7 +70,7 @@ fn batch_changes_sources_of_every_kind() {
         .register(&mut two, Token(4), READ)
         .register(&mut boxed, Token(5), Interest::NONE);
     assert_eq!(batch.len(), 5);
-    assert_eq!(format!("{batch:?}"), "Batch { len: 5 }");
+    assert_eq!(format!("{batch:?}"), "Batch { register: 5, reregister: 0, deregister: 0 }");
     assert_eq!(kinds(poll.registry().submit(batch)), [None; 5]);
 
     for peer in [&mut b, &mut raw_peer, &mut first_peer, &mut boxed_peer] {

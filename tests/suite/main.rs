@@ -10,6 +10,7 @@ mod api;
 mod bad_input;
 mod batches;
 mod closing;
+mod debug;
 mod differences;
 mod edges;
 mod errors;

@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(format!("{:?}", Filter::READ), "EVFILT_READ");
         assert_eq!(format!("{:?}", Filter::from_raw(99)), "0x63");
         assert_eq!(format!("{:?}", Flags::EOF | Flags::ADD | Flags::from_bits(0x400)), "EV_ADD|EV_EOF|0x400");
-        assert_eq!(format!("{:?}", Flags::empty()), "0x0");
+        assert_eq!(format!("{:?}", Flags::empty()), "Flags(empty)");
         assert_eq!(format!("{:?}", VnodeNotes::WRITE | VnodeNotes::RENAME), "NOTE_WRITE|NOTE_RENAME");
         assert_eq!(format!("{:?}", ProcNotes::EXIT), "NOTE_EXIT");
         assert_eq!(format!("{:?}", UserNotes::FFCOPY | UserNotes::from_bits(5)), "NOTE_FFCOPY|0x5");

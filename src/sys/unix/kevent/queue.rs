@@ -3,7 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
-use std::{io, mem};
+use std::{fmt, io, mem};
 
 use crate::sys::error::{inherited, invalid_input};
 use crate::sys::selector::MAX_WAIT;
@@ -53,7 +53,6 @@ use crate::sys::unix::timeout::wait_in_chunks;
 /// assert_eq!((event.filter(), event.udata(), event.data()), (Filter::READ, 42, 1));
 /// # std::io::Result::Ok(())
 /// ```
-#[derive(Debug)]
 pub struct Kqueue {
     fd: ManuallyDrop<OwnedFd>,
     /// The generation of the process that created the queue. A forked child does not inherit the queue, so that the same
@@ -202,6 +201,13 @@ impl Kqueue {
             return Ok(self.as_raw_fd());
         }
         Err(inherited("Kqueue"))
+    }
+}
+
+/// Writes the descriptor.
+impl fmt::Debug for Kqueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kqueue").field("fd", &self.as_raw_fd()).finish()
     }
 }
 

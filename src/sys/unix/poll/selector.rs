@@ -334,6 +334,11 @@ impl Selector for PollSelector {
         })
     }
 
+    fn registration_count(&self) -> Option<usize> {
+        let table = self.state.table.try_lock().ok()?;
+        Some(table.registration_count())
+    }
+
     #[inline(always)] // As `PollSelector::wait`.
     fn select(&self, events: &mut Vec<PollEvent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
@@ -542,6 +547,17 @@ mod tests {
     use super::*;
     use crate::sys::selector::Registration as _;
     use crate::sys::unix::poll::event::POLLRDHUP;
+
+    /// `Debug` of a poll may run in any place, also in a forked child.
+    #[test]
+    fn count_waits_for_no_lock() {
+        let set = PollSelector::new().unwrap();
+        let (a, _b) = UnixStream::pair().unwrap();
+        let _registration = set.register(a.as_raw_fd(), Token(1), Interest::READABLE, SourceKind::Builtin).unwrap();
+        assert_eq!(set.registration_count(), Some(1));
+        let _table = lock_ignoring_poison(&set.state.table);
+        assert_eq!(set.registration_count(), None);
+    }
 
     /// Probes interrupt a wait up to 16 times a second, and nothing can follow the end of both directions.
     #[test]

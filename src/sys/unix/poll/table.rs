@@ -127,6 +127,12 @@ impl Table {
         index == NOTIFY_INDEX || Some(index) == self.alarm_index || Some(index) == self.changes_index
     }
 
+    /// Returns the number of registrations of the program.
+    pub(super) fn registration_count(&self) -> usize {
+        let internal = [Some(NOTIFY_INDEX), self.alarm_index, self.changes_index];
+        self.by_fd.len() - internal.into_iter().flatten().count()
+    }
+
     /// Returns the results of a wait for the alarm or the queue of file changes.
     ///
     /// The result is 0 if the entry was inserted after the snapshot of `generation` was taken. A closed descriptor may have had

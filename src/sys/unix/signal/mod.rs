@@ -19,11 +19,13 @@ mod calls;
 mod counts;
 #[cfg(has_sigaction)]
 mod handler;
+mod names;
 #[cfg(has_sigaction)]
 mod subscribers;
 #[cfg(not(has_sigaction))]
 mod unsupported;
 
+pub(crate) use self::names::Names;
 #[cfg(not(has_sigaction))]
 pub(crate) use self::unsupported::{check, PendingSignals, SignalSubscription};
 #[cfg(has_sigaction)]
