@@ -43,6 +43,7 @@
 //! program. `.ci/models` explores the word with loom, and checks that this variant and others fail.
 
 use std::io;
+use std::panic::RefUnwindSafe;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -65,7 +66,7 @@ const WOKEN: usize = 1;
 const DROPPED: usize = 2;
 
 /// A source whose events are made in user space: by the polling thread, from a woken node.
-pub(crate) trait UserSource: Send + Sync {
+pub(crate) trait UserSource: Send + Sync + RefUnwindSafe {
     /// Returns the token of an event, or `None` if the source has nothing to report. Called by the polling thread, once for each
     /// wake or several.
     fn take_event(&self) -> Option<Token>;

@@ -5,6 +5,7 @@
 //! a wake without a meaning.
 
 use std::io;
+use std::panic::RefUnwindSafe;
 use std::sync::{Arc, Mutex};
 
 use crate::interest::{Interest, TriggerMode};
@@ -18,7 +19,7 @@ use crate::token::Token;
 use crate::wake_state::{UserSource, WakerNode};
 
 /// The state of a source, which decides whether a wake becomes an event.
-pub(crate) trait Reports: Send + Sync + 'static {
+pub(crate) trait Reports: Send + Sync + RefUnwindSafe + 'static {
     /// Returns `true` if something has happened that no event reports yet. Called by the polling thread.
     fn has_report(&self) -> bool;
 

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net as std_unix;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use kevio::event::{Event, Iter, Source};
 use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
@@ -26,7 +27,7 @@ fn public_types_implement_expected_traits() {
         T: From<TcpStream>,
     {
     }
-    fn thread_safe<T: Send + Sync + Debug>() {}
+    fn thread_safe<T: Send + Sync + Debug + UnwindSafe + RefUnwindSafe>() {}
     fn source<T: Source + ?Sized>() {}
     fn stream<T: Read + Write>() {}
 
