@@ -1,0 +1,155 @@
+//! Compares the public API of kevio with that of mio, on the system at hand. Prints each item and each feature that mio has and
+//! kevio lacks, or has with another signature, and fails if there is one.
+//!
+//! ```sh
+//! cargo run --manifest-path .ci/api/Cargo.toml
+//! ```
+//!
+//! rustdoc writes the API of both crates as JSON, and the crate `public-api` makes a line of each item. A few lines that mean
+//! the same are written in different ways. [`normalized`] has the rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use public_api::tokens::Token;
+use serde_json::Value;
+
+/// The items of mio that kevio lacks for a reason, as the program prints them, each with the reason.
+const EXCEPTIONS: &[(&str, &str)] = &[];
+
+fn main() -> ExitCode {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = folder.ancestors().nth(2).expect("the folder .ci/api of a checkout");
+    let metadata = cargo_metadata(folder);
+    let target = metadata["target_directory"].as_str().expect("a path");
+    let mio = package(&metadata, "mio");
+    let kevio_metadata = cargo_metadata(root);
+    let substitute_metadata = cargo_metadata(&root.join("examples/drop-in/mio"));
+    let substitute = package(&substitute_metadata, "mio");
+
+    let of_mio = items(&rustdoc(folder, "mio", &[], target), "mio");
+    let of_kevio = items(&rustdoc(root, "kevio", &["--all-features"], target), "kevio");
+    // A function may become const.
+    let relaxed: BTreeSet<_> = of_kevio.iter().map(|item| item.replace("pub const fn ", "pub fn ")).collect();
+    let missing = of_mio.iter().filter(|item| !of_kevio.contains(*item) && !relaxed.contains(*item));
+    let mut missing: BTreeSet<_> = missing.cloned().collect();
+
+    missing.extend(
+        features(mio).difference(&features(package(&kevio_metadata, "kevio"))).map(|name| format!("feature {name}")),
+    );
+    for name in features(mio).difference(&features(substitute)) {
+        missing.insert(format!("feature {name} of examples/drop-in/mio"));
+    }
+    if mio["version"] != substitute["version"] {
+        missing.insert(format!("version {} of examples/drop-in/mio", mio["version"]));
+    }
+
+    let mut failed = false;
+    for (item, _) in EXCEPTIONS.iter().filter(|(item, _)| !missing.contains(*item)) {
+        println!("not missing, although it is an exception: {item}");
+        failed = true;
+    }
+    for item in missing.iter().filter(|item| EXCEPTIONS.iter().all(|(exception, _)| exception != item)) {
+        println!("missing: {item}");
+        failed = true;
+    }
+    println!(
+        "{} items of mio {}, {} of kevio, {} missing",
+        of_mio.len(),
+        mio["version"],
+        of_kevio.len(),
+        missing.len()
+    );
+    ExitCode::from(u8::from(failed))
+}
+
+/// Returns the output of `cargo metadata` in a folder.
+fn cargo_metadata(folder: &Path) -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1"])
+        .current_dir(folder)
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
+}
+
+/// Returns the package of this name.
+fn package<'a>(metadata: &'a Value, name: &str) -> &'a Value {
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    packages.iter().find(|package| package["name"] == name).expect("a package of this name")
+}
+
+/// Returns the names of the features of a package.
+fn features(package: &Value) -> BTreeSet<String> {
+    package["features"].as_object().expect("a table of features").keys().cloned().collect()
+}
+
+/// Writes the API of a package as JSON, and returns the path of the file.
+fn rustdoc(folder: &Path, package: &str, arguments: &[&str], target: &str) -> PathBuf {
+    let status = Command::new(env!("CARGO"))
+        .args(["rustdoc", "--quiet", "--lib", "--package", package, "--target-dir", target])
+        .args(arguments)
+        .args(["--", "-Z", "unstable-options", "--output-format", "json"])
+        .current_dir(folder)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .status()
+        .expect("cargo starts");
+    assert!(status.success(), "cargo rustdoc of {package} failed");
+    Path::new(target).join(format!("doc/{package}.json"))
+}
+
+/// Returns the items of a crate, each as a normalized line.
+fn items(json: &Path, name: &str) -> BTreeSet<String> {
+    let api = public_api::Builder::from_rustdoc_json(json)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(false)
+        .build()
+        .expect("public-api reads the JSON of this rustdoc");
+    let lines: Vec<_> = api.items().map(|item| line(item.tokens(), name)).collect();
+    let types: BTreeMap<_, _> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("pub type ")?.split_once(" = "))
+        .map(|(name, definition)| (name.to_owned(), definition.to_owned()))
+        .collect();
+    // An impl that a type lacks is no part of its API. These two traits are not stable.
+    let skipped =
+        |line: &String| ["impl !", "::Freeze for ", "::UnsafeUnpin for "].iter().any(|text| line.contains(text));
+    lines.into_iter().filter(|line| !skipped(line)).map(|line| normalized(line, &types)).collect()
+}
+
+/// Returns the text of an item, with the name of kevio for that of its crate, and without the names of lifetimes.
+fn line<'a>(tokens: impl Iterator<Item = &'a Token>, name: &str) -> String {
+    let text = tokens.map(|token| match token {
+        Token::Identifier(text) if text == name => "kevio",
+        Token::Lifetime(text) if text != "'static" => "'_",
+        token => token.text(),
+    });
+    text.collect()
+}
+
+/// Returns an item in the form that does not depend on how the crate writes it.
+fn normalized(line: String, types: &BTreeMap<String, String>) -> String {
+    // The lifetimes have no names.
+    let mut line = line.replace("impl<'_> ", "impl ");
+    // Bounds of the only parameter of an impl: `impl<T> … where T: Bounds`.
+    if let Some((head, bounds)) = line.split_once(" where T: ") {
+        line = head.replacen("<T>", &format!("<T: {bounds}>"), 1);
+    }
+    // `Self`, and its associated types.
+    let signature = line.strip_prefix("pub fn ").or(line.strip_prefix("pub const fn "));
+    let function = signature.and_then(|signature| signature.split('(').next());
+    if let Some((owner, _)) = function.and_then(|function| function.rsplit_once("::")) {
+        let owner = owner.to_owned();
+        line = line.replace("Self", &owner);
+        for (name, definition) in types.iter().filter(|(name, _)| name.starts_with(&owner)) {
+            line = line.replace(name, definition);
+        }
+    }
+    // The type has two paths, and either can be the one that rustdoc uses. The declarations show both.
+    match line.starts_with("pub struct ") {
+        true => line,
+        false => line.replace("kevio::event::Events", "kevio::Events"),
+    }
+}
