@@ -17,10 +17,11 @@ const SYSTEMS: &[(&str, &str, &str)] = &[
                               !has_pollrdhup_of_files"),
     ("dragonfly",  "kqueue", "has_accept4 has_evfilt_except has_ppoll ignores_sigio waits_end_early"),
     ("netbsd",     "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_inherit_zero has_ppoll
-                              ignores_sigio ppoll_is_pollts touch_replaces_udata
+                              ignores_sigio inherit_zero_is_four ppoll_is_pollts touch_replaces_udata
                               waits_end_early"),
     ("openbsd",    "kqueue", "errno_location=__errno full_pipe_ends_silently has_accept4 has_evfilt_except has_inherit_zero
-                              has_negative_backlog has_ppoll ignores_sigio waits_end_early"),
+                              has_negative_backlog has_ppoll ignores_sigio libc_lacks_ppoll libc_misplaces_si_status
+                              waits_end_early"),
     ("linux",      "epoll",  "epoll_mod_requeues has_abstract_unix_addr has_accept4 has_busy_poll has_epoll_pwait2
                               has_epollexclusive has_eventfd has_inotify has_madv_wipeonfork has_mq_descriptors
                               has_negative_backlog has_o_path has_pidfd has_pipe_syscall has_pollable_files has_pollrdhup has_ppoll has_tgkill has_timerfd
@@ -88,6 +89,9 @@ const CFGS: &[(&str, &str)] = &[
     ("has_timerfd", "timerfd_create(2)"),
     ("has_waitid", "waitid(2) with WNOWAIT"),
     ("ignores_sigio", "the default action of SIGIO is to ignore it; elsewhere it ends the process"),
+    ("inherit_zero_is_four", "INHERIT_ZERO of minherit(2) is 4; elsewhere 3"),
+    ("libc_lacks_ppoll", "older versions of the crate libc have no ppoll(2) for the system"),
+    ("libc_misplaces_si_status", "siginfo_t::si_status of the crate libc reads another place than that of the header"),
     ("links_libkqueue", "kevent(2) is the function of libkqueue"),
     ("ppoll_is_pollts", "ppoll(2) is named pollts(2)"),
     ("selector_has_fd", "the queue of the backend has a descriptor (kqueue and epoll)"),

@@ -138,9 +138,9 @@ unsafe fn clear_in_child(page: *mut libc::c_void, size: usize) -> bool {
 /// The page is mapped and not in use.
 #[cfg(has_inherit_zero)]
 unsafe fn clear_in_child(page: *mut libc::c_void, size: usize) -> bool {
-    // Older versions of `libc` lack both. The number is that of `<sys/mman.h>` of FreeBSD (`INHERIT_ZERO`), NetBSD and OpenBSD
-    // (`MAP_INHERIT_ZERO`).
-    const INHERIT_ZERO: libc::c_int = if cfg!(target_os = "netbsd") { 4 } else { 3 };
+    // Older versions of `libc` lack both. The number is that of `<sys/mman.h>`, where its name is `INHERIT_ZERO` or
+    // `MAP_INHERIT_ZERO`.
+    const INHERIT_ZERO: libc::c_int = if cfg!(inherit_zero_is_four) { 4 } else { 3 };
     extern "C" {
         fn minherit(page: *mut libc::c_void, size: libc::size_t, inherit: libc::c_int) -> libc::c_int;
     }

@@ -61,10 +61,9 @@ fn poll_milliseconds(fds: &mut [pollfd], timeout: Option<Duration>) -> io::Resul
 fn ppoll(fds: &mut [pollfd], timeout: Option<Duration>, signals: Option<&libc::sigset_t>) -> io::Result<usize> {
     #[cfg(ppoll_is_pollts)]
     use libc::pollts as ppoll;
-    #[cfg(not(any(ppoll_is_pollts, target_os = "openbsd")))]
+    #[cfg(not(any(ppoll_is_pollts, libc_lacks_ppoll)))]
     use libc::ppoll;
-    // `<poll.h>`. Older versions of `libc` lack the function on OpenBSD.
-    #[cfg(target_os = "openbsd")]
+    #[cfg(libc_lacks_ppoll)]
     extern "C" {
         fn ppoll(
             fds: *mut pollfd,

@@ -49,7 +49,7 @@ impl ChildState {
 ///
 /// The record describes a child.
 unsafe fn si_status(info: &libc::siginfo_t) -> libc::c_int {
-    #[cfg(target_os = "openbsd")]
+    #[cfg(libc_misplaces_si_status)]
     {
         // `<sys/siginfo.h>`. `libc` lacks the field before 0.2.183, and then reads behind the record: `libc` places the fields
         // of the child behind the padding, and in the header both are members of one union.
@@ -69,7 +69,7 @@ unsafe fn si_status(info: &libc::siginfo_t) -> libc::c_int {
         // SAFETY: the caller has promised these fields. The alignment of both records is that of a pointer or of `clock_t`.
         unsafe { (info as *const libc::siginfo_t).cast::<Record>().read_unaligned() }.child.status
     }
-    #[cfg(not(target_os = "openbsd"))]
+    #[cfg(not(libc_misplaces_si_status))]
     // SAFETY: the caller has promised the field.
     unsafe {
         info.si_status()
