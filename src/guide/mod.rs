@@ -50,3 +50,8 @@ pub mod coming_from_polling {}
 
 #[doc = include_str!("coming_from_libevent_and_libuv.md")]
 pub mod coming_from_libevent_and_libuv {}
+#[doc = include_str!("threads.md")]
+pub mod threads {}
+
+#[doc = include_str!("sharing_a_port.md")]
+pub mod sharing_a_port {}
