@@ -55,3 +55,6 @@ pub mod threads {}
 
 #[doc = include_str!("sharing_a_port.md")]
 pub mod sharing_a_port {}
+
+#[doc = include_str!("forks.md")]
+pub mod forks {}
