@@ -58,3 +58,6 @@ pub mod sharing_a_port {}
 
 #[doc = include_str!("forks.md")]
 pub mod forks {}
+
+#[doc = include_str!("nesting.md")]
+pub mod nesting {}
