@@ -61,3 +61,6 @@ pub mod forks {}
 
 #[doc = include_str!("nesting.md")]
 pub mod nesting {}
+
+#[doc = include_str!("sources.md")]
+pub mod sources {}
