@@ -64,3 +64,6 @@ pub mod nesting {}
 
 #[doc = include_str!("sources.md")]
 pub mod sources {}
+
+#[doc = include_str!("executors.md")]
+pub mod executors {}
