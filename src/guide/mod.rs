@@ -67,3 +67,6 @@ pub mod sources {}
 
 #[doc = include_str!("executors.md")]
 pub mod executors {}
+
+#[doc = include_str!("tuning.md")]
+pub mod tuning {}
