@@ -128,6 +128,8 @@ mod busy_poll;
 mod change_list;
 mod delegate;
 pub mod event;
+#[doc = include_str!("features.md")]
+pub mod features {}
 pub mod guide;
 mod interest;
 mod io_source;
