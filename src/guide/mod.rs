@@ -50,6 +50,7 @@ pub mod coming_from_polling {}
 
 #[doc = include_str!("coming_from_libevent_and_libuv.md")]
 pub mod coming_from_libevent_and_libuv {}
+
 #[doc = include_str!("threads.md")]
 pub mod threads {}
 
