@@ -1,14 +1,17 @@
-//! Compares the public API of kevio with that of mio, on the system at hand. Prints each item and each feature that mio has and
-//! kevio lacks, or has with another signature, and fails if there is one.
+//! Compares the public API of kevio with that of mio. Prints each item and each feature that mio has and kevio lacks, or has with
+//! another signature, and fails if there is one.
 //!
 //! ```sh
-//! cargo run --manifest-path .ci/api/Cargo.toml
+//! cargo run --manifest-path .ci/api/Cargo.toml                  # the API on this system
+//! cargo run --manifest-path .ci/api/Cargo.toml TARGET           # on another: std is built from its source
 //! ```
 //!
 //! rustdoc writes the API of both crates as JSON, and the crate `public-api` makes a line of each item. A few lines that mean
 //! the same are written in different ways. [`normalized`] has the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -22,14 +25,15 @@ fn main() -> ExitCode {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = folder.ancestors().nth(2).expect("the folder .ci/api of a checkout");
     let metadata = cargo_metadata(folder);
-    let target = metadata["target_directory"].as_str().expect("a path");
+    let output = Path::new(metadata["target_directory"].as_str().expect("a path"));
+    let system = env::args().nth(1);
     let mio = package(&metadata, "mio");
     let kevio_metadata = cargo_metadata(root);
     let substitute_metadata = cargo_metadata(&root.join("examples/drop-in/mio"));
     let substitute = package(&substitute_metadata, "mio");
 
-    let of_mio = items(&rustdoc(folder, "mio", &[], target), "mio");
-    let of_kevio = items(&rustdoc(root, "kevio", &["--all-features"], target), "kevio");
+    let of_mio = items(&rustdoc(folder, "mio", &[], output, system.as_deref()), "mio");
+    let of_kevio = items(&rustdoc(root, "kevio", &["--all-features"], output, system.as_deref()), "kevio");
     // A function may become const.
     let relaxed: BTreeSet<_> = of_kevio.iter().map(|item| item.replace("pub const fn ", "pub fn ")).collect();
     let missing = of_mio.iter().filter(|item| !of_kevio.contains(*item) && !relaxed.contains(*item));
@@ -66,7 +70,7 @@ fn main() -> ExitCode {
 
 /// Returns the output of `cargo metadata` in a folder.
 fn cargo_metadata(folder: &Path) -> Value {
-    let output = Command::new(env!("CARGO"))
+    let output = Command::new(cargo())
         .args(["metadata", "--format-version", "1"])
         .current_dir(folder)
         .output()
@@ -86,18 +90,23 @@ fn features(package: &Value) -> BTreeSet<String> {
     package["features"].as_object().expect("a table of features").keys().cloned().collect()
 }
 
-/// Writes the API of a package as JSON, and returns the path of the file.
-fn rustdoc(folder: &Path, package: &str, arguments: &[&str], target: &str) -> PathBuf {
-    let status = Command::new(env!("CARGO"))
-        .args(["rustdoc", "--quiet", "--lib", "--package", package, "--target-dir", target])
-        .args(arguments)
-        .args(["--", "-Z", "unstable-options", "--output-format", "json"])
-        .current_dir(folder)
-        .env("RUSTC_BOOTSTRAP", "1")
-        .status()
-        .expect("cargo starts");
-    assert!(status.success(), "cargo rustdoc of {package} failed");
-    Path::new(target).join(format!("doc/{package}.json"))
+/// Writes the API of a package as JSON into the folder `output`, and returns the path of the file.
+fn rustdoc(folder: &Path, package: &str, features: &[&str], output: &Path, system: Option<&str>) -> PathBuf {
+    let mut command = Command::new(cargo());
+    command.args(["rustdoc", "--quiet", "--lib", "--package", package, "--target-dir"]).arg(output).args(features);
+    if let Some(system) = system {
+        command.args(["-Z", "build-std=std", "--target", system]);
+    }
+    command.args(["--", "-Z", "unstable-options", "--output-format", "json"]);
+    // A nightly compiler's options.
+    command.current_dir(folder).env("RUSTC_BOOTSTRAP", "1");
+    assert!(command.status().expect("cargo starts").success(), "cargo rustdoc of {package} failed");
+    output.join(system.unwrap_or_default()).join("doc").join(format!("{package}.json"))
+}
+
+/// Returns the path of the cargo that runs this program.
+fn cargo() -> OsString {
+    env::var_os("CARGO").expect("cargo runs this program")
 }
 
 /// Returns the items of a crate, each as a normalized line.
