@@ -10,10 +10,10 @@
 //! the same are written in different ways. [`normalized`] has the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::{env, fs};
 
 use public_api::tokens::Token;
 use serde_json::Value;
@@ -28,44 +28,47 @@ fn main() -> ExitCode {
     let output = Path::new(metadata["target_directory"].as_str().expect("a path"));
     let system = env::args().nth(1);
     let mio = package(&metadata, "mio");
-    let kevio_metadata = cargo_metadata(root);
-    let substitute_metadata = cargo_metadata(&root.join("examples/drop-in/mio"));
-    let substitute = package(&substitute_metadata, "mio");
 
     let of_mio = items(&rustdoc(folder, "mio", &[], output, system.as_deref()), "mio");
     let of_kevio = items(&rustdoc(root, "kevio", &["--all-features"], output, system.as_deref()), "kevio");
     // A function may become const.
     let relaxed: BTreeSet<_> = of_kevio.iter().map(|item| item.replace("pub const fn ", "pub fn ")).collect();
-    let missing = of_mio.iter().filter(|item| !of_kevio.contains(*item) && !relaxed.contains(*item));
-    let mut missing: BTreeSet<_> = missing.cloned().collect();
+    let mut missing: BTreeSet<_> =
+        of_mio.difference(&of_kevio).filter(|item| !relaxed.contains(*item)).cloned().collect();
+    missing.extend(missing_from_manifests(root, mio));
 
-    missing.extend(
-        features(mio).difference(&features(package(&kevio_metadata, "kevio"))).map(|name| format!("feature {name}")),
-    );
-    for name in features(mio).difference(&features(substitute)) {
-        missing.insert(format!("feature {name} of examples/drop-in/mio"));
+    let unexpected = missing.iter().filter(|item| EXCEPTIONS.iter().all(|(exception, _)| exception != item));
+    let mut faults: Vec<_> = unexpected.map(|item| format!("missing: {item}")).collect();
+    let obsolete = EXCEPTIONS.iter().filter(|(item, _)| !missing.contains(*item));
+    faults.extend(obsolete.map(|(item, _)| format!("not missing, although it is an exception: {item}")));
+    for fault in &faults {
+        println!("{fault}");
     }
-    if mio["version"] != substitute["version"] {
-        missing.insert(format!("version {} of examples/drop-in/mio", mio["version"]));
-    }
+    println!("{} items of mio {}, {} of kevio, {} faults", of_mio.len(), mio["version"], of_kevio.len(), faults.len());
+    ExitCode::from(u8::from(!faults.is_empty()))
+}
 
-    let mut failed = false;
-    for (item, _) in EXCEPTIONS.iter().filter(|(item, _)| !missing.contains(*item)) {
-        println!("not missing, although it is an exception: {item}");
-        failed = true;
+/// Returns the features of mio that kevio or the crate of the patch lacks, and the files that do not have the version of mio.
+fn missing_from_manifests(root: &Path, mio: &Value) -> Vec<String> {
+    let mut missing = Vec::new();
+    let version = mio["version"].as_str().expect("a version");
+    for (name, folder) in [("kevio", "."), ("mio", "examples/drop-in/mio")] {
+        let metadata = cargo_metadata(&root.join(folder));
+        let package = package(&metadata, name);
+        missing.extend(
+            features(mio).difference(&features(package)).map(|feature| format!("feature {feature} in {folder}")),
+        );
+        if name == "mio" && package["version"] != version {
+            missing.push(format!("version {version} in {folder}"));
+        }
     }
-    for item in missing.iter().filter(|item| EXCEPTIONS.iter().all(|(exception, _)| exception != item)) {
-        println!("missing: {item}");
-        failed = true;
+    for page in ["README.md", "examples/drop-in/README.md"] {
+        let text = fs::read_to_string(root.join(page)).expect("the page can be read");
+        if !text.contains(&format!("cargo update -p mio --precise {version}`")) {
+            missing.push(format!("version {version} in {page}"));
+        }
     }
-    println!(
-        "{} items of mio {}, {} of kevio, {} missing",
-        of_mio.len(),
-        mio["version"],
-        of_kevio.len(),
-        missing.len()
-    );
-    ExitCode::from(u8::from(failed))
+    missing
 }
 
 /// Returns the output of `cargo metadata` in a folder.
