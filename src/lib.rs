@@ -1,112 +1,96 @@
-//! kevio turns kernel readiness into a stream of tokens.
+//! An event notification library: one [`Poll`] waits for sockets, pipes, timers, signals, child processes and file changes.
 //!
-//! A program registers sources (sockets, pipes, any descriptor, timers, signals, processes, files) with a [`Registry`], each
-//! under a [`Token`]. [`Poll::poll`] waits, and fills an [`Events`] buffer with the tokens of the sources that became ready.
-//! The program matches the tokens and does its own I/O, which never blocks. There are no tasks, no callbacks and no threads in
-//! this crate.
+//! A program registers sources with a [`Registry`], each under a [`Token`]. [`Poll::poll`] waits, and fills an [`Events`] buffer
+//! with the tokens of the sources that became ready. The program matches the tokens and does its own I/O, which never blocks.
+//! There are no tasks, no callbacks and no threads in this crate.
 //!
-//! kevio is built on kqueue(2), epoll(7) or poll(2): [`BACKEND`] names the backend. A program written for mio 1 on Unix runs
-//! on kevio unchanged: see the README.
+//! kevio is built on kqueue(2), epoll(7) or poll(2), with one behaviour on all three: [`BACKEND`] names the backend. A program
+//! that was written for mio 1 runs on kevio unchanged: see [coming from mio](guide::coming_from_mio).
+//!
+//! # The loop
+//!
+//! An echo server for UDP, which stops after a quiet while:
 //!
 //! ```
 //! # #[cfg(feature = "net")] {
-//! use std::io::{self, Read, Write};
+//! use std::io::ErrorKind;
+//! use std::time::Duration;
 //!
-//! use kevio::net::{TcpListener, TcpStream};
-//! use kevio::{Events, Interest, Poll, Token};
+//! use kevio::net::UdpSocket;
+//! use kevio::{Events, Interest, Poll, Timer, Token};
 //!
-//! const SERVER: Token = Token(0);
-//! const CLIENT: Token = Token(1);
+//! const SOCKET: Token = Token(0);
+//! const QUIET: Token = Token(1);
+//! const LIMIT: Duration = Duration::from_millis(50);
 //!
-//! let mut poll = Poll::new()?;
-//! let mut events = Events::with_capacity(128);
-//!
-//! let mut server = TcpListener::bind("127.0.0.1:0".parse().unwrap())?;
-//! let mut client = TcpStream::connect(server.local_addr()?)?;
-//! poll.registry().register(&mut server, SERVER, Interest::READABLE)?;
-//! poll.registry().register(&mut client, CLIENT, Interest::READABLE)?;
-//!
-//! let mut greeting = String::new();
-//! while greeting != "hello" {
-//!     poll.poll(&mut events, None)?;
-//!     for event in &events {
-//!         match event.token() {
-//!             SERVER => match server.accept() {
-//!                 Ok((mut stream, _)) => stream.write_all(b"hello")?,
-//!                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-//!                 Err(error) => return Err(error),
+//! /// An event is reported when readiness begins. Operate until `WouldBlock`, because one event may stand for many datagrams.
+//! fn echo(socket: &UdpSocket) {
+//!     let mut buffer = [0; 4096];
+//!     loop {
+//!         match socket.recv_from(&mut buffer) {
+//!             Ok((n, from)) => match socket.send_to(&buffer[..n], from) {
+//!                 Ok(_) => {}
+//!                 Err(error) => eprintln!("{from}: {error}"),
 //!             },
-//!             _ => match client.read_to_string(&mut greeting) {
-//!                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-//!                 result => drop(result?),
-//!             },
+//!             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+//!             Err(error) => eprintln!("{error}"), // Of one datagram. The loop goes on.
 //!         }
 //!     }
 //! }
+//!
+//! let mut poll = Poll::new()?;
+//! let mut events = Events::with_capacity(128);
+//! let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap())?;
+//! let mut quiet = Timer::after(LIMIT)?;
+//! poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
+//! poll.registry().register(&mut quiet, QUIET, Interest::READABLE)?;
+//!
+//! # let client = std::net::UdpSocket::bind("127.0.0.1:0")?;
+//! # client.send_to(b"hello", socket.local_addr()?)?;
+//! 'serve: loop {
+//!     // Waits without a deadline. Unlike `poll`, `poll_until` is not interrupted by signals.
+//!     poll.poll_until(&mut events, None)?;
+//!     for event in &events {
+//!         match event.token() {
+//!             SOCKET => {
+//!                 echo(&socket);
+//!                 quiet.set_after(LIMIT)?; // The time begins again.
+//!             }
+//!             // Events of the time before have no expirations.
+//!             _ if quiet.expirations(event)? > 0 => break 'serve,
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! # assert_eq!(client.recv(&mut [0; 8])?, 5);
 //! # }
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! # The rules of an event loop
+//! [The event loop](guide::event_loop) has the rules of such a loop.
 //!
-//! * **Operate until `WouldBlock`.** Registrations are edge-triggered, unless their [`Interest`] has another trigger mode. An
-//!   event is reported when readiness begins. Another event for the rest of the data is not guaranteed.
-//! * **Events may be spurious.** The first operation after an event can fail with `WouldBlock`.
-//! * **`is_readable` and `is_writable` are enough.** End of file, hang-up and errors are reported as one of the two, or as
-//!   both. The other methods of an event return hints. The result of the operation is exact: a read of 0 bytes,
-//!   `ErrorKind::BrokenPipe`, or the error of `take_error`.
-//! * **A signal ends `poll` with `ErrorKind::Interrupted`**, if the signal has a handler, and on Linux also if the signal is
-//!   `SIGCONT`. Poll again, or use [`Poll::poll_until`].
-//! * **Deregistering stops later polls, not the buffer of the last one.** After [`Registry::deregister`] returns, no later poll
-//!   reports the token. The `Events` buffer of the previous poll may still contain it. Finish that buffer before another
-//!   source gets the token.
-//! * **A one-shot registration reports one event**, and then none until the source is reregistered. A level-triggered
-//!   registration reports an event at every poll while the source is ready.
-//! * **Dropping a source ends its registration**, and closes the descriptor if the source owns the descriptor. Only a
-//!   [`SourceFd`](unix::SourceFd) keeps no registration: deregister its descriptor before you close the descriptor.
+//! # The sources
 //!
-//! # Threads
+//! | Source | Type | An event is reported when | Page |
+//! |---|---|---|---|
+//! | TCP, UDP and Unix sockets | [`net`] | data, space, a connection or an error arrives | [connecting](guide::connecting), [accepting](guide::accepting), [writing](guide::writing) |
+//! | pipes | [`unix::pipe`] | data, space or the end arrives | [standard input](guide::standard_input) |
+//! | any other descriptor | [`unix::IoSource`], [`unix::SourceFd`] | the descriptor is ready | [nesting](guide::nesting) |
+//! | time | [`Timer`] | a delay or a period has passed | [many timeouts](guide::many_timeouts) |
+//! | signals | [`Signals`] | the process receives one of the signals | [signals](guide::signals) |
+//! | the end of a process | [`Process`] | a child or another process has exited | [processes](guide::processes) |
+//! | changes of files | [`Watch`] | a file or a directory is written, renamed or deleted | [files](guide::files) |
+//! | a wake | [`Waker`] | another thread or a signal handler has called [`wake`](Waker::wake) | [threads](guide::threads) |
+//! | a type of your own | [`event::Source`] | one of its parts is ready | [sources](guide::sources) |
 //!
-//! | Function | Which thread may call it |
-//! |---|---|
-//! | [`Poll::poll`], [`Poll::poll_until`] | One thread at a time (`&mut self`). A `Poll` may move between threads. |
-//! | All functions of [`Registry`] | Any thread at any time. A change takes effect at once, in a blocked wait too. |
-//! | [`Waker::wake`] | Any thread at any time, also in a signal handler. |
-//! | Setting and cancelling a [`Timer`] | Any thread at any time (`&mut self`). The new time takes effect at once, in a blocked wait too. |
-//! | Reading and writing of sources | Any thread, through `&`. On poll(2) the operation arms the next event. |
+//! # Where to read on
 //!
-//! Other threads reach the registry through `&Poll`, or own a clone of it ([`Registry::try_clone`]).
-//!
-//! If several threads handle the events of one loop, register with [`Interest::oneshot`]. After an event, no thread receives
-//! another event of the source until the thread with the event reregisters the source.
-//!
-//! # Forks
-//!
-//! A child of fork(2) has the memory of its parent, and on most systems it shares the queue of the kernel. If the child used
-//! inherited objects, it would change the registrations of the parent. Therefore:
-//!
-//! * Polling, registering, reregistering, deregistering and waking fail at once with `ErrorKind::Unsupported`, and change
-//!   nothing. The same holds for all methods of an inherited [`Timer`], [`Signals`], [`Process`] or [`Watch`] that can fail.
-//! * Dropping, reading and writing inherited sources works, waits for no lock of the parent, and ends no registration of the
-//!   parent.
-//! * A child can create a [`Poll`] and sources of its own. The child can register inherited sockets, pipes and [`Signals`] with its
-//!   own poll.
-//!
-//! A child that runs another program (`Command`) needs none of these rules, because every descriptor is close-on-exec.
-//!
-//! # Systems
-//!
-//! The pages of the [`guide`] explain [where systems differ and how each is checked](guide::portability), and [how to choose a
-//! backend](guide::choosing_a_backend).
-//!
-//! # Features
-//!
-//! All features are enabled by default.
-//!
-//! * `net`: the sockets in [`net`].
-//! * `os-ext`: the module [`unix`].
-//! * `log`: a `log::trace!` record for each registration.
-//! * `os-poll`: no effect. The functions that this feature enables in mio always exist.
+//! * The [`guide`] has a page for each task, in an order to read them.
+//! * Coming [from mio](guide::coming_from_mio), [from polling](guide::coming_from_polling), or [from libevent or
+//!   libuv](guide::coming_from_libevent_and_libuv): tables of what has which name here.
+//! * [Portability](guide::portability): what is guaranteed on every system, and where systems differ.
+//! * [`features`]: the features of Cargo, all of which are enabled by default.
+//! * The minimum supported Rust version is 1.71. A minor version of kevio may raise it, to a version that is at least a year old.
 
 // Without `os-ext` the code for raw descriptors is unused.
 #![cfg_attr(not(feature = "os-ext"), allow(dead_code))]

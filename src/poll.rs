@@ -126,7 +126,7 @@ impl Poll {
     /// Each wait costs CPU time, and a short one nearly as much as a long one. On Linux, 50 timers of 20 µs to 1 ms took 651 ms of
     /// CPU time a second, and 30 ms with a slack of a millisecond.
     ///
-    /// In a forked child the function does nothing ([forks](crate#forks)).
+    /// In a forked child the function does nothing ([forks](crate::guide::forks)).
     ///
     /// # Examples
     ///
@@ -214,7 +214,7 @@ impl Poll {
     /// * `Interrupted`: a signal with a handler arrived (on Linux also `SIGCONT`). Rarely also without a signal: during a wait
     ///   with a timeout, another thread woke a waker and dropped it, set the first timer, or registered the first watch. Poll
     ///   again.
-    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     /// * `EBADF` or another error of the kernel: other code has closed the descriptor of the poll or its wake-up descriptor, also
     ///   if another file has the number since. poll(2) detects such a file only if the file has an inode of its own, and detects
     ///   nothing in a poll with a timeout of zero that needs no wake-up descriptor. epoll does
@@ -249,7 +249,7 @@ impl Poll {
     ///
     /// # Errors
     ///
-    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     /// * The other errors of [`poll`](Poll::poll), except `Interrupted`.
     ///
     /// # Examples

@@ -104,7 +104,7 @@ impl Registry {
     /// # Errors
     ///
     /// * `AlreadyExists`: the source is registered, with this `Poll` or with another one.
-    /// * `Unsupported`: the backend does not support this interest, or the caller is a forked child ([forks](crate#forks)).
+    /// * `Unsupported`: the backend does not support this interest, or the caller is a forked child ([forks](crate::guide::forks)).
     /// * `PermissionDenied` (`EPERM`): the descriptor is a regular file or a directory, which is always ready. Read and write such
     ///   a file without registering it.
     /// * Errors of the kernel: `EBADF` for a closed descriptor, `EINVAL` for the descriptor of the poll itself. On Apple's
@@ -169,7 +169,7 @@ impl Registry {
     /// # Errors
     ///
     /// * `NotFound`: the source is not registered, or is registered with another `Poll`.
-    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     ///
     /// # Examples
     ///

@@ -50,7 +50,7 @@ impl Waker {
     ///
     /// # Errors
     ///
-    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     /// * Errors of eventfd(2) or pipe(2) for the first waker: all wakers of a poll share one descriptor. `EVFILT_USER` of kqueue
     ///   needs none.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Waker> {
@@ -68,7 +68,7 @@ impl Waker {
     ///
     /// # Errors
     ///
-    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     /// * Errors of kevent(2), epoll_ctl(2) or write(2), if other code has closed the descriptor of the poll or its wake-up
     ///   descriptor. The next wake tries again.
     ///

@@ -1,4 +1,17 @@
-//! Pages about topics that several types share.
+//! Pages about tasks and topics, each with a program that runs.
+//!
+//! | Topic | Pages |
+//! |---|---|
+//! | the loop | [the event loop](event_loop), [draining], [trigger modes](trigger_modes), [tokens and ownership](tokens) |
+//! | sockets | [connecting], [accepting], [writing with back-pressure](writing) |
+//! | descriptors | [standard input and terminals](standard_input), [descriptors of other libraries](nesting) |
+//! | other sources | [many timeouts](many_timeouts), [signals and graceful shutdown](signals), [child processes](processes), [following files](files) |
+//! | threads and processes | [threads and wakers](threads), [sharing a port](sharing_a_port), [forks] |
+//! | building on kevio | [a poll inside another loop](nesting), [writing a source](sources), [writing an executor](executors), [tuning] |
+//! | systems | [portability], [choosing a backend](choosing_a_backend) |
+//! | coming from another library | [mio](coming_from_mio), [polling](coming_from_polling), [libevent and libuv](coming_from_libevent_and_libuv) |
+//!
+//! The order is one to read them.
 
 #[doc = include_str!("event_loop.md")]
 pub mod event_loop {}
@@ -24,12 +37,6 @@ pub mod writing {}
 #[doc = include_str!("standard_input.md")]
 pub mod standard_input {}
 
-#[doc = include_str!("portability.md")]
-pub mod portability {}
-
-#[doc = include_str!("choosing_a_backend.md")]
-pub mod choosing_a_backend {}
-
 #[doc = include_str!("many_timeouts.md")]
 pub mod many_timeouts {}
 
@@ -41,15 +48,6 @@ pub mod processes {}
 
 #[doc = include_str!("files.md")]
 pub mod files {}
-
-#[doc = include_str!("coming_from_mio.md")]
-pub mod coming_from_mio {}
-
-#[doc = include_str!("coming_from_polling.md")]
-pub mod coming_from_polling {}
-
-#[doc = include_str!("coming_from_libevent_and_libuv.md")]
-pub mod coming_from_libevent_and_libuv {}
 
 #[doc = include_str!("threads.md")]
 pub mod threads {}
@@ -71,3 +69,18 @@ pub mod executors {}
 
 #[doc = include_str!("tuning.md")]
 pub mod tuning {}
+
+#[doc = include_str!("portability.md")]
+pub mod portability {}
+
+#[doc = include_str!("choosing_a_backend.md")]
+pub mod choosing_a_backend {}
+
+#[doc = include_str!("coming_from_mio.md")]
+pub mod coming_from_mio {}
+
+#[doc = include_str!("coming_from_polling.md")]
+pub mod coming_from_polling {}
+
+#[doc = include_str!("coming_from_libevent_and_libuv.md")]
+pub mod coming_from_libevent_and_libuv {}

@@ -36,7 +36,7 @@ use crate::token::Token;
 /// the process was reaped, and [`Process::from_fd`] of a descriptor, which always stands for the same process.
 ///
 /// Any thread may register the source and call its methods. A forked child cannot use an inherited source
-/// ([forks](crate#forks)).
+/// ([forks](crate::guide::forks)).
 ///
 /// # Platform notes
 ///

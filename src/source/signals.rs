@@ -62,7 +62,7 @@ use crate::token::Token;
 ///
 /// **Forks.** A forked child receives no signals of its parent, and the parent none of the child. In the child the default
 /// action is taken again. If the child registers an inherited source with a poll of its own, the source of the child is made
-/// anew, and that of the parent does not change ([forks](crate#forks)).
+/// anew, and that of the parent does not change ([forks](crate::guide::forks)).
 ///
 /// # Platform notes
 ///
@@ -168,7 +168,7 @@ impl Signals {
     /// # Errors
     ///
     /// * `InvalidInput`: the event belongs to another source. Not every such event can be detected.
-    /// * `Unsupported`: the caller is a forked child that has not registered the source ([forks](crate#forks)).
+    /// * `Unsupported`: the caller is a forked child that has not registered the source ([forks](crate::guide::forks)).
     pub fn received(&self, event: &Event) -> io::Result<Vec<(i32, u64)>> {
         let decode = |filter: FilterPayload| vec![(filter.ident, filter.data.max(0) as u64)];
         self.source.read("received", event, decode, || Ok(self.take_counts()))

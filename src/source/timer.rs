@@ -29,7 +29,7 @@ use crate::token::Token;
 /// [`Interest::oneshot`] no other event is reported until the timer is reregistered.
 ///
 /// Any thread may register the timer, set it and call its methods, also while another thread polls. A forked child cannot use
-/// an inherited timer, but can create its own ([forks](crate#forks)).
+/// an inherited timer, but can create its own ([forks](crate::guide::forks)).
 ///
 /// # Costs
 ///
@@ -165,7 +165,7 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     pub fn set_after(&mut self, delay: Duration) -> io::Result<()> {
         self.set(Schedule::once_after(delay))
     }
@@ -174,7 +174,7 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     pub fn set_at(&mut self, time: Instant) -> io::Result<()> {
         self.set(Schedule::Once(time))
     }
@@ -184,7 +184,7 @@ impl Timer {
     /// # Errors
     ///
     /// * `InvalidInput`: the period is zero.
-    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     pub fn set_every(&mut self, period: Duration) -> io::Result<()> {
         Schedule::every(period).and_then(|schedule| self.set(schedule))
     }
@@ -193,7 +193,7 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     pub fn cancel(&mut self) -> io::Result<()> {
         self.set(Schedule::Disarmed)
     }
@@ -253,7 +253,7 @@ impl Timer {
     ///
     /// * `InvalidInput`: the event belongs to another source. An event of another timer cannot always be distinguished from an
     ///   old event of this timer. Then the result is 0.
-    /// * `Unsupported`: the caller is a forked child ([forks](crate#forks)).
+    /// * `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     pub fn expirations(&self, event: &Event) -> io::Result<u64> {
         self.check_process()?;
         let setting = event.timer_setting().ok_or_else(|| error::other_source("Timer::expirations"))?;

@@ -33,7 +33,7 @@ use crate::token::Token;
 /// **Not reported** are writes through a mapping (mmap(2)), and changes by another machine of a network file system.
 ///
 /// Any thread may register the source and call its methods, if the type of the file allows that. A forked child cannot use an
-/// inherited source ([forks](crate#forks)).
+/// inherited source ([forks](crate::guide::forks)).
 ///
 /// # Platform notes
 ///
