@@ -64,7 +64,7 @@ fn missing_from_manifests(root: &Path, mio: &Value) -> Vec<String> {
     }
     for page in ["README.md", "examples/drop-in/README.md"] {
         let text = fs::read_to_string(root.join(page)).expect("the page can be read");
-        if !text.contains(&format!("cargo update -p mio --precise {version}`")) {
+        if !text.contains(&format!("cargo update -p mio --precise {version}")) {
             missing.push(format!("version {version} in {page}"));
         }
     }
