@@ -12,7 +12,6 @@ use kevio::unix::pollset::{PollFlags, PollSet};
 use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Backend, BusyPoll, FileChanges, Interest, Poll, Process, Signals, Timer, Token, Watch, BACKEND};
 
-use crate::support::known_failures::is_libkqueue;
 use crate::support::net::tcp_pair;
 use crate::support::poll::{TestPoll, READ, WRITE};
 use crate::support::readiness::W;
@@ -57,7 +56,7 @@ fn interest_of_a_descriptor_is_named() {
             expect_unsupported(&poll, &mut a, interest, &[instead]);
         }
     }
-    if BACKEND == Backend::Kqueue && (is_libkqueue() || cfg!(any(target_os = "freebsd", target_os = "netbsd"))) {
+    if BACKEND == Backend::Kqueue && !cfg!(has_evfilt_except) {
         let words = ["kqueue backend of this system", "urgent data (`Interest::PRIORITY`)", "`SO_OOBINLINE`"];
         expect_unsupported(&poll, &mut a, Interest::PRIORITY, &words);
     } else if BACKEND == Backend::Kqueue {
@@ -291,7 +290,8 @@ fn kqueue_errors_name_the_change() {
     expect(timer(-3, TimerUnit::Seconds), kind, &words);
     let words = ["`Kevent::timer`", "(Seconds)", "292 years", "pass at most 9223372036"];
     expect(timer(i64::MAX, TimerUnit::Seconds), kind, &words);
-    if is_libkqueue() {
+    #[cfg(links_libkqueue)]
+    {
         let change = Kevent::new(1, Filter::from_raw(-12), Flags::ADD, 0, 0, 0);
         let words = ["`Kqueue::apply`", "libkqueue's own filter (-12)", "`Kqueue::kevent_raw`"];
         expect(kq.apply(&mut [change]).map(drop), kind, &words);
