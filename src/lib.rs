@@ -13,7 +13,7 @@
 //!
 //! ```
 //! # #[cfg(feature = "net")] {
-//! use std::io::ErrorKind;
+//! use std::io::{self, ErrorKind};
 //! use std::time::Duration;
 //!
 //! use kevio::net::UdpSocket;
@@ -24,16 +24,24 @@
 //! const LIMIT: Duration = Duration::from_millis(50);
 //!
 //! /// An event is reported when readiness begins. Operate until `WouldBlock`, because one event may stand for many datagrams.
-//! fn echo(socket: &UdpSocket) {
+//! /// Returns `true` if a datagram was received.
+//! fn echo(socket: &UdpSocket) -> io::Result<bool> {
 //!     let mut buffer = [0; 4096];
+//!     let mut has_received = false;
 //!     loop {
 //!         match socket.recv_from(&mut buffer) {
-//!             Ok((n, from)) => match socket.send_to(&buffer[..n], from) {
-//!                 Ok(_) => {}
-//!                 Err(error) => eprintln!("{from}: {error}"),
-//!             },
-//!             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-//!             Err(error) => eprintln!("{error}"), // Of one datagram. The loop goes on.
+//!             Ok((n, from)) => {
+//!                 has_received = true;
+//!                 // UDP may lose a datagram, so that an answer that cannot be sent is dropped.
+//!                 if let Err(error) = socket.send_to(&buffer[..n], from) {
+//!                     eprintln!("{from}: {error}");
+//!                 }
+//!             }
+//!             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(has_received),
+//!             // An earlier answer was rejected, or a signal arrived. The next call receives the next datagram.
+//!             Err(error) if [ErrorKind::ConnectionRefused, ErrorKind::Interrupted].contains(&error.kind()) => {}
+//!             // Another error may last: trying again at once would spin.
+//!             Err(error) => return Err(error),
 //!         }
 //!     }
 //! }
@@ -53,11 +61,12 @@
 //!     for event in &events {
 //!         match event.token() {
 //!             SOCKET => {
-//!                 echo(&socket);
-//!                 quiet.set_after(LIMIT)?; // The time begins again.
+//!                 if echo(&socket)? {
+//!                     quiet.set_after(LIMIT)?; // The time begins again.
+//!                 }
 //!             }
-//!             // Events of the time before have no expirations.
-//!             _ if quiet.expirations(event)? > 0 => break 'serve,
+//!             // An event from before `set_after` has no expirations.
+//!             QUIET if quiet.expirations(event)? > 0 => break 'serve,
 //!             _ => {}
 //!         }
 //!     }

@@ -85,7 +85,7 @@ impl Poll {
     /// finds the event in the time of one system call. The price is a processor that is busy for up to `duration` in each poll.
     /// Choose a duration of a few times the expected distance between events, and spin only if the thread has a processor of its
     /// own: on one processor the spin delays the thread that makes the event. On Linux, with two processors, a UDP round trip took
-    /// 9 µs instead of 54 µs at the median, and kept both processors busy. `benches/README.md` has the measurements.
+    /// 9 µs instead of 53 µs at the median, and kept both processors busy. `benches/README.md` has the measurements.
     ///
     /// * A poll does not spin beyond its timeout, and a poll with a timeout of zero does not spin.
     /// * A wake during the spin makes no system call, unless other code has the descriptor of the poll.
