@@ -4,14 +4,17 @@
 //! |---|---|
 //! | the loop | [the event loop](event_loop), [draining], [trigger modes](trigger_modes), [tokens and ownership](tokens) |
 //! | sockets | [connecting], [accepting], [writing with back-pressure](writing) |
-//! | descriptors | [standard input and terminals](standard_input), [descriptors of other libraries](nesting) |
+//! | descriptors | [standard input and terminals](standard_input), [descriptors of other libraries](nesting#descriptors-of-other-libraries) |
 //! | other sources | [many timeouts](many_timeouts), [signals and graceful shutdown](signals), [child processes](processes), [following files](files) |
 //! | threads and processes | [threads and wakers](threads), [sharing a port](sharing_a_port), [forks] |
-//! | building on kevio | [a poll inside another loop](nesting), [writing a source](sources), [writing an executor](executors), [tuning] |
+//! | building on kevio | [a poll inside another loop](nesting#a-poll-in-another-loop), [writing a source](sources), [writing an executor](executors), [tuning] |
 //! | systems | [portability], [choosing a backend](choosing_a_backend) |
 //! | coming from another library | [mio](coming_from_mio), [polling](coming_from_polling), [libevent and libuv](coming_from_libevent_and_libuv) |
 //!
 //! The order is one to read them.
+//!
+//! A program without `main` is the body of `fn main() -> std::io::Result<()>`, and ends with `Ok(())`. A few lines without
+//! imports belong to the program above them. Some programs use the crates libc and socket2 (with its feature `all`).
 
 #[doc = include_str!("event_loop.md")]
 pub mod event_loop {}
