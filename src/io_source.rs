@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use crate::interest::Interest;
 use crate::poll_id::PollId;
 use crate::poll_shared;
-use crate::registry::{Registry, Source};
+use crate::registry::{not_found_error, Registry, Source};
 use crate::sys;
 use crate::sys::error;
 use crate::sys::selector::{IoDirection, Registration, Selector, SourceKind};
@@ -277,7 +277,7 @@ impl<T: AsFd> Source for IoSource<T> {
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         registry.check_process()?;
         if self.poll_id != registry.id() {
-            return Err(error::not_found());
+            return Err(not_found_error(self.poll_id));
         }
         let result = match self.has_registration() {
             true => registry.deregister_fd(self.fd(), self.source_kind()),

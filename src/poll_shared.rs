@@ -130,7 +130,7 @@ impl PollShared {
     /// Prepares the poll for other code that waits for the descriptor of the queue.
     #[cfg(selector_has_fd)]
     pub(crate) fn share(&self) {
-        if self.check_process().is_ok() && self.wake_state.share() {
+        if self.is_of_this_process() && self.wake_state.share() {
             // If the alarm cannot be created now, the next poll tries again. The notification makes other code poll.
             let is_armed = self.timers.arm_for_other_code(self);
             if !is_armed || self.wake_state.has_events() {

@@ -348,6 +348,17 @@ impl Registry {
     }
 }
 
+/// Returns the error for a source that is to be deregistered from another poll than that with the id `id`, or from a poll although
+/// the source has no registration.
+#[cold]
+pub(crate) fn not_found_error(id: PollId) -> io::Error {
+    if poll_shared::is_live(id) {
+        error::not_found_here()
+    } else {
+        error::not_found()
+    }
+}
+
 /// Fails with `AlreadyExists` if the other poll exists. Returns `false` if that poll was dropped.
 #[cold]
 fn reject_other_poll(id: PollId) -> io::Result<bool> {

@@ -88,7 +88,7 @@ impl Waker {
 impl Drop for Waker {
     fn drop(&mut self) {
         // In a forked child, a thread of the parent may have been about to change the list of the woken nodes during the fork.
-        if self.shared.check_process().is_ok() {
+        if self.shared.is_of_this_process() {
             self.node.free();
         }
     }

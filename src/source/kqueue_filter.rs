@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::interest::Interest;
 use crate::poll_id::PollId;
 use crate::poll_shared;
-use crate::registry::{Registry, Source};
+use crate::registry::{not_found_error, Registry, Source};
 use crate::sys::error;
 use crate::sys::selector::{FilterSpec, Selector, SourceKind};
 use crate::token::Token;
@@ -84,7 +84,7 @@ impl Source for KqueueFilter {
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         registry.check_process()?;
         if self.poll_id != registry.id() {
-            return Err(error::not_found());
+            return Err(not_found_error(self.poll_id));
         }
         self.poll_id = PollId::NONE;
         let result = registry.deregister_fd(self.ident, self.source_kind());

@@ -12,7 +12,7 @@ use crate::interest::Interest;
 use crate::io_source::IoSource;
 use crate::poll_id::PollId;
 use crate::poll_shared;
-use crate::registry::{Registry, Source};
+use crate::registry::{not_found_error, Registry, Source};
 use crate::source::kqueue_filter::{FilterPayload, FilterSet};
 use crate::source::user_registration::{Reports, UserRegistration};
 use crate::sys::selector::{FilterSpec, Selector, SourceKind};
@@ -232,7 +232,8 @@ impl<S: Reports> Mechanism<S> {
                         *registration = None;
                         Ok(())
                     }
-                    _ => Err(error::not_found()),
+                    Some(elsewhere) => Err(not_found_error(elsewhere.poll_id())),
+                    None => Err(error::not_found()),
                 }
             }
             Mechanism::Descriptor(descriptor) => descriptor.deregister(registry),

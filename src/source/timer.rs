@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::interest::Interest;
 use crate::poll_id::PollId;
 use crate::poll_shared::{self, PollShared};
-use crate::registry::{Registry, Source};
+use crate::registry::{not_found_error, Registry, Source};
 use crate::source::notification::supported_interest;
 use crate::source::timer_queue::{Deadline, Mode, Slot, NEVER};
 use crate::sys::{error, fork};
@@ -422,7 +422,7 @@ impl Source for Timer {
         self.check_process()?;
         registry.check_process()?;
         if self.poll_id() != registry.id() {
-            return Err(error::not_found());
+            return Err(not_found_error(self.poll_id()));
         }
         self.remove();
         Ok(())
@@ -432,7 +432,7 @@ impl Source for Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         // In a forked child, a thread of the parent may have held the lock of the queue during the fork.
-        if self.check_process().is_ok() {
+        if fork::is_current(self.generation) {
             self.remove();
         }
     }

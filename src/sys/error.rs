@@ -2,7 +2,8 @@
 //!
 //! A message has three parts: the request that failed, the source or the type that it was made for, and what to do instead. The
 //! texts of `AlreadyExists` and `NotFound` begin as those of mio, whose tests search for "already registered" and "not
-//! registered". An error number of the kernel is returned unchanged, because programs compare `raw_os_error`.
+//! registered". An error number of the kernel is returned unchanged, because programs compare `raw_os_error`. Only a number that is no
+//! signal has a text in its place.
 
 use std::io;
 
@@ -50,11 +51,19 @@ pub(crate) fn not_found() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, message)
 }
 
+/// The error for a source that is registered with another poll, if this poll is to deregister the source.
+#[cold]
+pub(crate) fn not_found_here() -> io::Error {
+    let message =
+        "I/O source not registered with `Registry`, but with a different one: call `deregister` of that registry";
+    io::Error::new(io::ErrorKind::NotFound, message)
+}
+
 /// The error of a forked child that uses a value of its parent. `name` is the type of the value.
 #[cold]
 pub(crate) fn inherited(name: &str) -> io::Error {
     unsupported(format!(
-        "this `{name}` was inherited from the parent process by fork(2), and only the parent can use it: create \
+        "this `{name}` was inherited from the parent process by fork(2), and its registration belongs to the parent: create \
          another `{name}` in the child"
     ))
 }
@@ -65,8 +74,11 @@ pub(crate) fn inherited(name: &str) -> io::Error {
 pub(crate) fn unsupported_interest(backend: Backend, interest: Interest) -> io::Error {
     let (part, instead) = if interest.is_aio() || interest.is_lio() {
         let part = if interest.is_aio() { "`Interest::AIO`" } else { "`Interest::LIO`" };
-        (part, "register without it, because only the kernel adds that filter, for an operation with `SIGEV_KEVENT`")
-    } else if interest.is_exclusive() && backend == Backend::Epoll {
+        (
+            part,
+            "register without it, because only a kqueue has that filter, which an operation with `SIGEV_KEVENT` adds",
+        )
+    } else if interest.is_exclusive() && backend == Backend::Epoll && cfg!(has_epollexclusive) {
         ("`Interest::exclusive`", "register without `oneshot` and `PRIORITY`, on a kernel with `EPOLLEXCLUSIVE`")
     } else if interest.is_exclusive() {
         ("`Interest::exclusive`", "register without that option, which only epoll of Linux has")

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use kevio::event::Source;
 use kevio::net::{UdpSocket, UnixStream};
 use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Interest, Poll, Token};
+use kevio::{Interest, Poll, Timer, Token};
 
 use crate::support::limits::{closed_descriptor, raise_fd_limit_to_default};
 use crate::support::net::{drain, loopback};
@@ -84,7 +84,14 @@ fn source_of_another_poll_is_rejected() {
     let error = registry.reregister(&mut a, Token(2), READ).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert!(error.to_string().starts_with("I/O source already registered with a different `Registry`"));
-    assert_eq!(registry.deregister(&mut a).unwrap_err().kind(), ErrorKind::NotFound);
+    let mut timer = Timer::new().unwrap();
+    ours.register(&mut timer, 4, READ);
+    let sources: [&mut dyn Source; 2] = [&mut a, &mut timer];
+    for source in sources {
+        let error = registry.deregister(source).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("with a different one: call `deregister` of that registry"), "{error}");
+    }
     // The source is still registered with the first poll, through any of its registries.
     let clone = ours.registry().try_clone().unwrap();
     clone.reregister(&mut a, Token(3), READ).unwrap();

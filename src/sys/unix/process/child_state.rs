@@ -1,6 +1,6 @@
 //! The state of a process as its parent can query it, without reaping the process: waitid(2) with `WNOWAIT`.
 
-use std::{io, mem};
+use std::{io, mem, ptr};
 
 use crate::sys::unix::syscall::cvt;
 
@@ -22,24 +22,32 @@ impl ChildState {
 
     /// Calls waitid(2) with an identifier of any type, and with additional options.
     pub(super) fn query(idtype: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> io::Result<ChildState> {
+        /// Space for the record of the kernel. On OpenBSD with 32 bits, the record of `libc` can be 8 bytes shorter.
+        #[repr(C)]
+        struct Space {
+            info: libc::siginfo_t,
+            #[cfg(libc_misplaces_si_status)]
+            rest: u64,
+        }
         // SAFETY: the fields are integers and addresses. Zeroes are a value of each.
-        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+        let mut space: Space = unsafe { mem::zeroed() };
         let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | options;
         loop {
-            // SAFETY: the kernel writes one `siginfo_t`, and the variable has space for one.
-            match cvt(unsafe { libc::waitid(idtype, id, &mut info, options) }) {
+            // SAFETY: the kernel writes one record, and the variable has space for one.
+            match cvt(unsafe { libc::waitid(idtype, id, ptr::addr_of_mut!(space).cast(), options) }) {
                 Ok(_) => break,
                 Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(ChildState::NoChild),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        let info = &space.info;
         // If the child has not exited, the kernel leaves the zeroes.
         if info.si_signo != libc::SIGCHLD {
             return Ok(ChildState::Running);
         }
         // SAFETY: the record describes a child, so that it has a status.
-        Ok(ChildState::Exited(wait_status(info.si_code, unsafe { si_status(&info) })))
+        Ok(ChildState::Exited(wait_status(info.si_code, unsafe { si_status(info) })))
     }
 }
 

@@ -122,10 +122,11 @@ impl Level {
         self.action_if(self.take_once())
     }
 
-    /// As `take_action`, but returns only the handler and the flags. The stack of the handler of the crate may be small.
-    fn take_handler(&self) -> (usize, c_int) {
+    /// As `take_action`, but returns only the handler, and `true` if the action has `SA_SIGINFO`. The stack of the handler of the
+    /// crate may be small.
+    fn take_handler(&self) -> (usize, bool) {
         let disposition = if self.take_once() { libc::SIG_DFL } else { self.action.sa_sigaction as usize };
-        (disposition, self.action.sa_flags)
+        (disposition, self.action.sa_flags & libc::SA_SIGINFO != 0)
     }
 
     /// Returns `true` if the handler is to be called once, and was taken before.
@@ -187,7 +188,7 @@ impl Subscribers {
         };
         // When the last source left, the handler of the program was in place, and afterwards the program put ours back.
         let is_put_back = self.counts.is_empty() && (self.is_installed || level < last);
-        let (disposition, flags) = self.levels[level].take_handler();
+        let (disposition, has_info) = self.levels[level].take_handler();
         match disposition {
             libc::SIG_IGN => NextAction::Nothing,
             libc::SIG_DFL if is_ignored_by_default(signal) => NextAction::Nothing,
@@ -198,7 +199,7 @@ impl Subscribers {
             libc::SIG_DFL if is_put_back => NextAction::Default,
             // The signal was posted while a source was subscribed.
             libc::SIG_DFL => NextAction::Nothing,
-            handler => NextAction::Handler(handler, flags, calls::enter(signal, level)),
+            handler => NextAction::Handler(handler, has_info, calls::enter(signal, level)),
         }
     }
 }
@@ -206,8 +207,8 @@ impl Subscribers {
 /// The action that the handler takes after it has counted the signal.
 enum NextAction {
     Nothing,
-    /// A handler of the program, with its flags. The call is entered.
-    Handler(usize, c_int, Call),
+    /// A handler of the program, and `true` if the handler has `SA_SIGINFO`. The call is entered.
+    Handler(usize, bool, Call),
     Default,
 }
 
@@ -235,9 +236,9 @@ fn is_current_action(signal: c_int) -> bool {
 extern "C" fn handle<const LEVEL: usize>(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     match deliver(signal, LEVEL) {
         NextAction::Nothing => {}
-        NextAction::Handler(address, flags, call) => {
-            if flags & libc::SA_SIGINFO != 0 {
-                // SAFETY: that is the type of a handler with this flag.
+        NextAction::Handler(address, has_info, call) => {
+            if has_info {
+                // SAFETY: that is the type of a handler with `SA_SIGINFO`.
                 let previous: Handler = unsafe { mem::transmute(address) };
                 previous(signal, info, context);
             } else {
