@@ -317,6 +317,16 @@ fn watch_opened_by_path_reports_changes() {
     assert_eq!(Watch::open(place.at("nothing")).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+/// On Linux, the program needs no permission to read a file that it opens only to watch, and the open calls no driver.
+#[cfg(has_inotify)]
+#[test]
+fn watch_opened_by_path_cannot_be_read() {
+    let watch = Watch::open(Place::new().file()).unwrap();
+    // SAFETY: there is room for one byte.
+    let result = unsafe { libc::read(watch.as_fd().as_raw_fd(), [0_u8; 1].as_mut_ptr().cast(), 1) };
+    assert_eq!((result, std::io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EBADF)));
+}
+
 #[test]
 fn unsupported_descriptors_and_changes_are_rejected() {
     let place = Place::new();

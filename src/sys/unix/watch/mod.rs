@@ -10,10 +10,10 @@ mod state;
 #[cfg(not(uses_inotify))]
 mod unsupported;
 
-use std::fs::OpenOptions;
+use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 #[cfg(uses_inotify)]
@@ -23,6 +23,7 @@ pub(crate) use self::inotify::{reject_unreported_file, ActiveWatch, ChangeQueue}
 pub(crate) use self::state::watched_state;
 #[cfg(not(uses_inotify))]
 pub(crate) use self::unsupported::{pending_changes, reject_unreported_file, ActiveWatch, ChangeQueue, PendingChanges};
+use crate::sys::unix::syscall::cvt;
 
 /// The flags that open a file only to watch it.
 ///
@@ -36,8 +37,19 @@ const WATCH_ONLY_FLAGS: libc::c_int = libc::O_PATH;
 const WATCH_ONLY_FLAGS: libc::c_int = 0;
 
 /// Opens a file or a directory only to watch it.
+///
+/// `OpenOptions` cannot make this call: it removes the bits of `O_ACCMODE` from `custom_flags`, and musl counts `O_PATH` among
+/// them.
 pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
     // Without O_NONBLOCK the open of a FIFO without a writer would block.
-    let flags = WATCH_ONLY_FLAGS | libc::O_NONBLOCK;
-    OpenOptions::new().read(true).custom_flags(flags).open(path).map(OwnedFd::from)
+    let flags = WATCH_ONLY_FLAGS | libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    loop {
+        // SAFETY: the path ends with a zero and outlives the call. Without O_CREAT the call reads no third argument.
+        match cvt(unsafe { libc::open(path.as_ptr(), flags) }) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // SAFETY: the kernel has just made this descriptor, and it has no other owner.
+            result => return result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+        }
+    }
 }
