@@ -106,14 +106,22 @@ pub(crate) fn message_queue_reports_readable<T: Selector>() {
 pub(crate) fn o_path_descriptor_is_rejected<T: Selector>() {
     #[cfg(has_o_path)]
     {
-        use std::os::unix::fs::OpenOptionsExt;
+        use std::os::fd::FromRawFd;
+        use std::os::unix::ffi::OsStrExt;
 
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("fifo");
         make_fifo(&path);
         let mut selector = TestSelector::<T>::new();
         for path in [path.as_path(), directory.path()] {
-            let file = std::fs::File::options().read(true).custom_flags(libc::O_PATH).open(path).unwrap();
+            let name = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+            // `File::options` removes O_PATH on musl, where the flag is part of O_ACCMODE.
+            // SAFETY: a string that ends with a zero byte. The descriptor is new and owned once.
+            let file = unsafe {
+                let fd = libc::open(name.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+                assert!(fd >= 0, "{}", io::Error::last_os_error());
+                OwnedFd::from_raw_fd(fd)
+            };
             let result = selector.register_raw(file.as_raw_fd(), 1, READ);
             if is_libkqueue::<T>() {
                 result.unwrap_err();
