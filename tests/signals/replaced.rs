@@ -422,12 +422,19 @@ fn handler_that_jumps_loses_no_later_signal() {
 fn handler_that_ends_its_thread_loses_no_later_signal() {
     extern "C" fn ending(_: libc::c_int) {
         HANDLED.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: the thread has no values to drop. pthread_exit(3) would unwind the stack.
-        unsafe { libc::syscall(libc::SYS_exit, 0) };
+        // The pthread_exit(3) of glibc unwinds the stack, and `extern "C"` functions end a process that unwinds them. musl does
+        // not unwind, and its pthread_join(3) waits for a mark that only pthread_exit(3) sets.
+        // SAFETY: the thread has no values to drop.
+        unsafe {
+            if cfg!(target_env = "gnu") {
+                libc::syscall(libc::SYS_exit, 0);
+            }
+            libc::pthread_exit(ptr::null_mut());
+        }
     }
     extern "C" fn raising(_: *mut libc::c_void) -> *mut libc::c_void {
-        // SAFETY: no pointers but the thread's own.
-        unsafe { libc::pthread_kill(libc::pthread_self(), SIGHUP) };
+        // SAFETY: no pointers.
+        unsafe { libc::raise(SIGHUP) };
         ptr::null_mut()
     }
     let _alone = alone();
