@@ -18,45 +18,50 @@ use crate::support::process::test_name;
 /// The variable with the system call and the errno that the child rejects.
 const VARIABLE: &str = "KEVIO_SANDBOX";
 
-/// A system call that a filter rejects: its name, its number, and the flags of its second argument, or 0 for all calls.
-type Rejected = (&'static str, libc::c_long, u32);
+/// A system call that a filter rejects: its name and its number. With the index of an argument and flags, the filter rejects only
+/// calls that have one of these flags in the argument.
+type Rejected = (&'static str, libc::c_long, Option<(u32, u32)>);
 
 const SOCKET_FLAGS: u32 = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u32;
 
 const CALLS: [Rejected; 11] = [
-    ("epoll_pwait2", libc::SYS_epoll_pwait2, 0),
-    ("pidfd_open", libc::SYS_pidfd_open, 0),
-    ("eventfd2", libc::SYS_eventfd2, 0),
-    ("inotify_init1", libc::SYS_inotify_init1, 0),
-    ("timerfd_create", libc::SYS_timerfd_create, 0),
-    ("accept4", libc::SYS_accept4, 0),
-    ("pipe2", libc::SYS_pipe2, 0),
-    ("ppoll", libc::SYS_ppoll, 0),
-    ("socket", libc::SYS_socket, SOCKET_FLAGS),
-    ("socketpair", libc::SYS_socketpair, SOCKET_FLAGS),
+    ("epoll_pwait2", libc::SYS_epoll_pwait2, None),
+    ("pidfd_open", libc::SYS_pidfd_open, None),
+    ("eventfd2", libc::SYS_eventfd2, None),
+    ("inotify_init1", libc::SYS_inotify_init1, None),
+    ("timerfd_create", libc::SYS_timerfd_create, None),
+    // On i686, the accept(2) of musl is accept4(2) without flags, and has no other system call.
+    ("accept4", libc::SYS_accept4, Some((3, SOCKET_FLAGS))),
+    ("pipe2", libc::SYS_pipe2, None),
+    ("ppoll", libc::SYS_ppoll, None),
+    ("socket", libc::SYS_socket, Some((1, SOCKET_FLAGS))),
+    ("socketpair", libc::SYS_socketpair, Some((1, SOCKET_FLAGS))),
     // kevio detects forked children with madvise(2).
-    ("madvise", libc::SYS_madvise, 0),
+    ("madvise", libc::SYS_madvise, None),
 ];
 
 const ERRORS: [libc::c_int; 4] = [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EOPNOTSUPP];
 
 /// Installs the filter for this thread, and for the threads and processes that it starts.
 fn reject((_, call, flags): Rejected, errno: libc::c_int) {
-    // Offsets in `struct seccomp_data`: the number of the call, and the low half of its second argument.
+    // Offsets in `struct seccomp_data`: the number of the call, and its arguments of eight bytes, the low half first.
     const NUMBER: u32 = 0;
-    const SECOND: u32 = 24;
+    const ARGUMENTS: u32 = 16;
     let (load, equal) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
     let (set, ret) = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, libc::BPF_RET | libc::BPF_K);
     // SAFETY: the functions only compute.
     let statement = |code: u32, k| unsafe { libc::BPF_STMT(code as u16, k) };
     // SAFETY: as above.
     let jump = |code: u32, k, yes, no| unsafe { libc::BPF_JUMP(code as u16, k, yes, no) };
-    let flags = if flags == 0 { jump(equal, call as u32, 0, 1) } else { jump(set, flags, 0, 1) };
+    let (field, is_rejected) = match flags {
+        Some((argument, flags)) => (ARGUMENTS + 8 * argument, jump(set, flags, 0, 1)),
+        None => (NUMBER, jump(equal, call as u32, 0, 1)),
+    };
     let mut program = [
         statement(load, NUMBER),
         jump(equal, call as u32, 0, 3),
-        if flags.code as u32 == set { statement(load, SECOND) } else { statement(load, NUMBER) },
-        flags,
+        statement(load, field),
+        is_rejected,
         statement(ret, libc::SECCOMP_RET_ERRNO | errno as u32),
         statement(ret, libc::SECCOMP_RET_ALLOW),
     ];
