@@ -27,6 +27,12 @@ const GRACE_PERIOD: Duration = Duration::from_secs(10);
 /// The number of unsent bytes from which the server reads no more from a client.
 const MAX_UNSENT: usize = 64 * 1024;
 
+/// The number of reads from one client, after which the server serves the other clients.
+const MAX_READS: usize = 16;
+
+/// An edge-triggered registration can keep both directions, because a stream that stays writable is not reported again and again.
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 #[derive(Default)]
 struct Clients {
     by_token: HashMap<Token, Client>,
@@ -38,7 +44,10 @@ struct Clients {
 
 struct Client {
     stream: TcpStream,
+    token: Token,
     unsent: Vec<u8>,
+    /// The client sends no more.
+    has_finished: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -80,14 +89,16 @@ fn main() -> Result<(), Box<dyn Error>> {
                     }
                 }
                 token => {
-                    if clients.by_token.get_mut(&token).is_some_and(|client| !matches!(client.echo(), Ok(true))) {
-                        clients.by_token.remove(&token);
+                    if let Some(client) = clients.by_token.get_mut(&token) {
+                        if !matches!(client.echo(poll.registry()), Ok(true)) {
+                            clients.by_token.remove(&token);
+                        }
                     }
                 }
             }
         }
         if let (true, Some(listener)) = (accepts, &listener) {
-            clients.accept(listener, poll.registry())?;
+            clients.accept(listener, poll.registry());
         }
     }
     println!("ok");
@@ -96,18 +107,21 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 impl Clients {
     /// Accepts all clients that wait.
-    fn accept(&mut self, listener: &TcpListener, registry: &Registry) -> io::Result<()> {
+    fn accept(&mut self, listener: &TcpListener, registry: &Registry) {
         self.retry = loop {
             match listener.accept() {
                 Ok((mut stream, _)) => {
                     let token = Token(FIRST_CLIENT + self.accepted);
                     self.accepted += 1;
-                    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-                    self.by_token.insert(token, Client { stream, unsent: Vec::new() });
+                    if let Err(error) = registry.register(&mut stream, token, INTEREST) {
+                        eprintln!("a client is disconnected: {error}");
+                        continue;
+                    }
+                    self.by_token.insert(token, Client { stream, token, unsent: Vec::new(), has_finished: false });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
-                // The client has closed the connection already. The queue may hold others.
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                // The client has closed the connection already, or a signal handler has run. The queue may hold other clients.
+                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&error.kind()) => {}
                 // The process has no free descriptor. The connection stays in the queue, and may cause no other event.
                 Err(error) => {
                     eprintln!("accept: {error}");
@@ -115,32 +129,41 @@ impl Clients {
                 }
             }
         };
-        Ok(())
     }
 }
 
 impl Client {
-    /// Sends what was received, until an operation would block. Returns `false` if the client has left.
-    fn echo(&mut self) -> io::Result<bool> {
+    /// Sends what was received, until an operation would block or the server has read often enough. Returns `false` if the
+    /// client has left.
+    fn echo(&mut self, registry: &Registry) -> io::Result<bool> {
         let mut buffer = [0; 4096];
-        loop {
+        for _ in 0..MAX_READS {
             while !self.unsent.is_empty() {
                 match self.stream.write(&self.unsent) {
                     Ok(n) => drop(self.unsent.drain(..n)),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
+            }
+            if self.has_finished {
+                return Ok(!self.unsent.is_empty());
             }
             // Writing has blocked. The event that reports the socket as writable also continues reading.
             if self.unsent.len() >= MAX_UNSENT {
                 return Ok(true);
             }
             match self.stream.read(&mut buffer) {
-                Ok(0) => return Ok(false),
+                Ok(0) => self.has_finished = true,
                 Ok(n) => self.unsent.extend_from_slice(&buffer[..n]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        // More data may be there, but the other clients have their turn. Reregistering reports existing readiness, so that the
+        // next poll reports this client again.
+        registry.reregister(&mut self.stream, self.token, INTEREST)?;
+        Ok(true)
     }
 }

@@ -12,16 +12,24 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use kevio::net::{TcpListener, TcpStream};
-use kevio::{Events, Interest, Poll, Token};
+use kevio::{Events, Interest, Poll, Registry, Token};
 
 const LISTENER: Token = Token(0);
 
 /// The number of unsent bytes from which the server reads no more from a client.
 const MAX_UNSENT: usize = 64 * 1024;
 
+/// The number of reads from one client, after which the server serves the other clients.
+const MAX_READS: usize = 16;
+
+/// An edge-triggered registration can keep both directions, because a stream that stays writable is not reported again and again.
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 struct Client {
     stream: TcpStream,
+    token: Token,
     unsent: Vec<u8>,
+    /// The client sends no more.
     has_finished: bool,
 }
 
@@ -41,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         poll.poll_until(&mut events, retry)?;
         for event in &events {
             if let Some(client) = clients.get_mut(&event.token()) {
-                if !matches!(client.echo(), Ok(true)) {
+                if !matches!(client.echo(poll.registry()), Ok(true)) {
                     println!("{}: disconnected", event.token().0);
                     clients.remove(&event.token());
                 }
@@ -54,13 +62,17 @@ fn main() -> Result<(), Box<dyn Error>> {
             match listener.accept() {
                 Ok((mut stream, address)) => {
                     last += 1;
+                    let token = Token(last);
                     println!("{last}: connected from {address}");
-                    poll.registry().register(&mut stream, Token(last), Interest::READABLE | Interest::WRITABLE)?;
-                    clients.insert(Token(last), Client { stream, unsent: Vec::new(), has_finished: false });
+                    if let Err(error) = poll.registry().register(&mut stream, token, INTEREST) {
+                        eprintln!("{last}: disconnected: {error}");
+                        continue;
+                    }
+                    clients.insert(token, Client { stream, token, unsent: Vec::new(), has_finished: false });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
-                // The client has closed the connection already. The queue may hold others.
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                // The client has closed the connection already, or a signal handler has run. The queue may hold other clients.
+                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&error.kind()) => {}
                 // The process has no free descriptor. The connection stays in the queue, and may cause no other event.
                 Err(error) => {
                     eprintln!("accept: {error}");
@@ -72,14 +84,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 impl Client {
-    /// Sends what was received, until an operation would block. Returns `false` if the connection is finished.
-    fn echo(&mut self) -> io::Result<bool> {
+    /// Sends what was received, until an operation would block or the server has read often enough. Returns `false` if the
+    /// connection is finished.
+    fn echo(&mut self, registry: &Registry) -> io::Result<bool> {
         let mut buffer = [0; 4096];
-        loop {
+        for _ in 0..MAX_READS {
             while !self.unsent.is_empty() {
                 match self.stream.write(&self.unsent) {
                     Ok(n) => drop(self.unsent.drain(..n)),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -94,8 +108,13 @@ impl Client {
                 Ok(0) => self.has_finished = true,
                 Ok(n) => self.unsent.extend_from_slice(&buffer[..n]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        // More data may be there, but the other clients have their turn. Reregistering reports existing readiness, so that the
+        // next poll reports this client again.
+        registry.reregister(&mut self.stream, self.token, INTEREST)?;
+        Ok(true)
     }
 }

@@ -4,7 +4,7 @@
 //! so that it also runs in an emulated machine.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -97,6 +97,83 @@ fn tcp(server: &Server) {
     clients.iter_mut().enumerate().for_each(|(index, client)| client.write_all(message(index).as_bytes()).unwrap());
     clients.iter_mut().enumerate().for_each(|(index, client)| receive(client, &message(index)));
     println!("{CLIENTS} clients received their answers over TCP");
+}
+
+/// A client sends bytes and the end of file, before it reads. All bytes have to come back.
+///
+/// The server is difficult to surprise: it has to hold bytes that it cannot send yet when the end of file arrives. Therefore the
+/// number of bytes grows from client to client, until all buffers between the client and the server are full. The step is a
+/// part of the 64 KiB that a server may hold.
+fn half_close(server: &Server) {
+    const STEP: usize = 24 * 1024;
+    // By default, the buffers of Linux are full after about 4 MiB, and those of other systems earlier.
+    const LIMIT: usize = 5 * 1024 * 1024;
+    let bytes: Vec<u8> = (0..LIMIT as u32 / 4).flat_map(u32::to_be_bytes).collect();
+    let mut are_buffers_full = false;
+    let mut length = 0;
+    while !are_buffers_full && length < LIMIT {
+        let mut client = server.connect();
+        client.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut sent = 0;
+        while !are_buffers_full && sent < length {
+            match client.write(&bytes[sent..length]) {
+                Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
+                    are_buffers_full = true
+                }
+                result => sent += result.expect("the server reads"),
+            }
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        // Meanwhile the server reads the end of file. If it is slower, the check finds less.
+        thread::sleep(Duration::from_millis(10));
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).expect("the server answers");
+        assert_eq!(answer.len(), sent, "the server lost bytes at the end of file");
+        assert!(answer == bytes[..sent], "the server sent other bytes");
+        length += STEP;
+    }
+    println!("clients that sent up to {length} bytes received all of them after their end of file");
+}
+
+/// Two clients always have unread data at the server. Meanwhile a third client receives its answers.
+///
+/// The limit is a number of bytes and not a time. One thread is all three clients, so that no more bytes arrive while the thread
+/// does not run. Between a message and its answer, a fair server receives little more than the buffers of the kernel hold.
+fn flood(server: &Server) {
+    const MESSAGES: usize = 50;
+    const LIMIT: usize = 256 * 1024 * 1024;
+    let start = Instant::now();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut floods = [server.connect(), server.connect()];
+    let mut quiet = server.connect();
+    floods.iter().chain([&quiet]).for_each(|client| client.set_nonblocking(true).unwrap());
+    let count = |result: std::io::Result<usize>| match result {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+        result => result.expect("the server is there"),
+    };
+    let mut messages = 0;
+    let mut is_answered = false;
+    let mut sent = 0;
+    while messages <= MESSAGES {
+        let before = sent;
+        for client in &mut floods {
+            sent += count(client.write(&buffer));
+            count(client.read(&mut buffer));
+        }
+        is_answered |= count(quiet.read(&mut [0])) > 0;
+        let are_buffers_full = sent == before;
+        // The first message follows when the server has much other data.
+        if is_answered || (messages == 0 && (are_buffers_full || sent > LIMIT / 4)) {
+            quiet.write_all(b"x").unwrap();
+            (messages, is_answered, sent) = (messages + 1, false, 0);
+        }
+        assert!(sent < LIMIT, "the server serves only the clients that send most");
+        assert!(start.elapsed() < DEADLINE, "the server does not answer");
+        if are_buffers_full {
+            thread::yield_now();
+        }
+    }
+    println!("{MESSAGES} messages were answered while other clients sent without a pause");
 }
 
 fn udp(server: &Server) {
@@ -233,9 +310,17 @@ fn main() {
             chat(&mut server);
             chat_limits(&Server::start(program, &["2"]));
         }
-        "tcp" => tcp(&server),
+        "tcp" => {
+            tcp(&server);
+            half_close(&server);
+            flood(&server);
+        }
         "udp" => udp(&server),
-        "graceful" => graceful(&mut server),
+        "graceful" => {
+            half_close(&server);
+            flood(&server);
+            graceful(&mut server);
+        }
         _ => panic!("no protocol {protocol}"),
     }
 }
