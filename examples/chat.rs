@@ -133,8 +133,8 @@ impl Server {
             match listener.accept() {
                 Ok((stream, address)) => self.admit(stream, address)?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
-                // The client has closed the connection already. The queue may hold others.
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                // The client has closed the connection already, or a signal handler has run. The queue may hold other clients.
+                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&error.kind()) => {}
                 // The process has no free descriptor. The connection stays in the queue, and may cause no other event.
                 Err(error) => {
                     eprintln!("accept: {error}");
@@ -298,7 +298,8 @@ impl Client {
         // The client receives the last bytes and an end of file. If the stream were dropped while received bytes are unread,
         // the kernel would reset the connection instead.
         if self.is_closing && self.unsent.is_empty() {
-            self.stream.shutdown(Shutdown::Write)?;
+            // If the client has left already, this fails, and the next read returns the reason.
+            let _ = self.stream.shutdown(Shutdown::Write);
         }
         Ok(())
     }
