@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use kevio::event::Event;
 use kevio::net::{TcpListener, TcpStream};
-use kevio::{Events, Interest, Poll, Timer, Token};
+use kevio::{Events, Interest, Poll, Registry, Timer, Token};
 
 const LISTENER: Token = Token(0);
 /// A client that sends nothing for this long is disconnected.
@@ -28,10 +28,11 @@ struct Connection {
 }
 
 impl Connection {
-    fn register(stream: TcpStream, token: Token, poll: &Poll) -> io::Result<Connection> {
+    fn register(stream: TcpStream, token: Token, registry: &Registry) -> io::Result<Connection> {
         let mut connection = Connection { stream, idle: Timer::after(QUIET)? };
-        poll.registry().register(&mut connection.stream, token, Interest::READABLE)?;
-        poll.registry().register(&mut connection.idle, Token(token.0 + 1), Interest::READABLE)?;
+        // Level-triggered: one read for each event is enough, so that a client that sends much does not delay the others.
+        registry.register(&mut connection.stream, token, Interest::READABLE.level())?;
+        registry.register(&mut connection.idle, Token(token.0 + 1), Interest::READABLE)?;
         Ok(connection)
     }
 
@@ -42,15 +43,14 @@ impl Connection {
             return Ok(self.idle.expirations(event)? == 0);
         }
         let mut buffer = [0; 1024];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Ok(false),
-                // The messages are short, so that the buffer of the socket has space for the answer.
-                Ok(n) => self.stream.write_all(&buffer[..n])?,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        match self.stream.read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            // The messages are few and short, so that the buffer of the socket has space for the answer. A server in general
+            // keeps the bytes that cannot be written yet, as the example `tcp_server` does.
+            Ok(n) => self.stream.write_all(&buffer[..n])?,
+            // The event was spurious, or a signal handler has run. If there is data, the next poll reports the stream again.
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => return Ok(true),
+            Err(error) => return Err(error),
         }
         // The client has sent something, so that its quiet while begins again. Setting the timer is no system call.
         self.idle.set_after(QUIET)?;
@@ -68,13 +68,11 @@ fn main() -> io::Result<()> {
 
     let mut connections: HashMap<usize, Connection> = HashMap::new();
     let (mut accepted, start) = (0, Instant::now());
+    // The time of the next attempt to accept, after an attempt has failed.
+    let mut retry: Option<Instant> = None;
     while accepted < MESSAGES.len() || !connections.is_empty() {
-        poll.poll_until(&mut events, None)?;
-        for event in &events {
-            if event.token() == LISTENER {
-                accepted += accept(&listener, &mut connections, &poll)?;
-                continue;
-            }
+        poll.poll_until(&mut events, retry)?;
+        for event in events.iter().filter(|event| event.token() != LISTENER) {
             let token = event.token().0 & !1;
             let Some(connection) = connections.get_mut(&token) else { continue };
             // A connection that fails ends. The other connections go on.
@@ -83,29 +81,37 @@ fn main() -> io::Result<()> {
                 connections.remove(&token);
             }
         }
+        // Now the descriptors of the connections that have ended are free.
+        if retry.is_none() && !events.iter().any(|event| event.token() == LISTENER) {
+            continue;
+        }
+        retry = loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    accepted += 1;
+                    // Each token is used once, because the buffer can have events of a connection that has ended.
+                    let token = 2 * accepted;
+                    match Connection::register(stream, Token(token), poll.registry()) {
+                        Ok(connection) => drop(connections.insert(token, connection)),
+                        Err(error) => eprintln!("connection {accepted}: disconnected: {error}"),
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
+                // The client has closed the connection already, or a signal handler has run. The queue may hold other clients.
+                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&error.kind()) => {}
+                // The process has no free descriptor. The connection stays in the queue, and may cause no other event.
+                Err(error) => {
+                    eprintln!("accept: {error}");
+                    break Some(Instant::now() + Duration::from_millis(100));
+                }
+            }
+        };
     }
     for client in clients {
         client.join().expect("a client failed")?;
     }
     println!("ok");
     Ok(())
-}
-
-/// Accepts until no connection is left. Returns the number of connections.
-fn accept(listener: &TcpListener, connections: &mut HashMap<usize, Connection>, poll: &Poll) -> io::Result<usize> {
-    let mut accepted = 0;
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                let number = (1..).find(|number| !connections.contains_key(&(number * 2))).expect("a free number");
-                connections.insert(number * 2, Connection::register(stream, Token(number * 2), poll)?);
-                accepted += 1;
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(accepted),
-            Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&error.kind()) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// Sends messages and reads their echoes. Then waits until the server disconnects.
