@@ -141,6 +141,19 @@ async fn sleep(executor: &Rc<Executor>, duration: Duration) -> io::Result<()> {
     timer.operate(|timer| if remains(timer) { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }).await
 }
 
+/// Lets the other tasks run, and the poll report events.
+async fn yield_now() {
+    let mut has_yielded = false;
+    let state = |context: &mut Context<'_>| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return State::Ready(());
+        }
+        context.waker().wake_by_ref();
+        State::Pending
+    };
+    poll_fn(state).await;
+}
+
 async fn serve(executor: Rc<Executor>, listener: TcpListener) -> io::Result<()> {
     let mut listener = Async::new(&executor, listener, Interest::READABLE)?;
     loop {
@@ -163,6 +176,7 @@ async fn echo(executor: Rc<Executor>, stream: TcpStream) -> io::Result<()> {
         while sent < length {
             sent += stream.operate(|stream| stream.write(&buffer[sent..length])).await?;
         }
+        yield_now().await; // A client that sends without a pause does not delay the others.
     }
 }
 
