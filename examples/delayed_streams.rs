@@ -7,7 +7,7 @@
 //! cargo run --example delayed_streams
 //! ```
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
@@ -29,7 +29,8 @@ fn main() -> io::Result<()> {
         stream.write_all(&[number as u8])?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
-        poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
+        // Level-triggered: a stream that could not be read after an event is reported again.
+        poll.registry().register(&mut stream, Token(number), Interest::READABLE.level())?;
         streams.push(Some(stream));
     }
 
@@ -42,8 +43,8 @@ fn main() -> io::Result<()> {
                 continue;
             };
             match stream.read(&mut [0; 16]) {
-                // The event was spurious.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                // The event was spurious, or a signal handler has run.
+                Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => continue,
                 result => result?,
             };
             println!("RECEIVED: {number}");

@@ -65,10 +65,10 @@ fn receive_answers() -> io::Result<()> {
             result => received += result?,
         }
         for event in &events {
-            // These sockets block. A read after an event returns the data that has arrived.
-            let mut answer = [0; 16];
-            let n = streams[event.udata() - 1].read(&mut answer)?;
-            println!("RECEIVED: {} ({})", event.udata(), String::from_utf8_lossy(&answer[..n]));
+            // These sockets block. If only a part of the answer has arrived, the call waits for the rest.
+            let mut answer = [0; 6];
+            streams[event.udata() - 1].read_exact(&mut answer)?;
+            println!("RECEIVED: {} ({})", event.udata(), String::from_utf8_lossy(&answer));
         }
     }
     println!("FINISHED");

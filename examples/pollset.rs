@@ -36,6 +36,7 @@ fn main() -> io::Result<()> {
     set.set(WRITER, sender.as_raw_fd(), PollFlags::OUT)?;
     poll(&mut set, "an empty pipe", &[(WRITER, PollFlags::OUT)])?;
 
+    // A few bytes fit into an empty pipe. In general, `write_all` is wrong for a stream that does not block.
     sender.write_all(b"hello")?;
     poll(&mut set, "a pipe with data", &[(READER, PollFlags::IN), (WRITER, PollFlags::OUT)])?;
 

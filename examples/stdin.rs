@@ -54,6 +54,7 @@ fn main() -> io::Result<()> {
             continue;
         }
         let mut buffer = [0; 4096];
+        // `Read` is implemented for `&File`.
         match source.do_io(|&(mut input)| input.read(&mut buffer)) {
             Ok(0) => break,
             Ok(n) => print_lines(&mut line, &buffer[..n]),

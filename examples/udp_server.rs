@@ -37,8 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // An earlier answer was rejected. The call has cleared this error.
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                // An earlier answer was rejected, which the call has cleared, or a signal handler has run.
+                Err(error) if [ErrorKind::ConnectionRefused, ErrorKind::Interrupted].contains(&error.kind()) => {}
                 // Another error may last, and a server that tried again at once would spin.
                 Err(error) => return Err(error.into()),
             }
