@@ -170,3 +170,7 @@ pub const BACKEND: Backend = <sys::ActiveSelector as sys::selector::Selector>::B
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct ReadMe;
+
+#[cfg(all(doctest, feature = "net"))]
+#[doc = include_str!("../CRATE.md")]
+struct CratePage;
