@@ -82,7 +82,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     while server.listener.is_some() || server.count() > 0 {
         poll.poll_until(&mut events, server.retry)?;
-        let mut accepts = server.retry.is_some();
+        // Other events do not shorten the pause.
+        let mut accepts = server.retry.is_some_and(|time| Instant::now() >= time);
         for event in &events {
             match event.token() {
                 LISTENER => accepts = true,

@@ -68,7 +68,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut clients = Clients::default();
     while listener.is_some() || !clients.by_token.is_empty() {
         poll.poll_until(&mut events, clients.retry.filter(|_| listener.is_some()))?;
-        let mut accepts = clients.retry.is_some();
+        // Other events do not shorten the pause.
+        let mut accepts = clients.retry.is_some_and(|time| Instant::now() >= time);
         for event in &events {
             match event.token() {
                 LISTENER => accepts = true,

@@ -82,7 +82,9 @@ fn main() -> io::Result<()> {
             }
         }
         // Now the descriptors of the connections that have ended are free.
-        if retry.is_none() && !events.iter().any(|event| event.token() == LISTENER) {
+        // Other events do not shorten the pause.
+        let is_due = retry.is_some_and(|time| Instant::now() >= time);
+        if !is_due && !events.iter().any(|event| event.token() == LISTENER) {
             continue;
         }
         retry = loop {

@@ -55,7 +55,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
         }
-        if retry.is_none() && !events.iter().any(|event| event.token() == LISTENER) {
+        // Other events do not shorten the pause.
+        let is_due = retry.is_some_and(|time| Instant::now() >= time);
+        if !is_due && !events.iter().any(|event| event.token() == LISTENER) {
             continue;
         }
         retry = loop {
