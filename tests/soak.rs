@@ -19,10 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns the number of repetitions.
 fn times(full: u64) -> u64 {
-    match std::env::var_os("KEVIO_SOAK") {
-        Some(value) if value == "full" => full,
-        _ => full / 20,
-    }
+    support::repetitions(full, 20)
 }
 
 /// Polls until there are events.

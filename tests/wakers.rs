@@ -118,8 +118,8 @@ fn wake_in_a_signal_handler_interrupts_any_operation() {
     ];
     while_threads_repeat(operations, || {
         let deadline = Instant::now() + TIMEOUT;
-        let mut wakes = 0;
-        while HANDLED.load(Ordering::SeqCst) < 2000 || wakes < 100 {
+        let (mut wakes, handlers) = (0, support::repetitions(2000, 4) as usize);
+        while HANDLED.load(Ordering::SeqCst) < handlers || wakes < handlers / 20 {
             assert!(Instant::now() < deadline, "{} handlers, {wakes} wakes", HANDLED.load(Ordering::SeqCst));
             THREADS[..3].iter().for_each(interrupt);
             may_interrupt.store(true, Ordering::SeqCst);

@@ -302,7 +302,7 @@ fn wake_after_a_queue_was_shared_beside_a_poll_makes_the_queue_readable() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");
     overwrite(&path);
-    for round in 0..2000_u32 {
+    for round in 0..support::repetitions(2000, 4) {
         let mut poll = TestPoll::new();
         let waker = kevio::Waker::new(poll.registry(), Token(7)).unwrap();
         let mut watch = Watch::open(&path).unwrap();

@@ -1,6 +1,14 @@
 //! Helpers of all tests: of the suite, of the other test binaries, and of the conformance tests in `src/sys/conformance`.
 #![allow(dead_code)] // Each test binary uses some of the helpers.
 
+/// Returns the number of repetitions: `full` if `KEVIO_SOAK=full` is set, and otherwise a part.
+pub fn repetitions(full: u64, divisor: u64) -> u64 {
+    match std::env::var_os("KEVIO_SOAK") {
+        Some(value) if value == "full" => full,
+        _ => full / divisor,
+    }
+}
+
 pub mod blocked_thread;
 pub mod files;
 pub mod handler;
