@@ -15,7 +15,7 @@ use crate::support::handler;
 use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
 use crate::support::open_fds;
 use crate::support::poll::{expect_event, TIMEOUT};
-use crate::support::process::{in_a_child, is_in_own_process, run_alone, while_threads_repeat};
+use crate::support::process::{in_a_child, in_children, is_in_own_process, run_alone, while_threads_repeat};
 
 #[test]
 fn ten_thousand_wakers_share_one_descriptor() {
@@ -277,26 +277,24 @@ fn wake_and_poll_after_other_code_closed_one_descriptor_fail_or_report() {
             continue;
         }
         for index in 0..4 {
-            for (wakes_before, is_woken) in [(0, false), (0, true), (1, false), (1, true)] {
-                in_a_child(|| {
-                    let before = open_descriptors();
-                    let mut poll = Poll::new().unwrap();
-                    let waker = Waker::new(poll.registry(), Token(1)).unwrap();
-                    for _ in 0..wakes_before {
-                        waker.wake().unwrap();
-                        poll.poll(&mut Events::with_capacity(8), None).unwrap();
-                    }
-                    if is_woken {
-                        waker.wake().unwrap();
-                    }
-                    if let Some(&fd) = opened_since(&before).get(index) {
-                        replace(fd, replacement);
-                        expect_an_error_or_the_wake(&mut poll, &waker);
-                        expect_an_error_or_a_late_wake(&mut poll, &waker);
-                    }
-                    std::mem::forget((poll, waker));
-                });
-            }
+            in_children([(0, false), (0, true), (1, false), (1, true)], |(wakes_before, is_woken)| {
+                let before = open_descriptors();
+                let mut poll = Poll::new().unwrap();
+                let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+                for _ in 0..wakes_before {
+                    waker.wake().unwrap();
+                    poll.poll(&mut Events::with_capacity(8), None).unwrap();
+                }
+                if is_woken {
+                    waker.wake().unwrap();
+                }
+                if let Some(&fd) = opened_since(&before).get(index) {
+                    replace(fd, replacement);
+                    expect_an_error_or_the_wake(&mut poll, &waker);
+                    expect_an_error_or_a_late_wake(&mut poll, &waker);
+                }
+                std::mem::forget((poll, waker));
+            });
         }
     }
 }
@@ -316,13 +314,13 @@ fn descriptor_with_the_number_of_a_closed_one_works_or_is_rejected() {
     if !is_in_own_process(descriptor_with_the_number_of_a_closed_one_works_or_is_rejected) {
         return;
     }
-    let path = tempfile::NamedTempFile::new().unwrap();
+    let files = [(); 4].map(|()| tempfile::NamedTempFile::new().unwrap());
     let all = [First::Waker, First::Timer, First::Watch];
     for (before, after) in all.iter().flat_map(|&before| all.map(|after| (before, after))) {
-        for index in 0..4 {
-            if before != after {
-                in_a_child(|| create_after_closing(before, after, index, path.path()));
-            }
+        if before != after {
+            in_children(files.iter().enumerate(), |(index, file)| {
+                create_after_closing(before, after, index, file.path())
+            });
         }
     }
 }

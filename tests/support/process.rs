@@ -23,6 +23,19 @@ pub fn in_a_child(f: impl FnOnce()) {
 /// Runs `f` in a forked child. Returns the status of the child.
 #[track_caller]
 pub fn status_of_child(f: impl FnOnce()) -> libc::c_int {
+    wait_for_child(start_child(f))
+}
+
+/// Runs closures in forked children at the same time, one for each value.
+#[track_caller]
+pub fn in_children<T>(values: impl IntoIterator<Item = T>, f: impl Fn(T)) {
+    let children: Vec<_> = values.into_iter().map(|value| start_child(|| f(value))).collect();
+    let statuses: Vec<_> = children.into_iter().map(wait_for_child).collect();
+    assert!(statuses.iter().all(|&status| status == 0), "a child failed: {statuses:?}");
+}
+
+/// Runs `f` in a forked child, and returns the process identifier of the child.
+fn start_child(f: impl FnOnce()) -> libc::pid_t {
     // SAFETY: the child only runs `f`, and exits without running anything else of this process. No thread of these tests holds
     // a lock that the child needs, unless the test checks that.
     let pid = unsafe { libc::fork() };
@@ -40,7 +53,7 @@ pub fn status_of_child(f: impl FnOnce()) -> libc::c_int {
         // SAFETY: the child exits without running anything else of this process.
         unsafe { libc::_exit(i32::from(result.is_err())) };
     }
-    wait_for_child(pid)
+    pid
 }
 
 /// Waits for the end of a child, and kills the child if that takes too long. Returns the status of the child.
