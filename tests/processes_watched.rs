@@ -379,11 +379,15 @@ fn all_exit_at_once(most: usize) -> usize {
 
 /// Every exit is reported under its token, although many happen at once. The kernel merges their SIGCHLD signals.
 #[test]
-fn each_of_ten_thousand_exits_is_reported() {
+fn each_of_thousands_of_exits_is_reported() {
     let _alone = run_alone();
     // `.ci/tsan` sets a lower number, because each child copies the memory of the sanitizer.
     // If each SIGCHLD makes every source probe its child, the number of probes grows quadratically.
-    let many = if reports_any_process() || cfg!(target_os = "linux") { 10_000 } else { 1_000 };
+    let many = if reports_any_process() || cfg!(target_os = "linux") {
+        support::repetitions(10_000, 4) as usize
+    } else {
+        1_000
+    };
     let many = std::env::var("KEVIO_TEST_CHILDREN").map_or(many, |many| many.parse().unwrap());
     raise_fd_limit(2 * many);
     let mut done = 0;
