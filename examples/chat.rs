@@ -10,14 +10,14 @@
 //!
 //! * The server reads at most 4 KiB from a client before the other clients have their turn. The rest stays in the kernel, where
 //!   TCP slows the sender down. For that purpose the streams are registered level-triggered.
-//! * A client that reads too slowly is disconnected when 256 KiB are unsent. The alternatives are worse: without a limit the
-//!   memory grows, lines that are left out are a hole in the talk, and waiting for one client delays all others.
-//! * A line has at most 1024 bytes. A client that sends a longer one is disconnected.
+//! * A client that reads too slowly is disconnected when 256 KiB are unsent. Without a limit the memory would
+//!   grow. If lines were left out, the talk would have holes. If the server waited for one client, all others would be late.
+//! * A line has at most 1024 bytes, its end included. A client that sends a longer one is disconnected.
 //! * A client that sends nothing for the idle timeout is disconnected. An empty line keeps a silent client connected.
 //!
-//! On Ctrl-C or SIGTERM the server accepts no more clients, sends a last line, and ends when all clients have received the line
-//! and left, or five seconds later. A second signal ends the server at once. The last line of the output is `ok` if all clients
-//! have left.
+//! On Ctrl-C or SIGTERM the server accepts no more clients, and sends a last line. The server ends when all clients have received
+//! the line and left, or five seconds later. A second signal ends the server at once. The last line of the output is `ok` if all
+//! clients have left.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -59,7 +59,7 @@ struct Client {
     stream: TcpStream,
     idle: Timer,
     idle_timeout: Duration,
-    /// The begin of a line whose end was not received yet.
+    /// The beginning of a line whose end was not received yet.
     partial_line: Vec<u8>,
     unsent: VecDeque<u8>,
     /// The registration waits for space in the buffer of the socket.

@@ -58,7 +58,7 @@ fn main() -> io::Result<()> {
         match source.do_io(|&(mut input)| input.read(&mut buffer)) {
             Ok(0) => break,
             Ok(n) => print_lines(&mut line, &buffer[..n]),
-            // Another process has set the descriptor non-blocking, or has read the data first.
+            // Another process has set the descriptor non-blocking, and has read the data first.
             Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => {}
             Err(error) => return Err(error),
         }

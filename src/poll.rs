@@ -84,8 +84,8 @@ impl Poll {
     /// A thread that blocks gives up its processor, and the kernel must wake the thread when an event comes. A poll that spins
     /// finds the event in the time of one system call. The price is a processor that is busy for up to `duration` in each poll.
     /// Choose a duration of a few times the expected distance between events, and spin only if the thread has a processor of its
-    /// own: on one processor the spin delays the thread that makes the event. On Linux, with two processors, a UDP round trip took
-    /// 9 µs instead of 53 µs at the median, and kept both processors busy. `benches/README.md` has the measurements.
+    /// own: on one processor the spin delays the thread that makes the event. On Linux, with two processors, a UDP round trip
+    /// took 9 µs instead of 53 µs at the median, and kept both processors busy. `benches/README.md` has the measurements.
     ///
     /// * A poll does not spin beyond its timeout, and a poll with a timeout of zero does not spin.
     /// * A wake during the spin makes no system call, unless other code has the descriptor of the poll.
@@ -119,12 +119,12 @@ impl Poll {
 
     /// Sets the time by which timers may be late, so that one poll reports several. Zero by default.
     ///
-    /// No poll reports a timer before the earliest deadline and `slack` have passed. Then a poll reports every timer whose deadline
-    /// has passed. Timers that lie within the slack of each other are therefore reported together, with one wakeup of the thread.
-    /// Timers that did not fit into the buffer are left for the next poll, without the slack.
+    /// No poll reports a timer before the earliest deadline and `slack` have passed. Then a poll reports every timer whose
+    /// deadline has passed. Timers that lie within the slack of each other are therefore reported together, with one wakeup of
+    /// the thread. Timers that did not fit into the buffer are left for the next poll, without the slack.
     ///
-    /// Each wait costs CPU time, and a short one nearly as much as a long one. On Linux, 50 timers of 20 µs to 1 ms took 651 ms of
-    /// CPU time a second, and 30 ms with a slack of a millisecond.
+    /// Each wait costs CPU time, and a short one nearly as much as a long one. On Linux, 50 timers of 20 µs to 1 ms took 651 ms
+    /// of CPU time a second, and 30 ms with a slack of a millisecond.
     ///
     /// In a forked child the function does nothing ([forks](crate::guide::forks)).
     ///
@@ -157,8 +157,8 @@ impl Poll {
     /// Sets the parameters of busy polling of the network card: a wait that would block first polls the receive queue of the card
     /// from which the last reported socket has received, so that packets can arrive without an interrupt.
     ///
-    /// Busy polling has an effect only if the driver of the card supports it. Loopback connections do not. A wait with a timeout of
-    /// zero does not poll the card, so that [`set_spin`](Poll::set_spin) delays busy polling: use one of the two. See
+    /// Busy polling has an effect only if the driver of the card supports it. Loopback connections do not. A wait with a timeout
+    /// of zero does not poll the card, so that [`set_spin`](Poll::set_spin) delays busy polling: use one of the two. See
     /// [ioctl_eventpoll(2)](https://man7.org/linux/man-pages/man2/ioctl_eventpoll.2.html) and
     /// [NAPI](https://docs.kernel.org/networking/napi.html) for the settings of the card.
     ///

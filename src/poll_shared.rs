@@ -176,8 +176,8 @@ impl PollShared {
     pub(crate) fn read_changes(&self) -> io::Result<()> {
         self.wake_state.expect_take();
         let Some(queue) = lock_ignoring_poison(&self.changes).clone() else { return Ok(()) };
-        // In this thread the number may stand for another file: a thread may have a descriptor table of its own, and other code may
-        // have closed the descriptor. A read would take the data of that file, or block.
+        // In this thread the number may stand for another file: a thread may have a descriptor table of its own, and other code
+        // may have closed the descriptor. A read would take the data of that file, or block.
         self.selector.check_internal(queue.as_fd().as_raw_fd())?;
         queue.read()
     }
@@ -267,8 +267,8 @@ impl Driver for PollShared {
     }
 }
 
-/// The entry of a poll in the table of live polls, which its `Poll` and its registries share. Wakers and sources do not keep a poll
-/// alive.
+/// The entry of a poll in the table of live polls, which its `Poll` and its registries share. Wakers and sources do not keep a
+/// poll alive.
 pub(crate) struct LivePoll {
     id: PollId,
     generation: u32,

@@ -104,9 +104,10 @@ impl Registry {
     /// # Errors
     ///
     /// * `AlreadyExists`: the source is registered, with this `Poll` or with another one.
-    /// * `Unsupported`: the backend does not support this interest, or the caller is a forked child ([forks](crate::guide::forks)).
-    /// * `PermissionDenied` (`EPERM`): the descriptor is a regular file or a directory, which is always ready. Read and write such
-    ///   a file without registering it.
+    /// * `Unsupported`: the backend does not support this interest, or the caller is a forked child
+    ///   ([forks](crate::guide::forks)).
+    /// * `PermissionDenied` (`EPERM`): the descriptor is a regular file or a directory, which is always ready. Read and write
+    ///   such a file without registering it.
     /// * Errors of the kernel: `EBADF` for a closed descriptor, `EINVAL` for the descriptor of the poll itself. On Apple's
     ///   systems, `EINVAL` also for devices that a kqueue cannot wait for ([portability](crate::guide::portability)).
     ///
@@ -348,8 +349,8 @@ impl Registry {
     }
 }
 
-/// Returns the error for a source that is to be deregistered from another poll than that with the id `id`, or from a poll although
-/// the source has no registration.
+/// Returns the error for a source that is to be deregistered from another poll than that with the id `id`, or from a poll
+/// although the source has no registration.
 #[cold]
 pub(crate) fn not_found_error(id: PollId) -> io::Error {
     if poll_shared::is_live(id) {

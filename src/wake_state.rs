@@ -1,8 +1,8 @@
 //! The state word of a poll, and the list of the wakers that were woken.
 //!
 //! Wakers are memory: each has a [`Node`], and each poll has one word. A source whose events are made in user space has a node
-//! too, with the [`UserSource`] that decides whether a wake becomes an event. The poll has one *notifier*, a descriptor or a user event
-//! of the kernel that ends its wait. A wake uses the notifier only if the poll may be blocked.
+//! too, with the [`UserSource`] that decides whether a wake becomes an event. The poll has one *notifier*, a descriptor or a user
+//! event of the kernel that ends its wait. A wake uses the notifier only if the poll may be blocked.
 //!
 //! # The word
 //!
@@ -239,8 +239,8 @@ impl WakeState {
         self.word.load(Ordering::Relaxed) & NOTIFIED != 0
     }
 
-    /// Begins a wait that does not block, and that another wait follows, so that wakes need no notifier. Returns `true` if a waker
-    /// was woken.
+    /// Begins a wait that does not block, and that another wait follows, so that wakes need no notifier. Returns `true` if a
+    /// waker was woken.
     pub(crate) fn begin_spin(&self) -> bool {
         self.expect_take();
         self.word.load(Ordering::Acquire) & !FLAGS != 0

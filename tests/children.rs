@@ -47,8 +47,8 @@ fn pipes_of_a_child_process_report_readiness() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Until exec(3), a child that is being started holds copies of the descriptors of the program, and a registration of epoll(7) lasts
-/// as long as a copy.
+/// Until exec(3), a child that is being started holds copies of the descriptors of the program, and a registration of epoll(7)
+/// lasts as long as a copy.
 #[test]
 fn dropped_sources_are_silent_while_children_are_started() {
     const SOURCES: usize = 300;

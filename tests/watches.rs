@@ -134,7 +134,8 @@ fn watch_in_a_thread_with_its_own_descriptors_watches_its_file() {
     let their_file = File::open(&theirs).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // SAFETY: no pointers. The thread has a copy of the table from now on, and closes none of the inherited numbers but one.
+            // SAFETY: no pointers. The thread has a copy of the table from now on, and closes none of the inherited numbers but
+            // one.
             assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
             let opened = File::open(&ours).unwrap();
             // SAFETY: as above. The number is that of the other file, and is closed in this thread's table only.

@@ -1,7 +1,7 @@
 //! Checks an example that is a server: starts it on a free port, exchanges data with it, and ends it.
 //!
-//! `client chat|graceful|tcp|udp PATH`: the protocol, and the program of the server. The client needs only the loopback interface,
-//! so that it also runs in an emulated machine.
+//! `client chat|graceful|tcp|udp PATH`: the protocol, and the program of the server. The client needs only the loopback
+//! interface, so that it also runs in an emulated machine.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};

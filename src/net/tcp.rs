@@ -44,7 +44,8 @@ impl TcpStream {
     ///
     /// The connect has ended when the stream becomes writable. The connect has succeeded if
     /// [`take_error`](TcpStream::take_error) returns `None` and [`peer_addr`](TcpStream::peer_addr) succeeds. If `peer_addr`
-    /// returns `ErrorKind::NotConnected`, the event was spurious.
+    /// returns `ErrorKind::NotConnected`, the event was spurious: reregister the stream, and wait for the next event. The page
+    /// [connecting](crate::guide::connecting) has a program.
     ///
     /// # Errors
     ///

@@ -34,9 +34,9 @@ impl FileChanges {
 
     /// Some changes were lost, so that the program has to look at the file again. No other change is set beside this one.
     ///
-    /// Reported on Linux, if more changes came between two polls than the kernel queues (`fs.inotify.max_queued_events`), for every
-    /// watch of the poll, and whatever was requested. One watch alone reports it if the polling thread does not have the descriptor
-    /// of the file. Cannot be requested.
+    /// Reported on Linux, if more changes came between two polls than the kernel queues (`fs.inotify.max_queued_events`), for
+    /// every watch of the poll, and whatever was requested. One watch alone reports it if the polling thread does not have the
+    /// descriptor of the file. Cannot be requested.
     pub const RESCAN: FileChanges = FileChanges(1 << 31);
 
     /// All changes that can be requested.

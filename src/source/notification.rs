@@ -135,8 +135,8 @@ impl<S: SourceState> NotificationSource<S> {
         error::other_source(&format!("{}::{method}", S::NAME))
     }
 
-    /// Checks the event that was passed to `method`, and returns its data. For a filter `decode` gets the data from the event, and otherwise `read` reads the
-    /// data.
+    /// Checks the event that was passed to `method`, and returns its data. For a filter `decode` gets the data from the event,
+    /// and otherwise `read` reads the data.
     pub(crate) fn read<R>(
         &self,
         method: &str,
@@ -170,8 +170,8 @@ impl<S: SourceState> NotificationSource<S> {
     }
 }
 
-/// Returns the interest to register: `READABLE` (edge-triggered or one-shot), or `NONE`. Other readiness is `Unsupported`. `name` is
-/// the type of the source.
+/// Returns the interest to register: `READABLE` (edge-triggered or one-shot), or `NONE`. Other readiness is `Unsupported`. `name`
+/// is the type of the source.
 ///
 /// A level-triggered interest becomes edge-triggered. kqueue forces `EV_CLEAR` on these filters. A caller could not end a
 /// level-triggered condition, because reading the source may leave the condition unchanged.

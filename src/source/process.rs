@@ -120,7 +120,8 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// * `InvalidInput`: `pid` is zero or negative, or (on Linux) the identifier of a thread that is not the first of its process.
+    /// * `InvalidInput`: `pid` is zero or negative, or (on Linux) the identifier of a thread that is not the first of its
+    ///   process.
     /// * `NotFound`: no such process exists.
     /// * `Unsupported`: the system cannot report the exit of a process, or can report only the exit of a child.
     /// * Errors of the system, for example too many open descriptors.

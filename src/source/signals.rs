@@ -73,8 +73,8 @@ use crate::token::Token;
 /// * libkqueue: the signals are blocked in the thread that registers, and in threads that it starts later. A signal that another
 ///   thread receives is not reported, so block the signals there.
 /// * Vita has no signals: `Unsupported`.
-/// * Other systems: a signal handler counts the signal and wakes the poll. The source has no descriptor. If the poll has no wake-up
-///   descriptor yet, registering opens it, and can fail with the errors of eventfd(2) or pipe(2).
+/// * Other systems: a signal handler counts the signal and wakes the poll. The source has no descriptor. If the poll has no
+///   wake-up descriptor yet, registering opens it, and can fail with the errors of eventfd(2) or pipe(2).
 ///
 /// # Examples
 ///

@@ -2,8 +2,8 @@
 //!
 //! A message has three parts: the request that failed, the source or the type that it was made for, and what to do instead. The
 //! texts of `AlreadyExists` and `NotFound` begin as those of mio, whose tests search for "already registered" and "not
-//! registered". An error number of the kernel is returned unchanged, because programs compare `raw_os_error`. Only a number that is no
-//! signal has a text in its place.
+//! registered". An error number of the kernel is returned unchanged, because programs compare `raw_os_error`. Only a number that
+//! is no signal has a text in its place.
 
 use std::io;
 

@@ -216,8 +216,8 @@ impl<T: Selector> TestSource<T> {
         }
     }
 
-    /// Reads or writes, once or until `WouldBlock`. The number of operations is limited, because a socket may discard all data: on
-    /// NetBSD a TCP socket does after a second shutdown for writing (tcp_usrreq.c `tcp_usrclosed`).
+    /// Reads or writes, once or until `WouldBlock`. The number of operations is limited, because a socket may discard all data:
+    /// on NetBSD a TCP socket does after a second shutdown for writing (tcp_usrreq.c `tcp_usrclosed`).
     fn transfer(&mut self, end: End, direction: IoDirection, amount: Amount) {
         let mut buffer = vec![0; if let Amount::Bytes(bytes) = amount { bytes } else { 1 << 16 }];
         for _ in 0..MAX_TRANSFERS {

@@ -53,8 +53,8 @@ impl Notifier {
     }
 }
 
-/// Fails with `EBADF` if other code has closed a registered descriptor. Another file may have the number since. The kernel compares
-/// the number and the file with those of the registrations.
+/// Fails with `EBADF` if other code has closed a registered descriptor. Another file may have the number since. The kernel
+/// compares the number and the file with those of the registrations.
 pub(super) fn check_registered(epoll: &OwnedFd, fd: RawFd, internal: Internal) -> io::Result<()> {
     match epoll_ctl_for_handler(epoll, libc::EPOLL_CTL_ADD, fd, 0, internal.data()) {
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),

@@ -15,8 +15,8 @@
 //! 4. *Urgent data.* On Apple the note of urgent data stays set after the data has been read. For a level-triggered
 //!    registration the knote is deleted and added again.
 //!
-//! 5. *One-shot watches of files.* The knote is edge-triggered, and is disabled after its event. The kernel keeps the changes of a
-//!    disabled knote. `EV_DISPATCH` would not disable the knote on NetBSD, and `EV_ONESHOT` would delete the knote.
+//! 5. *One-shot watches of files.* The knote is edge-triggered, and is disabled after its event. The kernel keeps the changes of
+//!    a disabled knote. `EV_DISPATCH` would not disable the knote on NetBSD, and `EV_ONESHOT` would delete the knote.
 //!
 //! The table is locked while such a registration is changed and while delivered events are processed, never during a wait.
 //! Therefore a concurrent event is processed before or after a change. If a one-shot event is processed after the change, its

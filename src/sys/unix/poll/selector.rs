@@ -99,8 +99,8 @@ struct Snapshot {
 /// The agreement of the wait with the threads that change the table: two flags.
 ///
 /// A thread that changes the table sets `CHANGED`, under the lock. If the thread finds `WAITING`, it interrupts the wait. A wait
-/// changes 0 to `WAITING` at its begin, and `WAITING` to 0 at its end. Both fail if the table has changed: then the wait takes the
-/// lock. The operations are atomic changes of one word, so that each change comes before the wait or during it.
+/// changes 0 to `WAITING` at its begin, and `WAITING` to 0 at its end. Both fail if the table has changed: then the wait takes
+/// the lock. The operations are atomic changes of one word, so that each change comes before the wait or during it.
 struct WaitState(AtomicU8);
 
 /// The thread that polls is in its wait.

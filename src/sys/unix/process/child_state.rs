@@ -86,8 +86,8 @@ unsafe fn si_status(info: &libc::siginfo_t) -> libc::c_int {
 
 /// Returns the wait status, as waitpid(2) returns it and `ExitStatus` contains it, for the fields of a `siginfo_t`.
 ///
-/// waitid(2) of some systems returns all bits of the exit code. The status has the low byte, as waitpid(2) returns it (NetBSD: all
-/// bits).
+/// waitid(2) of some systems returns all bits of the exit code. The status has the low byte, as waitpid(2) returns it (NetBSD:
+/// all bits).
 fn wait_status(code: libc::c_int, status: libc::c_int) -> libc::c_int {
     const STARTS_WITH_CODE: bool = cfg!(status_starts_with_code);
     match (code, STARTS_WITH_CODE) {

@@ -78,7 +78,8 @@ impl SignalSubscription {
 
 impl Drop for SignalSubscription {
     fn drop(&mut self) {
-        // A forked child is not subscribed, and takes no lock. Another thread of the parent may have held the lock during the fork.
+        // A forked child is not subscribed, and takes no lock. Another thread of the parent may have held the lock during the
+        // fork.
         if fork::is_current(self.generation) {
             self.counts.signals().for_each(|signal| unsubscribe(signal, &self.counts));
         }

@@ -156,8 +156,8 @@ impl ChangeQueue {
     }
 }
 
-/// Fails with `Unsupported` for a file whose changes inotify does not report: a file of `/proc` or `/sys`, whose contents the kernel
-/// makes when the file is read, or a file in memory (memfd_create(2)).
+/// Fails with `Unsupported` for a file whose changes inotify does not report: a file of `/proc` or `/sys`, whose contents the
+/// kernel makes when the file is read, or a file in memory (memfd_create(2)).
 pub(crate) fn reject_unreported_file(file: BorrowedFd<'_>) -> io::Result<()> {
     // The values of PROC_SUPER_MAGIC and SYSFS_MAGIC (linux/magic.h).
     const MADE_BY_THE_KERNEL: [u32; 2] = [0x9fa0, 0x6265_6572];
