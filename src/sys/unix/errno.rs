@@ -18,18 +18,16 @@ pub(crate) fn last_errno() -> libc::c_int {
 /// Only the calling thread may use the address.
 #[allow(dead_code)] // Unused on systems without sigaction(2).
 pub(crate) unsafe fn location() -> *mut libc::c_int {
-    #[cfg(errno_location = "___errno")]
-    use libc::___errno as location;
-    #[cfg(errno_location = "__errno")]
-    use libc::__errno as location;
-    #[cfg(errno_location = "__errno_location")]
-    use libc::__errno_location as location;
-    #[cfg(errno_location = "__error")]
-    use libc::__error as location;
-    #[cfg(errno_location = "__get_errno_ptr")]
-    use libc::__get_errno_ptr as location;
-    #[cfg(errno_location = "_errnop")]
-    use libc::_errnop as location;
+    // Older versions of `libc` lack the function on some systems.
+    extern "C" {
+        #[cfg_attr(errno_location = "___errno", link_name = "___errno")]
+        #[cfg_attr(errno_location = "__errno", link_name = "__errno")]
+        #[cfg_attr(errno_location = "__errno_location", link_name = "__errno_location")]
+        #[cfg_attr(errno_location = "__error", link_name = "__error")]
+        #[cfg_attr(errno_location = "__get_errno_ptr", link_name = "__get_errno_ptr")]
+        #[cfg_attr(errno_location = "_errnop", link_name = "_errnop")]
+        fn location() -> *mut libc::c_int;
+    }
     // SAFETY: the function has no arguments.
     unsafe { location() }
 }
