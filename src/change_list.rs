@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::selector::Change;
-use crate::sys::syscall::lock_ignoring_poison;
 
 /// The changes that the entries of a batch have queued.
 ///

@@ -11,8 +11,9 @@ use crate::source::timer_queue::{Driver, TimerQueue, NEVER};
 use crate::sys;
 use crate::sys::error;
 use crate::sys::fork::{self, ForkLock};
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::selector::{FilterSpec, Selector, SourceKind, MAX_WAIT};
-use crate::sys::syscall::{is_resource_exhausted, lock_ignoring_poison};
+use crate::sys::syscall::is_resource_exhausted;
 use crate::sys::watch::ChangeQueue;
 use crate::wake_state::{WakeState, WakerNode};
 

@@ -12,9 +12,9 @@ use crate::interest::{Interest, TriggerMode};
 use crate::poll_id::PollId;
 use crate::poll_shared::PollShared;
 use crate::registry::Registry;
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::notify::Notify;
 use crate::sys::selector::Selector;
-use crate::sys::syscall::lock_ignoring_poison;
 use crate::token::Token;
 use crate::wake_state::{UserSource, WakerNode};
 

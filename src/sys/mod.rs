@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod conformance;
 pub(crate) mod error;
+pub(crate) mod lock;
 pub(crate) mod notify;
 pub(crate) mod selector;
 pub(crate) mod unix;

@@ -15,7 +15,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::sys::unix::syscall::lock_ignoring_poison;
+use crate::sys::lock::lock_ignoring_poison;
 
 /// The place of the generation until the first call of [`generation`]. The value stays zero.
 static UNSET: AtomicU32 = AtomicU32::new(0);

@@ -1,10 +1,9 @@
-//! Helpers around system calls: results, descriptor flags, fallbacks for refused calls, and locks.
+//! Helpers around system calls: results, descriptor flags, and fallbacks for refused calls.
 #![allow(dead_code)] // Each backend, and each set of features, leaves some of the helpers unused.
 
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Converts the result of a system call: -1 becomes the error in `errno`.
 #[inline]
@@ -87,10 +86,4 @@ impl Refusal {
         }
         result
     }
-}
-
-/// Locks the mutex, also if a thread has panicked while it held the lock. The values behind these locks are never left
-/// half changed.
-pub(crate) fn lock_ignoring_poison<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

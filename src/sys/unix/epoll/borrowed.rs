@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 
 use crate::sys::error::not_found;
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::selector::SourceKind;
-use crate::sys::unix::syscall::lock_ignoring_poison;
 
 #[derive(Debug, Default)]
 pub(super) struct Borrowed {

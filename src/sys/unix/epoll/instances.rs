@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 
 use crate::interest::Interest;
 use crate::sys::error::{already_exists, not_found};
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::unix::epoll::control::{epoll_create, epoll_ctl};
 use crate::sys::unix::epoll::event::{EpollEvent, Internal};
 use crate::sys::unix::epoll::mask::{mask, EXCLUSIVE};
 use crate::sys::unix::epoll::wait::wait;
 use crate::sys::unix::poll_bits;
 use crate::sys::unix::poll_bits::PollBits;
-use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::token::Token;
 
 /// The epoll instances of a selector.

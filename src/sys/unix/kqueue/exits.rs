@@ -25,12 +25,12 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::selector::{Change, EventRecord, Operation};
 use crate::sys::unix::kevent::call::apply_to_own_queue;
 use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::process::ChildState;
-use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::token::Token;
 
 /// The longest time that one poll yields for all exits that it has received.

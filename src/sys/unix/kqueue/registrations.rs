@@ -20,13 +20,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::interest::{Interest, TriggerMode};
 use crate::source::file_changes::FileChanges;
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::selector::{Change, EventRecord, FilterSpec, Operation, SourceKind};
 use crate::sys::unix::kevent::constants::Filter;
 use crate::sys::unix::kevent::record::Kevent;
 use crate::sys::unix::kqueue::filters;
 use crate::sys::unix::kqueue::filters::{EXCEPT, PIPE_END_BESIDE_WRITE, READ, TOUCH_REPLACES_UDATA, WRITE};
 use crate::sys::unix::kqueue::libkqueue::{ADD_EVALUATES_AGAIN, CLOSE_REMOVES_KNOTES};
-use crate::sys::unix::syscall::lock_ignoring_poison;
 use crate::token::Token;
 
 /// A set of the filters that a descriptor can have.

@@ -27,12 +27,12 @@ use crate::interest::Interest;
 #[cfg(has_timerfd)]
 use crate::sys::error::not_found;
 use crate::sys::error::{already_exists, unsupported_interest};
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::selector::{InternalEvents, IoDirection, Selector, SourceKind};
 use crate::sys::unix::fstat::FileNumbers;
 use crate::sys::unix::poll::entry::{Entry, NO_GENERATION};
 use crate::sys::unix::poll::event::{poll, PollEvent};
 use crate::sys::unix::poll::table::{Table, NOTIFY_INDEX};
-use crate::sys::unix::syscall::lock_ignoring_poison;
 #[cfg(has_timerfd)]
 use crate::sys::unix::timerfd::TimerFd;
 use crate::sys::unix::wake_fd::WakeFd;

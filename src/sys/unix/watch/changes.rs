@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::{io, mem};
 
 use crate::source::file_changes::FileChanges;
-use crate::sys::unix::syscall::lock_ignoring_poison;
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::unix::watch::state::{watched_state, WatchedState};
 
 /// An entry of a directory was made, removed or renamed.

@@ -18,9 +18,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::sys::error::unsupported;
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::notify::Notify;
 use crate::sys::unix::fork;
-use crate::sys::unix::syscall::{cvt, is_refused, lock_ignoring_poison};
+use crate::sys::unix::syscall::{cvt, is_refused};
 use crate::sys::unix::watch::changes::{PendingChanges, ENTRY_EVENTS};
 
 /// An event without its name: `wd`, `mask`, `cookie` and `len`, four bytes each.
