@@ -1,11 +1,11 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Range;
-use std::os::fd::RawFd;
 use std::{fmt, io};
 
 use crate::interest::Interest;
 use crate::registry::{Registry, Source};
+use crate::sys::raw_source::RawSource;
 use crate::sys::selector::{Change, Key, Operation, Selector};
 use crate::token::Token;
 
@@ -335,7 +335,7 @@ struct Keys {
 
 impl Keys {
     /// The limit of the table of bits. A larger number may not be a descriptor, and would make the table large.
-    const MAX_BIT: RawFd = 1 << 16;
+    const MAX_BIT: RawSource = 1 << 16;
 
     /// Returns `true` if the key is new.
     fn insert(&mut self, change: &Change) -> bool {

@@ -1,11 +1,11 @@
 //! Events, and the trait of sources.
 
 use std::iter::FusedIterator;
-use std::os::fd::RawFd;
 use std::{fmt, slice};
 
 pub use crate::registry::Source;
 use crate::sys;
+use crate::sys::raw_source::RawSource;
 use crate::sys::selector::{EventRecord, FilterSpec};
 use crate::token::Token;
 
@@ -37,7 +37,7 @@ impl Event {
     }
 
     /// Returns (`fflags`, `data`) if the event belongs to this filter of a kqueue.
-    pub(crate) fn filter_payload(&self, ident: RawFd, filter: FilterSpec) -> Option<(u32, i64)> {
+    pub(crate) fn filter_payload(&self, ident: RawSource, filter: FilterSpec) -> Option<(u32, i64)> {
         self.record.filter_payload(ident, filter)
     }
 

@@ -1,7 +1,10 @@
 use std::io;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+#[cfg(unix)]
+use std::os::fd::AsFd;
+#[cfg(windows)]
+use std::os::windows::io::AsSocket;
 
 use crate::interest::Interest;
 use crate::poll_id::PollId;
@@ -9,8 +12,8 @@ use crate::poll_shared;
 use crate::registry::{not_found_error, Registry, Source};
 use crate::sys;
 use crate::sys::error;
+use crate::sys::raw_source::{raw_source, AsSource, RawSource};
 use crate::sys::selector::{IoDirection, Registration, Selector, SourceKind};
-use crate::sys::syscall;
 use crate::token::Token;
 
 type ActiveRegistration = <sys::ActiveSelector as Selector>::Registration;
@@ -191,7 +194,7 @@ impl<'a> Rearm<'a> {
         if let (Err(error), Some(_)) = (&result, self.registration) {
             if let Some(registration) = self.dismiss() {
                 match error.kind() {
-                    _ if syscall::is_resource_exhausted(error) => registration.probe_instead(),
+                    _ if sys::is_resource_exhausted(error) => registration.probe_instead(),
                     io::ErrorKind::WouldBlock => registration.rearm_blocked(direction),
                     _ => registration.rearm(direction),
                 }
@@ -210,10 +213,10 @@ impl Drop for Rearm<'_> {
     }
 }
 
-impl<T: AsFd> IoSource<T> {
+impl<T: AsSource> IoSource<T> {
     #[inline]
-    fn fd(&self) -> RawFd {
-        self.inner.as_fd().as_raw_fd()
+    fn fd(&self) -> RawSource {
+        raw_source(&self.inner)
     }
 
     #[inline(always)]
@@ -255,7 +258,8 @@ impl<T: AsFd> IoSource<T> {
     const KIND: SourceKind = if std::mem::needs_drop::<T>() { SourceKind::Owned } else { SourceKind::Borrowed };
 }
 
-impl<T: AsFd> Source for IoSource<T> {
+// The documentation shows the trait of the system, and not the alias.
+impl<#[cfg(unix)] T: AsFd, #[cfg(windows)] T: AsSocket> Source for IoSource<T> {
     #[inline(always)]
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         self.register_as(Self::KIND, registry, token, interests)

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::mem::{discriminant, Discriminant};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+#[cfg(selector_has_fd)]
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use crate::sys;
 use crate::sys::error;
 use crate::sys::fork::{self, ForkLock};
 use crate::sys::lock::lock_ignoring_poison;
+use crate::sys::raw_source::RawSource;
 use crate::sys::selector::{FilterSpec, Selector, SourceKind, MAX_WAIT};
-use crate::sys::syscall::is_resource_exhausted;
 use crate::sys::watch::ChangeQueue;
 use crate::wake_state::{WakeState, WakerNode};
 
@@ -114,9 +115,9 @@ impl PollShared {
                 Ok(())
             }
             // Other code has closed the queue or a descriptor whose number the alarm would have.
-            Err(error) if error.raw_os_error() == Some(libc::EBADF) => return Err(error),
+            Err(error) if sys::is_closed_descriptor(&error) => return Err(error),
             // Only the alarm makes the descriptor of the queue readable for other code.
-            Err(error) if self.wake_state.is_shared() && is_resource_exhausted(&error) => return Err(error),
+            Err(error) if self.wake_state.is_shared() && sys::is_resource_exhausted(&error) => return Err(error),
             Err(_) => self.selector.create_notifier().map(|()| self.timers.set_no_alarm(true)),
         };
         match result {
@@ -162,7 +163,9 @@ impl PollShared {
             let mut changes = lock_ignoring_poison(&self.changes);
             if changes.is_none() {
                 let queue = ChangeQueue::new()?;
-                self.selector.register_internal(queue.as_fd().as_raw_fd())?;
+                if let Some(source) = queue.raw_source() {
+                    self.selector.register_internal(source)?;
+                }
                 *changes = Some(Arc::new(queue));
                 // Never removed from the count, because each record of the queue is for the poll and not for the program.
                 self.add_user_source();
@@ -179,7 +182,9 @@ impl PollShared {
         let Some(queue) = lock_ignoring_poison(&self.changes).clone() else { return Ok(()) };
         // In this thread the number may stand for another file: a thread may have a descriptor table of its own, and other code
         // may have closed the descriptor. A read would take the data of that file, or block.
-        self.selector.check_internal(queue.as_fd().as_raw_fd())?;
+        if let Some(source) = queue.raw_source() {
+            self.selector.check_internal(source)?;
+        }
         queue.read()
     }
 
@@ -351,7 +356,7 @@ pub(crate) fn with_poll<T>(id: PollId, f: impl FnOnce(&PollShared) -> T) -> Opti
 }
 
 /// Deregisters a descriptor that its dropped source does not close.
-pub(crate) fn deregister_dropped(id: PollId, fd: RawFd, kind: SourceKind) {
+pub(crate) fn deregister_dropped(id: PollId, fd: RawSource, kind: SourceKind) {
     // The error is ignored, because the descriptor may be closed already.
     with_poll(id, |shared| drop(shared.selector().deregister(fd, kind)));
 }
@@ -364,7 +369,7 @@ pub(crate) fn deregister_dropped(id: PollId, fd: RawFd, kind: SourceKind) {
 pub(crate) struct ClaimedFilters(Mutex<HashSet<FilterKey>>);
 
 /// The key of a knote. Flags, `fflags`, `data` and `udata` are not part of the key.
-type FilterKey = (RawFd, Discriminant<FilterSpec>);
+type FilterKey = (RawSource, Discriminant<FilterSpec>);
 
 impl ClaimedFilters {
     fn with<T>(&self, f: impl FnOnce(&mut HashSet<FilterKey>) -> T) -> T {
@@ -377,7 +382,7 @@ impl ClaimedFilters {
     }
 
     /// Claims a filter for one source, or fails with `AlreadyExists`.
-    pub(crate) fn claim(&self, ident: RawFd, filter: FilterSpec) -> io::Result<()> {
+    pub(crate) fn claim(&self, ident: RawSource, filter: FilterSpec) -> io::Result<()> {
         match self.with(|filters| filters.insert((ident, discriminant(&filter)))) {
             true => Ok(()),
             false => Err(error::already_exists_as_filter()),
@@ -385,7 +390,7 @@ impl ClaimedFilters {
     }
 
     /// Releases a claimed filter.
-    pub(crate) fn release(&self, ident: RawFd, filter: FilterSpec) {
+    pub(crate) fn release(&self, ident: RawSource, filter: FilterSpec) {
         self.with(|filters| filters.remove(&(ident, discriminant(&filter))));
     }
 }

@@ -1,4 +1,3 @@
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::{fmt, io};
 
@@ -9,6 +8,7 @@ use crate::poll_shared::{self, LivePoll, PollShared};
 use crate::source::timer_queue::{Deadline, Mode, Slot};
 use crate::sys;
 use crate::sys::error;
+use crate::sys::raw_source::RawSource;
 use crate::sys::selector::{Change, Operation, Selector, SourceKind};
 use crate::token::Token;
 
@@ -210,7 +210,7 @@ impl Registry {
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub(crate) fn register_fd(
         &self,
-        fd: RawFd,
+        fd: RawSource,
         token: Token,
         interest: Interest,
         kind: SourceKind,
@@ -247,7 +247,7 @@ impl Registry {
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
     pub(crate) fn reregister_fd(
         &self,
-        fd: RawFd,
+        fd: RawSource,
         token: Token,
         interest: Interest,
         kind: SourceKind,
@@ -261,7 +261,7 @@ impl Registry {
 
     /// Deregisters a descriptor. The caller has called `check_process`, before it changed its own state.
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
-    pub(crate) fn deregister_fd(&self, fd: RawFd, kind: SourceKind) -> io::Result<()> {
+    pub(crate) fn deregister_fd(&self, fd: RawSource, kind: SourceKind) -> io::Result<()> {
         if self.queues() {
             return self.queue_change(Change::deregister(fd, kind)).map(drop);
         }

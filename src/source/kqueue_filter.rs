@@ -1,7 +1,6 @@
 //! kqueue filters as sources.
 
 use std::io;
-use std::os::fd::RawFd;
 
 use crate::event::Event;
 use crate::interest::Interest;
@@ -9,6 +8,7 @@ use crate::poll_id::PollId;
 use crate::poll_shared;
 use crate::registry::{not_found_error, Registry, Source};
 use crate::sys::error;
+use crate::sys::raw_source::RawSource;
 use crate::sys::selector::{FilterSpec, Selector, SourceKind};
 use crate::token::Token;
 
@@ -17,7 +17,7 @@ use crate::token::Token;
 /// Dropping this value deregisters the filter, because most of these filters have no descriptor whose close would remove them.
 #[derive(Debug)]
 struct KqueueFilter {
-    ident: RawFd,
+    ident: i32,
     /// The condition of the filter. Its type is part of the key of the filter.
     spec: FilterSpec,
     token: Token,
@@ -26,8 +26,13 @@ struct KqueueFilter {
 }
 
 impl KqueueFilter {
-    fn new(ident: RawFd, spec: FilterSpec) -> KqueueFilter {
+    fn new(ident: i32, spec: FilterSpec) -> KqueueFilter {
         KqueueFilter { ident, spec, token: Token(0), interest: Interest::NONE, poll_id: PollId::NONE }
+    }
+
+    /// Returns the ident in the place of a descriptor.
+    fn source(&self) -> RawSource {
+        self.ident as RawSource
     }
 
     fn source_kind(&self) -> SourceKind {
@@ -37,14 +42,14 @@ impl KqueueFilter {
     /// Restores the registration after a failed change, which may have deleted the filter. If the kernel rejects the restored
     /// filter too, the filter is deregistered.
     fn roll_back(&mut self, registry: &Registry) {
-        if registry.selector().reregister(self.ident, self.token, self.interest, self.source_kind()).is_err() {
+        if registry.selector().reregister(self.source(), self.token, self.interest, self.source_kind()).is_err() {
             let _ = self.deregister(registry);
         }
     }
 
     /// Returns the payload of an event. `None` if the event came from another filter.
     fn payload(&self, event: &Event) -> Option<FilterPayload> {
-        let (fflags, data) = event.filter_payload(self.ident, self.spec)?;
+        let (fflags, data) = event.filter_payload(self.source(), self.spec)?;
         Some(FilterPayload { ident: self.ident, fflags, data })
     }
 
@@ -59,9 +64,9 @@ impl Source for KqueueFilter {
         // This check comes before `claim`, because in a forked child the lock of `claim` may never be released.
         registry.check_process()?;
         registry.check_not_registered(self.poll_id)?;
-        registry.shared().filters().claim(self.ident, self.spec)?;
-        if let Err(error) = registry.register_fd(self.ident, token, interests, self.source_kind()) {
-            registry.shared().filters().release(self.ident, self.spec);
+        registry.shared().filters().claim(self.source(), self.spec)?;
+        if let Err(error) = registry.register_fd(self.source(), token, interests, self.source_kind()) {
+            registry.shared().filters().release(self.source(), self.spec);
             return Err(error);
         }
         (self.poll_id, self.token, self.interest) = (registry.id(), token, interests);
@@ -73,7 +78,7 @@ impl Source for KqueueFilter {
             return Err(error::not_found());
         }
         registry.check_process()?;
-        if let Err(error) = registry.reregister_fd(self.ident, token, interests, self.source_kind()) {
+        if let Err(error) = registry.reregister_fd(self.source(), token, interests, self.source_kind()) {
             self.roll_back(registry);
             return Err(error);
         }
@@ -87,10 +92,10 @@ impl Source for KqueueFilter {
             return Err(not_found_error(self.poll_id));
         }
         self.poll_id = PollId::NONE;
-        let result = registry.deregister_fd(self.ident, self.source_kind());
+        let result = registry.deregister_fd(self.source(), self.source_kind());
         // The claim is released after the delete. If another source claimed and added the same filter in between, this delete
         // would remove it.
-        registry.shared().filters().release(self.ident, self.spec);
+        registry.shared().filters().release(self.source(), self.spec);
         result
     }
 }
@@ -98,8 +103,8 @@ impl Source for KqueueFilter {
 impl Drop for KqueueFilter {
     fn drop(&mut self) {
         if self.is_registered() {
-            poll_shared::deregister_dropped(self.poll_id, self.ident, self.source_kind());
-            poll_shared::with_poll(self.poll_id, |shared| shared.filters().release(self.ident, self.spec));
+            poll_shared::deregister_dropped(self.poll_id, self.source(), self.source_kind());
+            poll_shared::with_poll(self.poll_id, |shared| shared.filters().release(self.source(), self.spec));
         }
     }
 }
@@ -107,7 +112,7 @@ impl Drop for KqueueFilter {
 /// The fields of an event that came from a filter.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct FilterPayload {
-    pub(crate) ident: RawFd,
+    pub(crate) ident: i32,
     pub(crate) fflags: u32,
     pub(crate) data: i64,
 }
@@ -117,7 +122,7 @@ pub(crate) struct FilterPayload {
 pub(crate) struct FilterSet(Vec<KqueueFilter>);
 
 impl FilterSet {
-    pub(crate) fn new(idents: impl IntoIterator<Item = RawFd>, spec: FilterSpec) -> FilterSet {
+    pub(crate) fn new(idents: impl IntoIterator<Item = i32>, spec: FilterSpec) -> FilterSet {
         FilterSet(idents.into_iter().map(|ident| KqueueFilter::new(ident, spec)).collect())
     }
 

@@ -4,7 +4,6 @@
 //! are made in user space, from its state of type `S`; or the source is a descriptor, which the kernel makes readable.
 
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use crate::event::Event;
@@ -15,6 +14,7 @@ use crate::poll_shared;
 use crate::registry::{not_found_error, Registry, Source};
 use crate::source::kqueue_filter::{FilterPayload, FilterSet};
 use crate::source::user_registration::{Reports, UserRegistration};
+use crate::sys::raw_source::OwnedSource;
 use crate::sys::selector::{FilterSpec, Selector, SourceKind};
 use crate::sys::{error, fork, ActiveSelector};
 use crate::token::Token;
@@ -36,7 +36,7 @@ pub(crate) struct NotificationSource<S> {
 enum Mechanism<S> {
     Filters(FilterSet),
     User { state: Arc<S>, registration: Option<Arc<UserRegistration>> },
-    Descriptor(IoSource<OwnedFd>),
+    Descriptor(IoSource<OwnedSource>),
 }
 
 /// The origin of the events on a backend without filters.
@@ -45,7 +45,7 @@ pub(crate) enum Origin<S> {
     State(S),
     /// A descriptor that becomes readable.
     #[cfg_attr(not(has_pidfd), allow(dead_code))]
-    Descriptor(OwnedFd),
+    Descriptor(OwnedSource),
 }
 
 /// The state of a source, with the name of the public type that has the source.
@@ -57,7 +57,7 @@ impl<S: SourceState> NotificationSource<S> {
     /// Creates filters with these idents if the backend has filters. Otherwise the source is what `open` returns.
     pub(crate) fn new(
         filter: FilterSpec,
-        idents: impl IntoIterator<Item = RawFd>,
+        idents: impl IntoIterator<Item = i32>,
         open: impl FnOnce() -> io::Result<Origin<S>>,
     ) -> io::Result<NotificationSource<S>> {
         let mechanism = match HAS_FILTERS {
@@ -71,7 +71,7 @@ impl<S: SourceState> NotificationSource<S> {
     }
 
     /// Returns the descriptor, if the source is one.
-    pub(crate) fn descriptor(&self) -> Option<&OwnedFd> {
+    pub(crate) fn descriptor(&self) -> Option<&OwnedSource> {
         match &self.mechanism {
             Mechanism::Descriptor(descriptor) => Some(descriptor),
             Mechanism::Filters(_) | Mechanism::User { .. } => None,

@@ -1,5 +1,7 @@
+#[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
+#[cfg(windows)]
+use std::os::windows::io::{BorrowedHandle, OwnedHandle};
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::{fmt, io};
@@ -9,12 +11,11 @@ use crate::interest::Interest;
 use crate::registry::{Registry, Source};
 use crate::source::notification::{NotificationSource, Origin, SourceState};
 use crate::source::user_registration::Reports;
+#[cfg(unix)]
 use crate::sys::error;
 use crate::sys::notify::Notify;
-use crate::sys::process;
-use crate::sys::process::ChildExit;
+use crate::sys::process::{self, ChildExit, ExitSubscription, Pid, RawStatus};
 use crate::sys::selector::FilterSpec;
-use crate::sys::signal::SignalSubscription;
 use crate::token::Token;
 
 /// The exit of a process as a source: of a child, or of any other process.
@@ -80,10 +81,11 @@ use crate::token::Token;
 pub struct Process {
     /// The subscription to SIGCHLD, where the kernel has neither a filter nor a descriptor of the process.
     // Dropped before `source`, so that the handler is removed first.
-    subscription: Option<SignalSubscription>,
+    subscription: Option<ExitSubscription>,
     source: NotificationSource<ChildExit>,
-    pid: libc::pid_t,
+    pid: Pid,
     /// The descriptor of [`Process::from_fd`], if the source is a filter. Dropped after the source.
+    #[cfg(unix)]
     fd: Option<OwnedFd>,
 }
 
@@ -111,9 +113,16 @@ impl Process {
     /// * `Unsupported`: the system cannot report the exit of a process.
     /// * Errors of the system, for example too many open descriptors.
     pub fn new(child: &Child) -> io::Result<Process> {
-        let pid = child.id() as libc::pid_t;
-        process::check_is_child(pid)?;
-        Process::from_pid(pid)
+        #[cfg(unix)]
+        {
+            let pid = child.id() as Pid;
+            process::check_is_child(pid)?;
+            Process::from_pid(pid)
+        }
+        #[cfg(windows)]
+        {
+            Process::of_state(ChildExit::of_child(child)?)
+        }
     }
 
     /// Creates a source for the exit of the process with this identifier.
@@ -125,13 +134,20 @@ impl Process {
     /// * `NotFound`: no such process exists.
     /// * `Unsupported`: the system cannot report the exit of a process, or can report only the exit of a child.
     /// * Errors of the system, for example too many open descriptors.
-    pub fn from_pid(pid: i32) -> io::Result<Process> {
-        process::check_exists(pid)?;
-        let source = NotificationSource::new(FilterSpec::Process, [pid], || match process::pidfd_open(pid)? {
-            Some(pidfd) => Ok(Origin::Descriptor(pidfd)),
-            None => ChildExit::of(pid).map(Origin::State),
-        })?;
-        Ok(Process { subscription: None, source, pid, fd: None })
+    pub fn from_pid(pid: Pid) -> io::Result<Process> {
+        #[cfg(unix)]
+        {
+            process::check_exists(pid)?;
+            let source = NotificationSource::new(FilterSpec::Process, [pid], || match process::pidfd_open(pid)? {
+                Some(pidfd) => Ok(Origin::Descriptor(pidfd)),
+                None => ChildExit::of(pid).map(Origin::State),
+            })?;
+            Ok(Process { subscription: None, source, pid, fd: None })
+        }
+        #[cfg(windows)]
+        {
+            Process::of_state(ChildExit::of(pid)?)
+        }
     }
 
     /// Creates a source for the exit of the process with this descriptor: a pidfd on Linux, a process descriptor of pdfork(2) on
@@ -142,6 +158,7 @@ impl Process {
     /// * `InvalidInput`: the descriptor is of another kind, or a pidfd of a thread (`PIDFD_THREAD`).
     /// * `NotFound` (on Linux): the process was reaped, or has no identifier in the namespace of this process.
     /// * `Unsupported`: the system has no such descriptors.
+    #[cfg(unix)]
     pub fn from_fd(fd: OwnedFd) -> io::Result<Process> {
         let pid = process::pid_of_descriptor(fd.as_fd())?;
         let (filter, ident) = process::filter_of_descriptor(fd.as_raw_fd(), pid);
@@ -156,10 +173,37 @@ impl Process {
     ///
     /// `None` if the source needs no descriptor (kqueue), or has none that stands for the process (a SIGCHLD handler). Therefore
     /// `Process` does not implement `AsFd`. Do not register the descriptor with the same poll again.
+    #[cfg(unix)]
     #[must_use]
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         let kept = self.fd.as_ref().map(OwnedFd::as_fd);
         kept.or_else(|| self.source.descriptor().map(OwnedFd::as_fd))
+    }
+
+    /// Creates a source for the exit of the process with this handle, which needs the access right `SYNCHRONIZE`. The source owns
+    /// the handle, which [`as_handle`](Process::as_handle) borrows.
+    ///
+    /// # Errors
+    ///
+    /// * `InvalidInput`: the handle is no handle of a process.
+    /// * `PermissionDenied`: the handle has not the access rights `SYNCHRONIZE` and `PROCESS_QUERY_LIMITED_INFORMATION`.
+    #[cfg(windows)]
+    pub fn from_handle(handle: OwnedHandle) -> io::Result<Process> {
+        Process::of_state(ChildExit::of_handle(handle)?)
+    }
+
+    /// Returns the handle of the process.
+    #[cfg(windows)]
+    #[must_use]
+    pub fn as_handle(&self) -> Option<BorrowedHandle<'_>> {
+        self.source.user_state().map(|(process, _)| process.handle())
+    }
+
+    #[cfg(windows)]
+    fn of_state(state: ChildExit) -> io::Result<Process> {
+        let pid = state.pid();
+        let source = NotificationSource::new(FilterSpec::Process, [], || Ok(Origin::State(state)))?;
+        Ok(Process { subscription: None, source, pid })
     }
 
     /// Returns `true` if the source is registered with a poll that exists.
@@ -170,7 +214,7 @@ impl Process {
 
     /// Returns the process identifier.
     #[must_use]
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> Pid {
         self.pid
     }
 
@@ -204,13 +248,21 @@ impl Process {
         let status = self.source.read(
             "status",
             event,
-            |payload| (payload.fflags != 0).then_some(payload.data as libc::c_int),
-            || match self.as_fd() {
-                Some(fd) => Ok(process::status_of_descriptor(fd, self.pid)),
-                None => Ok(process::status_of_child(self.pid)),
-            },
+            |payload| (payload.fflags != 0).then_some(payload.data as RawStatus),
+            || Ok(self.raw_status()),
         )?;
-        Ok(status.map(ExitStatus::from_raw))
+        Ok(status.map(process::exit_status))
+    }
+
+    /// Returns the exit status of the process, if the system provides the status.
+    fn raw_status(&self) -> Option<RawStatus> {
+        #[cfg(unix)]
+        match self.as_fd() {
+            Some(fd) => process::status_of_descriptor(fd, self.pid),
+            None => process::status_of_child(self.pid),
+        }
+        #[cfg(windows)]
+        self.source.user_state().and_then(|(process, _)| process.status())
     }
 
     /// Returns the interest with the trigger mode that reports the exit once: a pidfd stays readable after the exit.

@@ -1,5 +1,8 @@
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(windows)]
+use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::path::Path;
 use std::sync::Arc;
 use std::{fmt, io};
@@ -14,7 +17,7 @@ use crate::sys::error;
 use crate::sys::notify::Notify;
 use crate::sys::selector::FilterSpec;
 use crate::sys::watch;
-use crate::sys::watch::{ActiveWatch, PendingChanges};
+use crate::sys::watch::{ActiveWatch, OwnedFile, PendingChanges};
 use crate::token::Token;
 
 /// The changes of an open file or directory as a source: written, extended, attributes, linked, renamed, deleted.
@@ -100,7 +103,7 @@ impl Reports for PendingChanges {
     }
 }
 
-impl Watch<OwnedFd> {
+impl Watch<OwnedFile> {
     /// Opens a file or a directory only to watch it.
     ///
     /// The returned descriptor may not be able to read the file: the flags are `O_EVTONLY` on Apple and `O_PATH` on Linux.
@@ -108,12 +111,13 @@ impl Watch<OwnedFd> {
     /// # Errors
     ///
     /// Errors of open(2), and the errors of [`new`](Watch::new).
-    pub fn open(path: impl AsRef<Path>) -> io::Result<Watch<OwnedFd>> {
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Watch<OwnedFile>> {
         Watch::new(watch::open(path.as_ref())?)
     }
 }
 
-impl<T: AsFd> Watch<T> {
+// The documentation shows the trait of the system.
+impl<#[cfg(unix)] T: AsFd, #[cfg(windows)] T: AsHandle> Watch<T> {
     /// Creates a source for all changes of an open file or directory.
     ///
     /// # Errors
@@ -145,12 +149,12 @@ impl<T: AsFd> Watch<T> {
                  least one"
             )));
         }
-        let fd = file.as_fd();
-        let state = watch::watched_state(fd)?;
-        watch::reject_unreported_file(fd)?;
+        let borrowed = watch::borrow_file(&file);
+        let state = watch::watched_state(borrowed)?;
+        watch::reject_unreported_file(borrowed)?;
         let filter = FilterSpec::Vnode(changes);
         let pending = || watch::pending_changes(changes, state).map(Origin::State);
-        let source = NotificationSource::new(filter, [fd.as_raw_fd()], pending)?;
+        let source = NotificationSource::new(filter, [watch::filter_ident(borrowed)], pending)?;
         Ok(Watch { active: None, source, interest: changes, file })
     }
 
@@ -193,9 +197,18 @@ impl<T> Deref for Watch<T> {
 }
 
 /// Borrows the descriptor of the file.
+#[cfg(unix)]
 impl<T: AsFd> AsFd for Watch<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+/// Borrows the handle of the file.
+#[cfg(windows)]
+impl<T: AsHandle> AsHandle for Watch<T> {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.file.as_handle()
     }
 }
 
@@ -208,13 +221,13 @@ impl<T: fmt::Debug> fmt::Debug for Watch<T> {
     }
 }
 
-impl<T: AsFd> Source for Watch<T> {
+impl<#[cfg(unix)] T: AsFd, #[cfg(windows)] T: AsHandle> Source for Watch<T> {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         if !self.source.has_live_poll() {
             // The watch of a poll that was dropped ends first, because both use the same changes.
             self.active = None;
         }
-        let (file, mut active) = (self.file.as_fd(), None);
+        let (file, mut active) = (watch::borrow_file(&self.file), None);
         let result = self.source.register_and(registry, token, interests, |source| {
             if let Some((pending, Some(registration))) = source.user_state() {
                 let queue = registry.shared().change_queue()?;

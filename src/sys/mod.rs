@@ -8,11 +8,18 @@ mod conformance;
 pub(crate) mod error;
 pub(crate) mod lock;
 pub(crate) mod notify;
+pub(crate) mod raw_source;
 pub(crate) mod selector;
+#[cfg(unix)]
 pub(crate) mod unix;
 
-#[cfg(feature = "net")]
+#[cfg(all(unix, feature = "net"))]
 pub(crate) use self::unix::socket;
-pub(crate) use self::unix::{fork, process, signal, syscall, watch, ActiveSelector};
+#[cfg(unix)]
+pub(crate) use self::unix::{
+    fork, process, signal,
+    syscall::{is_closed_descriptor, is_resource_exhausted},
+    watch, ActiveSelector,
+};
 
 pub(crate) type RawEvent = <ActiveSelector as selector::Selector>::Event;

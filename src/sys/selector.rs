@@ -41,7 +41,6 @@
 //!
 //! **Memory.** `select` allocates nothing after its buffers have grown to the number of registrations.
 
-use std::os::fd::RawFd;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -50,6 +49,7 @@ use crate::busy_poll::BusyPoll;
 use crate::interest::Interest;
 use crate::source::file_changes::FileChanges;
 use crate::sys::error;
+use crate::sys::raw_source::RawSource;
 use crate::token::Token;
 
 /// The longest wait of a backend. For a longer timeout `Poll` waits several times.
@@ -84,13 +84,18 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     fn select(&self, events: &mut Vec<Self::Event>, max: usize, timeout: Option<Duration>) -> io::Result<()>;
 
     /// Registers a descriptor or a filter.
-    fn register(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind)
-        -> io::Result<Self::Registration>;
+    fn register(
+        &self,
+        fd: RawSource,
+        token: Token,
+        interest: Interest,
+        kind: SourceKind,
+    ) -> io::Result<Self::Registration>;
     /// Replaces token and interest. `kind` is that of the registration. Unless it is [`SourceKind::RawFd`], the caller
     /// guarantees that the descriptor is registered.
-    fn reregister(&self, fd: RawFd, token: Token, interest: Interest, kind: SourceKind) -> io::Result<()>;
+    fn reregister(&self, fd: RawSource, token: Token, interest: Interest, kind: SourceKind) -> io::Result<()>;
     /// Ends a registration.
-    fn deregister(&self, fd: RawFd, kind: SourceKind) -> io::Result<()>;
+    fn deregister(&self, fd: RawSource, kind: SourceKind) -> io::Result<()>;
 
     /// Queues a change until `submit_changes`. Fails with the errors that can be found before the kernel makes the change.
     /// Called only if [`Selector::BATCHES_CHANGES`] is `true`.
@@ -99,7 +104,7 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
     }
 
     /// Records that a registered descriptor leaves its source, and stays open and registered.
-    fn detach(&self, fd: RawFd, interest: Interest) {
+    fn detach(&self, fd: RawSource, interest: Interest) {
         let _ = (fd, interest);
     }
 
@@ -141,13 +146,13 @@ pub(crate) trait Selector: Sized + Send + Sync + 'static {
 
     /// Registers a descriptor of the crate, level-triggered: the queue of file changes. Called once at most. `Poll` drops the
     /// descriptor after the backend.
-    fn register_internal(&self, fd: RawFd) -> io::Result<()> {
+    fn register_internal(&self, fd: RawSource) -> io::Result<()> {
         let _ = fd;
         Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Fails unless the number still stands for the descriptor of `register_internal`, as far as the backend can detect that.
-    fn check_internal(&self, fd: RawFd) -> io::Result<()> {
+    fn check_internal(&self, fd: RawSource) -> io::Result<()> {
         let _ = fd;
         Ok(())
     }
@@ -213,7 +218,7 @@ pub(crate) trait EventRecord: Clone + fmt::Debug {
     }
 
     /// Returns (`fflags`, `data`) if the record belongs to this filter.
-    fn filter_payload(&self, ident: RawFd, filter: FilterSpec) -> Option<(u32, i64)> {
+    fn filter_payload(&self, ident: RawSource, filter: FilterSpec) -> Option<(u32, i64)> {
         let _ = (ident, filter);
         None
     }
@@ -252,7 +257,7 @@ pub(crate) trait Registration: Send + Sync {
 
     /// Detaches the descriptor from its source. The descriptor stays open and registered, and its operations are unobserved
     /// from now on. Returns the descriptor and its interest if [`Selector::detach`] has to be called.
-    fn detach(self) -> Option<(RawFd, Interest)>;
+    fn detach(self) -> Option<(RawSource, Interest)>;
 
     /// Returns the kind of the source, for a change or the end of its registration.
     #[inline(always)]
@@ -267,14 +272,14 @@ pub(crate) trait Registration: Send + Sync {
     }
 
     /// Returns the descriptor that must be deregistered when its source is dropped, because dropping does not close it.
-    fn fd_to_deregister(&self) -> Option<RawFd>;
+    fn fd_to_deregister(&self) -> Option<RawSource>;
 }
 
 /// The registration for backends whose kernel tracks readiness, so that operations need no report.
 #[derive(Debug)]
 #[allow(dead_code)] // Unused in a build for poll(2).
 pub(crate) struct FdRegistration {
-    fd: RawFd,
+    fd: RawSource,
     interest: Interest,
     is_borrowed: bool,
 }
@@ -282,14 +287,14 @@ pub(crate) struct FdRegistration {
 #[allow(dead_code)] // As above.
 impl FdRegistration {
     #[inline]
-    pub(crate) fn new(fd: RawFd, interest: Interest, kind: SourceKind) -> FdRegistration {
+    pub(crate) fn new(fd: RawSource, interest: Interest, kind: SourceKind) -> FdRegistration {
         FdRegistration { fd, interest, is_borrowed: kind == SourceKind::Borrowed }
     }
 }
 
 impl Registration for FdRegistration {
     #[inline]
-    fn detach(self) -> Option<(RawFd, Interest)> {
+    fn detach(self) -> Option<(RawSource, Interest)> {
         Some((self.fd, self.interest))
     }
 
@@ -304,7 +309,7 @@ impl Registration for FdRegistration {
     }
 
     #[inline]
-    fn fd_to_deregister(&self) -> Option<RawFd> {
+    fn fd_to_deregister(&self) -> Option<RawSource> {
         self.is_borrowed.then_some(self.fd)
     }
 }
@@ -368,7 +373,7 @@ impl FilterSpec {
 #[allow(dead_code)] // Some fields are read by the kqueue backend only.
 pub(crate) struct Change {
     pub(crate) operation: Operation,
-    pub(crate) fd: RawFd,
+    pub(crate) fd: RawSource,
     pub(crate) token: Token,
     pub(crate) interest: Interest,
     pub(crate) kind: SourceKind,
@@ -382,7 +387,7 @@ pub(crate) enum Operation {
 }
 
 /// The key of a change: a descriptor, or the ident and the type of a filter.
-pub(crate) type Key = (RawFd, Option<std::mem::Discriminant<FilterSpec>>);
+pub(crate) type Key = (RawSource, Option<std::mem::Discriminant<FilterSpec>>);
 
 impl Change {
     /// Returns the key of the change. Changes with different keys do not depend on each other.
@@ -395,7 +400,7 @@ impl Change {
         (self.fd, filter)
     }
 
-    pub(crate) fn deregister(fd: RawFd, kind: SourceKind) -> Change {
+    pub(crate) fn deregister(fd: RawSource, kind: SourceKind) -> Change {
         Change { operation: Operation::Deregister, fd, token: Token(0), interest: Interest::NONE, kind }
     }
 }

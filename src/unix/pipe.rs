@@ -7,8 +7,7 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use crate::delegate::{impl_read, impl_source, impl_write};
 use crate::io_source::IoSource;
-use crate::sys::syscall;
-use crate::sys::unix;
+use crate::sys::unix::{self, syscall};
 
 /// Returns the ends of a new pipe, non-blocking and close-on-exec.
 ///

@@ -15,6 +15,7 @@ pub(crate) mod pipe;
 pub(crate) mod poll;
 pub(crate) mod poll_bits;
 pub(crate) mod process;
+pub(crate) mod raw_source;
 pub(crate) mod signal;
 #[cfg(feature = "net")]
 pub(crate) mod socket;

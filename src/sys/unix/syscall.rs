@@ -38,6 +38,11 @@ pub(crate) fn is_resource_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
+/// Returns `true` if the number stands for no descriptor, or for one that the call does not accept.
+pub(crate) fn is_closed_descriptor(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBADF)
+}
+
 /// Returns `true` if the kernel lacks a system call, or a sandbox refuses the call.
 ///
 /// Seccomp filters use each of these errors. The test is valid only for a call whose arguments cannot cause one of them.

@@ -18,6 +18,8 @@ use std::io;
 #[cfg(not(has_pidfd))]
 use std::os::fd::OwnedFd;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use crate::sys::error::invalid_input;
 use crate::sys::selector::FilterSpec;
@@ -34,7 +36,18 @@ use crate::sys::unix::process::procdesc as descriptor;
 pub(crate) use crate::sys::unix::process::sigchld::ChildExit;
 #[cfg(not(has_waitid))]
 pub(crate) use crate::sys::unix::process::unsupported::{ChildExit, ChildState};
+pub(crate) use crate::sys::unix::signal::SignalSubscription as ExitSubscription;
 use crate::sys::unix::syscall::cvt;
+
+/// The identifier of a process, as `Process` takes and returns it.
+pub(crate) type Pid = i32;
+/// An exit status as wait(2) returns it.
+pub(crate) type RawStatus = libc::c_int;
+
+/// Returns the exit status with this number.
+pub(crate) fn exit_status(status: RawStatus) -> ExitStatus {
+    ExitStatus::from_raw(status)
+}
 
 /// A system without descriptors of processes.
 #[cfg(not(any(has_pidfd, has_procdesc)))]

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -119,6 +119,11 @@ impl ChangeQueue {
         })
     }
 
+    /// Returns the descriptor, which is readable while there are changes.
+    pub(crate) fn raw_source(&self) -> Option<RawFd> {
+        Some(self.queue.as_raw_fd())
+    }
+
     /// Reads the events that the queue contains now, and notifies the registrations of their sources.
     pub(crate) fn read(&self) -> io::Result<()> {
         self.read_events(&mut lock_ignoring_poison(&self.watches))
@@ -189,12 +194,6 @@ pub(crate) fn reject_unreported_file(file: BorrowedFd<'_>) -> io::Result<()> {
 /// Returns the path that leads to an open file of this thread.
 fn path_of(file: BorrowedFd<'_>) -> String {
     format!("/proc/thread-self/fd/{}", file.as_raw_fd())
-}
-
-impl AsFd for ChangeQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.queue.as_fd()
-    }
 }
 
 impl Watches {
@@ -280,6 +279,7 @@ impl Drop for ActiveWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

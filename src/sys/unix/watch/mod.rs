@@ -12,7 +12,7 @@ mod unsupported;
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -24,6 +24,19 @@ pub(crate) use self::state::watched_state;
 #[cfg(not(uses_inotify))]
 pub(crate) use self::unsupported::{pending_changes, reject_unreported_file, ActiveWatch, ChangeQueue, PendingChanges};
 use crate::sys::unix::syscall::cvt;
+
+/// What a watch owns if it has opened the file.
+pub(crate) type OwnedFile = OwnedFd;
+
+/// Borrows the descriptor of a file.
+pub(crate) fn borrow_file(file: &impl AsFd) -> BorrowedFd<'_> {
+    file.as_fd()
+}
+
+/// Returns the ident of the filter of an open file.
+pub(crate) fn filter_ident(file: BorrowedFd<'_>) -> i32 {
+    file.as_raw_fd()
+}
 
 /// The flags that open a file only to watch it.
 ///
@@ -40,7 +53,7 @@ const WATCH_ONLY_FLAGS: libc::c_int = 0;
 ///
 /// `OpenOptions` cannot make this call: it removes the bits of `O_ACCMODE` from `custom_flags`, and musl counts `O_PATH` among
 /// them.
-pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open(path: &Path) -> io::Result<OwnedFile> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // Without O_NONBLOCK the open of a FIFO without a writer would block.
     let flags = WATCH_ONLY_FLAGS | libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC;

@@ -1,7 +1,7 @@
 //! The types of a build that has filters of kqueue in place of inotify, or neither of them. No value of these types exists.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use crate::source::file_changes::FileChanges;
@@ -59,13 +59,11 @@ impl ChangeQueue {
         match **self {}
     }
 
-    pub(crate) fn read(&self) -> io::Result<()> {
+    pub(crate) fn raw_source(&self) -> Option<RawFd> {
         match *self {}
     }
-}
 
-impl AsFd for ChangeQueue {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn read(&self) -> io::Result<()> {
         match *self {}
     }
 }
