@@ -1,7 +1,7 @@
 //! Macros that write the repeated trait implementations and methods of types whose field `inner` is an `IoSource`.
 
-/// Implements `Source` and the conversions from and to descriptors.
-#[cfg(any(feature = "net", feature = "os-ext"))]
+/// Implements `Source`, and the conversions from and to the raw types of the system.
+#[cfg(any(feature = "net", all(unix, feature = "os-ext")))]
 macro_rules! impl_source {
     ($name:ident, $inner:ty) => {
         impl crate::event::Source for $name {
@@ -31,46 +31,7 @@ macro_rules! impl_source {
             }
         }
 
-        impl std::os::fd::AsFd for $name {
-            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-                std::os::fd::AsFd::as_fd(&*self.inner)
-            }
-        }
-
-        impl std::os::fd::AsRawFd for $name {
-            fn as_raw_fd(&self) -> std::os::fd::RawFd {
-                std::os::fd::AsRawFd::as_raw_fd(&*self.inner)
-            }
-        }
-
-        impl std::os::fd::IntoRawFd for $name {
-            fn into_raw_fd(self) -> std::os::fd::RawFd {
-                std::os::fd::IntoRawFd::into_raw_fd(self.inner.into_inner())
-            }
-        }
-
-        impl std::os::fd::FromRawFd for $name {
-            /// # Safety
-            ///
-            /// The descriptor must be open, be of this type, and have no other owner.
-            unsafe fn from_raw_fd(fd: std::os::fd::RawFd) -> $name {
-                // SAFETY: the caller fulfils the same conditions, because they are those of this function.
-                unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) }.into()
-            }
-        }
-
-        impl From<$name> for std::os::fd::OwnedFd {
-            fn from(source: $name) -> std::os::fd::OwnedFd {
-                source.inner.into_inner().into()
-            }
-        }
-
-        /// The descriptor should be non-blocking. The conversion does not change the mode.
-        impl From<std::os::fd::OwnedFd> for $name {
-            fn from(fd: std::os::fd::OwnedFd) -> $name {
-                $name { inner: crate::io_source::IoSource::new(fd.into()) }
-            }
-        }
+        crate::sys::conversions::impl_raw_conversions!($name);
     };
 }
 
@@ -104,7 +65,7 @@ macro_rules! impl_std_conversions {
 }
 
 /// Implements `Read` for a type and for references to it.
-#[cfg(any(feature = "net", feature = "os-ext"))]
+#[cfg(any(feature = "net", all(unix, feature = "os-ext")))]
 macro_rules! impl_read {
     ($($reader:ty),+) => {$(
         impl std::io::Read for $reader {
@@ -123,7 +84,7 @@ macro_rules! impl_read {
 }
 
 /// Implements `Write` for a type and for references to it.
-#[cfg(any(feature = "net", feature = "os-ext"))]
+#[cfg(any(feature = "net", all(unix, feature = "os-ext")))]
 macro_rules! impl_write {
     ($($writer:ty),+) => {$(
         impl std::io::Write for $writer {
@@ -162,5 +123,5 @@ macro_rules! delegate {
 
 #[cfg(feature = "net")]
 pub(crate) use {delegate, impl_std_conversions};
-#[cfg(any(feature = "net", feature = "os-ext"))]
+#[cfg(any(feature = "net", all(unix, feature = "os-ext")))]
 pub(crate) use {impl_read, impl_source, impl_write};

@@ -13,8 +13,10 @@
 
 mod tcp;
 mod udp;
+#[cfg(unix)]
 mod unix;
 
 pub use self::tcp::{TcpListener, TcpStream};
 pub use self::udp::UdpSocket;
+#[cfg(unix)]
 pub use self::unix::{UnixDatagram, UnixListener, UnixStream};

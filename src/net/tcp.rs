@@ -1,11 +1,11 @@
 use std::io;
 use std::net::{self, Shutdown, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::{Domain, Type};
 
 use crate::delegate::{delegate, impl_read, impl_std_conversions, impl_write};
 use crate::io_source::IoSource;
+use crate::sys::raw_source::{borrow_source, OwnedSource};
 use crate::sys::socket;
 
 /// A TCP stream.
@@ -53,7 +53,7 @@ impl TcpStream {
     pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
         let socket = socket::new(Domain::for_address(addr), Type::STREAM)?;
         socket::connect(&socket, &addr.into())?;
-        Ok(OwnedFd::from(socket).into())
+        Ok(OwnedSource::from(socket).into())
     }
 
     delegate! {
@@ -150,10 +150,10 @@ impl TcpListener {
     /// * Other errors of socket(2), bind(2) and listen(2).
     pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
         let socket = socket::new(Domain::for_address(addr), Type::STREAM)?;
-        socket.set_reuse_address(true)?;
+        socket::reuse_address(&socket)?;
         socket.bind(&addr.into())?;
         socket.listen(socket::TCP_BACKLOG)?;
-        Ok(OwnedFd::from(socket).into())
+        Ok(OwnedSource::from(socket).into())
     }
 
     /// Accepts a connection. The stream is non-blocking and close-on-exec.
@@ -169,7 +169,7 @@ impl TcpListener {
     /// * Other errors of accept(2).
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.inner.read_io(|inner| {
-            let (socket, address) = socket::accept(inner.as_fd())?;
+            let (socket, address) = socket::accept(borrow_source(inner))?;
             let stream = net::TcpStream::from(socket);
             let address = socket::std_address(&address, &stream);
             Ok((TcpStream::from_std(stream), address))

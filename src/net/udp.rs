@@ -1,11 +1,11 @@
 use std::io;
 use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
 
 use socket2::{Domain, SockRef, Type};
 
 use crate::delegate::{delegate, impl_std_conversions};
 use crate::io_source::IoSource;
+use crate::sys::raw_source::OwnedSource;
 use crate::sys::socket;
 
 /// A UDP socket.
@@ -46,7 +46,7 @@ impl UdpSocket {
     pub fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
         let socket = socket::new(Domain::for_address(addr), Type::DGRAM)?;
         socket.bind(&addr.into())?;
-        Ok(OwnedFd::from(socket).into())
+        Ok(OwnedSource::from(socket).into())
     }
 
     /// Sends a datagram to `target`.

@@ -8,7 +8,7 @@ use socket2::{Domain, Type};
 
 use crate::delegate::{delegate, impl_read, impl_std_conversions, impl_write};
 use crate::io_source::IoSource;
-use crate::sys::socket;
+use crate::sys::unix::socket;
 
 /// A Unix stream.
 ///

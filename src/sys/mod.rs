@@ -13,6 +13,8 @@ pub(crate) mod selector;
 #[cfg(unix)]
 pub(crate) mod unix;
 
+#[cfg(all(unix, any(feature = "net", feature = "os-ext")))]
+pub(crate) use self::unix::conversions;
 #[cfg(all(unix, feature = "net"))]
 pub(crate) use self::unix::socket;
 #[cfg(unix)]

@@ -2,6 +2,8 @@
 //!
 //! A folder is a backend or a mechanism. The cfgs of build.rs choose the modules that a build compiles.
 
+#[cfg(any(feature = "net", feature = "os-ext"))]
+pub(crate) mod conversions;
 #[cfg(any(kevio_selector = "epoll", all(test, has_epoll)))]
 pub(crate) mod epoll;
 pub(crate) mod errno;

@@ -87,6 +87,11 @@ fn accept_without_flags(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
     Ok((socket, address))
 }
 
+/// Prepares a listener to bind: the address of a listener that was closed can be bound at once.
+pub(crate) fn reuse_address(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_address(true)
+}
+
 /// Starts to connect. `EINPROGRESS` is success.
 pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
     match socket.connect(address) {
