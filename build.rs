@@ -40,9 +40,11 @@ const SYSTEMS: &[(&str, &str, &str)] = &[
     ("nto",        "poll",   "errno_location=__get_errno_ptr !has_sa_restart"),
     ("solaris",    "poll",   "errno_location=___errno"),
     ("vita",       "poll",   "errno_location=__errno !has_fionread !has_pthread_atfork !has_sigaction !has_waitid"),
+    // No Unix: `COMMON` does not hold.
+    ("windows",    "iocp",   ""),
 ];
 
-/// The cfgs of every system that does not exclude them.
+/// The cfgs of every Unix that does not exclude them.
 const COMMON: &str =
     "has_fionread has_pollrdhup_of_files has_pthread_atfork has_sa_nocldwait has_sa_restart has_sigaction has_waitid";
 
@@ -104,7 +106,7 @@ const CFGS: &[(&str, &str)] = &[
 
 /// The cfgs that a user sets, in `RUSTFLAGS`.
 const USER_CFGS: &[&str] = &[
-    "kevio_backend, values(\"kqueue\", \"epoll\", \"poll\")",
+    "kevio_backend, values(\"kqueue\", \"epoll\", \"poll\", \"iocp\")",
     "kevio_compares_libc",
     "kevio_unsupported_force_fallbacks",
     "mio_unsupported_force_poll_poll",
@@ -117,7 +119,7 @@ fn main() {
         println!("cargo:rustc-check-cfg=cfg({cfg})");
     }
     println!("cargo:rustc-check-cfg=cfg(errno_location, values(any()))");
-    println!("cargo:rustc-check-cfg=cfg(kevio_selector, values(\"kqueue\", \"epoll\", \"poll\"))");
+    println!("cargo:rustc-check-cfg=cfg(kevio_selector, values(\"kqueue\", \"epoll\", \"poll\", \"iocp\"))");
 
     let system = match target("vendor").as_str() {
         "apple" => "apple".to_owned(),
@@ -130,13 +132,14 @@ fn main() {
 
     let excluded: Vec<&str> =
         differences.split_whitespace().filter_map(|cfg| cfg.strip_prefix('!')).chain(unused()).collect();
-    let mut available: Vec<&str> = COMMON.split_whitespace().chain(differences.split_whitespace()).collect();
+    let common = if is_set("unix") { COMMON } else { "" };
+    let mut available: Vec<&str> = common.split_whitespace().chain(differences.split_whitespace()).collect();
     available.extend([default_selector, &selector].iter().filter_map(|selector| match *selector {
         "kqueue" => Some("has_kqueue"),
         "epoll" => Some("has_epoll"),
         _ => None,
     }));
-    available.extend((selector != "poll").then_some("selector_has_fd"));
+    available.extend(["kqueue", "epoll"].contains(&selector.as_str()).then_some("selector_has_fd"));
     let has_inotify = available.contains(&"has_inotify") && !excluded.contains(&"has_inotify");
     available.extend((has_inotify && selector != "kqueue").then_some("uses_inotify"));
     let links_libkqueue = selector == "kqueue" && system == "linux";
@@ -169,13 +172,16 @@ fn is_set(cfg: &str) -> bool {
 /// Returns the backend that the user forces, or else the backend of the system.
 fn selector(default_selector: &str) -> String {
     if let Ok(forced) = env::var("CARGO_CFG_KEVIO_BACKEND") {
-        assert!(
-            ["kqueue", "epoll", "poll"].contains(&forced.as_str()),
-            "kevio_backend is \"kqueue\", \"epoll\" or \"poll\", not {forced:?}"
-        );
+        match default_selector {
+            "iocp" => assert!(forced == "iocp", "kevio_backend is \"iocp\" on Windows, not {forced:?}"),
+            _ => assert!(
+                ["kqueue", "epoll", "poll"].contains(&forced.as_str()),
+                "kevio_backend is \"kqueue\", \"epoll\" or \"poll\", not {forced:?}"
+            ),
+        }
         return forced;
     }
-    match is_set("mio_unsupported_force_poll_poll") {
+    match is_set("mio_unsupported_force_poll_poll") && default_selector != "iocp" {
         true => "poll".to_owned(),
         false => default_selector.to_owned(),
     }

@@ -10,16 +10,19 @@ pub enum Backend {
     Epoll,
     /// poll(2): every other Unix.
     Poll,
+    /// An I/O completion port: Windows.
+    Iocp,
 }
 
 impl Backend {
-    /// Returns `"kqueue"`, `"epoll"` or `"poll"`, as in `--cfg kevio_backend="…"`.
+    /// Returns `"kqueue"`, `"epoll"`, `"poll"` or `"iocp"`, as in `--cfg kevio_backend="…"`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Backend::Kqueue => "kqueue",
             Backend::Epoll => "epoll",
             Backend::Poll => "poll",
+            Backend::Iocp => "iocp",
         }
     }
 }

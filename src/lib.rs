@@ -101,13 +101,13 @@
 //! * [`features`]: the features of Cargo, all of which are enabled by default.
 //! * The minimum supported Rust version is 1.71. A minor version of kevio may raise it, to a version that is at least a year old.
 
-// Without `os-ext` the code for raw descriptors is unused.
-#![cfg_attr(not(feature = "os-ext"), allow(dead_code))]
+// Without `os-ext` the code for raw descriptors is unused. On Windows, only the types of `net` read and write in an `IoSource`.
+#![cfg_attr(any(not(feature = "os-ext"), all(windows, not(feature = "net"))), allow(dead_code))]
 // Without these features the links to their items are plain text.
 #![cfg_attr(not(all(feature = "net", feature = "os-ext")), allow(rustdoc::broken_intra_doc_links))]
 
-#[cfg(not(unix))]
-compile_error!("kevio is for Unix: kqueue(2), epoll(7) and poll(2)");
+#[cfg(not(any(unix, windows)))]
+compile_error!("kevio is for Unix (kqueue(2), epoll(7) and poll(2)) and for Windows (I/O completion ports)");
 
 #[cfg(test)]
 extern crate self as kevio; // The conformance tests share files with the public suite.
@@ -141,8 +141,10 @@ mod waker;
 
 #[cfg(feature = "net")]
 pub mod net;
-#[cfg(feature = "os-ext")]
+#[cfg(all(unix, feature = "os-ext"))]
 pub mod unix;
+#[cfg(all(windows, feature = "os-ext"))]
+pub mod windows;
 
 pub use backend::Backend;
 pub use batch::Batch;

@@ -12,6 +12,8 @@ pub(crate) mod raw_source;
 pub(crate) mod selector;
 #[cfg(unix)]
 pub(crate) mod unix;
+#[cfg(windows)]
+pub(crate) mod windows;
 
 #[cfg(all(unix, any(feature = "net", feature = "os-ext")))]
 pub(crate) use self::unix::conversions;
@@ -22,6 +24,13 @@ pub(crate) use self::unix::{
     fork, process, signal,
     syscall::{is_closed_descriptor, is_resource_exhausted},
     watch, ActiveSelector,
+};
+#[cfg(all(windows, feature = "net"))]
+pub(crate) use self::windows::{conversions, socket};
+#[cfg(windows)]
+pub(crate) use self::windows::{
+    errors::{is_closed_descriptor, is_resource_exhausted},
+    fork, process, signal, watch, ActiveSelector,
 };
 
 pub(crate) type RawEvent = <ActiveSelector as selector::Selector>::Event;

@@ -1,0 +1,17 @@
+//! Windows: the backend, and the mechanisms of sources.
+//!
+//! A folder is a backend or a mechanism.
+
+#[cfg(feature = "net")]
+pub(crate) mod conversions;
+pub(crate) mod errors;
+pub(crate) mod fork;
+pub(crate) mod iocp;
+pub(crate) mod process;
+pub(crate) mod raw_source;
+pub(crate) mod signal;
+#[cfg(feature = "net")]
+pub(crate) mod socket;
+pub(crate) mod watch;
+
+pub(crate) use self::iocp::IocpSelector as ActiveSelector;
