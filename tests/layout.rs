@@ -15,12 +15,18 @@ const LAYERS: &[&[&str]] = &[
     &["poll_shared"],
     &["registry"],
     &["batch", "delegate", "event", "io_source", "user_events", "waker"],
-    &["guide", "net", "poll", "source", "unix"],
+    &["guide", "net", "poll", "source", "unix", "windows"],
 ];
 
 /// The files that may name operating systems: the binding of kevent(2), and workarounds that cite their reason. The conformance
 /// tests name them too, because they assert what single systems do.
 const MAY_NAME_SYSTEMS: &[&str] = &["sys::unix::kevent", "sys::unix::socket", "sys::conformance"];
+
+/// The crates of the system calls, and the folders whose files may name them.
+const MAY_CALL: &[(&str, &[&str])] = &[
+    ("libc", &["sys::unix", "unix", "sys::conformance"]),
+    ("windows_sys", &["sys::windows", "windows", "sys::conformance"]),
+];
 
 /// A module is its path without `crate`, such as `sys::unix::poll::table`. The root is empty.
 type Module = String;
@@ -127,9 +133,12 @@ fn defining_module(path: &str, modules: &BTreeMap<Module, String>) -> Module {
     candidates.into_iter().find(|module| modules.contains_key(module)).unwrap_or_default()
 }
 
+fn is_in(module: &str, folder: &str) -> bool {
+    module == folder || module.strip_prefix(folder).is_some_and(|rest| rest.starts_with("::"))
+}
+
 fn layer(module: &str) -> usize {
-    let is_in = |name: &str| module == name || module.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"));
-    let found = LAYERS.iter().position(|names| names.iter().any(|name| is_in(name)));
+    let found = LAYERS.iter().position(|names| names.iter().any(|name| is_in(module, name)));
     found.unwrap_or_else(|| panic!("`{module}` is in no layer: add it to LAYERS"))
 }
 
@@ -181,5 +190,18 @@ fn systems_are_named_in_few_places() {
         let may_name = MAY_NAME_SYSTEMS.iter().any(|name| module.starts_with(name));
         let names = ["target_os", "target_vendor"].iter().any(|cfg| text.contains(cfg));
         assert!(may_name || !names, "`{module}` names an operating system: build.rs has the table of systems");
+    }
+}
+
+#[test]
+fn system_calls_are_below_sys() {
+    for (module, text) in modules() {
+        let code = code(&text);
+        for (name, folders) in MAY_CALL {
+            let may_call = folders.iter().any(|folder| is_in(&module, folder));
+            // The messages of errors have names in backticks.
+            let calls = code.replace(&format!("`{name}"), "").contains(&format!("{name}::"));
+            assert!(may_call || !calls, "`{module}` uses `{name}`: a module under `sys` has to make the call");
+        }
     }
 }
