@@ -1,100 +1,49 @@
-//! The backend for I/O completion ports. This file only checks the types of the portable code.
-#![allow(unused_variables, clippy::todo)]
+//! The backend of Windows: an I/O completion port and the AFD driver.
+//!
+//! # The kernel's side
+//!
+//! Windows has no call that waits for the readiness of many sockets. The kernel completes *operations*. A completion port is a
+//! queue of *packets*: each packet says that an operation has ended. `GetQueuedCompletionStatusEx` removes packets, and blocks
+//! while the queue is empty.
+//!
+//! Every socket of the system is a file of the driver AFD. The driver has an operation for readiness, `IOCTL_AFD_POLL`, which
+//! select() and WSAPoll() are built on. The operation names a socket and a set of bits, and ends when one of the bits holds. A
+//! program can open the driver (`\Device\Afd`), bind that handle to a completion port, and start the operation for any socket.
+//! Thus the readiness of each socket becomes a packet. See <https://github.com/piscisaureus/wepoll> for the history.
+//!
+//! # The layers
+//!
+//! * `port` is the completion port, and `packet` is the block of memory that the kernel holds during an operation.
+//! * `afd` opens the driver, and makes the requests.
+//! * `entry` has the rules that make edges of the level-triggered requests, and `probe` those of unobserved sockets.
+//! * `table` has the entries, and the queue of those that need a request.
+//! * `selector` waits. `pushed` has sources whose readiness the crate itself knows, such as named pipes.
+//!
+//! # A wait
+//!
+//! 1. Under the lock: probe the entries that need a probe, and *flush*: make a request for each bit of readiness that is armed,
+//!    and that no request in progress covers.
+//! 2. Without the lock: wait for packets.
+//! 3. Under the lock: return the request of each packet to its entry, and deliver events.
+//!
+//! A thread that changes an entry during step 2 makes the request itself, because the packet of the request ends the wait. At
+//! any other time the entry is only queued, so that several changes of an entry cost one request.
+//!
+//! # Memory
+//!
+//! A request in progress belongs to the kernel. A deregistered entry cancels its requests, and the table forgets the entry. The
+//! packets still come, and are recognized by the generation in the request. The port counts the requests and the operations, and
+//! waits for all of them when it is closed.
 
-use std::io;
-use std::time::Duration;
+mod afd;
+mod entry;
+mod event;
+pub(crate) mod packet;
+pub(crate) mod port;
+mod probe;
+pub(crate) mod pushed;
+pub(crate) mod readiness;
+mod selector;
+mod table;
 
-use crate::backend::Backend;
-use crate::interest::Interest;
-use crate::sys::error;
-use crate::sys::raw_source::RawSource;
-use crate::sys::selector::{EventRecord, InternalEvents, Registration, Selector, SourceKind};
-use crate::token::Token;
-
-#[derive(Debug)]
-pub(crate) struct IocpSelector;
-
-#[derive(Clone, Debug)]
-pub struct IocpEvent;
-
-#[derive(Debug)]
-pub(crate) struct IocpRegistration;
-
-impl EventRecord for IocpEvent {
-    fn of_waker(token: Token) -> Self {
-        todo!()
-    }
-    fn of_timer(token: Token, setting: u32, expirations: u64) -> Self {
-        todo!()
-    }
-    fn timer_setting(&self) -> Option<u32> {
-        todo!()
-    }
-    fn token(&self) -> Token {
-        todo!()
-    }
-    fn is_readable(&self) -> bool {
-        todo!()
-    }
-    fn is_writable(&self) -> bool {
-        todo!()
-    }
-    fn is_error(&self) -> bool {
-        todo!()
-    }
-    fn is_read_closed(&self) -> bool {
-        todo!()
-    }
-    fn is_write_closed(&self) -> bool {
-        todo!()
-    }
-    fn is_priority(&self) -> bool {
-        todo!()
-    }
-}
-
-impl Registration for IocpRegistration {
-    fn detach(self) -> Option<(RawSource, Interest)> {
-        todo!()
-    }
-    fn fd_to_deregister(&self) -> Option<RawSource> {
-        todo!()
-    }
-}
-
-impl Selector for IocpSelector {
-    const BACKEND: Backend = Backend::Iocp;
-    type Event = IocpEvent;
-    type Registration = IocpRegistration;
-
-    fn new() -> io::Result<Self> {
-        todo!()
-    }
-    fn select(&self, events: &mut Vec<IocpEvent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
-        todo!()
-    }
-    fn register(
-        &self,
-        fd: RawSource,
-        token: Token,
-        interest: Interest,
-        kind: SourceKind,
-    ) -> io::Result<IocpRegistration> {
-        Err(error::unsupported_interest(Backend::Iocp, interest))
-    }
-    fn reregister(&self, fd: RawSource, token: Token, interest: Interest, kind: SourceKind) -> io::Result<()> {
-        todo!()
-    }
-    fn deregister(&self, fd: RawSource, kind: SourceKind) -> io::Result<()> {
-        todo!()
-    }
-    fn create_notifier(&self) -> io::Result<()> {
-        todo!()
-    }
-    fn notify(&self) -> io::Result<()> {
-        todo!()
-    }
-    fn take_internal(&self, events: &mut Vec<IocpEvent>) -> InternalEvents {
-        todo!()
-    }
-}
+pub(crate) use self::selector::IocpSelector;

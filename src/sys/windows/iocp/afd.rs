@@ -1,0 +1,320 @@
+//! The driver AFD: its handles, and requests for the readiness of a socket.
+//!
+//! Windows does not document the driver. The declarations are those of ReactOS (`sdk/include/reactos/drivers/afd`), and programs
+//! rely on them: wepoll, libuv, mio, Go.
+
+use std::cell::UnsafeCell;
+use std::mem;
+use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle, RawSocket};
+use std::ptr::{self, NonNull};
+use std::{fmt, io};
+
+use windows_sys::Wdk::Foundation::OBJECT_ATTRIBUTES;
+use windows_sys::Wdk::Storage::FileSystem::{NtCreateFile, FILE_OPEN};
+use windows_sys::Wdk::System::IO::NtDeviceIoControlFile;
+use windows_sys::Win32::Foundation::{RtlNtStatusToDosError, HANDLE, NTSTATUS, STATUS_PENDING, UNICODE_STRING};
+use windows_sys::Win32::Networking::WinSock::{
+    getsockopt, WSAGetLastError, WSAIoctl, SIO_BASE_HANDLE, SIO_BSP_HANDLE_POLL, SOCKET_ERROR, SOL_SOCKET, SO_TYPE,
+};
+use windows_sys::Win32::Storage::FileSystem::{FILE_SHARE_READ, FILE_SHARE_WRITE, SYNCHRONIZE};
+use windows_sys::Win32::System::IO::{CancelIoEx, IO_STATUS_BLOCK, OVERLAPPED, OVERLAPPED_ENTRY};
+
+use crate::sys::windows::iocp::port::{key, Port};
+use crate::sys::windows::iocp::readiness::Readiness;
+use crate::sys::windows::iocp::table::EntryKey;
+
+/// The bits of a request and of its result.
+pub(super) mod bits {
+    /// Data can be received.
+    pub(crate) const RECEIVE: u32 = 0x001;
+    /// Urgent data can be received.
+    pub(crate) const RECEIVE_EXPEDITED: u32 = 0x002;
+    /// Data can be sent, or a connect has succeeded.
+    pub(crate) const SEND: u32 = 0x004;
+    /// The peer sends no more data.
+    pub(crate) const DISCONNECT: u32 = 0x008;
+    /// The connection was reset.
+    pub(crate) const ABORT: u32 = 0x010;
+    /// The last handle of the socket was closed.
+    pub(crate) const LOCAL_CLOSE: u32 = 0x020;
+    /// A connection can be accepted.
+    pub(crate) const ACCEPT: u32 = 0x080;
+    /// A connect has failed.
+    pub(crate) const CONNECT_FAIL: u32 = 0x100;
+
+    /// What reading waits for.
+    pub(crate) const READ: u32 = RECEIVE | ACCEPT | DISCONNECT;
+    /// What every registration waits for, whatever its interest.
+    pub(crate) const FAILURE: u32 = ABORT | CONNECT_FAIL;
+}
+
+/// Returns the readiness that the bits of a result stand for.
+pub(super) fn readiness_of(result: u32) -> Readiness {
+    const CLOSED: Readiness = Readiness::READ_CLOSED.or(Readiness::WRITE_CLOSED);
+    let table = [
+        (bits::RECEIVE | bits::ACCEPT, Readiness::READABLE),
+        (bits::SEND, Readiness::WRITABLE),
+        (bits::RECEIVE_EXPEDITED, Readiness::PRIORITY),
+        (bits::DISCONNECT, Readiness::READABLE | Readiness::READ_CLOSED),
+        (bits::FAILURE, CLOSED | Readiness::ERROR),
+    ];
+    let held = table.iter().filter(|(bits, _)| result & bits != 0);
+    held.fold(Readiness::EMPTY, |readiness, &(_, states)| readiness | states)
+}
+
+/// `IOCTL_AFD_POLL`: function 9 of the driver, with buffered input and output.
+const IOCTL_AFD_POLL: u32 = 0x0001_2024;
+
+/// `AFD_POLL_INFO` with one socket.
+#[repr(C)]
+#[derive(Copy, Clone)]
+struct PollInfo {
+    timeout: i64,
+    handle_count: u32,
+    is_exclusive: u32,
+    handle: HANDLE,
+    events: u32,
+    status: NTSTATUS,
+}
+
+/// The time that does not pass.
+const NO_TIMEOUT: i64 = i64::MAX;
+
+/// A request that the kernel holds while it is in progress.
+#[repr(C)]
+pub(super) struct Request {
+    /// The first field, because its address is the name of the request for `CancelIoEx`, and is in the packet.
+    status: UnsafeCell<IO_STATUS_BLOCK>,
+    info: UnsafeCell<PollInfo>,
+    key: EntryKey,
+}
+
+impl Request {
+    /// Returns the request of a packet.
+    ///
+    /// # Safety
+    ///
+    /// The packet has the key of requests, and was removed from the port just now.
+    pub(super) unsafe fn from_packet(packet: &OVERLAPPED_ENTRY) -> Box<Request> {
+        // SAFETY: the pointer came from a box (`Afd::request`). The kernel has returned the block with its only packet.
+        unsafe { Box::from_raw(packet.lpOverlapped.cast::<Request>()) }
+    }
+
+    /// Returns the entry that the request was made for.
+    pub(super) fn key(&self) -> EntryKey {
+        self.key
+    }
+
+    /// Returns the bits that hold. The result is 0 if the request was canceled.
+    pub(super) fn result(&mut self) -> u32 {
+        // SAFETY: the kernel has written one of the variants, which is a number.
+        let status = unsafe { self.status.get_mut().Anonymous.Status };
+        let info = self.info.get_mut();
+        match status >= 0 && info.handle_count >= 1 {
+            true => info.events,
+            false => 0,
+        }
+    }
+}
+
+/// A request in progress, seen by its entry. The kernel owns the block.
+#[derive(Debug)]
+pub(super) struct Pending {
+    block: NonNull<Request>,
+    /// The bits that the request waits for.
+    pub(super) bits: u32,
+}
+
+// SAFETY: the pointer is only compared and passed to the kernel. See `Afd::cancel` for its validity.
+unsafe impl Send for Pending {}
+
+impl Pending {
+    /// Returns `true` if this is the request.
+    pub(super) fn is(&self, request: &Request) -> bool {
+        ptr::eq(self.block.as_ptr(), request)
+    }
+}
+
+/// A handle of the driver, which is bound to a port.
+pub(super) struct Afd {
+    handle: OwnedHandle,
+}
+
+impl Afd {
+    /// Opens the driver.
+    pub(super) fn open(port: &Port) -> io::Result<Afd> {
+        // The driver ignores the name behind its own, which tools show.
+        let mut name: Vec<u16> = r"\Device\Afd\kevio".encode_utf16().collect();
+        let len = (name.len() * mem::size_of::<u16>()) as u16;
+        let name = UNICODE_STRING { Length: len, MaximumLength: len, Buffer: name.as_mut_ptr() };
+        let attributes = OBJECT_ATTRIBUTES {
+            Length: mem::size_of::<OBJECT_ATTRIBUTES>() as u32,
+            RootDirectory: ptr::null_mut(),
+            ObjectName: ptr::addr_of!(name).cast_mut(),
+            Attributes: 0,
+            SecurityDescriptor: ptr::null_mut(),
+            SecurityQualityOfService: ptr::null_mut(),
+        };
+        let mut handle: HANDLE = ptr::null_mut();
+        // SAFETY: the record consists of numbers and pointers. Zeroes are a value of each.
+        let mut status: IO_STATUS_BLOCK = unsafe { mem::zeroed() };
+        // SAFETY: every pointer is to a local value that outlives the call.
+        let result = unsafe {
+            NtCreateFile(
+                &mut handle,
+                SYNCHRONIZE,
+                &attributes,
+                &mut status,
+                ptr::null(),
+                0,
+                FILE_SHARE_READ | FILE_SHARE_WRITE,
+                FILE_OPEN,
+                0,
+                ptr::null(),
+                0,
+            )
+        };
+        if result < 0 {
+            return Err(nt_error(result));
+        }
+        // SAFETY: the handle is new, and has no other owner.
+        let afd = Afd { handle: unsafe { OwnedHandle::from_raw_handle(handle) } };
+        port.associate_with(afd.handle.as_handle(), key::REQUEST)?;
+        Ok(afd)
+    }
+
+    /// Makes a request: the kernel appends a packet to the port when one of the bits holds, or when the request is canceled.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the kernel. Then no packet follows.
+    pub(super) fn request(&self, port: &Port, socket: BaseSocket, bits: u32, key: EntryKey) -> io::Result<Pending> {
+        let info = PollInfo {
+            timeout: NO_TIMEOUT,
+            handle_count: 1,
+            is_exclusive: 0,
+            handle: socket.0,
+            events: bits,
+            status: 0,
+        };
+        // SAFETY: the record consists of numbers and pointers. Zeroes are a value of each.
+        let mut status: IO_STATUS_BLOCK = unsafe { mem::zeroed() };
+        status.Anonymous.Status = STATUS_PENDING;
+        let request = Request { status: UnsafeCell::new(status), info: UnsafeCell::new(info), key };
+        let block = NonNull::from(Box::leak(Box::new(request)));
+        let started = port.start(|| {
+            // SAFETY: the block stays allocated until its packet is removed, or is freed below if no packet follows.
+            let (status, info) = unsafe { (block.as_ref().status.get(), block.as_ref().info.get()) };
+            let size = mem::size_of::<PollInfo>() as u32;
+            // SAFETY: the handle is open. The kernel reads and writes the block, which this function does not use any more.
+            let result = unsafe {
+                NtDeviceIoControlFile(
+                    self.handle.as_raw_handle(),
+                    ptr::null_mut(),
+                    None,
+                    block.as_ptr().cast(),
+                    status,
+                    IOCTL_AFD_POLL,
+                    info.cast(),
+                    size,
+                    info.cast(),
+                    size,
+                )
+            };
+            match result {
+                failed if failed < 0 => Err(nt_error(failed)),
+                // A request that has ended already has a packet too.
+                _ => Ok(()),
+            }
+        });
+        if let Err(error) = started {
+            // SAFETY: the pointer came from a box, and the kernel has not taken the block.
+            drop(unsafe { Box::from_raw(block.as_ptr()) });
+            return Err(error);
+        }
+        Ok(Pending { block, bits })
+    }
+
+    /// Cancels a request. Its packet follows. The caller holds the lock under which packets return their blocks, so that the block
+    /// of a `Pending` is allocated.
+    pub(super) fn cancel(&self, pending: &Pending) {
+        let name = pending.block.as_ptr().cast::<OVERLAPPED>();
+        // The call fails if the request has ended, and its packet is in the port.
+        // SAFETY: the handle is open. The kernel compares the address, and does not read the block.
+        unsafe { CancelIoEx(self.handle.as_raw_handle(), name) };
+    }
+}
+
+impl fmt::Debug for Afd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.handle.fmt(f)
+    }
+}
+
+/// The handle of a socket that AFD knows.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct BaseSocket(HANDLE);
+
+// SAFETY: a handle is a number, and is valid in every thread.
+unsafe impl Send for BaseSocket {}
+
+impl BaseSocket {
+    /// Fails with `WSAENOTSOCK` if the number is that of no open socket. wine returns a base socket for such a number too.
+    pub(super) fn check_open(socket: RawSocket) -> io::Result<()> {
+        let (mut kind, mut len) = (0_i32, mem::size_of::<i32>() as i32);
+        // SAFETY: the pointers are to local values of this size.
+        let result = unsafe { getsockopt(socket as _, SOL_SOCKET, SO_TYPE, ptr::addr_of_mut!(kind).cast(), &mut len) };
+        match result {
+            // SAFETY: the call has no pointers.
+            SOCKET_ERROR => Err(io::Error::from_raw_os_error(unsafe { WSAGetLastError() })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the base socket of a socket. A layered service provider has handles of its own above it.
+    ///
+    /// Some providers refuse `SIO_BASE_HANDLE`. They answer `SIO_BSP_HANDLE_POLL` with the socket of the layer below, for the use
+    /// of select().
+    pub(super) fn of(socket: RawSocket) -> io::Result<BaseSocket> {
+        match handle_of(socket, SIO_BASE_HANDLE) {
+            Ok(base) => Ok(BaseSocket(base as HANDLE)),
+            Err(error) => match handle_of(socket, SIO_BSP_HANDLE_POLL) {
+                Ok(below) if below != socket => match handle_of(below, SIO_BASE_HANDLE) {
+                    Ok(base) => Ok(BaseSocket(base as HANDLE)),
+                    Err(_) => Err(error),
+                },
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// Calls WSAIoctl() for one of the handles of a socket.
+fn handle_of(socket: RawSocket, code: u32) -> io::Result<RawSocket> {
+    let (mut handle, mut len): (RawSocket, u32) = (0, 0);
+    // SAFETY: the pointers are to local values of these sizes.
+    let result = unsafe {
+        WSAIoctl(
+            socket as _,
+            code,
+            ptr::null(),
+            0,
+            ptr::addr_of_mut!(handle).cast(),
+            mem::size_of::<RawSocket>() as u32,
+            &mut len,
+            ptr::null_mut(),
+            None,
+        )
+    };
+    match result {
+        // SAFETY: the call has no pointers.
+        SOCKET_ERROR => Err(io::Error::from_raw_os_error(unsafe { WSAGetLastError() })),
+        _ => Ok(handle),
+    }
+}
+
+/// Converts a status of the kernel to the error that Win32 functions return.
+fn nt_error(status: NTSTATUS) -> io::Error {
+    // SAFETY: the call has no pointers.
+    io::Error::from_raw_os_error(unsafe { RtlNtStatusToDosError(status) } as i32)
+}

@@ -1,0 +1,352 @@
+//! The backend: registrations, and the wait for packets.
+
+use std::os::windows::io::RawSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
+
+use crate::backend::Backend;
+use crate::interest::Interest;
+use crate::sys::error::{already_exists, not_found, unsupported_interest};
+use crate::sys::lock::lock_ignoring_poison;
+use crate::sys::selector::{InternalEvents, IoDirection, Registration, Selector, SourceKind};
+use crate::sys::windows::iocp::afd::BaseSocket;
+use crate::sys::windows::iocp::entry::{Entry, OperationFlags};
+use crate::sys::windows::iocp::event::IocpEvent;
+use crate::sys::windows::iocp::port::{key, Port};
+use crate::sys::windows::iocp::pushed::PushedRegistration;
+use crate::sys::windows::iocp::table::{EntryKey, Table};
+use crate::token::Token;
+
+/// The longest wait while an entry needs a probe. The interval doubles from the first value to the second.
+const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
+
+/// The number of packets that a wait removes at most. More packets stay in the port.
+const MAX_PACKETS: usize = 1024;
+
+/// The number of canceled requests after which a change removes their packets, because no wait does.
+const MAX_CANCELED: usize = 256;
+
+pub(crate) struct IocpSelector {
+    shared: Arc<Shared>,
+    /// The packets of the last wait. The single caller of `select` locks them for the whole wait.
+    packets: Mutex<Vec<OVERLAPPED_ENTRY>>,
+}
+
+// SAFETY: the records contain pointers, which only the thread that has the lock uses.
+unsafe impl Send for IocpSelector {}
+// SAFETY: as above.
+unsafe impl Sync for IocpSelector {}
+
+/// The state that a backend shares with its registrations.
+pub(super) struct Shared {
+    pub(super) port: Arc<Port>,
+    table: Mutex<Table>,
+    /// A packet of the notifier was removed, and no `select` has returned that.
+    is_notified: AtomicBool,
+}
+
+impl Shared {
+    /// Changes the table.
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        change(&mut lock_ignoring_poison(&self.table))
+    }
+
+    /// Ends a registration.
+    pub(super) fn remove(&self, key: EntryKey) -> bool {
+        let (was_registered, must_drain) = self.with(|table| {
+            let was_registered = table.remove(key);
+            (was_registered, table.canceled > MAX_CANCELED && !table.is_waiting())
+        });
+        if must_drain {
+            self.drain();
+        }
+        was_registered
+    }
+
+    /// Removes packets without waiting. A program that registers and deregisters without polling would collect them without limit.
+    #[cold]
+    fn drain(&self) {
+        let mut packets = Vec::new();
+        if self.port.dequeue(&mut packets, MAX_PACKETS, Some(Duration::ZERO)).is_ok() {
+            let _ = self.end_packets(&packets, |table| {
+                table.canceled = 0;
+                if table.ready_count() > 0 {
+                    table.interrupt();
+                }
+                Ok(())
+            });
+        }
+    }
+
+    /// Ends the requests and the operations of packets that were removed from the port. Runs `then` on the table.
+    fn end_packets(
+        &self,
+        packets: &[OVERLAPPED_ENTRY],
+        then: impl FnOnce(&mut Table) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if packets.iter().any(|packet| packet.lpCompletionKey == key::NOTIFY) {
+            self.is_notified.store(true, Ordering::SeqCst);
+        }
+        // The functions of the operations take the lock.
+        self.port.complete_operations(packets);
+        self.with(|table| {
+            table.end_requests(packets)?;
+            then(table)
+        })
+    }
+}
+
+impl IocpSelector {
+    /// Returns the port, for overlapped operations.
+    pub(crate) fn port(&self) -> &Arc<Port> {
+        &self.shared.port
+    }
+
+    /// Registers a source whose readiness the crate itself knows.
+    pub(crate) fn register_pushed(&self, token: Token, interest: Interest) -> io::Result<PushedRegistration> {
+        check_interest(interest)?;
+        let key = self.shared.with(|table| table.insert(Entry::pushed(token, interest)));
+        Ok(PushedRegistration::new(Arc::clone(&self.shared), key))
+    }
+
+    /// Probes and flushes. Returns the timeout of the wait.
+    fn begin_wait(&self, left: Option<Duration>, probe_interval: Duration) -> io::Result<(Option<Duration>, usize)> {
+        self.shared.with(|table| {
+            table.probe()?;
+            table.flush()?;
+            let timeout = match (table.ready_count(), table.probe_count) {
+                (0, _) if self.shared.is_notified.load(Ordering::SeqCst) => Some(Duration::ZERO),
+                (0, 0) => left,
+                (0, _) => Some(left.map_or(probe_interval, |left| left.min(probe_interval))),
+                _ => Some(Duration::ZERO),
+            };
+            if timeout != Some(Duration::ZERO) {
+                table.begin_wait();
+            }
+            Ok((timeout, table.ready_count()))
+        })
+    }
+}
+
+/// Fails with `Unsupported` for an interest that Windows does not have.
+pub(super) fn check_interest(interest: Interest) -> io::Result<()> {
+    match interest.is_aio() || interest.is_lio() || interest.is_exclusive() {
+        true => Err(unsupported_interest(Backend::Iocp, interest)),
+        false => Ok(()),
+    }
+}
+
+impl Selector for IocpSelector {
+    const BACKEND: Backend = Backend::Iocp;
+
+    type Event = IocpEvent;
+    type Registration = IocpRegistration;
+
+    fn new() -> io::Result<IocpSelector> {
+        let port = Arc::new(Port::new()?);
+        let mut table = Table::new(Arc::clone(&port));
+        // The first handle of the driver is opened here, so that a system without the driver fails here.
+        let afd = table.assign_afd()?;
+        table.release_afd(afd);
+        let shared = Shared { port, table: Mutex::new(table), is_notified: AtomicBool::new(false) };
+        Ok(IocpSelector { shared: Arc::new(shared), packets: Mutex::default() })
+    }
+
+    fn registration_count(&self) -> Option<usize> {
+        self.shared.table.try_lock().ok().map(|table| table.len())
+    }
+
+    fn select(&self, events: &mut Vec<IocpEvent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
+        events.clear();
+        let mut packets = lock_ignoring_poison(&self.packets);
+        let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
+        let (mut left, mut probe_interval) = (timeout, PROBE_INTERVAL.0);
+        loop {
+            let (wait, ready) = self.begin_wait(left, probe_interval)?;
+            // Entries with a result leave space for at least one packet, so that sources take turns.
+            let space = max.saturating_sub(ready).clamp(1, MAX_PACKETS);
+            let result = self.shared.port.dequeue(&mut packets, space, wait);
+            if packets.iter().any(|packet| packet.lpCompletionKey == key::OPERATION) {
+                // Otherwise the states that the operations push would interrupt a wait that is over.
+                self.shared.with(Table::end_wait);
+            }
+            self.shared.end_packets(&packets, |table| {
+                table.end_wait();
+                table.deliver(events, max)
+            })?;
+            result?;
+            left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let is_over = timeout.is_some() && left.unwrap_or(Duration::ZERO).is_zero();
+            // Without events, the packets were late ones, or the probe interval has passed, or the kernel has returned early.
+            if !events.is_empty() || self.shared.is_notified.load(Ordering::SeqCst) || is_over {
+                return Ok(());
+            }
+            probe_interval = PROBE_INTERVAL.1.min(probe_interval * 2);
+        }
+    }
+
+    fn register(
+        &self,
+        socket: RawSocket,
+        token: Token,
+        interest: Interest,
+        kind: SourceKind,
+    ) -> io::Result<IocpRegistration> {
+        check_interest(interest)?;
+        if kind == SourceKind::RawFd {
+            BaseSocket::check_open(socket)?;
+        }
+        let base = BaseSocket::of(socket)?;
+        let (is_raw, shared) = (kind == SourceKind::RawFd, Arc::clone(&self.shared));
+        if self.shared.with(|table| table.key_of(socket)).is_some() {
+            // The socket of the registration may have been closed, and the packet of its request may be in the port.
+            self.shared.drain();
+        }
+        self.shared.with(|table| {
+            if table.key_of(socket).is_some() {
+                return Err(already_exists());
+            }
+            let afd = table.assign_afd()?;
+            let mut entry = Entry::of_socket(socket, base, afd, token, interest, is_raw);
+            let flags = entry.socket().map(|socket| Arc::clone(&socket.flags)).unwrap_or_default();
+            let key = table.insert(entry);
+            if let Err(error) = table.queue(key) {
+                table.remove(key);
+                return Err(error);
+            }
+            Ok(IocpRegistration(Some(Box::new(RegistrationInner { shared, key, flags }))))
+        })
+    }
+
+    fn reregister(&self, socket: RawSocket, token: Token, interest: Interest, _: SourceKind) -> io::Result<()> {
+        check_interest(interest)?;
+        self.shared.with(|table| {
+            let key = table.key_of(socket).ok_or_else(not_found)?;
+            table.update(key, |entry| entry.arm(token, interest));
+            table.queue(key)
+        })
+    }
+
+    fn deregister(&self, socket: RawSocket, _: SourceKind) -> io::Result<()> {
+        let key = self.shared.with(|table| table.key_of(socket)).ok_or_else(not_found)?;
+        match self.shared.remove(key) {
+            true => Ok(()),
+            false => Err(not_found()),
+        }
+    }
+
+    /// The port is the notifier.
+    fn create_notifier(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn notify(&self) -> io::Result<()> {
+        self.shared.port.post(key::NOTIFY)
+    }
+
+    fn take_internal(&self, _: &mut Vec<IocpEvent>) -> InternalEvents {
+        InternalEvents {
+            is_notified: self.shared.is_notified.swap(false, Ordering::SeqCst),
+            ..InternalEvents::default()
+        }
+    }
+}
+
+/// Cancels all requests. The port waits for their packets when it is closed.
+impl Drop for IocpSelector {
+    fn drop(&mut self) {
+        self.shared.with(Table::clear);
+    }
+}
+
+impl fmt::Debug for IocpSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IocpSelector").field("port", &self.shared.port).finish_non_exhaustive()
+    }
+}
+
+/// A registration behind a pointer of eight bytes, so that sockets stay small. `None` after the socket was detached.
+pub(crate) struct IocpRegistration(Option<Box<RegistrationInner>>);
+
+struct RegistrationInner {
+    shared: Arc<Shared>,
+    key: EntryKey,
+    flags: Arc<OperationFlags>,
+}
+
+impl IocpRegistration {
+    #[inline]
+    fn record(&self, direction: IoDirection) {
+        let Some(inner) = &self.0 else { return };
+        if inner.flags.record(direction) {
+            inner.rearm(direction);
+        }
+    }
+}
+
+impl RegistrationInner {
+    #[cold]
+    fn rearm(&self, direction: IoDirection) {
+        self.shared.with(|table| {
+            if table.update(self.key, |entry| entry.rearm(direction)) == Some(true) {
+                // If the request fails now, the next wait makes it again, and returns the error.
+                let _ = table.queue(self.key);
+            }
+        });
+    }
+
+    fn switch_to_probing(&self) {
+        self.shared.with(|table| table.update(self.key, Entry::switch_to_probing));
+    }
+}
+
+impl Registration for IocpRegistration {
+    #[inline]
+    fn rearm(&self, direction: IoDirection) {
+        self.record(direction);
+    }
+
+    #[inline]
+    fn rearm_blocked(&self, direction: IoDirection) {
+        self.record(direction);
+    }
+
+    #[inline]
+    fn rearm_ended(&self) {
+        self.record(IoDirection::Read);
+    }
+
+    fn probe_instead(&self) {
+        if let Some(inner) = &self.0 {
+            inner.switch_to_probing();
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.shared.with(|table| table.get(inner.key).is_some()))
+    }
+
+    fn detach(mut self) -> Option<(RawSocket, Interest)> {
+        if let Some(inner) = self.0.take() {
+            inner.switch_to_probing();
+        }
+        None
+    }
+
+    /// Returns `None`, because dropping the registration ends it.
+    fn fd_to_deregister(&self) -> Option<RawSocket> {
+        None
+    }
+}
+
+impl Drop for IocpRegistration {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.take() {
+            inner.shared.remove(inner.key);
+        }
+    }
+}

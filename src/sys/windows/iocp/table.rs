@@ -1,0 +1,329 @@
+//! The entries of a backend, and the lists of those that need a request or have a result.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::windows::io::RawSocket;
+use std::sync::Arc;
+
+use windows_sys::Win32::Foundation::ERROR_INVALID_HANDLE;
+use windows_sys::Win32::Networking::WinSock::WSAENOTSOCK;
+use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
+
+use crate::interest::TriggerMode;
+use crate::sys::windows::iocp::afd::{Afd, Request};
+use crate::sys::windows::iocp::entry::{Ended, Entry, Kind};
+use crate::sys::windows::iocp::event::IocpEvent;
+use crate::sys::windows::iocp::port::{key, Port};
+
+/// The name of an entry. A vacant index has another generation when it is used again.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct EntryKey {
+    index: u32,
+    generation: u32,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    entry: Option<Entry>,
+}
+
+pub(super) struct Table {
+    pub(super) port: Arc<Port>,
+    slots: Vec<Slot>,
+    vacant: Vec<u32>,
+    by_socket: HashMap<RawSocket, EntryKey>,
+    afds: Afds,
+    /// The entries that may need a request.
+    queued: Vec<EntryKey>,
+    /// The entries with a result, in the order of their packets.
+    ready: VecDeque<EntryKey>,
+    /// The number of entries that need a probe.
+    pub(super) probe_count: usize,
+    /// The number of canceled requests since the last wait.
+    pub(super) canceled: usize,
+    /// A thread waits for packets, and holds no lock.
+    is_waiting: bool,
+    /// The wait was interrupted already.
+    is_interrupted: bool,
+}
+
+impl Table {
+    pub(super) fn new(port: Arc<Port>) -> Table {
+        Table {
+            port,
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            by_socket: HashMap::new(),
+            afds: Afds::default(),
+            queued: Vec::new(),
+            ready: VecDeque::new(),
+            probe_count: 0,
+            canceled: 0,
+            is_waiting: false,
+            is_interrupted: false,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.vacant.len()
+    }
+
+    pub(super) fn get(&mut self, key: EntryKey) -> Option<&mut Entry> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        slot.entry.as_mut().filter(|_| slot.generation == key.generation)
+    }
+
+    pub(super) fn key_of(&self, socket: RawSocket) -> Option<EntryKey> {
+        self.by_socket.get(&socket).copied()
+    }
+
+    /// Reserves a handle of the driver for a socket.
+    pub(super) fn assign_afd(&mut self) -> io::Result<usize> {
+        self.afds.assign(&self.port)
+    }
+
+    pub(super) fn release_afd(&mut self, afd: usize) {
+        self.afds.release(afd);
+    }
+
+    /// Inserts an entry, and queues it for its first request.
+    pub(super) fn insert(&mut self, mut entry: Entry) -> EntryKey {
+        let index = self.vacant.pop().unwrap_or(self.slots.len() as u32);
+        if index as usize == self.slots.len() {
+            self.slots.push(Slot::default());
+        }
+        let slot = &mut self.slots[index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        let key = EntryKey { index, generation: slot.generation };
+        if let Some(socket) = entry.socket() {
+            self.by_socket.insert(socket.socket, key);
+        }
+        slot.entry = Some(entry);
+        key
+    }
+
+    /// Removes an entry, and cancels its requests.
+    pub(super) fn remove(&mut self, key: EntryKey) -> bool {
+        if self.get(key).is_none() {
+            return false;
+        }
+        let slot = &mut self.slots[key.index as usize];
+        let Some(mut entry) = slot.entry.take() else { return false };
+        self.vacant.push(key.index);
+        self.probe_count -= usize::from(entry.needs_probe());
+        if let Some(socket) = entry.socket() {
+            if self.by_socket.get(&socket.socket) == Some(&key) {
+                self.by_socket.remove(&socket.socket);
+            }
+            for pending in &socket.pending {
+                self.afds.get(socket.afd).cancel(pending);
+                self.canceled += 1;
+            }
+            self.afds.release(socket.afd);
+        }
+        true
+    }
+
+    /// Changes an entry, and counts whether it needs a probe. Entries change nowhere else.
+    pub(super) fn update<T>(&mut self, key: EntryKey, update: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let entry = self.get(key)?;
+        let needed_probe = entry.needs_probe();
+        let result = update(entry);
+        let needs_probe = entry.needs_probe();
+        self.probe_count = self.probe_count + usize::from(needs_probe) - usize::from(needed_probe);
+        if needs_probe && !needed_probe {
+            // A wait without limit does not probe.
+            self.interrupt();
+        }
+        Some(result)
+    }
+
+    /// Makes the requests of a changed entry: now if a thread waits, else before the next wait.
+    pub(super) fn queue(&mut self, key: EntryKey) -> io::Result<()> {
+        if self.is_waiting {
+            return self.request(key);
+        }
+        if let Some(entry) = self.get(key).filter(|entry| !entry.is_queued) {
+            entry.is_queued = true;
+            self.queued.push(key);
+        }
+        Ok(())
+    }
+
+    /// Makes the requests of the queued entries.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while let Some(key) = self.queued.pop() {
+            if let Some(entry) = self.get(key) {
+                entry.is_queued = false;
+                if let Err(error) = self.request(key) {
+                    self.queue(key)?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the requests of an entry. The registration of a closed socket ends.
+    fn request(&mut self, key: EntryKey) -> io::Result<()> {
+        let port = Arc::clone(&self.port);
+        let slot = &mut self.slots[key.index as usize];
+        let Some(entry) = slot.entry.as_mut().filter(|_| slot.generation == key.generation) else { return Ok(()) };
+        let Kind::Socket(socket) = &entry.kind else { return Ok(()) };
+        let afd = self.afds.get(socket.afd);
+        match entry.request(afd, &port, key) {
+            Err(error) if is_closed(&error) => {
+                self.remove(key);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Probes the entries that need a probe.
+    pub(super) fn probe(&mut self) -> io::Result<()> {
+        if self.probe_count == 0 {
+            return Ok(());
+        }
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            let key = EntryKey { index: index as u32, generation: slot.generation };
+            let needs_probe = slot.entry.as_ref().is_some_and(Entry::needs_probe);
+            if needs_probe && self.update(key, Entry::probe) == Some(true) {
+                self.queue(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an entry to the queue of those with a result.
+    pub(super) fn mark_ready(&mut self, key: EntryKey) {
+        if let Some(entry) = self.get(key).filter(|entry| !entry.is_ready) {
+            entry.is_ready = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    pub(super) fn ready_count(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Returns the requests of the packets to their entries.
+    pub(super) fn end_requests(&mut self, packets: &[OVERLAPPED_ENTRY]) -> io::Result<()> {
+        for packet in packets.iter().filter(|packet| packet.lpCompletionKey == key::REQUEST) {
+            self.port.end_operation();
+            // SAFETY: the key is that of requests, and the packet was removed from the port just now.
+            let mut request = unsafe { Request::from_packet(packet) };
+            let key = request.key();
+            match self.update(key, |entry| entry.end_request(&mut request)) {
+                Some(Ended::WithResult) => self.mark_ready(key),
+                Some(Ended::WithoutResult) => self.queue(key)?,
+                Some(Ended::Closed) => drop(self.remove(key)),
+                // A late packet of an entry that was removed.
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers the events of entries with a result, until `events` contains `max` events.
+    pub(super) fn deliver(&mut self, events: &mut Vec<IocpEvent>, max: usize) -> io::Result<()> {
+        for _ in 0..self.ready.len() {
+            if events.len() == max {
+                break;
+            }
+            let Some(key) = self.ready.pop_front() else { break };
+            let Some(event) = self.update(key, |entry| {
+                entry.is_ready = false;
+                entry.take_event()
+            }) else {
+                continue;
+            };
+            events.extend(event);
+            self.queue(key)?;
+            // A level-triggered entry takes its turn again in the next poll.
+            if self.get(key).is_some_and(|entry| entry.mode == TriggerMode::Level && entry.has_pushed_event()) {
+                self.mark_ready(key);
+            }
+        }
+        for index in 0..self.ready.len() {
+            let key = self.ready[index];
+            let _ = self.update(key, Entry::mark_old);
+        }
+        Ok(())
+    }
+
+    /// Records that a thread waits without the lock from now on.
+    pub(super) fn begin_wait(&mut self) {
+        (self.is_waiting, self.is_interrupted, self.canceled) = (true, false, 0);
+    }
+
+    pub(super) fn end_wait(&mut self) {
+        self.is_waiting = false;
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    /// Ends the wait of the polling thread, so that it reads the table again.
+    pub(super) fn interrupt(&mut self) {
+        if self.is_waiting && !self.is_interrupted {
+            self.is_interrupted = self.port.post(key::INTERRUPT).is_ok();
+        }
+    }
+
+    /// Removes all entries.
+    pub(super) fn clear(&mut self) {
+        for index in 0..self.slots.len() {
+            let key = EntryKey { index: index as u32, generation: self.slots[index].generation };
+            self.remove(key);
+        }
+    }
+}
+
+/// Returns `true` if a request failed because the socket was closed. Another file may have its number.
+fn is_closed(error: &io::Error) -> bool {
+    let closed = [ERROR_INVALID_HANDLE as i32, WSAENOTSOCK];
+    error.raw_os_error().is_some_and(|number| closed.contains(&number))
+}
+
+/// The handles of the driver. One handle serves 32 sockets, because the driver keeps the requests of a handle in one list.
+#[derive(Default)]
+struct Afds {
+    handles: Vec<(Afd, usize)>,
+    /// The indices of the handles with fewer than 32 sockets.
+    vacant: Vec<usize>,
+}
+
+const SOCKETS_PER_HANDLE: usize = 32;
+
+impl Afds {
+    fn get(&self, index: usize) -> &Afd {
+        &self.handles[index].0
+    }
+
+    fn assign(&mut self, port: &Port) -> io::Result<usize> {
+        let index = match self.vacant.last() {
+            Some(&index) => index,
+            None => {
+                self.handles.push((Afd::open(port)?, 0));
+                self.vacant.push(self.handles.len() - 1);
+                self.handles.len() - 1
+            }
+        };
+        self.handles[index].1 += 1;
+        if self.handles[index].1 == SOCKETS_PER_HANDLE {
+            self.vacant.pop();
+        }
+        Ok(index)
+    }
+
+    fn release(&mut self, index: usize) {
+        if self.handles[index].1 == SOCKETS_PER_HANDLE {
+            self.vacant.push(index);
+        }
+        self.handles[index].1 -= 1;
+    }
+}
