@@ -89,6 +89,16 @@ pub(super) struct Request {
     key: EntryKey,
 }
 
+// SAFETY: the pointers are handles, which are valid in every thread, and only the owner of the block uses its cells.
+unsafe impl Send for Request {}
+
+impl Default for Request {
+    fn default() -> Request {
+        // SAFETY: the fields consist of numbers and pointers. Zeroes are a value of each.
+        unsafe { mem::zeroed() }
+    }
+}
+
 impl Request {
     /// Returns the request of a packet.
     ///
@@ -183,12 +193,19 @@ impl Afd {
         Ok(afd)
     }
 
-    /// Makes a request: the kernel appends a packet to the port when one of the bits holds, or when the request is canceled.
+    /// Makes a request with the memory of `block`: the kernel appends a packet to the port when one of the bits holds, or when the request is canceled.
     ///
     /// # Errors
     ///
     /// Errors of the kernel. Then no packet follows.
-    pub(super) fn request(&self, port: &Port, socket: BaseSocket, bits: u32, key: EntryKey) -> io::Result<Pending> {
+    pub(super) fn request(
+        &self,
+        port: &Port,
+        socket: BaseSocket,
+        bits: u32,
+        key: EntryKey,
+        mut block: Box<Request>,
+    ) -> io::Result<Pending> {
         let info = PollInfo {
             timeout: NO_TIMEOUT,
             handle_count: 1,
@@ -197,11 +214,9 @@ impl Afd {
             events: bits,
             status: 0,
         };
-        // SAFETY: the record consists of numbers and pointers. Zeroes are a value of each.
-        let mut status: IO_STATUS_BLOCK = unsafe { mem::zeroed() };
-        status.Anonymous.Status = STATUS_PENDING;
-        let request = Request { status: UnsafeCell::new(status), info: UnsafeCell::new(info), key };
-        let block = NonNull::from(Box::leak(Box::new(request)));
+        block.status.get_mut().Anonymous.Status = STATUS_PENDING;
+        (*block.info.get_mut(), block.key) = (info, key);
+        let block = NonNull::from(Box::leak(block));
         let started = port.start(|| {
             // SAFETY: the block stays allocated until its packet is removed, or is freed below if no packet follows.
             let (status, info) = unsafe { (block.as_ref().status.get(), block.as_ref().info.get()) };

@@ -71,9 +71,9 @@ impl OperationFlags {
         self.0.fetch_or(operations_of(reported) << REPORTED_SHIFT, Ordering::AcqRel);
     }
 
-    /// Forgets the operations, because a request begins now.
-    fn clear_operations(&self) {
-        self.0.fetch_and(!OPERATIONS, Ordering::AcqRel);
+    /// Forgets the operations that these bits wait for, because a request for the bits begins now.
+    fn clear_operations(&self, bits: u32) {
+        self.0.fetch_and(!operations_of(bits & PROBED), Ordering::AcqRel);
     }
 }
 
@@ -256,7 +256,15 @@ impl Entry {
     }
 
     /// Makes a request for the armed bits that no request in progress covers.
-    pub(super) fn request(&mut self, afd: &Afd, port: &Port, key: EntryKey) -> io::Result<()> {
+    ///
+    /// `spare` are blocks for requests, so that a request allocates nothing.
+    pub(super) fn request(
+        &mut self,
+        afd: &Afd,
+        port: &Port,
+        key: EntryKey,
+        spare: &mut Vec<Box<Request>>,
+    ) -> io::Result<()> {
         let is_armed = self.is_armed;
         let Some(socket) = self.socket() else { return Ok(()) };
         let armed = if is_armed { socket.interest | bits::FAILURE } else { 0 };
@@ -264,10 +272,9 @@ impl Entry {
         let covered = socket.pending.iter().fold(0, |all, pending| all | pending.bits);
         let missing = wanted & !covered;
         if missing != 0 {
-            if covered == 0 {
-                socket.flags.clear_operations();
-            }
-            let pending = afd.request(port, socket.base, missing, key)?;
+            socket.flags.clear_operations(missing);
+            let block = spare.pop().unwrap_or_default();
+            let pending = afd.request(port, socket.base, missing, key, block)?;
             socket.pending.push(pending);
         }
         Ok(())

@@ -38,8 +38,10 @@ pub(crate) struct Port {
 
 impl Port {
     pub(super) fn new() -> io::Result<Port> {
+        // With a smaller number the kernel would not give packets to a thread while another thread runs that has polled before.
+        const MAX_THREADS: u32 = 1024;
         // SAFETY: without a file, the call makes a new port.
-        let handle = unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, 1) };
+        let handle = unsafe { CreateIoCompletionPort(INVALID_HANDLE_VALUE, ptr::null_mut(), 0, MAX_THREADS) };
         if handle.is_null() {
             return Err(io::Error::last_os_error());
         }

@@ -74,9 +74,8 @@ impl Shared {
         if self.port.dequeue(&mut packets, MAX_PACKETS, Some(Duration::ZERO)).is_ok() {
             let _ = self.end_packets(&packets, |table| {
                 table.canceled = 0;
-                if table.ready_count() > 0 {
-                    table.interrupt();
-                }
+                // The packets may have been those that end the wait of the polling thread.
+                table.interrupt_again();
                 Ok(())
             });
         }

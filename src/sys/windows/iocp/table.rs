@@ -38,6 +38,8 @@ pub(super) struct Table {
     queued: Vec<EntryKey>,
     /// The entries with a result, in the order of their packets.
     ready: VecDeque<EntryKey>,
+    /// The blocks of requests that have ended, for the next requests.
+    spare: Vec<Box<Request>>,
     /// The number of entries that need a probe.
     pub(super) probe_count: usize,
     /// The number of canceled requests since the last wait.
@@ -58,6 +60,7 @@ impl Table {
             afds: Afds::default(),
             queued: Vec::new(),
             ready: VecDeque::new(),
+            spare: Vec::new(),
             probe_count: 0,
             canceled: 0,
             is_waiting: false,
@@ -172,7 +175,7 @@ impl Table {
         let Some(entry) = slot.entry.as_mut().filter(|_| slot.generation == key.generation) else { return Ok(()) };
         let Kind::Socket(socket) = &entry.kind else { return Ok(()) };
         let afd = self.afds.get(socket.afd);
-        match entry.request(afd, &port, key) {
+        match entry.request(afd, &port, key, &mut self.spare) {
             Err(error) if is_closed(&error) => {
                 self.remove(key);
                 Ok(())
@@ -223,6 +226,9 @@ impl Table {
                 // A late packet of an entry that was removed.
                 None => {}
             }
+            if self.spare.len() <= self.slots.len() {
+                self.spare.push(request);
+            }
         }
         Ok(())
     }
@@ -265,6 +271,12 @@ impl Table {
 
     pub(super) fn is_waiting(&self) -> bool {
         self.is_waiting
+    }
+
+    /// Records that another thread may have removed the packet of an interruption.
+    pub(super) fn interrupt_again(&mut self) {
+        self.is_interrupted = false;
+        self.interrupt();
     }
 
     /// Ends the wait of the polling thread, so that it reads the table again.
