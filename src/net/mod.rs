@@ -15,8 +15,16 @@ mod tcp;
 mod udp;
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod unix_winsock;
 
 pub use self::tcp::{TcpListener, TcpStream};
 pub use self::udp::UdpSocket;
 #[cfg(unix)]
 pub use self::unix::{UnixDatagram, UnixListener, UnixStream};
+#[cfg(windows)]
+pub use self::unix_winsock::{UnixListener, UnixSocketAddr, UnixStream};
+/// The address of a Unix socket, under a name that each system has.
+#[cfg(unix)]
+#[doc(no_inline)]
+pub use std::os::unix::net::SocketAddr as UnixSocketAddr;

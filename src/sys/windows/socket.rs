@@ -5,7 +5,7 @@ use std::net::{self, Ipv4Addr, TcpStream};
 use std::os::windows::io::{BorrowedSocket, OwnedSocket};
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use windows_sys::Win32::Networking::WinSock::WSAEWOULDBLOCK;
+use windows_sys::Win32::Networking::WinSock::{WSAEAFNOSUPPORT, WSAEWOULDBLOCK};
 
 /// Returns a new socket. socket2 creates the socket with `WSA_FLAG_NO_HANDLE_INHERIT`.
 pub(crate) fn new(domain: Domain, kind: Type) -> io::Result<Socket> {
@@ -33,6 +33,11 @@ pub(crate) fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
         Err(error) if error.raw_os_error() != Some(WSAEWOULDBLOCK) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Returns `true` if the system has no sockets of a family.
+pub(crate) fn is_unsupported_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(WSAEAFNOSUPPORT)
 }
 
 /// The number of TCP connections that can wait to be accepted, as in the standard library.
