@@ -16,7 +16,9 @@ use windows_sys::Win32::Foundation::{RtlNtStatusToDosError, HANDLE, NTSTATUS, ST
 use windows_sys::Win32::Networking::WinSock::{
     getsockopt, WSAGetLastError, WSAIoctl, SIO_BASE_HANDLE, SIO_BSP_HANDLE_POLL, SOCKET_ERROR, SOL_SOCKET, SO_TYPE,
 };
-use windows_sys::Win32::Storage::FileSystem::{FILE_SHARE_READ, FILE_SHARE_WRITE, SYNCHRONIZE};
+use windows_sys::Win32::Storage::FileSystem::{
+    SetFileCompletionNotificationModes, FILE_SHARE_READ, FILE_SHARE_WRITE, SYNCHRONIZE,
+};
 use windows_sys::Win32::System::IO::{CancelIoEx, IO_STATUS_BLOCK, OVERLAPPED, OVERLAPPED_ENTRY};
 
 use crate::sys::windows::iocp::port::{key, Port};
@@ -76,6 +78,9 @@ struct PollInfo {
     events: u32,
     status: NTSTATUS,
 }
+
+/// The flag of the same name in `winbase.h`: the end of an operation does not signal the handle.
+const FILE_SKIP_SET_EVENT_ON_HANDLE: u8 = 2;
 
 /// The time that does not pass.
 const NO_TIMEOUT: i64 = i64::MAX;
@@ -151,10 +156,14 @@ pub(super) struct Afd {
 }
 
 impl Afd {
-    /// Opens the driver.
+    /// Opens the driver, and binds the handle to the port.
     pub(super) fn open(port: &Port) -> io::Result<Afd> {
         // The driver ignores the name behind its own, which tools show.
-        let mut name: Vec<u16> = r"\Device\Afd\kevio".encode_utf16().collect();
+        Afd::open_device(r"\Device\Afd\kevio", port)
+    }
+
+    fn open_device(name: &str, port: &Port) -> io::Result<Afd> {
+        let mut name: Vec<u16> = name.encode_utf16().collect();
         let len = (name.len() * mem::size_of::<u16>()) as u16;
         let name = UNICODE_STRING { Length: len, MaximumLength: len, Buffer: name.as_mut_ptr() };
         let attributes = OBJECT_ATTRIBUTES {
@@ -190,6 +199,9 @@ impl Afd {
         // SAFETY: the handle is new, and has no other owner.
         let afd = Afd { handle: unsafe { OwnedHandle::from_raw_handle(handle) } };
         port.associate_with(afd.handle.as_handle(), key::REQUEST)?;
+        // Nobody waits for the handle itself. An error is ignored, because the flag only saves time.
+        // SAFETY: the handle is open.
+        unsafe { SetFileCompletionNotificationModes(handle, FILE_SKIP_SET_EVENT_ON_HANDLE) };
         Ok(afd)
     }
 
@@ -332,4 +344,17 @@ fn handle_of(socket: RawSocket, code: u32) -> io::Result<RawSocket> {
 fn nt_error(status: NTSTATUS) -> io::Error {
     // SAFETY: the call has no pointers.
     io::Error::from_raw_os_error(unsafe { RtlNtStatusToDosError(status) } as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_driver_is_an_error() {
+        let port = Port::new().unwrap();
+        let error = Afd::open_device(r"\Device\KevioHasNoSuchDriver\kevio", &port).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
+        Afd::open(&port).unwrap();
+    }
 }

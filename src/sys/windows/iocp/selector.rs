@@ -149,7 +149,13 @@ impl Selector for IocpSelector {
         let port = Arc::new(Port::new()?);
         let mut table = Table::new(Arc::clone(&port));
         // The first handle of the driver is opened here, so that a system without the driver fails here.
-        let afd = table.assign_afd()?;
+        let afd = table.assign_afd().map_err(|error| {
+            let reason = format!(
+                "a `Poll` cannot be created, because the driver AFD cannot be opened ({error}): kevio needs Windows 10, \
+                 Windows Server 2016 or later, and a sandbox must permit `\\Device\\Afd`"
+            );
+            io::Error::new(error.kind(), reason)
+        })?;
         table.release_afd(afd);
         let shared = Shared { port, table: Mutex::new(table), is_notified: AtomicBool::new(false) };
         Ok(IocpSelector { shared: Arc::new(shared), packets: Mutex::default() })
