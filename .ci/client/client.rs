@@ -54,9 +54,16 @@ impl Server {
     }
 
     /// Sends a signal with kill(1), because std has no function for it.
+    #[cfg(not(windows))]
     fn signal(&self, name: &str) {
         let kill = Command::new("/bin/sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
         assert!(kill.expect("there is a shell").success());
+    }
+
+    /// Sends Ctrl-C, whatever the name of the signal, to all processes of the console: the server and this program.
+    #[cfg(windows)]
+    fn signal(&self, _name: &str) {
+        console::send_ctrl_c();
     }
 
     /// Waits until the server has ended, and checks its exit status and its last line.
@@ -301,7 +308,53 @@ fn chat_limits(server: &Server) {
     println!("the server has disconnected the clients with a long line, without any line, and with a full buffer");
 }
 
+/// A console for this program and its server only, because no process outside it may receive the Ctrl-C.
+#[cfg(windows)]
+mod console {
+    use std::os::windows::io::{AsRawHandle, RawHandle};
+
+    const STD_OUTPUT_HANDLE: u32 = -11_i32 as u32;
+    const STD_ERROR_HANDLE: u32 = -12_i32 as u32;
+    const CTRL_C_EVENT: u32 = 0;
+
+    extern "system" {
+        fn AllocConsole() -> i32;
+        fn FreeConsole() -> i32;
+        fn GenerateConsoleCtrlEvent(event: u32, group: u32) -> i32;
+        fn SetConsoleCtrlHandler(handler: extern "system" fn(u32) -> i32, add: i32) -> i32;
+        fn SetStdHandle(number: u32, handle: RawHandle) -> i32;
+    }
+
+    /// Reports each event as handled, so that this program continues.
+    extern "system" fn ignore(_event: u32) -> i32 {
+        1
+    }
+
+    /// Replaces the console. The output of this program stays where it was.
+    pub fn replace() {
+        let handles = [
+            (STD_OUTPUT_HANDLE, std::io::stdout().as_raw_handle()),
+            (STD_ERROR_HANDLE, std::io::stderr().as_raw_handle()),
+        ];
+        // SAFETY: The functions have no preconditions, and the handles stay open. A program without a console has none to free.
+        unsafe {
+            FreeConsole();
+            assert_ne!(AllocConsole(), 0, "{}", std::io::Error::last_os_error());
+            assert_ne!(SetConsoleCtrlHandler(ignore, 1), 0, "{}", std::io::Error::last_os_error());
+            handles.into_iter().for_each(|(number, handle)| drop(SetStdHandle(number, handle)));
+        }
+    }
+
+    pub fn send_ctrl_c() {
+        // SAFETY: The function has no preconditions. Group 0 is all processes of the console.
+        let is_sent = unsafe { GenerateConsoleCtrlEvent(CTRL_C_EVENT, 0) };
+        assert_ne!(is_sent, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
 fn main() {
+    #[cfg(windows)]
+    console::replace();
     let arguments: Vec<String> = std::env::args().collect();
     let [_, protocol, program] = &arguments[..] else { panic!("client chat|graceful|tcp|udp PATH") };
     let mut server = Server::start(program, &[]);
