@@ -7,6 +7,8 @@ pub(crate) mod conversions;
 pub(crate) mod errors;
 pub(crate) mod fork;
 pub(crate) mod iocp;
+#[cfg(feature = "os-ext")]
+pub(crate) mod named_pipe;
 pub(crate) mod process;
 pub(crate) mod raw_source;
 pub(crate) mod signal;

@@ -12,7 +12,7 @@ use std::{fmt, io};
 use windows_sys::Wdk::Foundation::OBJECT_ATTRIBUTES;
 use windows_sys::Wdk::Storage::FileSystem::{NtCreateFile, FILE_OPEN};
 use windows_sys::Wdk::System::IO::NtDeviceIoControlFile;
-use windows_sys::Win32::Foundation::{RtlNtStatusToDosError, HANDLE, NTSTATUS, STATUS_PENDING, UNICODE_STRING};
+use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS, STATUS_PENDING, UNICODE_STRING};
 use windows_sys::Win32::Networking::WinSock::{
     getsockopt, WSAGetLastError, WSAIoctl, SIO_BASE_HANDLE, SIO_BSP_HANDLE_POLL, SOCKET_ERROR, SOL_SOCKET, SO_TYPE,
 };
@@ -21,6 +21,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 use windows_sys::Win32::System::IO::{CancelIoEx, IO_STATUS_BLOCK, OVERLAPPED, OVERLAPPED_ENTRY};
 
+use crate::sys::windows::errors::nt_error;
 use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::readiness::Readiness;
 use crate::sys::windows::iocp::table::EntryKey;
@@ -338,12 +339,6 @@ fn handle_of(socket: RawSocket, code: u32) -> io::Result<RawSocket> {
         SOCKET_ERROR => Err(io::Error::from_raw_os_error(unsafe { WSAGetLastError() })),
         _ => Ok(handle),
     }
-}
-
-/// Converts a status of the kernel to the error that Win32 functions return.
-fn nt_error(status: NTSTATUS) -> io::Error {
-    // SAFETY: the call has no pointers.
-    io::Error::from_raw_os_error(unsafe { RtlNtStatusToDosError(status) } as i32)
 }
 
 #[cfg(test)]

@@ -258,6 +258,7 @@ impl Entry {
     /// Makes a request for the armed bits that no request in progress covers.
     ///
     /// `spare` are blocks for requests, so that a request allocates nothing.
+    #[allow(clippy::vec_box)] // The kernel has the addresses of blocks.
     pub(super) fn request(
         &mut self,
         afd: &Afd,

@@ -28,7 +28,7 @@ pub(super) mod key {
 }
 
 /// The time for which a port that is closed waits for the packets of canceled operations.
-const LONGEST_DRAIN: Duration = Duration::from_secs(5);
+const LONGEST_DRAIN: Duration = Duration::from_secs(1);
 
 /// A completion port, and the number of blocks that the kernel holds.
 pub(crate) struct Port {

@@ -39,6 +39,7 @@ pub(super) struct Table {
     /// The entries with a result, in the order of their packets.
     ready: VecDeque<EntryKey>,
     /// The blocks of requests that have ended, for the next requests.
+    #[allow(clippy::vec_box)] // The kernel has the addresses of blocks.
     spare: Vec<Box<Request>>,
     /// The number of entries that need a probe.
     pub(super) probe_count: usize,
