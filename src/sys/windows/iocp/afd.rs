@@ -3,7 +3,6 @@
 //! Windows does not document the driver. The declarations are those of ReactOS (`sdk/include/reactos/drivers/afd`), and programs
 //! rely on them: wepoll, libuv, mio, Go.
 
-use std::cell::UnsafeCell;
 use std::mem;
 use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle, RawSocket};
 use std::ptr::{self, NonNull};
@@ -12,19 +11,20 @@ use std::{fmt, io};
 use windows_sys::Wdk::Foundation::OBJECT_ATTRIBUTES;
 use windows_sys::Wdk::Storage::FileSystem::{NtCreateFile, FILE_OPEN};
 use windows_sys::Wdk::System::IO::NtDeviceIoControlFile;
-use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS, STATUS_PENDING, UNICODE_STRING};
+use windows_sys::Win32::Foundation::{HANDLE, STATUS_PENDING, UNICODE_STRING};
 use windows_sys::Win32::Networking::WinSock::{
     getsockopt, WSAGetLastError, WSAIoctl, SIO_BASE_HANDLE, SIO_BSP_HANDLE_POLL, SOCKET_ERROR, SOL_SOCKET, SO_TYPE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     SetFileCompletionNotificationModes, FILE_SHARE_READ, FILE_SHARE_WRITE, SYNCHRONIZE,
 };
-use windows_sys::Win32::System::IO::{CancelIoEx, IO_STATUS_BLOCK, OVERLAPPED, OVERLAPPED_ENTRY};
+use windows_sys::Win32::System::IO::{CancelIoEx, IO_STATUS_BLOCK, OVERLAPPED};
 
 use crate::sys::windows::errors::nt_error;
+use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::readiness::Readiness;
-use crate::sys::windows::iocp::table::EntryKey;
+use crate::sys::windows::iocp::request::{PollInfo, Request};
 
 /// The bits of a request and of its result.
 pub(super) mod bits {
@@ -68,70 +68,11 @@ pub(super) fn readiness_of(result: u32) -> Readiness {
 /// `IOCTL_AFD_POLL`: function 9 of the driver, with buffered input and output.
 const IOCTL_AFD_POLL: u32 = 0x0001_2024;
 
-/// `AFD_POLL_INFO` with one socket.
-#[repr(C)]
-#[derive(Copy, Clone)]
-struct PollInfo {
-    timeout: i64,
-    handle_count: u32,
-    is_exclusive: u32,
-    handle: HANDLE,
-    events: u32,
-    status: NTSTATUS,
-}
-
 /// The flag of the same name in `winbase.h`: the end of an operation does not signal the handle.
 const FILE_SKIP_SET_EVENT_ON_HANDLE: u8 = 2;
 
 /// The time that does not pass.
 const NO_TIMEOUT: i64 = i64::MAX;
-
-/// A request that the kernel holds while it is in progress.
-#[repr(C)]
-pub(super) struct Request {
-    /// The first field, because its address is the name of the request for `CancelIoEx`, and is in the packet.
-    status: UnsafeCell<IO_STATUS_BLOCK>,
-    info: UnsafeCell<PollInfo>,
-    key: EntryKey,
-}
-
-// SAFETY: the pointers are handles, which are valid in every thread, and only the owner of the block uses its cells.
-unsafe impl Send for Request {}
-
-impl Default for Request {
-    fn default() -> Request {
-        // SAFETY: the fields consist of numbers and pointers. Zeroes are a value of each.
-        unsafe { mem::zeroed() }
-    }
-}
-
-impl Request {
-    /// Returns the request of a packet.
-    ///
-    /// # Safety
-    ///
-    /// The packet has the key of requests, and was removed from the port just now.
-    pub(super) unsafe fn from_packet(packet: &OVERLAPPED_ENTRY) -> Box<Request> {
-        // SAFETY: the pointer came from a box (`Afd::request`). The kernel has returned the block with its only packet.
-        unsafe { Box::from_raw(packet.lpOverlapped.cast::<Request>()) }
-    }
-
-    /// Returns the entry that the request was made for.
-    pub(super) fn key(&self) -> EntryKey {
-        self.key
-    }
-
-    /// Returns the bits that hold. The result is 0 if the request was canceled.
-    pub(super) fn result(&mut self) -> u32 {
-        // SAFETY: the kernel has written one of the variants, which is a number.
-        let status = unsafe { self.status.get_mut().Anonymous.Status };
-        let info = self.info.get_mut();
-        match status >= 0 && info.handle_count >= 1 {
-            true => info.events,
-            false => 0,
-        }
-    }
-}
 
 /// A request in progress, seen by its entry. The kernel owns the block.
 #[derive(Debug)]

@@ -21,12 +21,13 @@ use std::{io, mem};
 
 use crate::interest::{Interest, TriggerMode};
 use crate::sys::selector::IoDirection;
-use crate::sys::windows::iocp::afd::{bits, readiness_of, Afd, BaseSocket, Pending, Request};
+use crate::sys::windows::iocp::afd::{bits, readiness_of, Afd, BaseSocket, Pending};
+use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::Port;
 use crate::sys::windows::iocp::probe::{held_bits, ProbeState, PROBED};
 use crate::sys::windows::iocp::readiness::Readiness;
-use crate::sys::windows::iocp::table::EntryKey;
+use crate::sys::windows::iocp::request::Request;
 use crate::token::Token;
 
 /// The flags that the threads that operate share with the entry.

@@ -14,10 +14,10 @@
 //! # The layers
 //!
 //! * `port` is the completion port, and `packet` is the block of memory that the kernel holds during an operation.
-//! * `afd` opens the driver, and makes the requests.
+//! * `request` is the block of a request. `afd` opens the driver, and makes the requests.
 //! * `entry` has the rules that make edges of the level-triggered requests, and `probe` those of unobserved sockets.
 //! * `table` has the entries, and the queue of those that need a request.
-//! * `selector` waits. `pushed` has sources whose readiness the crate itself knows, such as named pipes.
+//! * `shared` is the table with its lock, and `selector` waits. `pushed` has sources whose readiness the crate itself knows, such as named pipes.
 //!
 //! # A wait
 //!
@@ -37,13 +37,16 @@
 
 mod afd;
 mod entry;
+mod entry_key;
 mod event;
 pub(crate) mod packet;
 pub(crate) mod port;
 mod probe;
 pub(crate) mod pushed;
 pub(crate) mod readiness;
+mod request;
 mod selector;
+mod shared;
 mod table;
 
 pub(crate) use self::selector::IocpSelector;

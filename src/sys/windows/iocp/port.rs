@@ -12,8 +12,8 @@ use windows_sys::Win32::System::IO::{
     CreateIoCompletionPort, GetQueuedCompletionStatusEx, PostQueuedCompletionStatus, OVERLAPPED_ENTRY,
 };
 
-use crate::sys::windows::iocp::afd::Request;
 use crate::sys::windows::iocp::packet::PacketHeader;
+use crate::sys::windows::iocp::request::Request;
 
 /// The kinds of packets, which are the completion keys.
 pub(super) mod key {

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::Arc;
 
 use crate::interest::{Interest, TriggerMode};
+use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::readiness::Readiness;
-use crate::sys::windows::iocp::selector::{check_interest, Shared};
-use crate::sys::windows::iocp::table::{EntryKey, Table};
+use crate::sys::windows::iocp::shared::{check_interest, Shared};
+use crate::sys::windows::iocp::table::Table;
 use crate::token::Token;
 
 /// The registration of such a source. Dropping the value ends the registration: no later poll returns an event.

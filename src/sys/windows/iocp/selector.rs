@@ -10,25 +10,21 @@ use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
 
 use crate::backend::Backend;
 use crate::interest::Interest;
-use crate::sys::error::{already_exists, not_found, unsupported_interest};
+use crate::sys::error::{already_exists, not_found};
 use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::selector::{InternalEvents, IoDirection, Registration, Selector, SourceKind};
 use crate::sys::windows::iocp::afd::BaseSocket;
 use crate::sys::windows::iocp::entry::{Entry, OperationFlags};
+use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::pushed::PushedRegistration;
-use crate::sys::windows::iocp::table::{EntryKey, Table};
+use crate::sys::windows::iocp::shared::{check_interest, Shared, MAX_PACKETS};
+use crate::sys::windows::iocp::table::Table;
 use crate::token::Token;
 
 /// The longest wait while an entry needs a probe. The interval doubles from the first value to the second.
 const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
-
-/// The number of packets that a wait removes at most. More packets stay in the port.
-const MAX_PACKETS: usize = 1024;
-
-/// The number of canceled requests after which a change removes their packets, because no wait does.
-const MAX_CANCELED: usize = 256;
 
 pub(crate) struct IocpSelector {
     shared: Arc<Shared>,
@@ -40,64 +36,6 @@ pub(crate) struct IocpSelector {
 unsafe impl Send for IocpSelector {}
 // SAFETY: as above.
 unsafe impl Sync for IocpSelector {}
-
-/// The state that a backend shares with its registrations.
-pub(super) struct Shared {
-    pub(super) port: Arc<Port>,
-    table: Mutex<Table>,
-    /// A packet of the notifier was removed, and no `select` has returned that.
-    is_notified: AtomicBool,
-}
-
-impl Shared {
-    /// Changes the table.
-    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
-        change(&mut lock_ignoring_poison(&self.table))
-    }
-
-    /// Ends a registration.
-    pub(super) fn remove(&self, key: EntryKey) -> bool {
-        let (was_registered, must_drain) = self.with(|table| {
-            let was_registered = table.remove(key);
-            (was_registered, table.canceled > MAX_CANCELED && !table.is_waiting())
-        });
-        if must_drain {
-            self.drain();
-        }
-        was_registered
-    }
-
-    /// Removes packets without waiting. A program that registers and deregisters without polling would collect them without limit.
-    #[cold]
-    fn drain(&self) {
-        let mut packets = Vec::new();
-        if self.port.dequeue(&mut packets, MAX_PACKETS, Some(Duration::ZERO)).is_ok() {
-            let _ = self.end_packets(&packets, |table| {
-                table.canceled = 0;
-                // The packets may have been those that end the wait of the polling thread.
-                table.interrupt_again();
-                Ok(())
-            });
-        }
-    }
-
-    /// Ends the requests and the operations of packets that were removed from the port. Runs `then` on the table.
-    fn end_packets(
-        &self,
-        packets: &[OVERLAPPED_ENTRY],
-        then: impl FnOnce(&mut Table) -> io::Result<()>,
-    ) -> io::Result<()> {
-        if packets.iter().any(|packet| packet.lpCompletionKey == key::NOTIFY) {
-            self.is_notified.store(true, Ordering::SeqCst);
-        }
-        // The functions of the operations take the lock.
-        self.port.complete_operations(packets);
-        self.with(|table| {
-            table.end_requests(packets)?;
-            then(table)
-        })
-    }
-}
 
 impl IocpSelector {
     /// Returns the port, for overlapped operations.
@@ -128,14 +66,6 @@ impl IocpSelector {
             }
             Ok((timeout, table.ready_count()))
         })
-    }
-}
-
-/// Fails with `Unsupported` for an interest that Windows does not have.
-pub(super) fn check_interest(interest: Interest) -> io::Result<()> {
-    match interest.is_aio() || interest.is_lio() || interest.is_exclusive() {
-        true => Err(unsupported_interest(Backend::Iocp, interest)),
-        false => Ok(()),
     }
 }
 

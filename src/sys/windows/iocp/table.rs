@@ -10,17 +10,12 @@ use windows_sys::Win32::Networking::WinSock::WSAENOTSOCK;
 use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
 
 use crate::interest::TriggerMode;
-use crate::sys::windows::iocp::afd::{Afd, Request};
+use crate::sys::windows::iocp::afd::Afd;
 use crate::sys::windows::iocp::entry::{Ended, Entry, Kind};
+use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::{key, Port};
-
-/// The name of an entry. A vacant index has another generation when it is used again.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct EntryKey {
-    index: u32,
-    generation: u32,
-}
+use crate::sys::windows::iocp::request::Request;
 
 #[derive(Default)]
 struct Slot {

@@ -1,0 +1,68 @@
+//! The block of a request to AFD.
+
+use std::cell::UnsafeCell;
+use std::mem;
+
+use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS};
+use windows_sys::Win32::System::IO::{IO_STATUS_BLOCK, OVERLAPPED_ENTRY};
+
+use crate::sys::windows::iocp::entry_key::EntryKey;
+
+/// `AFD_POLL_INFO` with one socket.
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub(super) struct PollInfo {
+    pub(super) timeout: i64,
+    pub(super) handle_count: u32,
+    pub(super) is_exclusive: u32,
+    pub(super) handle: HANDLE,
+    pub(super) events: u32,
+    pub(super) status: NTSTATUS,
+}
+
+/// A request that the kernel holds while it is in progress.
+#[repr(C)]
+pub(super) struct Request {
+    /// The first field, because its address is the name of the request for `CancelIoEx`, and is in the packet.
+    pub(super) status: UnsafeCell<IO_STATUS_BLOCK>,
+    pub(super) info: UnsafeCell<PollInfo>,
+    pub(super) key: EntryKey,
+}
+
+// SAFETY: the pointers are handles, which are valid in every thread, and only the owner of the block uses its cells.
+unsafe impl Send for Request {}
+
+impl Default for Request {
+    fn default() -> Request {
+        // SAFETY: the fields consist of numbers and pointers. Zeroes are a value of each.
+        unsafe { mem::zeroed() }
+    }
+}
+
+impl Request {
+    /// Returns the request of a packet.
+    ///
+    /// # Safety
+    ///
+    /// The packet has the key of requests, and was removed from the port just now.
+    pub(super) unsafe fn from_packet(packet: &OVERLAPPED_ENTRY) -> Box<Request> {
+        // SAFETY: the pointer came from a box (`Afd::request`). The kernel has returned the block with its only packet.
+        unsafe { Box::from_raw(packet.lpOverlapped.cast::<Request>()) }
+    }
+
+    /// Returns the entry that the request was made for.
+    pub(super) fn key(&self) -> EntryKey {
+        self.key
+    }
+
+    /// Returns the bits that hold. The result is 0 if the request was canceled.
+    pub(super) fn result(&mut self) -> u32 {
+        // SAFETY: the kernel has written one of the variants, which is a number.
+        let status = unsafe { self.status.get_mut().Anonymous.Status };
+        let info = self.info.get_mut();
+        match status >= 0 && info.handle_count >= 1 {
+            true => info.events,
+            false => 0,
+        }
+    }
+}
