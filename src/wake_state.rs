@@ -380,6 +380,7 @@ unsafe impl Send for WokenNodes {}
 // SAFETY: a shared list has no methods but `is_empty`.
 unsafe impl Sync for WokenNodes {}
 
+#[allow(clippy::derivable_impls)] // Pointers have no default value before Rust 1.88.
 impl Default for WokenNodes {
     fn default() -> WokenNodes {
         WokenNodes { first: ptr::null_mut(), last: ptr::null_mut() }
