@@ -1,5 +1,5 @@
 //! Helpers of all tests: of the suite, of the other test binaries, and of the conformance tests in `src/sys/conformance`.
-#![allow(dead_code)] // Each test binary uses some of the helpers.
+#![allow(dead_code, unused_imports)] // Each test binary uses some of the helpers.
 
 /// Returns the number of repetitions: `full` if `KEVIO_SOAK=full` is set, and otherwise a part.
 pub fn repetitions(full: u64, divisor: u64) -> u64 {
@@ -10,11 +10,16 @@ pub fn repetitions(full: u64, divisor: u64) -> u64 {
 }
 
 pub mod blocked_thread;
+#[cfg(unix)]
 pub mod files;
+#[cfg(unix)]
+pub mod forked;
+#[cfg(unix)]
 pub mod handler;
 pub mod known_failures;
 pub mod limits;
 pub mod net;
+#[cfg(unix)]
 pub mod open_fds;
 pub mod poll;
 pub mod process;

@@ -2,11 +2,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 #[cfg(feature = "net")]
 use kevio::net::{TcpListener, TcpStream};
+
+/// A stream of [`stream_pair`].
+#[cfg(unix)]
+pub type Stream = std::os::unix::net::UnixStream;
+#[cfg(windows)]
+pub type Stream = std::net::TcpStream;
 
 /// Returns an address of this machine with a port that the kernel chooses.
 pub fn loopback() -> SocketAddr {
@@ -18,6 +23,20 @@ pub fn blocking_tcp_pair() -> (std::net::TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind(loopback()).unwrap();
     let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (theirs, _) = listener.accept().unwrap();
+    (ours, theirs)
+}
+
+/// Returns two streams, connected and non-blocking: Unix streams, or TCP streams on Windows, which has no pair of Unix streams.
+pub fn stream_pair() -> (Stream, Stream) {
+    #[cfg(unix)]
+    let (ours, theirs) = Stream::pair().unwrap();
+    #[cfg(windows)]
+    let (ours, theirs) = blocking_tcp_pair();
+    for stream in [&ours, &theirs] {
+        stream.set_nonblocking(true).unwrap();
+        #[cfg(windows)]
+        stream.set_nodelay(true).unwrap();
+    }
     (ours, theirs)
 }
 
@@ -46,7 +65,10 @@ pub fn listener() -> (TcpListener, SocketAddr) {
 }
 
 /// Sets SO_LINGER so that closing the stream sends a reset instead of the end of file.
-pub fn reset_on_close(stream: &impl AsFd) {
+pub fn reset_on_close<'a, S>(stream: &'a S)
+where
+    socket2::SockRef<'a>: From<&'a S>,
+{
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 

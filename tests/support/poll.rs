@@ -40,6 +40,7 @@ pub fn expect_event(poll: &mut Poll, events: &mut Events, token: Token) {
 }
 
 /// Waits with poll(2). Returns `true` as soon as the descriptor is readable, and `false` after `timeout`.
+#[cfg(unix)]
 pub fn is_readable(fd: std::os::fd::RawFd, timeout: Duration) -> bool {
     let mut fd = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let deadline = Instant::now() + timeout;

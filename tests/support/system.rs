@@ -1,16 +1,19 @@
 //! Differences between the releases of one system.
 
 /// Returns the major number of the release of FreeBSD; `None` on other systems.
+#[cfg(target_os = "freebsd")]
 pub fn freebsd_release() -> Option<u32> {
-    if !cfg!(target_os = "freebsd") {
-        return None;
-    }
     // SAFETY: integers and arrays of them; all zeroes is a value of each.
     let mut name: libc::utsname = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel fills one `utsname`.
     assert_eq!(unsafe { libc::uname(&mut name) }, 0);
     let digits = name.release.iter().map(|&byte| byte as u8).take_while(u8::is_ascii_digit);
     Some(digits.fold(0, |release, digit| 10 * release + u32::from(digit - b'0')))
+}
+
+#[cfg(not(target_os = "freebsd"))]
+pub fn freebsd_release() -> Option<u32> {
+    None
 }
 
 /// Returns `true` if a kqueue reports a Unix stream as closed for writing when the peer shuts down reading. FreeBSD does

@@ -63,7 +63,7 @@ pub(crate) fn writing_does_not_rearm_reading<T: Selector>() {
 pub(crate) fn reregistering_reports_readiness_again<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    selector.register_raw(a.as_raw_fd(), 1, READ).unwrap();
+    selector.register_raw(raw_source(&a), 1, READ).unwrap();
     b.write_all(b"x").unwrap();
     selector.expect(1, R);
     selector.reregister(&a, 1, READ).unwrap();
@@ -100,7 +100,7 @@ pub(crate) fn readable_is_reported_when_interest_is_added_again<T: Selector>() {
 pub(crate) fn raw_descriptor_reports_each_new_burst<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    selector.register_raw(a.as_raw_fd(), 1, BOTH).unwrap();
+    selector.register_raw(raw_source(&a), 1, BOTH).unwrap();
     selector.expect(1, W);
     for probes_between in [true, true, false, false] {
         b.write_all(b"data").unwrap();
@@ -115,7 +115,7 @@ pub(crate) fn raw_descriptor_reports_each_new_burst<T: Selector>() {
 pub(crate) fn raw_descriptor_left_ready_does_not_spin<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let (a, mut b) = pair();
-    selector.register_raw(a.as_raw_fd(), 1, BOTH).unwrap();
+    selector.register_raw(raw_source(&a), 1, BOTH).unwrap();
     b.write_all(b"unread").unwrap();
     selector.expect(1, R | W);
     let start = Instant::now();

@@ -7,25 +7,24 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
 use self::support::blocked_thread::BlockedThread;
-use self::support::files::{make_fifo, open_to_read, open_to_write, terminal};
-use self::support::handler;
 use self::support::known_failures::{self, Check};
 use self::support::limits::raise_fd_limit;
-use self::support::net::{blocking_tcp_pair, loopback, reset_on_close};
+use self::support::net::{blocking_tcp_pair, loopback, reset_on_close, stream_pair as pair};
 use self::support::poll::{BOTH, READ, TIMEOUT, WRITE};
 use self::support::readiness::{ReadinessSet, E, NONE, P, R, RC, W, WC};
-use self::support::system;
+#[cfg(unix)]
+use self::unix as system;
+#[cfg(windows)]
+use self::windows as system;
 use crate::backend::Backend;
 use crate::interest::Interest;
+use crate::sys::raw_source::{raw_source, AsSource, OwnedSource, RawSource};
 use crate::sys::selector::*;
-use crate::sys::unix::{fstat, pipe};
 use crate::token::Token;
 use std::io;
 
@@ -43,8 +42,13 @@ macro_rules! conformance_tests {
         mod epoll {
             $(#[test] fn $case() { super::$case::<crate::sys::unix::epoll::EpollSelector>(); })+
         }
+        #[cfg(unix)]
         mod poll {
             $(#[test] fn $case() { super::$case::<crate::sys::unix::poll::selector::PollSelector>(); })+
+        }
+        #[cfg(windows)]
+        mod iocp {
+            $(#[test] fn $case() { super::$case::<crate::sys::windows::iocp::IocpSelector>(); })+
         }
     };
 }
@@ -52,17 +56,20 @@ macro_rules! conformance_tests {
 mod alarm;
 mod closing;
 mod datagrams;
+#[cfg(unix)]
 #[allow(dead_code)] // Unused on systems with one backend, which has no other backend to be compared with.
 mod differential;
 mod edges;
 mod modes;
 mod notifier;
-mod pipes;
-mod readiness_table;
 mod registration;
 mod streams;
 mod structure;
+#[cfg(unix)]
+mod unix;
 mod waits;
+#[cfg(windows)]
+mod windows;
 
 /// A selector and its event buffer.
 struct TestSelector<T: Selector> {
@@ -79,25 +86,27 @@ impl<T: Selector> TestSelector<T> {
         TestSelector { inner: T::new().unwrap(), events: Vec::with_capacity(capacity) }
     }
 
-    fn register_builtin(&self, fd: &impl AsRawFd, token: usize, interest: Interest) -> T::Registration {
-        self.inner.register(fd.as_raw_fd(), Token(token), interest, SourceKind::Builtin).unwrap()
+    fn register_builtin(&self, source: &impl AsSource, token: usize, interest: Interest) -> T::Registration {
+        self.inner.register(raw_source(source), Token(token), interest, SourceKind::Builtin).unwrap()
     }
 
     /// Registers `io`. Reads and writes through the returned value re-arm the registration.
-    fn register_owned<S: AsRawFd>(&self, io: S, token: usize, interest: Interest) -> RegisteredIo<T, S> {
+    fn register_owned<S: AsSource>(&self, io: S, token: usize, interest: Interest) -> RegisteredIo<T, S> {
         RegisteredIo { registration: self.register_builtin(&io, token, interest), io }
     }
 
-    fn register_raw(&self, fd: RawFd, token: usize, interest: Interest) -> io::Result<()> {
-        self.inner.register(fd, Token(token), interest, SourceKind::RawFd).map(|registration| _ = registration.detach())
+    fn register_raw(&self, source: RawSource, token: usize, interest: Interest) -> io::Result<()> {
+        self.inner
+            .register(source, Token(token), interest, SourceKind::RawFd)
+            .map(|registration| _ = registration.detach())
     }
 
-    fn reregister(&self, fd: &impl AsRawFd, token: usize, interest: Interest) -> io::Result<()> {
-        self.inner.reregister(fd.as_raw_fd(), Token(token), interest, SourceKind::RawFd)
+    fn reregister(&self, source: &impl AsSource, token: usize, interest: Interest) -> io::Result<()> {
+        self.inner.reregister(raw_source(source), Token(token), interest, SourceKind::RawFd)
     }
 
-    fn deregister(&self, fd: &impl AsRawFd) -> io::Result<()> {
-        self.inner.deregister(fd.as_raw_fd(), SourceKind::RawFd)
+    fn deregister(&self, source: &impl AsSource) -> io::Result<()> {
+        self.inner.deregister(raw_source(source), SourceKind::RawFd)
     }
 
     /// Selects once. Returns the result, with the records of the notifier and of the alarm.
@@ -208,14 +217,6 @@ where
     }
 }
 
-/// Returns two Unix streams, connected and non-blocking.
-fn pair() -> (UnixStream, UnixStream) {
-    let (a, b) = UnixStream::pair().unwrap();
-    a.set_nonblocking(true).unwrap();
-    b.set_nonblocking(true).unwrap();
-    (a, b)
-}
-
 /// Returns two TCP streams, connected and non-blocking.
 fn tcp_pair() -> (TcpStream, TcpStream) {
     let (a, b) = blocking_tcp_pair();
@@ -229,12 +230,6 @@ fn tcp_socket() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_nonblocking(true).unwrap();
     socket
-}
-
-/// Returns the reading end and the writing end of a pipe, both non-blocking.
-fn pipe_ends() -> (std::fs::File, std::fs::File) {
-    let [reader, writer] = pipe::pipe().unwrap();
-    (reader.into(), writer.into())
 }
 
 fn read_all(mut from: impl Read) -> usize {
@@ -266,13 +261,6 @@ fn hint<T: Selector>(closed: ReadinessSet) -> ReadinessSet {
     } else {
         NONE
     }
-}
-
-/// Returns `true` if registering `fd` twice fails. poll(2) detects that by the inode of the open file, which sockets and
-/// pipes have on some systems.
-fn rejects_duplicates<T: Selector>(fd: RawFd) -> bool {
-    let has_inode = || fstat::pollable_file_id(fd).unwrap().is_some_and(|file| file.is_unique);
-    T::BACKEND == Backend::Epoll || (T::BACKEND == Backend::Poll && has_inode())
 }
 
 /// Returns `true` if `T` is libkqueue.

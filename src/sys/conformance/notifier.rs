@@ -72,7 +72,7 @@ pub(crate) fn notifications_arrive_among_other_events<T: Selector>() {
     let mut selector = selector_with_notifier::<T>(1);
     let pairs: Vec<_> = (0..2).map(|_| pair()).collect();
     for (token, (a, _)) in pairs.iter().enumerate() {
-        selector.register_raw(a.as_raw_fd(), token, Interest::WRITABLE.level()).unwrap();
+        selector.register_raw(raw_source(&a), token, Interest::WRITABLE.level()).unwrap();
     }
     let mut seen = [false; 2];
     for _ in 0..100 {

@@ -12,8 +12,8 @@ pub(crate) fn registering_in_four_threads_during_waits_succeeds<T: Selector>() {
             scope.spawn(move || {
                 let (a, _b) = pair();
                 for _ in 0..ROUNDS {
-                    let registration = inner.register(a.as_raw_fd(), Token(token), BOTH, SourceKind::Builtin).unwrap();
-                    inner.deregister(a.as_raw_fd(), SourceKind::Builtin).unwrap();
+                    let registration = inner.register(raw_source(&a), Token(token), BOTH, SourceKind::Builtin).unwrap();
+                    inner.deregister(raw_source(&a), SourceKind::Builtin).unwrap();
                     drop(registration);
                 }
                 working.fetch_sub(1, std::sync::atomic::Ordering::Release);

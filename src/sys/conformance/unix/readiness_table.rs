@@ -5,10 +5,8 @@
 //! libkqueue) must report what both columns have, and nothing that neither column has. Known exceptions of a system are
 //! listed below. The table of differences in the crate docs describes the differences between the columns.
 
+use socket2::SockRef;
 use std::any::Any;
-use std::fs::File;
-
-use socket2::{Domain, SockRef, Socket, Type};
 
 use super::*;
 
@@ -50,7 +48,7 @@ fn hung_up_terminal() -> Kqueue {
 
 /// The readiness of a Unix stream whose peer has shut down reading: see the table of differences.
 fn read_shutdown_of_peer() -> ReadinessSet {
-    if system::reports_read_shutdown_of_peer() {
+    if reports_read_shutdown_of_peer() {
         W | WC
     } else {
         W

@@ -1,7 +1,5 @@
 //! Pipes, FIFOs, terminals and other devices.
 
-use std::fs::File;
-
 use super::*;
 
 pub(crate) fn closed_writer_reports_read_closed<T: Selector>() {
@@ -174,7 +172,7 @@ pub(crate) fn device_without_readiness_is_ready_or_rejected<T: Selector>() {
         let is_of_freebsd = cfg!(target_os = "freebsd") && T::BACKEND == Backend::Kqueue;
         match selector.register_raw(device.as_raw_fd(), 1, READ) {
             Ok(()) if is_of_freebsd && path == "/dev/null" => {
-                assert!(system::freebsd_release() > Some(13), "{path} was rejected up to release 13");
+                assert!(freebsd_release() > Some(13), "{path} was rejected up to release 13");
                 selector.expect_no_events();
             }
             Ok(()) => drop(selector.expect(1, R)),
@@ -188,7 +186,29 @@ pub(crate) fn device_without_readiness_is_ready_or_rejected<T: Selector>() {
     }
 }
 
+pub(crate) fn broken_pipe_follows_the_trigger_mode<T: Selector>() {
+    let mut selector = TestSelector::<T>::new();
+    let (reader, writer) = pipe_ends();
+    drop(reader);
+    // A disabled registration reports nothing.
+    selector.register_raw(writer.as_raw_fd(), 1, Interest::NONE).unwrap();
+    selector.expect_no_events();
+    selector.reregister(&writer, 2, WRITE.level()).unwrap();
+    for _ in 0..3 {
+        assert!(selector.select_now()[&2].has(W));
+    }
+    selector.reregister(&writer, 3, WRITE.oneshot()).unwrap();
+    selector.expect(3, W);
+    selector.expect_no_events();
+    selector.reregister(&writer, 4, WRITE).unwrap();
+    selector.expect(4, W);
+    selector.expect_no_events();
+    selector.deregister(&writer).unwrap();
+    selector.expect_no_events();
+}
+
 conformance_tests! {
+    broken_pipe_follows_the_trigger_mode,
     closed_writer_reports_read_closed,
     data_of_closed_writer_is_readable_before_the_end,
     closed_reader_reports_writable,
