@@ -26,6 +26,10 @@ pub fn blocking_tcp_pair() -> (std::net::TcpStream, std::net::TcpStream) {
     (ours, theirs)
 }
 
+/// `true` if a write to a stream of [`stream_pair`] fails as soon as the peer has closed. A TCP stream accepts a write, and the
+/// answer of the peer is a reset.
+pub const WRITE_FAILS_AT_ONCE: bool = cfg!(unix);
+
 /// Returns two streams, connected and non-blocking: Unix streams, or TCP streams on Windows, which has no pair of Unix streams.
 pub fn stream_pair() -> (Stream, Stream) {
     #[cfg(unix)]

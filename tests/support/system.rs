@@ -1,5 +1,20 @@
 //! Differences between the releases of one system.
 
+/// Returns `true` if wine runs the test, and not Windows: the library ntdll of wine has a function that Windows does not have.
+pub fn is_wine() -> bool {
+    #[cfg(windows)]
+    {
+        extern "system" {
+            fn GetModuleHandleA(name: *const u8) -> *mut u8;
+            fn GetProcAddress(module: *mut u8, name: *const u8) -> *const u8;
+        }
+        // SAFETY: both strings end with a zero byte, and each process has the library.
+        unsafe { !GetProcAddress(GetModuleHandleA(b"ntdll.dll\0".as_ptr()), b"wine_get_version\0".as_ptr()).is_null() }
+    }
+    #[cfg(not(windows))]
+    false
+}
+
 /// Returns the major number of the release of FreeBSD; `None` on other systems.
 #[cfg(target_os = "freebsd")]
 pub fn freebsd_release() -> Option<u32> {

@@ -37,7 +37,7 @@ pub(crate) fn closed_peer_is_reported_once<T: Selector>() {
         for _ in 0..5 {
             assert_eq!(a.drain(), (0, true));
             a.registration.rearm(IoDirection::Read);
-            assert!(a.write(b"x").is_err());
+            assert!(!WRITE_FAILS_AT_ONCE || a.write(b"x").is_err());
             selector.expect_no_events();
         }
     }
@@ -53,8 +53,15 @@ pub(crate) fn half_closed_peer_is_reported_once<T: Selector>() {
     let a = selector.register_owned(a, 1, READ);
     b.write_all(b"last").unwrap();
     b.shutdown(Shutdown::Write).unwrap();
-    selector.expect(1, R);
-    assert_eq!(a.drain(), (4, true));
+    let mut reported = selector.expect(1, R);
+    // The end may arrive later than the data.
+    while !a.drain().1 {
+        reported |= selector.expect(1, R);
+    }
+    if is_wine() && !reported.has(RC) {
+        // See `hint_before_data`.
+        selector.expect(1, RC);
+    }
     for _ in 0..5 {
         assert_eq!(a.drain(), (0, true));
         a.registration.rearm(IoDirection::Read);

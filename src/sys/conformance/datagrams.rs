@@ -38,13 +38,20 @@ pub(crate) fn each_datagram_error_reports_readable_and_socket_recovers<T: Select
     let mut selector = TestSelector::<T>::new();
     let socket = socket_to_closed_port();
     let registration = selector.register_builtin(&socket, 1, READ);
+    if is_wine() {
+        // wine takes the error, and polls the socket no more (`aborted` in `sock_poll_event` of server/sock.c).
+        socket.send(b"request").unwrap();
+        registration.rearm(IoDirection::Write);
+        selector.expect(1, R | E);
+        return selector.expect_no_events();
+    }
     for _ in 0..2 {
         socket.send(b"request").unwrap();
         registration.rearm(IoDirection::Write);
         selector.expect(1, R);
         // libkqueue has taken the error; every other backend leaves the error for this read.
         let result = socket.recv(&mut [0; 4]);
-        assert!(is_libkqueue::<T>() || kind(result) == ErrorKind::ConnectionRefused);
+        assert!(is_libkqueue::<T>() || kind(result) == system::DATAGRAM_ERROR);
         registration.rearm(IoDirection::Read);
         selector.select_now();
     }
@@ -59,6 +66,13 @@ pub(crate) fn datagram_error_between_two_probes_is_reported<T: Selector>() {
     let mut selector = TestSelector::<T>::new();
     let socket = socket_to_closed_port();
     let registration = selector.register_builtin(&socket, 1, READ);
+    if is_wine() {
+        // wine takes the error, and polls the socket no more (`aborted` in `sock_poll_event` of server/sock.c).
+        socket.send(b"request").unwrap();
+        registration.rearm(IoDirection::Write);
+        selector.expect(1, R | E);
+        return selector.expect_no_events();
+    }
     for _ in 0..3 {
         socket.send(b"request").unwrap();
         registration.rearm(IoDirection::Write);

@@ -14,9 +14,10 @@ use socket2::{Domain, Socket, Type};
 use self::support::blocked_thread::BlockedThread;
 use self::support::known_failures::{self, Check};
 use self::support::limits::raise_fd_limit;
-use self::support::net::{blocking_tcp_pair, loopback, reset_on_close, stream_pair as pair};
+use self::support::net::{blocking_tcp_pair, loopback, reset_on_close, stream_pair as pair, WRITE_FAILS_AT_ONCE};
 use self::support::poll::{BOTH, READ, TIMEOUT, WRITE};
 use self::support::readiness::{ReadinessSet, E, NONE, P, R, RC, W, WC};
+use self::support::system::is_wine;
 #[cfg(unix)]
 use self::unix as system;
 #[cfg(windows)]
@@ -261,6 +262,27 @@ fn hint<T: Selector>(closed: ReadinessSet) -> ReadinessSet {
     } else {
         NONE
     }
+}
+
+/// Returns the hint for a stream whose peer has closed, and that has unread data. wine reports the end of a stream after the last
+/// byte was read (`recv` with `MSG_PEEK` in `sock_poll_event` of server/sock.c).
+fn hint_before_data<T: Selector>(closed: ReadinessSet) -> ReadinessSet {
+    if is_wine() {
+        NONE
+    } else {
+        hint::<T>(closed)
+    }
+}
+
+/// Returns `true` if the backend masks readiness that it has reported, until an operation re-arms the registration.
+fn masks_readiness<T: Selector>() -> bool {
+    matches!(T::BACKEND, Backend::Poll | Backend::Iocp)
+}
+
+/// Returns `true` if the backend waits with wine, which takes the error of a socket from the program (`sock_error` in
+/// `sock_poll_event` of server/sock.c).
+fn takes_errors<T: Selector>() -> bool {
+    is_libkqueue::<T>() || is_wine()
 }
 
 /// Returns `true` if `T` is libkqueue.

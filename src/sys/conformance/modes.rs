@@ -21,7 +21,7 @@ pub(crate) fn disabled_registration_reports_nothing<T: Selector>() {
         assert_eq!(selector.select(Duration::from_millis(20)), BTreeMap::new());
         assert!(start.elapsed() >= Duration::from_millis(20));
         selector.inner.reregister(raw_source(&a), Token(2), READ, kind).unwrap();
-        selector.expect(2, R | hint::<T>(RC));
+        selector.expect(2, R | hint_before_data::<T>(RC));
         // Reregistering disables the registration again.
         selector.inner.reregister(raw_source(&a), Token(3), Interest::NONE, kind).unwrap();
         registration.rearm(IoDirection::Read);

@@ -40,6 +40,9 @@ pub(crate) fn unsupported_interests_and_files_are_rejected<T: Selector>() {
     }
     for (_file, number) in system::files() {
         assert_eq!(errno(selector.register_raw(number, 1, READ)), system::FILE_ERROR);
+        if cfg!(windows) {
+            continue; // Only a raw number can be that of a file: `AsSocket` is a socket.
+        }
         let owned = selector
             .inner
             .register(number, Token(1), WRITE, SourceKind::Owned)

@@ -151,7 +151,7 @@ pub(crate) fn closed_peer_reports_read_closed<T: Selector>() {
     drop(d);
     selector.expect(2, R | hint::<T>(RC));
     assert_eq!(c.drain(), (0, true));
-    assert_eq!(kind(c.write(b"x")), ErrorKind::BrokenPipe);
+    assert!(!WRITE_FAILS_AT_ONCE || kind(c.write(b"x")) == ErrorKind::BrokenPipe);
 }
 
 pub(crate) fn reset_reports_readable_and_keeps_its_error<T: Selector>() {
@@ -162,9 +162,8 @@ pub(crate) fn reset_reports_readable_and_keeps_its_error<T: Selector>() {
     drop(b);
     let reported = selector.expect(1, R);
     assert!(reported.has_any(E | RC) || hint::<T>(RC) == NONE, "{reported:?}");
-    if !is_libkqueue::<T>() {
-        assert_eq!(kind(a.read(&mut [0; 8])), ErrorKind::ConnectionReset);
-    }
+    let result = a.read(&mut [0; 8]);
+    assert!(takes_errors::<T>() || kind(result) == ErrorKind::ConnectionReset);
     // The read has taken the error; the stream stays closed.
     selector.reregister(&a.io, 2, READ).unwrap();
     selector.select_now();

@@ -24,6 +24,9 @@ pub(crate) const FILE_ERROR: i32 = libc::EPERM;
 /// The error of a connect that is not complete.
 pub(crate) const CONNECT_ERROR: i32 = libc::EINPROGRESS;
 
+/// The error of a datagram to a closed port.
+pub(crate) const DATAGRAM_ERROR: ErrorKind = ErrorKind::ConnectionRefused;
+
 /// Returns a file and a directory, with their numbers.
 pub(crate) fn files() -> [(File, RawSource); 2] {
     [tempfile::tempfile(), File::open("/")].map(|file| {

@@ -15,6 +15,9 @@ pub(crate) const FILE_ERROR: i32 = WSAENOTSOCK;
 /// The error of a connect that is not complete.
 pub(crate) const CONNECT_ERROR: i32 = WSAEWOULDBLOCK;
 
+/// The error of a datagram to a closed port.
+pub(crate) const DATAGRAM_ERROR: ErrorKind = ErrorKind::ConnectionReset;
+
 /// Returns a file with its number.
 pub(crate) fn files() -> [(File, RawSource); 1] {
     let file = tempfile::tempfile().unwrap();

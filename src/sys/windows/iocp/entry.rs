@@ -25,7 +25,7 @@ use crate::sys::windows::iocp::afd::{bits, readiness_of, Afd, BaseSocket, Pendin
 use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::Port;
-use crate::sys::windows::iocp::probe::{held_bits, ProbeState, PROBED};
+use crate::sys::windows::iocp::probe::{has_failed, held_bits, ProbeState, PROBED};
 use crate::sys::windows::iocp::readiness::Readiness;
 use crate::sys::windows::iocp::request::Request;
 use crate::token::Token;
@@ -365,7 +365,7 @@ impl SocketEntry {
         let before = self.reported;
         if before & bits::FAILURE != 0 {
             // An operation may have fetched the error of a datagram socket.
-            if held_bits(self.socket, PROBED) == 0 {
+            if !has_failed(self.socket) {
                 self.set_reported(0);
             }
             return self.reported != before;

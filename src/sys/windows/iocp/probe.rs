@@ -36,6 +36,14 @@ pub(super) fn held_bits(socket: RawSocket, bits: u32) -> u32 {
     bits & (held | !PROBED)
 }
 
+/// Returns `true` if the connection was reset or has failed, or if an error is pending.
+pub(super) fn has_failed(socket: RawSocket) -> bool {
+    let mut record = WSAPOLLFD { fd: socket as _, events: POLLRDNORM | POLLWRNORM, revents: 0 };
+    // SAFETY: the pointer is to one record.
+    let count = unsafe { WSAPoll(&mut record, 1, 0) };
+    count < 0 || record.revents & (POLLERR | POLLHUP | POLLNVAL) != 0
+}
+
 /// Returns the number of bytes that can be read. `None` if the socket has no such number, as a listener.
 fn unread_bytes(socket: RawSocket) -> Option<u32> {
     let mut unread = 0;

@@ -87,7 +87,8 @@ impl Selector for IocpSelector {
             io::Error::new(error.kind(), reason)
         })?;
         table.release_afd(afd);
-        let shared = Shared { port, table: Mutex::new(table), is_notified: AtomicBool::new(false) };
+        let (is_posted, is_notified) = (AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Shared { port, table: Mutex::new(table), is_posted, is_notified };
         Ok(IocpSelector { shared: Arc::new(shared), packets: Mutex::default() })
     }
 
@@ -180,7 +181,13 @@ impl Selector for IocpSelector {
     }
 
     fn notify(&self) -> io::Result<()> {
-        self.shared.port.post(key::NOTIFY)
+        if self.shared.is_posted.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.shared.port.post(key::NOTIFY).map_err(|error| {
+            self.shared.is_posted.store(false, Ordering::SeqCst);
+            error
+        })
     }
 
     fn take_internal(&self, _: &mut Vec<IocpEvent>) -> InternalEvents {

@@ -25,6 +25,8 @@ const MAX_CANCELED: usize = 256;
 pub(super) struct Shared {
     pub(super) port: Arc<Port>,
     pub(super) table: Mutex<Table>,
+    /// A packet of the notifier is in the port.
+    pub(super) is_posted: AtomicBool,
     /// A packet of the notifier was removed, and no `select` has returned that.
     pub(super) is_notified: AtomicBool,
 }
@@ -68,6 +70,7 @@ impl Shared {
         then: impl FnOnce(&mut Table) -> io::Result<()>,
     ) -> io::Result<()> {
         if packets.iter().any(|packet| packet.lpCompletionKey == key::NOTIFY) {
+            self.is_posted.store(false, Ordering::SeqCst);
             self.is_notified.store(true, Ordering::SeqCst);
         }
         // The functions of the operations take the lock.
