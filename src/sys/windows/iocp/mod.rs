@@ -48,5 +48,7 @@ mod request;
 mod selector;
 mod shared;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::selector::IocpSelector;

@@ -1,0 +1,423 @@
+//! Faults, limits, and the return of every block.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::windows::io::{AsRawSocket, RawSocket};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::interest::Interest;
+use crate::sys::selector::{EventRecord, IoDirection, Registration, Selector, SourceKind};
+use crate::sys::windows::iocp::entry::{Entry, OperationFlags};
+use crate::sys::windows::iocp::event::IocpEvent;
+use crate::sys::windows::iocp::port::Port;
+use crate::sys::windows::iocp::readiness::Readiness;
+use crate::sys::windows::iocp::selector::{IocpRegistration, IocpSelector};
+use crate::sys::windows::iocp::table::Table;
+use crate::token::Token;
+
+const READ: Interest = Interest::READABLE;
+const BOTH: Interest = READ.add(Interest::WRITABLE);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The drop of a port waits for this time if a block does not return.
+const LONGEST_DRAIN: Duration = Duration::from_secs(5);
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let theirs = listener.accept().unwrap().0;
+    ours.set_nonblocking(true).unwrap();
+    theirs.set_nodelay(true).unwrap();
+    (ours, theirs)
+}
+
+fn udp() -> UdpSocket {
+    UdpSocket::bind("127.0.0.1:0").unwrap()
+}
+
+fn register(selector: &IocpSelector, socket: &impl AsRawSocket, token: usize, interest: Interest) -> IocpRegistration {
+    selector.register(socket.as_raw_socket(), Token(token), interest, SourceKind::Builtin).unwrap()
+}
+
+fn reregister(selector: &IocpSelector, socket: &impl AsRawSocket, token: usize, interest: Interest) {
+    selector.reregister(socket.as_raw_socket(), Token(token), interest, SourceKind::Builtin).unwrap();
+}
+
+/// Selects once. Returns the events.
+fn select(selector: &IocpSelector, capacity: usize, timeout: Duration) -> Vec<IocpEvent> {
+    let mut events = Vec::with_capacity(capacity);
+    selector.select(&mut events, capacity, Some(timeout)).unwrap();
+    events
+}
+
+/// Selects until there is an event. Fails unless the event has this token.
+#[track_caller]
+fn expect(selector: &IocpSelector, token: usize) -> IocpEvent {
+    let events = select(selector, 8, TIMEOUT);
+    assert!(!events.is_empty(), "no event of {token}");
+    assert!(events.iter().all(|event| event.token() == Token(token)), "expected {token}, reported {events:?}");
+    events[0].clone()
+}
+
+#[track_caller]
+fn expect_none(selector: &IocpSelector) {
+    let events = select(selector, 8, Duration::from_millis(5));
+    assert!(events.is_empty(), "{events:?}");
+}
+
+/// Resets the connection of the peer.
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Selects until the kernel holds no block.
+#[track_caller]
+fn expect_all_returned(selector: &IocpSelector) {
+    let deadline = Instant::now() + TIMEOUT;
+    while selector.port().in_flight() > 0 {
+        assert!(Instant::now() < deadline, "{:?}", selector.port());
+        assert!(select(selector, 8, Duration::from_millis(1)).is_empty());
+    }
+}
+
+#[test]
+fn late_packets_are_no_events() {
+    let selector = IocpSelector::new().unwrap();
+    let (a, mut b) = pair();
+    for round in 0..100 {
+        // The packet of the first registration is in the port when the registration ends.
+        let registration = register(&selector, &a, 2 * round, READ);
+        select(&selector, 8, Duration::ZERO);
+        b.write_all(b"x").unwrap();
+        drop(registration);
+        let registration = register(&selector, &a, 2 * round + 1, READ);
+        expect(&selector, 2 * round + 1);
+        std::io::Read::read(&mut &a, &mut [0; 8]).unwrap();
+        drop(registration);
+        expect_none(&selector);
+    }
+    expect_all_returned(&selector);
+}
+
+#[test]
+fn result_without_space_is_no_event_after_its_registration_has_ended() {
+    let selector = IocpSelector::new().unwrap();
+    let sockets: Vec<_> = (0..4).map(|_| udp()).collect();
+    let mut registrations: Vec<_> =
+        sockets.iter().enumerate().map(|(token, socket)| Some(register(&selector, socket, token, BOTH))).collect();
+    let first = select(&selector, 1, TIMEOUT)[0].token().0;
+    for (token, registration) in registrations.iter_mut().enumerate() {
+        if token != first {
+            *registration = None;
+        }
+    }
+    expect_none(&selector);
+    drop(registrations);
+    expect_all_returned(&selector);
+}
+
+#[test]
+fn blocks_return_over_100_000_registrations() {
+    const SOCKETS: usize = 50;
+    let selector = IocpSelector::new().unwrap();
+    let sockets: Vec<_> = (0..SOCKETS).map(|_| udp()).collect();
+    let mut most = 0;
+    for round in 0..100_000 / SOCKETS {
+        let registrations: Vec<_> = sockets.iter().map(|socket| register(&selector, socket, 1, READ)).collect();
+        // The first wait makes the requests, and so do the deregistrations without a wait of every other round.
+        assert!(select(&selector, 8, Duration::ZERO).is_empty());
+        most = most.max(selector.port().in_flight());
+        drop(registrations);
+        if round % 8 == 0 {
+            assert_eq!(selector.registration_count(), Some(0));
+        }
+    }
+    // The canceled requests of a round return in the next one.
+    assert!(most <= 4 * SOCKETS + 512, "the kernel held {most} blocks");
+    expect_all_returned(&selector);
+}
+
+/// A program that registers and deregisters and never waits collects no packets.
+#[test]
+fn requests_return_without_a_wait() {
+    let selector = Arc::new(IocpSelector::new().unwrap());
+    let waiting = Arc::clone(&selector);
+    // Requests are made at once while a thread waits.
+    let thread = std::thread::spawn(move || {
+        let mut events = Vec::with_capacity(8);
+        waiting.select(&mut events, 8, Some(TIMEOUT)).unwrap();
+    });
+    let socket = udp();
+    let mut most = 0;
+    for _ in 0..3000 {
+        drop(register(&selector, &socket, 1, READ));
+        most = most.max(selector.port().in_flight());
+    }
+    selector.notify().unwrap();
+    thread.join().unwrap();
+    for _ in 0..3000 {
+        drop(register(&selector, &socket, 1, READ));
+        most = most.max(selector.port().in_flight());
+    }
+    assert!(most < 2000, "the kernel held {most} blocks");
+    expect_all_returned(&selector);
+}
+
+#[test]
+fn more_sockets_than_a_handle_serves_are_reported() {
+    const MANY: usize = 10 * 32 + 1;
+    let selector = IocpSelector::new().unwrap();
+    let sender = udp();
+    let sockets: Vec<_> = (0..MANY).map(|_| udp()).collect();
+    let registrations: Vec<_> =
+        sockets.iter().enumerate().map(|(token, socket)| register(&selector, socket, token, READ)).collect();
+    expect_none(&selector);
+    let mut seen = BTreeSet::new();
+    for socket in &sockets {
+        sender.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+    }
+    let deadline = Instant::now() + TIMEOUT;
+    while seen.len() < MANY {
+        assert!(Instant::now() < deadline, "only {} were reported", seen.len());
+        for event in select(&selector, 64, Duration::from_millis(100)) {
+            assert!(seen.insert(event.token().0), "{event:?} was reported twice");
+        }
+    }
+    drop(registrations);
+    expect_all_returned(&selector);
+}
+
+#[test]
+fn handles_serve_32_sockets_each_and_are_reused() {
+    let mut table = Table::new(Arc::new(Port::new().unwrap()));
+    let first: Vec<_> = (0..65).map(|_| table.assign_afd().unwrap()).collect();
+    assert_eq!(first, (0..65).map(|socket| socket / 32).collect::<Vec<_>>());
+    first[..33].iter().for_each(|&afd| table.release_afd(afd));
+    let mut second: Vec<_> = (0..33 + 31).map(|_| table.assign_afd().unwrap()).collect();
+    second.sort_unstable();
+    assert_eq!(second.iter().filter(|&&afd| afd == 0).count(), 32);
+    assert_eq!(second.iter().filter(|&&afd| afd == 1).count(), 1);
+    assert_eq!(second.iter().filter(|&&afd| afd == 2).count(), 31);
+    assert_eq!(table.assign_afd().unwrap(), 3);
+}
+
+/// The values of a registration are dropped in every order, while the kernel holds its request.
+#[test]
+fn values_are_dropped_in_every_order() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        for (has_waited, has_data) in [(false, false), (true, false), (true, true)] {
+            let selector = IocpSelector::new().unwrap();
+            let (a, mut b) = pair();
+            let registration = register(&selector, &a, 1, READ);
+            if has_waited {
+                expect_none(&selector);
+                assert_eq!(selector.port().in_flight(), 1);
+            }
+            if has_data {
+                b.write_all(b"x").unwrap();
+            }
+            let port = Arc::downgrade(selector.port());
+            let (mut selector, mut registration, mut a) = (Some(selector), Some(registration), Some(a));
+            let start = Instant::now();
+            for value in order {
+                match value {
+                    0 => drop(selector.take()),
+                    1 => drop(registration.take()),
+                    _ => drop(a.take()),
+                }
+            }
+            assert!(port.upgrade().is_none(), "{order:?}: the port is not closed");
+            assert!(start.elapsed() < LONGEST_DRAIN, "{order:?}: a block did not return");
+        }
+    }
+}
+
+/// Each thread waits for the answer to its notification before the next one.
+#[test]
+fn wakes_of_8_threads_are_not_lost() {
+    const ROUNDS: usize = 500;
+    let selector = IocpSelector::new().unwrap();
+    let socket = udp();
+    let counters: Vec<_> = (0..8).map(|_| (AtomicUsize::new(0), AtomicUsize::new(0))).collect();
+    std::thread::scope(|scope| {
+        for (request, answer) in &counters {
+            let selector = &selector;
+            scope.spawn(move || {
+                let deadline = Instant::now() + 3 * TIMEOUT;
+                for round in 1..=ROUNDS {
+                    request.store(round, SeqCst);
+                    selector.notify().unwrap();
+                    while answer.load(SeqCst) != round {
+                        assert!(Instant::now() < deadline, "a notification was lost");
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+        // Another thread registers and deregisters, and thus removes packets too.
+        let (selector, counters, socket) = (&selector, &counters, &socket);
+        let is_over = move || counters.iter().all(|(_, answer)| answer.load(SeqCst) == ROUNDS);
+        scope.spawn(move || {
+            while !is_over() {
+                drop(register(selector, socket, 1, READ));
+            }
+        });
+        while !is_over() {
+            let mut events = Vec::with_capacity(8);
+            selector.select(&mut events, 8, Some(TIMEOUT)).unwrap();
+            selector.take_internal(&mut events);
+            for (request, answer) in counters {
+                answer.store(request.load(SeqCst), SeqCst);
+            }
+        }
+    });
+    expect_all_returned(&selector);
+}
+
+/// The peer resets the connection in each state of the registration.
+#[test]
+fn reset_is_reported_in_every_state() {
+    let is_end = |event: &IocpEvent| event.is_readable() && (event.is_error() || event.is_read_closed());
+    // Before the first wait.
+    let selector = IocpSelector::new().unwrap();
+    let (a, b) = pair();
+    let registration = register(&selector, &a, 1, READ);
+    reset(b);
+    assert!(is_end(&expect(&selector, 1)));
+    // The failure lasts, and is reported once.
+    registration.rearm(IoDirection::Write);
+    expect_none(&selector);
+    drop(registration);
+
+    // Idle; and writable, which was reported.
+    for (interest, token) in [(READ, 2), (BOTH, 3)] {
+        let (a, b) = pair();
+        let _registration = register(&selector, &a, token, interest);
+        select(&selector, 8, Duration::from_millis(5));
+        reset(b);
+        assert!(is_end(&expect(&selector, token)), "{interest:?}");
+        expect_none(&selector);
+    }
+
+    // Disabled, and a one-shot registration that has reported: nothing before the registration is armed again.
+    for (interest, token) in [(Interest::NONE, 4), (BOTH.oneshot(), 6)] {
+        let (a, b) = pair();
+        let _registration = register(&selector, &a, token, interest);
+        select(&selector, 8, Duration::from_millis(5));
+        reset(b);
+        expect_none(&selector);
+        reregister(&selector, &a, token + 1, READ);
+        assert!(expect(&selector, token + 1).is_readable());
+    }
+
+    // Level-triggered: in each wait.
+    let (a, b) = pair();
+    let registration = register(&selector, &a, 8, READ.level());
+    expect_none(&selector);
+    reset(b);
+    for _ in 0..3 {
+        assert!(expect(&selector, 8).is_readable());
+    }
+    drop(registration);
+    expect_all_returned(&selector);
+}
+
+#[test]
+fn closing_a_socket_ends_its_registration() {
+    let selector = IocpSelector::new().unwrap();
+    let mut reused = 0;
+    for round in 0..200 {
+        let socket = udp();
+        let number: RawSocket = socket.as_raw_socket();
+        let raw = |token| {
+            let result = selector.register(number, Token(token), READ, SourceKind::RawFd);
+            result.map(|registration| _ = registration.detach())
+        };
+        raw(2 * round).unwrap();
+        if round % 2 == 0 {
+            expect_none(&selector);
+        }
+        drop(socket);
+        let next = udp();
+        if next.as_raw_socket() == number {
+            raw(2 * round + 1).unwrap();
+            udp().send_to(b"x", next.local_addr().unwrap()).unwrap();
+            expect(&selector, 2 * round + 1);
+            reused += 1;
+        }
+        drop(next);
+        expect_none(&selector);
+        assert_eq!(selector.registration_count(), Some(0), "round {round}");
+    }
+    assert!(reused > 0, "no number was used again");
+    expect_all_returned(&selector);
+}
+
+#[test]
+fn key_of_a_removed_entry_is_void() {
+    let mut table = Table::new(Arc::new(Port::new().unwrap()));
+    let first = table.insert(Entry::pushed(Token(1), READ));
+    assert!(table.remove(first));
+    assert!(!table.remove(first));
+    let second = table.insert(Entry::pushed(Token(2), READ));
+    assert_ne!(first, second);
+    assert!(table.get(first).is_none());
+    assert_eq!(table.update(first, |_| ()), None);
+    assert_eq!(table.get(second).map(|entry| entry.token), Some(Token(2)));
+    assert_eq!(table.len(), 1);
+    // A mark of the first entry is not a mark of the second.
+    table.mark_ready(first);
+    assert_eq!(table.ready_count(), 0);
+}
+
+#[test]
+fn pushed_states_follow_the_trigger_mode() {
+    let push = |entry: &mut Entry, states| entry.push(states, Readiness::EMPTY);
+    let mut edge = Entry::pushed(Token(1), READ);
+    assert!(edge.take_event().is_none());
+    for _ in 0..2 {
+        // Each call is an edge, also while the state lasts.
+        push(&mut edge, Readiness::READABLE);
+        assert!(edge.take_event().unwrap().is_readable());
+        assert!(edge.take_event().is_none());
+    }
+    push(&mut edge, Readiness::WRITABLE);
+    assert!(edge.take_event().is_none(), "writable is not part of the interest");
+    edge.arm(Token(2), BOTH);
+    let event = edge.take_event().unwrap();
+    assert!(event.is_readable() && event.is_writable() && event.token() == Token(2));
+    // A state that was removed before the event is not reported.
+    push(&mut edge, Readiness::READABLE);
+    edge.push(Readiness::EMPTY, Readiness::READABLE);
+    assert!(edge.take_event().is_none());
+
+    let mut level = Entry::pushed(Token(3), READ.level());
+    push(&mut level, Readiness::READABLE);
+    for _ in 0..3 {
+        assert!(level.take_event().is_some());
+    }
+    level.push(Readiness::EMPTY, Readiness::READABLE);
+    assert!(level.take_event().is_none());
+
+    let mut one_shot = Entry::pushed(Token(4), READ.oneshot());
+    push(&mut one_shot, Readiness::READ_CLOSED);
+    assert!(one_shot.take_event().unwrap().is_read_closed());
+    push(&mut one_shot, Readiness::READABLE);
+    assert!(one_shot.take_event().is_none());
+    one_shot.arm(Token(5), READ.oneshot());
+    assert!(one_shot.take_event().is_some());
+
+    let mut disabled = Entry::pushed(Token(6), Interest::NONE);
+    push(&mut disabled, Readiness::READABLE | Readiness::ERROR);
+    assert!(disabled.take_event().is_none());
+}
+
+#[test]
+fn operation_without_a_reported_direction_needs_no_lock() {
+    let flags = OperationFlags::default();
+    for direction in [IoDirection::Read, IoDirection::Write, IoDirection::Unknown] {
+        assert!(!flags.record(direction));
+    }
+}
