@@ -5,7 +5,7 @@
 //! see `src/sys/unix/poll/entry.rs`. The differences:
 //!
 //! * A reset or failed connection is final. An operation re-arms the entry only if a probe finds that the failure is gone.
-//! * Each entry has a request in progress at all times, if only for `LOCAL_CLOSE`: the request ends when the socket is closed.
+//! * The entry of a raw socket has a request of its own for `LOCAL_CLOSE`, which ends when the socket is closed.
 //!
 //! # Old results
 //!
@@ -149,6 +149,8 @@ pub(super) struct SocketEntry {
     pub(super) flags: Arc<OperationFlags>,
     /// `Some` if the entry is unobserved.
     unobserved: Option<ProbeState>,
+    /// The program can close the socket without notice.
+    is_raw: bool,
 }
 
 /// The part of a source whose readiness the crate knows.
@@ -188,6 +190,7 @@ impl Entry {
             pending: Vec::new(),
             flags: Arc::default(),
             unobserved: is_raw.then(|| ProbeState::new(socket)),
+            is_raw,
         };
         Entry::new(token, interest, Kind::Socket(part))
     }
@@ -241,6 +244,13 @@ impl Entry {
         armed != 0
     }
 
+    /// Makes the entry that of a raw socket. Returns `false` if it is one already.
+    pub(super) fn switch_to_raw(&mut self) -> bool {
+        let Some(socket) = self.socket() else { return false };
+        socket.switch_to_probing();
+        !mem::replace(&mut socket.is_raw, true)
+    }
+
     /// Makes the entry unobserved, so that it is probed.
     pub(super) fn switch_to_probing(&mut self) {
         if let Some(socket) = self.socket() {
@@ -279,6 +289,15 @@ impl Entry {
             let pending = afd.request(port, socket.base, missing, key, block)?;
             socket.pending.push(pending);
         }
+        Ok(())
+    }
+
+    /// Makes a request that ends only when the socket is closed, for a raw socket, which the program can close without notice.
+    /// Without this request, the number might be that of another socket when the next request is made.
+    pub(super) fn guard(&mut self, afd: &Afd, port: &Port, key: EntryKey) -> io::Result<()> {
+        let Some(socket) = self.socket() else { return Ok(()) };
+        let pending = afd.request(port, socket.base, bits::LOCAL_CLOSE, key, Box::default())?;
+        socket.pending.push(pending);
         Ok(())
     }
 

@@ -150,7 +150,8 @@ impl Selector for IocpSelector {
             let mut entry = Entry::of_socket(socket, base, afd, token, interest, is_raw);
             let flags = entry.socket().map(|socket| Arc::clone(&socket.flags)).unwrap_or_default();
             let key = table.insert(entry);
-            if let Err(error) = table.queue(key) {
+            let guarded = if is_raw { table.guard(key) } else { Ok(()) };
+            if let Err(error) = guarded.and_then(|()| table.queue(key)) {
                 table.remove(key);
                 return Err(error);
             }
@@ -241,6 +242,16 @@ impl RegistrationInner {
         });
     }
 
+    fn detach(&self) {
+        self.shared.with(|table| {
+            let was_raw = table.update(self.key, |entry| !entry.switch_to_raw()).unwrap_or(true);
+            if !was_raw {
+                // Without the request, only a reused number is not detected.
+                let _ = table.guard(self.key);
+            }
+        });
+    }
+
     fn switch_to_probing(&self) {
         self.shared.with(|table| table.update(self.key, Entry::switch_to_probing));
     }
@@ -274,7 +285,7 @@ impl Registration for IocpRegistration {
 
     fn detach(mut self) -> Option<(RawSocket, Interest)> {
         if let Some(inner) = self.0.take() {
-            inner.switch_to_probing();
+            inner.detach();
         }
         None
     }

@@ -166,18 +166,27 @@ impl Table {
 
     /// Makes the requests of an entry. The registration of a closed socket ends.
     fn request(&mut self, key: EntryKey) -> io::Result<()> {
-        let port = Arc::clone(&self.port);
+        let spare = &mut self.spare;
         let slot = &mut self.slots[key.index as usize];
         let Some(entry) = slot.entry.as_mut().filter(|_| slot.generation == key.generation) else { return Ok(()) };
         let Kind::Socket(socket) = &entry.kind else { return Ok(()) };
         let afd = self.afds.get(socket.afd);
-        match entry.request(afd, &port, key, &mut self.spare) {
+        match entry.request(afd, &self.port, key, spare) {
             Err(error) if is_closed(&error) => {
                 self.remove(key);
                 Ok(())
             }
             result => result,
         }
+    }
+
+    /// Makes the request of a raw socket that ends when the socket is closed.
+    pub(super) fn guard(&mut self, key: EntryKey) -> io::Result<()> {
+        let slot = &mut self.slots[key.index as usize];
+        let Some(entry) = slot.entry.as_mut().filter(|_| slot.generation == key.generation) else { return Ok(()) };
+        let Kind::Socket(socket) = &entry.kind else { return Ok(()) };
+        let afd = self.afds.get(socket.afd);
+        entry.guard(afd, &self.port, key)
     }
 
     /// Probes the entries that need a probe.
