@@ -17,7 +17,7 @@ use crate::token::Token;
 /// `take_error`.
 ///
 /// An event may be spurious: the operation can still fail with `ErrorKind::WouldBlock`. If a descriptor is readable and
-/// writable, epoll and poll(2) report one event, and kqueue reports two.
+/// writable, epoll and poll(2) report one event, kqueue reports two, and Windows one or two.
 #[derive(Clone)]
 #[repr(transparent)]
 pub struct Event {
@@ -70,6 +70,7 @@ impl Event {
     /// * epoll: `EPOLLERR`
     /// * poll: `POLLERR`
     /// * kqueue: `EV_ERROR`, or `EV_EOF` with an error number in `fflags`
+    /// * Windows: `AFD_POLL_ABORT` or `AFD_POLL_CONNECT_FAIL`
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.record.is_error()
@@ -80,6 +81,7 @@ impl Event {
     /// * epoll: `EPOLLHUP` or `EPOLLRDHUP`
     /// * poll: `POLLHUP` or `POLLRDHUP`
     /// * kqueue: `EVFILT_READ` with `EV_EOF`
+    /// * Windows: `AFD_POLL_DISCONNECT`, `AFD_POLL_ABORT` or `AFD_POLL_CONNECT_FAIL`
     #[must_use]
     pub fn is_read_closed(&self) -> bool {
         self.record.is_read_closed()
@@ -90,6 +92,7 @@ impl Event {
     /// * epoll: `EPOLLHUP`, or `EPOLLERR` alone or with `EPOLLOUT`
     /// * poll: `POLLHUP`, or `POLLERR` alone or with `POLLOUT`
     /// * kqueue: `EVFILT_WRITE` with `EV_EOF`
+    /// * Windows: `AFD_POLL_ABORT` or `AFD_POLL_CONNECT_FAIL`
     #[must_use]
     pub fn is_write_closed(&self) -> bool {
         self.record.is_write_closed()

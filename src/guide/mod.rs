@@ -8,7 +8,7 @@
 //! | other sources | [many timeouts](many_timeouts), [signals and graceful shutdown](signals), [child processes](processes), [following files](files) |
 //! | threads and processes | [threads and wakers](threads), [sharing a port](sharing_a_port), [forks] |
 //! | building on kevio | [a poll inside another loop](nesting#a-poll-in-another-loop), [writing a source](sources), [writing an executor](executors), [tuning] |
-//! | systems | [portability], [choosing a backend](choosing_a_backend) |
+//! | systems | [portability], [Windows](windows), [choosing a backend](choosing_a_backend) |
 //! | coming from another library | [mio](coming_from_mio), [polling](coming_from_polling), [libevent and libuv](coming_from_libevent_and_libuv) |
 //!
 //! The order is one to read them.
@@ -75,6 +75,9 @@ pub mod tuning {}
 
 #[doc = include_str!("portability.md")]
 pub mod portability {}
+
+#[doc = include_str!("windows.md")]
+pub mod windows {}
 
 #[doc = include_str!("choosing_a_backend.md")]
 pub mod choosing_a_backend {}
