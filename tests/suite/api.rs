@@ -2,24 +2,30 @@
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+#[cfg(unix)]
 use std::os::unix::net as std_unix;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use kevio::event::{Event, Iter, Source};
-use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
-use kevio::unix::{pipe, IoSource, SourceFd};
+#[cfg(unix)]
+use kevio::net::UnixDatagram;
+use kevio::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
 use kevio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::support::net::{listener, loopback};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
+use crate::support::streams::{
+    kevio_pair, raw, AsRawSource, AsSource, FromRawSource, IntoRawSource, IoSource, OwnedSource, RawSource, SourceFd,
+    StdStream,
+};
 
 #[test]
 fn public_types_implement_expected_traits() {
-    fn descriptor<T: AsFd + AsRawFd + FromRawFd + IntoRawFd + From<OwnedFd> + Source + Debug + Send + Sync>()
+    fn descriptor<T>()
     where
-        OwnedFd: From<T>,
+        T: AsSource + AsRawSource + FromRawSource + IntoRawSource + From<OwnedSource> + Source + Debug + Send + Sync,
+        OwnedSource: From<T>,
     {
     }
     fn std_type<T>()
@@ -36,20 +42,24 @@ fn public_types_implement_expected_traits() {
     descriptor::<UdpSocket>();
     descriptor::<UnixListener>();
     descriptor::<UnixStream>();
-    descriptor::<UnixDatagram>();
-    descriptor::<pipe::Sender>();
-    descriptor::<pipe::Receiver>();
+    #[cfg(unix)]
+    {
+        use kevio::unix::pipe;
+
+        descriptor::<UnixDatagram>();
+        descriptor::<pipe::Sender>();
+        descriptor::<pipe::Receiver>();
+        let _: fn(UnixStream) -> std_unix::UnixStream = Into::into;
+        let _: fn(UnixListener) -> std_unix::UnixListener = Into::into;
+        let _: fn(UnixDatagram) -> std_unix::UnixDatagram = Into::into;
+        let _: fn(std::process::ChildStdin) -> pipe::Sender = Into::into;
+        let _: fn(std::process::ChildStdout) -> pipe::Receiver = Into::into;
+        let _: fn(std::process::ChildStderr) -> pipe::Receiver = Into::into;
+    }
 
     std_type::<std::net::TcpStream>();
     let _: fn(TcpListener) -> std::net::TcpListener = Into::into;
     let _: fn(UdpSocket) -> std::net::UdpSocket = Into::into;
-    let _: fn(UnixStream) -> std_unix::UnixStream = Into::into;
-    let _: fn(UnixListener) -> std_unix::UnixListener = Into::into;
-    let _: fn(UnixDatagram) -> std_unix::UnixDatagram = Into::into;
-    let _: fn(std::process::ChildStdin) -> pipe::Sender = Into::into;
-    let _: fn(std::process::ChildStdout) -> pipe::Receiver = Into::into;
-    let _: fn(std::process::ChildStderr) -> pipe::Receiver = Into::into;
-
     stream::<TcpStream>();
     stream::<&TcpStream>();
     stream::<UnixStream>();
@@ -62,14 +72,14 @@ fn public_types_implement_expected_traits() {
     thread_safe::<Event>();
     thread_safe::<Interest>();
     thread_safe::<Token>();
-    thread_safe::<IoSource<OwnedFd>>();
+    thread_safe::<IoSource<OwnedSource>>();
     thread_safe::<Iter<'_>>();
 
     source::<dyn Source>();
     source::<Box<dyn Source>>();
     source::<Box<TcpStream>>();
     source::<SourceFd<'_>>();
-    source::<IoSource<OwnedFd>>();
+    source::<IoSource<OwnedSource>>();
 }
 
 /// Each number is the size of a field. A program with many connections has a source or two, and often a timer, for each.
@@ -85,10 +95,13 @@ fn sizes_are_those_of_the_fields() {
     /// The descriptor, the interest and the owner in one word; on poll(2) a pointer to the entry of the table.
     const REGISTRATION: usize = 8;
     const POLL_ID: usize = 4;
-    const FD: usize = 4;
-    assert_eq!(size_of::<IoSource<OwnedFd>>(), REGISTRATION + POLL_ID + FD);
-    assert_eq!(size_of::<TcpStream>(), size_of::<IoSource<OwnedFd>>());
-    assert_eq!(size_of::<UnixDatagram>(), size_of::<IoSource<OwnedFd>>());
+    const FD: usize = size_of::<RawSource>();
+    // A socket of Windows has 8 bytes, so that padding follows the identifier.
+    const SUM: usize = (REGISTRATION + POLL_ID + FD).next_multiple_of(FD);
+    assert_eq!(size_of::<IoSource<OwnedSource>>(), SUM);
+    assert_eq!(size_of::<TcpStream>(), size_of::<IoSource<OwnedSource>>());
+    #[cfg(unix)]
+    assert_eq!(size_of::<UnixDatagram>(), size_of::<IoSource<OwnedSource>>());
     assert_eq!(size_of::<Option<Interest>>(), size_of::<Interest>());
     // The shared state of the poll, and the node of the list of woken wakers.
     assert_eq!(size_of::<Waker>(), 2 * POINTER);
@@ -99,8 +112,8 @@ fn sizes_are_those_of_the_fields() {
     let record = size_of::<kevio::unix::kqueue::Kevent>();
     #[cfg(kevio_selector = "epoll")]
     let record = size_of::<libc::epoll_event>();
-    // The token, the bits of poll(2), and the setting of a timer.
-    #[cfg(kevio_selector = "poll")]
+    // The token, the bits of poll(2) or of the crate, and the setting of a timer.
+    #[cfg(any(kevio_selector = "poll", kevio_selector = "iocp"))]
     let record = size_of::<Token>() + 8;
     assert_eq!(size_of::<Event>(), record);
     // The time of expiry or the period with a tag, and the start of the first period.
@@ -117,7 +130,7 @@ fn debug_output_matches_mio() {
     assert_eq!(format!("{BOTH:?}"), "READABLE | WRITABLE");
     assert_eq!(format!("{:?}", Interest::PRIORITY | Interest::LIO | Interest::AIO), "PRIORITY | AIO | LIO");
     let mut poll = TestPoll::new();
-    let (a, _b) = UnixStream::pair().unwrap();
+    let (a, _b) = kevio_pair();
     let mut a = a;
     poll.register(&mut a, 5, WRITE);
     poll.expect(5, W);
@@ -127,13 +140,15 @@ fn debug_output_matches_mio() {
         "Event{token:Token(5,),readable:false,writable:true,error:false,read_closed:false,write_closed:false,\
                     priority:false,aio:false,lio:false,details:";
     assert!(words.starts_with(expected), "{words}");
-    let std = std_unix::UnixStream::from(a);
-    assert_eq!(format!("{:?}", IoSource::new(std.as_raw_fd())), format!("{:?}", std.as_raw_fd()));
+    let std = StdStream::from(a);
+    assert_eq!(format!("{:?}", IoSource::new(raw(&std))), format!("{:?}", raw(&std)));
 }
 
 #[test]
 fn backend_name_matches_configuration() {
-    let name = if cfg!(any(kevio_backend = "poll", mio_unsupported_force_poll_poll)) {
+    let name = if cfg!(windows) {
+        "iocp"
+    } else if cfg!(any(kevio_backend = "poll", mio_unsupported_force_poll_poll)) {
         "poll"
     } else if cfg!(kevio_backend = "kqueue") {
         "kqueue"
@@ -159,7 +174,7 @@ fn interests_combine_and_remove() {
 #[test]
 fn event_iterator_returns_exact_length() {
     let mut poll = TestPoll::new();
-    let mut pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+    let mut pairs: Vec<_> = (0..3).map(|_| kevio_pair()).collect();
     for (token, (a, _)) in pairs.iter_mut().enumerate() {
         poll.register(a, token, WRITE);
     }
@@ -180,7 +195,7 @@ fn event_iterator_returns_exact_length() {
 fn every_token_is_reported_unchanged() {
     for token in [0, 1, usize::MAX - 1, usize::MAX] {
         let mut poll = TestPoll::new();
-        let (mut a, _b) = UnixStream::pair().unwrap();
+        let (mut a, _b) = kevio_pair();
         poll.register(&mut a, token, WRITE);
         poll.expect(token, W);
     }
@@ -189,7 +204,7 @@ fn every_token_is_reported_unchanged() {
 #[test]
 fn boxed_source_registers_as_source() {
     let mut poll = TestPoll::new();
-    let (a, _b) = UnixStream::pair().unwrap();
+    let (a, _b) = kevio_pair();
     let mut boxed: Box<dyn Source> = Box::new(a);
     poll.register(&mut boxed, 1, WRITE);
     poll.expect(1, W);
@@ -199,17 +214,18 @@ fn boxed_source_registers_as_source() {
     poll.expect_no_events();
 }
 
+#[cfg(unix)]
 #[test]
 fn new_descriptors_are_nonblocking_and_close_on_exec() {
-    fn check(name: &str, fd: &impl AsRawFd) {
+    fn check(name: &str, fd: &impl AsRawSource) {
         // SAFETY: fcntl with commands that take no pointer.
         let (flags, status) = unsafe { (libc_fcntl(fd, libc::F_GETFD), libc_fcntl(fd, libc::F_GETFL)) };
         assert_ne!(flags & libc::FD_CLOEXEC, 0, "{name} stays open in children");
         assert_ne!(status & libc::O_NONBLOCK, 0, "{name} blocks");
     }
-    unsafe fn libc_fcntl(fd: &impl AsRawFd, command: libc::c_int) -> libc::c_int {
+    unsafe fn libc_fcntl(fd: &impl AsRawSource, command: libc::c_int) -> libc::c_int {
         // SAFETY: guaranteed by the caller.
-        unsafe { libc::fcntl(fd.as_raw_fd(), command) }
+        unsafe { libc::fcntl(raw(fd), command) }
     }
 
     let directory = tempfile::tempdir().unwrap();
@@ -218,9 +234,9 @@ fn new_descriptors_are_nonblocking_and_close_on_exec() {
     let client = TcpStream::connect(address).unwrap();
     let unix_listener = UnixListener::bind(&path).unwrap();
     let unix_client = UnixStream::connect(&path).unwrap();
-    let (a, b) = UnixStream::pair().unwrap();
+    let (a, b) = kevio_pair();
     let (c, d) = UnixDatagram::pair().unwrap();
-    let (sender, receiver) = pipe::new().unwrap();
+    let (sender, receiver) = kevio::unix::pipe::new().unwrap();
 
     check("TcpListener", &tcp_listener);
     check("TcpStream", &client);
@@ -228,7 +244,7 @@ fn new_descriptors_are_nonblocking_and_close_on_exec() {
     check("UnixListener", &unix_listener);
     check("UnixStream", &unix_client);
     check("accepted UnixStream", &unix_listener.accept().unwrap().0);
-    for fd in [a.as_raw_fd(), b.as_raw_fd(), c.as_raw_fd(), d.as_raw_fd()] {
+    for fd in [raw(&a), raw(&b), raw(&c), raw(&d)] {
         check("a pair", &fd);
     }
     check("UnixDatagram", &UnixDatagram::unbound().unwrap());

@@ -2,17 +2,18 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::UdpSocket as StdUdpSocket;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use kevio::event::Source;
-use kevio::net::{UdpSocket, UnixStream};
-use kevio::unix::{pipe, IoSource, SourceFd};
+use kevio::net::UdpSocket;
 use kevio::{Interest, Poll, Timer, Token};
 
-use crate::support::limits::{closed_descriptor, raise_fd_limit_to_default};
+use crate::support::limits::raise_fd_limit_to_default;
 use crate::support::net::{drain, loopback};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
+use crate::support::streams::{
+    closed_source, kevio_pair, one_way, raw, BorrowedSource, IoSource, OwnedSource, RawSource, SourceFd, NO_SOURCE,
+};
 
 #[track_caller]
 fn register_error(poll: &TestPoll, source: &mut impl Source, interest: Interest) -> std::io::Error {
@@ -22,8 +23,12 @@ fn register_error(poll: &TestPoll, source: &mut impl Source, interest: Interest)
 #[test]
 fn negative_descriptor_is_rejected() {
     let mut poll = TestPoll::new();
-    for fd in [-1, RawFd::MIN] {
-        assert_eq!(register_error(&poll, &mut SourceFd(&fd), READ).raw_os_error(), Some(libc::EBADF));
+    #[cfg(unix)]
+    let numbers = [-1, RawSource::MIN];
+    #[cfg(windows)]
+    let numbers = [RawSource::MAX, RawSource::MAX - 1];
+    for fd in numbers {
+        assert_eq!(register_error(&poll, &mut SourceFd(&fd), READ).raw_os_error(), NO_SOURCE);
         let registry = poll.registry();
         assert!(registry.reregister(&mut SourceFd(&fd), Token(1), READ).is_err());
         assert!(registry.deregister(&mut SourceFd(&fd)).is_err());
@@ -34,15 +39,16 @@ fn negative_descriptor_is_rejected() {
 #[test]
 fn closed_descriptor_is_rejected() {
     let mut poll = TestPoll::new();
-    let fd = closed_descriptor();
-    assert_eq!(register_error(&poll, &mut SourceFd(&fd), READ).raw_os_error(), Some(libc::EBADF));
-    assert_eq!(register_error(&poll, &mut SourceFd(&fd), WRITE).raw_os_error(), Some(libc::EBADF));
-    // SAFETY: the number is not open, so that every call on the descriptor fails with EBADF.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    assert_eq!(register_error(&poll, &mut IoSource::new(borrowed), BOTH).raw_os_error(), Some(libc::EBADF));
+    let fd = closed_source();
+    assert_eq!(register_error(&poll, &mut SourceFd(&fd), READ).raw_os_error(), NO_SOURCE);
+    assert_eq!(register_error(&poll, &mut SourceFd(&fd), WRITE).raw_os_error(), NO_SOURCE);
+    // SAFETY: the number is not open, so that every call fails.
+    let borrowed = unsafe { BorrowedSource::borrow_raw(fd) };
+    assert_eq!(register_error(&poll, &mut IoSource::new(borrowed), BOTH).raw_os_error(), NO_SOURCE);
     poll.expect_no_events();
 }
 
+#[cfg(unix)]
 #[test]
 fn regular_file_and_directory_are_rejected() {
     let mut poll = TestPoll::new();
@@ -50,7 +56,7 @@ fn regular_file_and_directory_are_rejected() {
     let directory = std::fs::File::open("/").unwrap();
     for file in [file, directory] {
         for interest in [READ, WRITE, BOTH] {
-            let error = register_error(&poll, &mut SourceFd(&file.as_raw_fd()), interest);
+            let error = register_error(&poll, &mut SourceFd(&raw(&file)), interest);
             assert_eq!((error.raw_os_error(), error.kind()), (Some(libc::EPERM), ErrorKind::PermissionDenied));
         }
         assert_eq!(register_error(&poll, &mut IoSource::new(file), READ).raw_os_error(), Some(libc::EPERM));
@@ -61,7 +67,7 @@ fn regular_file_and_directory_are_rejected() {
 #[test]
 fn registering_a_source_twice_fails() {
     let mut poll = TestPoll::new();
-    let (mut a, _b) = UnixStream::pair().unwrap();
+    let (mut a, _b) = kevio_pair();
     poll.register(&mut a, 1, READ);
     let error = poll.registry().register(&mut a, Token(2), BOTH).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
@@ -77,7 +83,7 @@ fn registering_a_source_twice_fails() {
 #[test]
 fn source_of_another_poll_is_rejected() {
     let (ours, other) = (TestPoll::new(), Poll::new().unwrap());
-    let (mut a, _b) = UnixStream::pair().unwrap();
+    let (mut a, _b) = kevio_pair();
     ours.register(&mut a, 1, READ);
     let registry = other.registry();
     assert_eq!(registry.register(&mut a, Token(2), READ).unwrap_err().kind(), ErrorKind::AlreadyExists);
@@ -102,7 +108,7 @@ fn source_of_another_poll_is_rejected() {
 #[test]
 fn source_of_dropped_poll_registers_again() {
     let first = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     first.register(&mut a, 1, BOTH);
     drop(first);
     // The source still works, and can be registered again.
@@ -121,10 +127,10 @@ fn source_of_dropped_poll_registers_again() {
 fn reregister_and_deregister_of_unregistered_source_fail() {
     let poll = TestPoll::new();
     let registry = poll.registry();
-    let (mut stream, peer) = UnixStream::pair().unwrap();
+    let (mut stream, peer) = kevio_pair();
     let mut socket = UdpSocket::bind(loopback()).unwrap();
-    let (mut sender, _receiver) = pipe::new().unwrap();
-    let mut owned = IoSource::new(OwnedFd::from(peer));
+    let (mut sender, _receiver) = one_way();
+    let mut owned = IoSource::new(OwnedSource::from(peer));
     let sources: [&mut dyn Source; 4] = [&mut stream, &mut socket, &mut sender, &mut owned];
     for source in sources {
         let error = registry.reregister(source, Token(1), READ).unwrap_err();
@@ -132,7 +138,7 @@ fn reregister_and_deregister_of_unregistered_source_fail() {
         assert!(error.to_string().starts_with("I/O source not registered with `Registry`"));
         assert_eq!(registry.deregister(source).unwrap_err().kind(), ErrorKind::NotFound);
     }
-    let fd = socket.as_raw_fd();
+    let fd = raw(&socket);
     assert_eq!(registry.reregister(&mut SourceFd(&fd), Token(1), BOTH).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(registry.deregister(&mut SourceFd(&fd)).unwrap_err().kind(), ErrorKind::NotFound);
     // The failed calls registered nothing.
@@ -143,11 +149,11 @@ fn reregister_and_deregister_of_unregistered_source_fail() {
 #[test]
 fn deregistering_twice_fails() {
     let poll = TestPoll::new();
-    let (mut a, b) = UnixStream::pair().unwrap();
+    let (mut a, b) = kevio_pair();
     poll.register(&mut a, 1, BOTH);
     poll.deregister(&mut a);
     assert_eq!(poll.registry().deregister(&mut a).unwrap_err().kind(), ErrorKind::NotFound);
-    let fd = b.as_raw_fd();
+    let fd = raw(&b);
     poll.register(&mut SourceFd(&fd), 1, WRITE);
     poll.deregister(&mut SourceFd(&fd));
     assert_eq!(poll.registry().deregister(&mut SourceFd(&fd)).unwrap_err().kind(), ErrorKind::NotFound);
@@ -156,10 +162,10 @@ fn deregistering_twice_fails() {
 #[test]
 fn unsupported_interests_are_rejected() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     for interest in [Interest::AIO, Interest::LIO, READ | Interest::AIO, Interest::LIO | WRITE] {
         assert_eq!(register_error(&poll, &mut a, interest).kind(), ErrorKind::Unsupported);
-        assert_eq!(register_error(&poll, &mut SourceFd(&b.as_raw_fd()), interest).kind(), ErrorKind::Unsupported);
+        assert_eq!(register_error(&poll, &mut SourceFd(&raw(&b)), interest).kind(), ErrorKind::Unsupported);
     }
     b.write_all(b"x").unwrap();
     poll.expect_no_events();
@@ -174,7 +180,7 @@ fn unsupported_interests_are_rejected() {
 fn capacity_zero_holds_one_event() {
     let mut poll = TestPoll::with_capacity(0);
     assert!(poll.poll_once(Some(std::time::Duration::ZERO)).is_empty());
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, READ);
     b.write_all(b"x").unwrap();
     poll.expect(1, R);

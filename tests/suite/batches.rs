@@ -1,22 +1,23 @@
 //! Batches: many changes in one call.
 
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use fastrand::Rng;
 use kevio::event::Source;
-use kevio::net::UnixStream;
-use kevio::unix::{pipe, IoSource, SourceFd};
 use kevio::{Backend, Batch, Interest, Registry, Token, BACKEND};
 
-use crate::support::limits::{closed_descriptor, raise_fd_limit_to_default};
+use crate::support::limits::raise_fd_limit_to_default;
 use crate::support::net::loopback;
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
+use crate::support::streams::{
+    borrow, closed_source, from_raw, into_raw, kevio_pair, number_of_file, one_way, raw, std_pair, BorrowedSource,
+    IoSource, RawSource, SourceFd, StdStream, Stream, NEGATIVE, NO_NUMBER, NO_SOURCE,
+};
 
 /// A source of another crate that consists of two streams, and records whether it is registered.
-struct Two(UnixStream, UnixStream, bool);
+struct Two(Stream, Stream, bool);
 
 impl Source for Two {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
@@ -53,15 +54,16 @@ fn empty_batch_changes_nothing() {
 #[test]
 fn batch_changes_sources_of_every_kind() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
-    let (mut sender, mut receiver) = pipe::new().unwrap();
-    let (raw, mut raw_peer) = UnixStream::pair().unwrap();
-    let number = raw.as_raw_fd();
+    let (mut a, mut b) = kevio_pair();
+    let (mut sender, mut receiver) = one_way();
+    let (unregistered, mut raw_peer) = kevio_pair();
+    let number = raw(&unregistered);
     let mut raw = SourceFd(&number);
-    let (first, mut first_peer) = UnixStream::pair().unwrap();
-    let (second, mut second_peer) = UnixStream::pair().unwrap();
+    let (first, mut first_peer) = kevio_pair();
+    let (second, mut second_peer) = kevio_pair();
     let mut two = Two(first, second, false);
-    let (mut boxed, mut boxed_peer) = UnixStream::pair().map(|(a, b)| (Box::new(a), b)).unwrap();
+    let (boxed, mut boxed_peer) = kevio_pair();
+    let mut boxed = Box::new(boxed);
     let mut batch = Batch::new();
     batch
         .register(&mut a, Token(1), BOTH)
@@ -99,19 +101,19 @@ fn batch_changes_sources_of_every_kind() {
 #[test]
 fn failed_change_does_not_stop_the_others() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
-    let (mut c, mut d) = UnixStream::pair().unwrap();
-    let (mut aio, _aio_peer) = UnixStream::pair().unwrap();
-    let (mut never, _never_peer) = UnixStream::pair().unwrap();
-    let (mut registered, _peer) = UnixStream::pair().unwrap();
-    let (again, _again_peer) = UnixStream::pair().unwrap();
-    let closed = closed_descriptor();
+    let (mut a, mut b) = kevio_pair();
+    let (mut c, mut d) = kevio_pair();
+    let (mut aio, _aio_peer) = kevio_pair();
+    let (mut never, _never_peer) = kevio_pair();
+    let (mut registered, _peer) = kevio_pair();
+    let (again, _again_peer) = kevio_pair();
+    let closed = closed_source();
     let file = tempfile::tempfile().unwrap();
-    let again = again.as_raw_fd();
+    let (file, not_a_socket) = number_of_file(&file);
+    let again = raw(&again);
     poll.register(&mut registered, 9, READ);
     poll.register(&mut SourceFd(&again), 10, READ);
-    let (mut closed, mut negative) = (SourceFd(&closed), SourceFd(&-1));
-    let file = file.as_raw_fd();
+    let (mut closed, mut negative) = (SourceFd(&closed), SourceFd(&NEGATIVE));
     let (mut file, mut unknown) = (SourceFd(&file), SourceFd(&again));
     let mut batch = Batch::new();
     batch
@@ -127,7 +129,7 @@ fn failed_change_does_not_stop_the_others() {
     let results = poll.registry().submit(batch);
     let errno = |index: usize| results[index].as_ref().unwrap_err().raw_os_error();
     assert!(results[0].is_ok() && results[7].is_ok() && results[8].is_ok(), "{results:?}");
-    assert_eq!((errno(1), errno(2), errno(3)), (Some(libc::EBADF), Some(libc::EBADF), Some(libc::EPERM)));
+    assert_eq!((errno(1), errno(2), errno(3)), (NO_SOURCE, NO_SOURCE, not_a_socket));
     let kind = |index: usize| results[index].as_ref().unwrap_err().kind();
     assert_eq!((kind(4), kind(5), kind(6)), (ErrorKind::Unsupported, ErrorKind::NotFound, ErrorKind::AlreadyExists));
     b.write_all(b"x").unwrap();
@@ -145,8 +147,8 @@ fn failed_change_does_not_stop_the_others() {
 fn source_rejected_by_the_kernel_is_rolled_back() {
     let mut poll = TestPoll::new();
     // SAFETY: the number is not open; the stream returns the number before it is dropped, and so closes nothing.
-    let mut closed = unsafe { <UnixStream as std::os::fd::FromRawFd>::from_raw_fd(closed_descriptor()) };
-    let (mut good, _peer) = UnixStream::pair().unwrap();
+    let mut closed = unsafe { from_raw::<Stream>(closed_source()) };
+    let (mut good, _peer) = kevio_pair();
     let mut batch = Batch::new();
     batch.register(&mut closed, Token(1), BOTH).register(&mut good, Token(2), WRITE);
     let results = poll.registry().submit(batch);
@@ -154,21 +156,21 @@ fn source_rejected_by_the_kernel_is_rolled_back() {
     poll.expect(2, W);
     if BACKEND != Backend::Poll {
         // poll(2) detects the closed descriptor in the next poll, and removes the registration then.
-        assert_eq!(results[0].as_ref().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(results[0].as_ref().unwrap_err().raw_os_error(), NO_SOURCE);
         let registry = poll.registry();
         assert_eq!(registry.deregister(&mut closed).unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(registry.register(&mut closed, Token(1), BOTH).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(registry.register(&mut closed, Token(1), BOTH).unwrap_err().raw_os_error(), NO_SOURCE);
     }
     poll.expect_no_events();
-    let _ = std::os::fd::IntoRawFd::into_raw_fd(closed);
+    let _ = into_raw(closed);
 }
 
 /// A batch registers one raw descriptor twice, and another batch deregisters and registers the descriptor.
 #[test]
 fn same_descriptor_twice_in_a_batch_follows_the_order() {
     let mut poll = TestPoll::new();
-    let (a, mut b) = UnixStream::pair().unwrap();
-    let number = a.as_raw_fd();
+    let (a, mut b) = kevio_pair();
+    let number = raw(&a);
     let [mut first, mut second, mut third, mut fourth] = [(); 4].map(|()| SourceFd(&number));
     let mut batch = Batch::new();
     batch.register(&mut first, Token(1), READ).register(&mut second, Token(2), READ);
@@ -235,9 +237,9 @@ impl Source for HandlesResults {
 fn source_that_handles_results_is_called_again() {
     for deregisters in [true, false] {
         let mut poll = TestPoll::new();
-        let (a, mut b) = UnixStream::pair().unwrap();
-        let (mut c, mut d) = UnixStream::pair().unwrap();
-        let number: &'static _ = Box::leak(Box::new(a.as_raw_fd()));
+        let (a, mut b) = kevio_pair();
+        let (mut c, mut d) = kevio_pair();
+        let number: &'static _ = Box::leak(Box::new(raw(&a)));
         for token in [1, 2] {
             let mut source = HandlesResults(SourceFd(number), deregisters);
             let mut batch = Batch::new();
@@ -259,13 +261,13 @@ fn source_that_handles_results_is_called_again() {
 fn source_with_one_failed_descriptor_is_rolled_back() {
     let mut poll = TestPoll::new();
     let file = tempfile::tempfile().unwrap();
-    let file: &'static _ = Box::leak(Box::new(file.as_raw_fd()));
-    let (a, mut b) = UnixStream::pair().unwrap();
-    let number: &'static _ = Box::leak(Box::new(a.as_raw_fd()));
-    let closed: &'static _ = Box::leak(Box::new(closed_descriptor()));
+    let file: &'static _ = Box::leak(Box::new(number_of_file(&file).0));
+    let (a, mut b) = kevio_pair();
+    let number: &'static _ = Box::leak(Box::new(raw(&a)));
+    let closed: &'static _ = Box::leak(Box::new(closed_source()));
     for (first, second) in [(number, file), (number, closed), (file, number), (closed, number)] {
         let mut pair = Pair(SourceFd(first), SourceFd(second));
-        let (mut other, _peer) = UnixStream::pair().unwrap();
+        let (mut other, _peer) = kevio_pair();
         let mut batch = Batch::new();
         batch.register(&mut pair, Token(1), READ).register(&mut other, Token(2), WRITE);
         let results = poll.registry().submit(batch);
@@ -318,8 +320,8 @@ impl Source for Panics {
 #[test]
 fn panicking_source_keeps_the_changes_before() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
-    let (mut c, mut d) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
+    let (mut c, mut d) = kevio_pair();
     poll.register(&mut c, 2, READ);
     let mut batch = Batch::new();
     let mut panics = Panics;
@@ -352,19 +354,19 @@ const DESCRIPTORS: usize = 3;
 /// Streams whose other ends can be written to, the last of them closed; a poll; and sources that borrow the streams.
 struct World<'a> {
     poll: TestPoll,
-    fds: &'a [std::os::fd::RawFd; DESCRIPTORS],
-    borrowed: Vec<Option<IoSource<std::os::fd::BorrowedFd<'a>>>>,
+    fds: &'a [RawSource; DESCRIPTORS],
+    borrowed: Vec<Option<IoSource<BorrowedSource<'a>>>>,
 }
 
 /// A source that was taken out of a world.
 enum Taken<'a> {
     Raw(SourceFd<'a>),
-    Borrowed(usize, IoSource<std::os::fd::BorrowedFd<'a>>),
+    Borrowed(usize, IoSource<BorrowedSource<'a>>),
 }
 
 impl<'a> World<'a> {
-    fn new(fds: &'a [std::os::fd::RawFd; DESCRIPTORS], streams: &'a [std::os::unix::net::UnixStream]) -> World<'a> {
-        let borrowed = streams.iter().flat_map(|stream| [stream.as_fd(); 2]).map(|fd| Some(IoSource::new(fd)));
+    fn new(fds: &'a [RawSource; DESCRIPTORS], streams: &'a [StdStream]) -> World<'a> {
+        let borrowed = streams.iter().flat_map(|stream| [borrow(stream); 2]).map(|fd| Some(IoSource::new(fd)));
         World { poll: TestPoll::new(), fds, borrowed: borrowed.collect() }
     }
 
@@ -424,10 +426,10 @@ impl<'a> World<'a> {
 
 /// Returns the results of the steps, and the events that follow: at once, and after each peer has written.
 fn observe(steps: &[Step], size: usize) -> (Vec<Option<ErrorKind>>, Vec<String>) {
-    let pairs: [_; DESCRIPTORS - 1] = std::array::from_fn(|_| std::os::unix::net::UnixStream::pair().unwrap());
+    let pairs: [_; DESCRIPTORS - 1] = std::array::from_fn(|_| std_pair());
     let (streams, mut peers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     // The last number is never a descriptor. The number of a closed descriptor may belong to another test.
-    let fds = [streams[0].as_raw_fd(), streams[1].as_raw_fd(), i32::MAX];
+    let fds = [raw(&streams[0]), raw(&streams[1]), NO_NUMBER];
     let mut world = World::new(&fds, &streams);
     let results = world.run(steps, size);
     let mut events = Vec::new();
@@ -485,7 +487,7 @@ fn random_batches_equal_single_calls() {
 }
 
 /// A source that panics when it is called again.
-struct PanicsAgain(std::os::fd::RawFd, u32);
+struct PanicsAgain(RawSource, u32);
 
 impl Source for PanicsAgain {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
@@ -506,9 +508,9 @@ impl Source for PanicsAgain {
 #[test]
 fn panic_in_a_second_call_loses_no_other_change() {
     let mut poll = TestPoll::new();
-    let (a, _peer) = UnixStream::pair().unwrap();
-    let (mut b, _other_peer) = UnixStream::pair().unwrap();
-    let number = a.as_raw_fd();
+    let (a, _peer) = kevio_pair();
+    let (mut b, _other_peer) = kevio_pair();
+    let number = raw(&a);
     // The descriptor is not registered, so that the kernel rejects the change. If changes are queued, the source is called again.
     let mut panics = PanicsAgain(number, 0);
     let registry = poll.registry();
@@ -530,7 +532,7 @@ fn panic_in_a_second_call_loses_no_other_change() {
 fn largest_number_is_rejected_in_a_batch() {
     let poll = TestPoll::new();
     let mut batch = Batch::new();
-    let (mut first, mut second) = (SourceFd(&i32::MAX), SourceFd(&i32::MAX));
+    let (mut first, mut second) = (SourceFd(&NO_NUMBER), SourceFd(&NO_NUMBER));
     batch.deregister(&mut first).reregister(&mut second, Token(1), READ);
     assert!(poll.registry().submit(batch).iter().all(Result::is_err));
 }

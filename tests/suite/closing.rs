@@ -1,45 +1,49 @@
 //! Closing a descriptor ends its registration, so that the number can be registered again at once.
 
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use kevio::event::Source;
-use kevio::net::{UdpSocket, UnixStream};
-use kevio::unix::{IoSource, SourceFd};
+use kevio::net::UdpSocket;
 
 use crate::support::net::{drain, loopback};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
+use crate::support::streams::{
+    borrow, into_raw, kevio_pair, raw, std_pair, IoSource, OwnedSource, RawSource, SourceFd, Stream,
+};
 
 /// Moves `fd` to the number `number`, whose file is closed.
-fn move_to_number(fd: OwnedFd, number: i32) -> OwnedFd {
+#[cfg(unix)]
+fn move_to_number(fd: OwnedSource, number: RawSource) -> OwnedSource {
     // SAFETY: no pointers; the test owns the number, and the result is its only owner.
     unsafe {
-        assert_eq!(libc::dup2(fd.as_raw_fd(), number), number);
-        OwnedFd::from_raw_fd(number)
+        assert_eq!(libc::dup2(raw(&fd), number), number);
+        <OwnedSource as std::os::fd::FromRawFd>::from_raw_fd(number)
     }
 }
 
 #[test]
 fn dropped_source_reports_nothing() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, BOTH);
     b.write_all(b"x").unwrap();
     drop(a);
     poll.expect_no_events();
 }
 
+// A program cannot choose the number of a socket of Windows.
+#[cfg(unix)]
 #[test]
 fn reused_number_registers_after_deregistering() {
     let mut poll = TestPoll::new();
-    let (a, _b) = UnixStream::pair().unwrap();
-    let number = a.as_raw_fd();
+    let (a, _b) = kevio_pair();
+    let number = raw(&a);
     poll.register(&mut SourceFd(&number), 1, BOTH);
     poll.deregister(&mut SourceFd(&number));
-    let (c, mut d) = UnixStream::pair().unwrap();
-    let _ = a.into_raw_fd();
-    let mut c = UnixStream::from(move_to_number(c.into(), number));
+    let (c, mut d) = kevio_pair();
+    let _ = into_raw(a);
+    let mut c = Stream::from(move_to_number(c.into(), number));
     poll.register(&mut c, 2, READ);
     d.write_all(b"x").unwrap();
     poll.expect(2, R);
@@ -51,14 +55,14 @@ fn reused_number_registers_after_dropping_its_source() {
     let mut poll = TestPoll::new();
     let mut again = 0;
     for token in 0..50 {
-        let (mut a, mut b) = UnixStream::pair().unwrap();
+        let (mut a, mut b) = kevio_pair();
         poll.register(&mut a, token, BOTH);
         b.write_all(b"x").unwrap();
-        let number = a.as_raw_fd();
+        let number = raw(&a);
         drop(a);
-        let (c, mut d) = UnixStream::pair().unwrap();
+        let (c, mut d) = kevio_pair();
         let mut c = c;
-        again += usize::from(c.as_raw_fd() == number);
+        again += usize::from(raw(&c) == number);
         poll.register(&mut c, 1000 + token, READ);
         d.write_all(b"x").unwrap();
         poll.expect(1000 + token, R);
@@ -66,13 +70,14 @@ fn reused_number_registers_after_dropping_its_source() {
     assert!(again > 0, "the number was never reused");
 }
 
+#[cfg(unix)]
 #[test]
 fn raw_number_registers_again_after_closing() {
     let mut poll = TestPoll::new();
-    let (a, mut b) = UnixStream::pair().unwrap();
-    let number = a.into_raw_fd();
+    let (a, mut b) = kevio_pair();
+    let number = into_raw(a);
     poll.register(&mut SourceFd(&number), 1, READ);
-    let (c, mut d) = UnixStream::pair().unwrap();
+    let (c, mut d) = kevio_pair();
     let c = move_to_number(c.into(), number);
     poll.register(&mut SourceFd(&number), 2, READ);
     d.write_all(b"x").unwrap();
@@ -81,14 +86,15 @@ fn raw_number_registers_again_after_closing() {
     drop(c);
 }
 
+#[cfg(unix)]
 #[test]
 fn reused_descriptor_number_reports_nothing() {
     let mut poll = TestPoll::new();
-    let (a, _b) = UnixStream::pair().unwrap();
-    let number = a.into_raw_fd();
+    let (a, _b) = kevio_pair();
+    let number = into_raw(a);
     poll.register(&mut SourceFd(&number), 1, READ);
     // The descriptor is closed without deregistering, and its number goes to an unregistered descriptor.
-    let (c, mut d) = UnixStream::pair().unwrap();
+    let (c, mut d) = kevio_pair();
     let c = move_to_number(c.into(), number);
     d.write_all(b"x").unwrap();
     poll.expect_no_events();
@@ -101,7 +107,7 @@ fn reused_descriptor_number_reports_nothing() {
 fn repeated_reuse_of_one_number_reports_each_source() {
     let mut poll = TestPoll::new();
     for token in 0..100 {
-        let (mut a, mut b) = UnixStream::pair().unwrap();
+        let (mut a, mut b) = kevio_pair();
         poll.register(&mut a, token, BOTH);
         b.write_all(b"x").unwrap();
         poll.expect(token, R | W);
@@ -113,7 +119,7 @@ fn repeated_reuse_of_one_number_reports_each_source() {
 #[test]
 fn deregistering_removes_an_undelivered_event() {
     let mut poll = TestPoll::with_capacity(1);
-    let mut pairs: Vec<_> = (0..2).map(|_| UnixStream::pair().unwrap()).collect();
+    let mut pairs: Vec<_> = (0..2).map(|_| kevio_pair()).collect();
     for (token, (a, b)) in pairs.iter_mut().enumerate() {
         poll.register(a, token, READ);
         b.write_all(b"x").unwrap();
@@ -127,25 +133,25 @@ fn deregistering_removes_an_undelivered_event() {
 #[test]
 fn detached_descriptor_stays_registered() {
     let mut poll = TestPoll::new();
-    let (a, mut b) = UnixStream::pair().unwrap();
-    let mut source = IoSource::new(OwnedFd::from(a));
+    let (a, mut b) = kevio_pair();
+    let mut source = IoSource::new(OwnedSource::from(a));
     poll.register(&mut source, 1, READ);
     let fd = source.into_inner();
     b.write_all(b"x").unwrap();
     poll.expect(1, R);
-    poll.reregister(&mut SourceFd(&fd.as_raw_fd()), 2, READ);
+    poll.reregister(&mut SourceFd(&raw(&fd)), 2, READ);
     poll.expect(2, R);
-    poll.deregister(&mut SourceFd(&fd.as_raw_fd()));
+    poll.deregister(&mut SourceFd(&raw(&fd)));
     poll.expect_no_events();
 }
 
 #[test]
-fn closed_descriptor_does_not_spin() {
+fn closed_source_does_not_spin() {
     let mut poll = TestPoll::new();
-    let (mut a, _b) = UnixStream::pair().unwrap();
+    let (mut a, _b) = kevio_pair();
     poll.register(&mut a, 1, READ);
-    let (c, d) = UnixStream::pair().unwrap();
-    let number = c.as_raw_fd();
+    let (c, d) = kevio_pair();
+    let number = raw(&c);
     poll.register(&mut SourceFd(&number), 2, READ);
     drop((c, d));
     // poll(2) returns POLLNVAL for the closed descriptor at once, each time. The wait reports nothing and lasts its timeout.
@@ -156,9 +162,9 @@ fn closed_descriptor_does_not_spin() {
 
 #[test]
 fn dropped_poll_leaves_its_sources_usable() {
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     let mut socket = UdpSocket::bind(loopback()).unwrap();
-    let fd = socket.as_raw_fd();
+    let fd = raw(&socket);
     {
         let poll = TestPoll::new();
         poll.register(&mut a, 1, BOTH);
@@ -175,20 +181,20 @@ fn dropped_poll_leaves_its_sources_usable() {
 #[test]
 fn source_dropped_after_its_poll_does_not_fail() {
     let poll = TestPoll::new();
-    let (mut a, _b) = UnixStream::pair().unwrap();
+    let (mut a, _b) = kevio_pair();
     poll.register(&mut a, 1, BOTH);
     drop(poll);
     drop(a);
 }
 
-type Borrow = fn(&UnixStream) -> Box<dyn Source + '_>;
+type Borrow = fn(&Stream) -> Box<dyn Source + '_>;
 
 #[test]
 fn dropping_a_borrowing_source_deregisters_its_descriptor() {
     let mut poll = TestPoll::new();
-    let (a, mut b) = UnixStream::pair().unwrap();
-    let borrow: [Borrow; 2] = [|a| Box::new(IoSource::new(a.as_fd())), |a| Box::new(IoSource::new(a))];
-    for borrow in borrow {
+    let (a, mut b) = kevio_pair();
+    let borrowing: [Borrow; 2] = [|a| Box::new(IoSource::new(borrow(a))), |a| Box::new(IoSource::new(a))];
+    for borrow in borrowing {
         let mut source = borrow(&a);
         poll.register(&mut source, 1, READ);
         b.write_all(b"x").unwrap();
@@ -196,25 +202,25 @@ fn dropping_a_borrowing_source_deregisters_its_descriptor() {
         drop(source);
         b.write_all(b"x").unwrap();
         poll.expect_no_events();
-        let error = poll.registry().deregister(&mut SourceFd(&a.as_raw_fd())).unwrap_err();
+        let error = poll.registry().deregister(&mut SourceFd(&raw(&a))).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
         // A source that was deregistered before does not deregister anything when dropped.
         let mut source = borrow(&a);
         poll.register(&mut source, 2, READ);
         poll.deregister(&mut source);
-        poll.register(&mut SourceFd(&a.as_raw_fd()), 3, READ);
+        poll.register(&mut SourceFd(&raw(&a)), 3, READ);
         drop(source);
         b.write_all(b"x").unwrap();
         poll.expect(3, R);
-        poll.deregister(&mut SourceFd(&a.as_raw_fd()));
+        poll.deregister(&mut SourceFd(&raw(&a)));
     }
 }
 
 #[test]
 fn borrowed_source_survives_drop_of_poll() {
-    let (a, _b) = UnixStream::pair().unwrap();
+    let (a, _b) = kevio_pair();
     let poll = TestPoll::new();
-    let mut source = IoSource::new(a.as_fd());
+    let mut source = IoSource::new(borrow(&a));
     poll.register(&mut source, 1, READ);
     drop(poll);
     let mut poll = TestPoll::new();
@@ -222,7 +228,7 @@ fn borrowed_source_survives_drop_of_poll() {
     poll.expect(2, W);
     // The descriptor stays registered after leaving its source.
     let fd = source.into_inner();
-    poll.reregister(&mut SourceFd(&fd.as_raw_fd()), 3, WRITE);
+    poll.reregister(&mut SourceFd(&raw(&fd)), 3, WRITE);
     poll.expect(3, W);
 }
 
@@ -230,7 +236,7 @@ fn borrowed_source_survives_drop_of_poll() {
 #[test]
 fn shared_source_is_deregistered_explicitly() {
     let mut poll = TestPoll::new();
-    let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (a, mut b) = std_pair();
     a.set_nonblocking(true).unwrap();
     let shared = std::sync::Arc::new(a);
     let mut source = IoSource::new(std::sync::Arc::clone(&shared));

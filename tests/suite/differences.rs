@@ -2,27 +2,30 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use kevio::net::{UdpSocket, UnixStream};
-use kevio::unix::{IoSource, SourceFd};
-use kevio::{Backend, Interest, Timer, Token, Watch, BACKEND};
+use kevio::net::UdpSocket;
+#[cfg(unix)]
+use kevio::Watch;
+use kevio::{Backend, Interest, Timer, Token, BACKEND};
 use socket2::{Domain, Socket, Type};
 
+#[cfg(unix)]
 use crate::support::files::{make_fifo, open_to_read, open_to_write};
 use crate::support::known_failures::{is_kernel_kqueue, is_libkqueue};
-use crate::support::limits::closed_descriptor;
 use crate::support::net::{fill, listener, loopback, reset_on_close, tcp_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::readiness::{E, NONE, R, RC, W, WC};
+use crate::support::streams::{
+    borrow, closed_source, kevio_pair, one_way, raw, IoSource, OwnedSource, SourceFd, NO_SOURCE,
+};
 use crate::support::system;
 
 #[test]
 fn raw_descriptor_registered_twice_is_replaced_on_kqueue_only() {
     let mut poll = TestPoll::new();
-    let (a, mut b) = UnixStream::pair().unwrap();
-    let fd = a.as_raw_fd();
+    let (a, mut b) = kevio_pair();
+    let fd = raw(&a);
     poll.register(&mut SourceFd(&fd), 1, READ);
     let again = poll.registry().register(&mut SourceFd(&fd), Token(2), READ);
     b.write_all(b"x").unwrap();
@@ -42,11 +45,11 @@ fn raw_descriptor_without_inode_registered_twice_fails_on_epoll_only() {
     let event = unsafe {
         let fd = libc::eventfd(1, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
         assert!(fd >= 0);
-        <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd)
+        <OwnedSource as std::os::fd::FromRawFd>::from_raw_fd(fd)
     };
     let mut poll = TestPoll::new();
-    poll.register(&mut SourceFd(&event.as_raw_fd()), 1, READ);
-    let again = poll.registry().register(&mut SourceFd(&event.as_raw_fd()), Token(2), READ);
+    poll.register(&mut SourceFd(&raw(&event)), 1, READ);
+    let again = poll.registry().register(&mut SourceFd(&raw(&event)), Token(2), READ);
     if BACKEND == Backend::Epoll {
         assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
         poll.expect(1, R);
@@ -59,7 +62,7 @@ fn raw_descriptor_without_inode_registered_twice_fails_on_epoll_only() {
 #[test]
 fn new_data_while_unread_is_reported_after_an_operation_on_poll() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, READ);
     b.write_all(b"x").unwrap();
     poll.expect(1, R);
@@ -75,8 +78,8 @@ fn new_data_while_unread_is_reported_after_an_operation_on_poll() {
 #[test]
 fn raw_descriptor_left_ready_is_reported_again_on_poll() {
     let mut poll = TestPoll::new();
-    let (a, mut b) = UnixStream::pair().unwrap();
-    poll.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
+    let (a, mut b) = kevio_pair();
+    poll.register(&mut SourceFd(&raw(&a)), 1, READ);
     b.write_all(b"x").unwrap();
     let start = Instant::now();
     poll.expect(1, R);
@@ -91,7 +94,7 @@ fn raw_descriptor_left_ready_is_reported_again_on_poll() {
 #[test]
 fn readable_and_writable_are_two_events_on_kqueue() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     b.write_all(b"x").unwrap();
     poll.register(&mut a, 1, BOTH);
     poll.poll_once(Some(TIMEOUT));
@@ -101,7 +104,7 @@ fn readable_and_writable_are_two_events_on_kqueue() {
 #[test]
 fn exclusive_is_supported_by_epoll_on_linux() {
     let poll = TestPoll::new();
-    let (mut a, _b) = UnixStream::pair().unwrap();
+    let (mut a, _b) = kevio_pair();
     let result = poll.registry().register(&mut a, Token(1), READ.exclusive());
     if BACKEND == Backend::Epoll && cfg!(any(target_os = "linux", target_os = "android")) {
         result.unwrap();
@@ -126,7 +129,7 @@ fn unconnected_stream_is_hung_up_on_linux_only() {
 #[test]
 fn partial_read_is_reported_again_on_poll_only() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, READ);
     b.write_all(b"two bytes").unwrap();
     poll.expect(1, R);
@@ -138,11 +141,12 @@ fn partial_read_is_reported_again_on_poll_only() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn dev_null_is_ready_or_rejected() {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
     let mut poll = TestPoll::new();
-    let result = poll.registry().register(&mut SourceFd(&null.as_raw_fd()), Token(1), BOTH);
+    let result = poll.registry().register(&mut SourceFd(&raw(&null)), Token(1), BOTH);
     let expected = match BACKEND {
         Backend::Poll => None,
         Backend::Epoll => Some(libc::EPERM),
@@ -162,12 +166,12 @@ fn dev_null_is_ready_or_rejected() {
 #[test]
 fn deregistering_a_closed_number_fails() {
     let poll = TestPoll::new();
-    let fd = closed_descriptor();
+    let fd = closed_source();
     let error = poll.registry().deregister(&mut SourceFd(&fd)).unwrap_err();
     if BACKEND == Backend::Poll || is_libkqueue() || cfg!(target_vendor = "apple") {
         assert_eq!(error.kind(), ErrorKind::NotFound);
     } else {
-        assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+        assert_eq!(error.raw_os_error(), NO_SOURCE);
     }
 }
 
@@ -196,6 +200,7 @@ fn udp_error_sets_error_except_on_kqueue() {
 }
 
 /// Several open files can have the inode of a FIFO, so that poll(2) cannot detect that the descriptor is registered already.
+#[cfg(unix)]
 #[test]
 fn raw_fifo_registered_twice_fails_on_epoll_only() {
     let directory = tempfile::tempdir().unwrap();
@@ -203,8 +208,8 @@ fn raw_fifo_registered_twice_fails_on_epoll_only() {
     make_fifo(&path);
     let fifo = open_to_read(&path);
     let mut poll = TestPoll::new();
-    poll.register(&mut SourceFd(&fifo.as_raw_fd()), 1, READ);
-    let again = poll.registry().register(&mut SourceFd(&fifo.as_raw_fd()), Token(2), READ);
+    poll.register(&mut SourceFd(&raw(&fifo)), 1, READ);
+    let again = poll.registry().register(&mut SourceFd(&raw(&fifo)), Token(2), READ);
     let mut writer = open_to_write(&path);
     writer.write_all(b"x").unwrap();
     if BACKEND == Backend::Epoll {
@@ -216,9 +221,9 @@ fn raw_fifo_registered_twice_fails_on_epoll_only() {
     }
     // The FIFO is closed and opened again at the same number, and not registered again. libkqueue does not detect that.
     let mut poll = TestPoll::new();
-    poll.register(&mut SourceFd(&fifo.as_raw_fd()), 1, READ);
+    poll.register(&mut SourceFd(&raw(&fifo)), 1, READ);
     // SAFETY: no pointers; the test owns the number, which stays open.
-    assert_eq!(unsafe { libc::dup2(open_to_read(&path).as_raw_fd(), fifo.as_raw_fd()) }, fifo.as_raw_fd());
+    assert_eq!(unsafe { libc::dup2(raw(&open_to_read(&path)), raw(&fifo)) }, raw(&fifo));
     writer.write_all(b"x").unwrap();
     match BACKEND {
         Backend::Poll => drop(poll.expect(1, R)),
@@ -275,7 +280,7 @@ fn is_linux() -> bool {
 fn hang_up_reports_the_registered_direction_on_kqueue_only() {
     for (interest, filter) in [(READ, R | RC), (WRITE, W | WC)] {
         let mut poll = TestPoll::new();
-        let (mut a, b) = UnixStream::pair().unwrap();
+        let (mut a, b) = kevio_pair();
         drop(b);
         poll.register(&mut a, 1, interest);
         let reported = poll.expect_any(1, R | W);
@@ -287,10 +292,11 @@ fn hang_up_reports_the_registered_direction_on_kqueue_only() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn broken_pipe_sets_error_on_linux_only() {
     let mut poll = TestPoll::new();
-    let (mut writer, reader) = kevio::unix::pipe::new().unwrap();
+    let (mut writer, reader) = one_way();
     poll.register(&mut writer, 1, WRITE);
     drop(reader);
     let reported =
@@ -303,7 +309,7 @@ fn broken_pipe_sets_error_on_linux_only() {
 #[test]
 fn read_shutdown_of_peer_is_write_closed_on_some_kqueues() {
     let mut poll = TestPoll::new();
-    let (mut a, b) = UnixStream::pair().unwrap();
+    let (mut a, b) = kevio_pair();
     poll.register(&mut a, 1, WRITE);
     poll.expect(1, W);
     b.shutdown(Shutdown::Read).unwrap();
@@ -322,7 +328,7 @@ fn read_shutdown_of_peer_is_write_closed_on_some_kqueues() {
 #[test]
 fn space_of_discarded_data_is_not_reported_by_kqueue_of_netbsd() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     fill(&mut a);
     assert_eq!(b.read(&mut [0; 100]).unwrap(), 100);
     b.shutdown(Shutdown::Read).unwrap();
@@ -349,6 +355,7 @@ fn space_of_discarded_data_is_not_reported_by_kqueue_of_netbsd() {
 
 /// FreeBSD and NetBSD store an error without activating filters, so that only a filter that is added later fires. The next
 /// operation returns the error once.
+#[cfg(unix)]
 #[test]
 fn closed_datagram_peer_fails_the_next_send() {
     let keeps_an_error = is_kernel_kqueue() && cfg!(any(target_os = "freebsd", target_os = "netbsd"));
@@ -371,6 +378,7 @@ fn closed_datagram_peer_fails_the_next_send() {
     assert!(a.send(b"x").is_err());
 }
 
+#[cfg(unix)]
 #[test]
 fn full_queue_of_datagram_peer_blocks_or_fails_with_enobufs() {
     let mut poll = TestPoll::new();
@@ -423,10 +431,10 @@ fn shut_down_listener_is_reported_by_the_system() {
 fn mount_table_registers_except_on_kqueue() {
     let poll = TestPoll::new();
     let mounts = std::fs::File::open("/proc/self/mounts").unwrap();
-    let result = poll.registry().register(&mut SourceFd(&mounts.as_raw_fd()), Token(1), READ);
+    let result = poll.registry().register(&mut SourceFd(&raw(&mounts)), Token(1), READ);
     // poll(2) shows that a mount table is never writable, and shows no difference for the files of sysfs.
     let sysfs = std::fs::File::open("/sys/kernel/fscaps").ok();
-    let of_sysfs = sysfs.map(|file| poll.registry().register(&mut SourceFd(&file.as_raw_fd()), Token(2), READ));
+    let of_sysfs = sysfs.map(|file| poll.registry().register(&mut SourceFd(&raw(&file)), Token(2), READ));
     match BACKEND {
         Backend::Kqueue => assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM)),
         Backend::Epoll | Backend::Poll => result.unwrap(),
@@ -465,8 +473,8 @@ fn priority_is_unsupported_without_its_filter() {
 #[test]
 fn closed_descriptor_with_open_copy_is_reported_on_epoll_only() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
-    let copy = a.as_fd().try_clone_to_owned().unwrap();
+    let (mut a, mut b) = kevio_pair();
+    let copy = borrow(&a).try_clone_to_owned().unwrap();
     poll.register(&mut a, 1, READ);
     drop(a);
     b.write_all(b"x").unwrap();
@@ -530,6 +538,7 @@ fn timer_has_nanosecond_resolution() {
     assert!(!is_fine || shortest < Duration::from_millis(1), "{shortest:?}");
 }
 
+#[cfg(unix)]
 #[test]
 fn watch_is_supported_with_kqueue_or_inotify() {
     let has_inotify = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(kevio_unsupported_force_fallbacks);

@@ -1,21 +1,18 @@
 //! Edge-triggered events: when an event is reported, and when it is not reported again.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
 use std::thread;
 
-use kevio::net::UnixStream;
-use kevio::unix::{IoSource, SourceFd};
-
 use crate::support::net::{drain, fill, tcp_stream_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
+use crate::support::streams::{borrow, kevio_pair, raw, IoSource, OwnedSource, SourceFd, StdStream, Stream};
 
 /// Returns a stream that is registered for `READ` under token 1, and its peer.
-fn reading(poll: &TestPoll) -> (UnixStream, UnixStream) {
-    let (mut a, b) = UnixStream::pair().unwrap();
+fn reading(poll: &TestPoll) -> (Stream, Stream) {
+    let (mut a, b) = kevio_pair();
     poll.register(&mut a, 1, READ);
     (a, b)
 }
@@ -30,7 +27,7 @@ fn new_poll_reports_no_events() {
 #[test]
 fn readiness_before_registration_is_reported() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     b.write_all(b"x").unwrap();
     poll.register(&mut a, 1, BOTH);
     poll.expect(1, R | W);
@@ -76,8 +73,8 @@ fn data_after_a_short_read_is_reported_again() {
 #[test]
 fn data_after_an_operation_through_do_io_is_reported_again() {
     let mut poll = TestPoll::new();
-    let (a, mut b) = UnixStream::pair().unwrap();
-    let mut a = IoSource::new(std::os::unix::net::UnixStream::from(a));
+    let (a, mut b) = kevio_pair();
+    let mut a = IoSource::new(StdStream::from(a));
     poll.register(&mut a, 1, READ);
     for _ in 0..3 {
         b.write_all(b"x").unwrap();
@@ -168,9 +165,9 @@ fn full_stream_reports_writable_after_peer_reads() {
 fn raw_descriptor_reports_each_new_burst() {
     // The backend does not observe the reads.
     let mut poll = TestPoll::new();
-    let (a, mut b) = UnixStream::pair().unwrap();
-    let mut a = std::os::unix::net::UnixStream::from(a);
-    poll.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
+    let (a, mut b) = kevio_pair();
+    let mut a = StdStream::from(a);
+    poll.register(&mut SourceFd(&raw(&a)), 1, READ);
     for _ in 0..10 {
         b.write_all(b"data").unwrap();
         poll.expect(1, R);
@@ -183,9 +180,9 @@ fn raw_descriptor_reports_each_new_burst() {
 fn events_continue_when_another_thread_drains() {
     // Another thread reads the data, and as many bytes are written again, while this thread is blocked in `poll`.
     let mut poll = TestPoll::new();
-    let (a, b) = UnixStream::pair().unwrap();
-    let a = std::os::unix::net::UnixStream::from(a);
-    poll.register(&mut SourceFd(&a.as_raw_fd()), 1, READ);
+    let (a, b) = kevio_pair();
+    let a = StdStream::from(a);
+    poll.register(&mut SourceFd(&raw(&a)), 1, READ);
     let (events, seen) = mpsc::channel();
     let mut reader = a.try_clone().unwrap();
     let thread = thread::spawn(move || {
@@ -207,8 +204,8 @@ fn events_continue_when_another_thread_drains() {
 #[test]
 fn operation_that_panics_rearms() {
     let mut poll = TestPoll::new();
-    let (a, mut b) = UnixStream::pair().unwrap();
-    let mut source = IoSource::new(std::os::unix::net::UnixStream::from(a));
+    let (a, mut b) = kevio_pair();
+    let mut source = IoSource::new(StdStream::from(a));
     poll.register(&mut source, 1, READ);
     for panics in [true, true, false] {
         b.write_all(b"x").unwrap();
@@ -231,14 +228,14 @@ fn operation_that_panics_rearms() {
 #[test]
 fn stream_operation_that_panics_rearms() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, READ);
     for _ in 0..2 {
         b.write_all(b"x").unwrap();
         poll.expect(1, R);
         let operation = || {
             a.try_io(|| {
-                drain(&mut std::os::unix::net::UnixStream::from(a.as_fd().try_clone_to_owned()?));
+                drain(&mut StdStream::from(borrow(&a).try_clone_to_owned()?));
                 panic::resume_unwind(Box::new(()));
                 #[allow(unreachable_code)]
                 Ok(())
@@ -253,10 +250,10 @@ fn stream_operation_that_panics_rearms() {
 #[test]
 fn descriptor_and_its_copy_are_two_registrations() {
     let mut poll = TestPoll::new();
-    let (a, mut b) = UnixStream::pair().unwrap();
-    let a = OwnedFd::from(a);
+    let (a, mut b) = kevio_pair();
+    let a = OwnedSource::from(a);
     let copy = a.try_clone().unwrap();
-    let (mut a, mut copy) = (UnixStream::from(a), UnixStream::from(copy));
+    let (mut a, mut copy) = (Stream::from(a), Stream::from(copy));
     poll.register(&mut a, 1, READ);
     poll.register(&mut copy, 2, READ);
     b.write_all(b"x").unwrap();
@@ -266,7 +263,7 @@ fn descriptor_and_its_copy_are_two_registrations() {
 #[test]
 fn one_direction_does_not_hide_the_other() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, BOTH);
     poll.expect(1, W);
     b.write_all(b"x").unwrap();

@@ -1,20 +1,22 @@
 //! The errors that the crate makes itself name the request, the source, and what to do instead.
 
 use std::fmt::Debug;
-use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use kevio::event::Source;
-use kevio::net::{UnixDatagram, UnixListener, UnixStream};
-use kevio::unix::pollset::{PollFlags, PollSet};
-use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Backend, BusyPoll, FileChanges, Interest, Poll, Process, Signals, Timer, Token, Watch, BACKEND};
+#[cfg(unix)]
+use kevio::{
+    net::{UnixDatagram, UnixListener, UnixStream},
+    unix::pollset::{PollFlags, PollSet},
+    FileChanges, Process, Signals, Watch,
+};
+use kevio::{Backend, BusyPoll, Interest, Poll, Timer, Token, BACKEND};
 
 use crate::support::net::tcp_pair;
 use crate::support::poll::{TestPoll, READ, WRITE};
 use crate::support::readiness::W;
+use crate::support::streams::{kevio_pair, number_of_file, one_way, raw, IoSource, OwnedSource, SourceFd};
 
 /// Checks the kind of an error, and that the message has each of the words: of the request, the source and the remedy.
 #[track_caller]
@@ -44,7 +46,7 @@ fn interest_of_a_descriptor_is_named() {
     for (interest, name) in [(Interest::AIO, "`Interest::AIO`"), (READ | Interest::LIO, "`Interest::LIO`")] {
         let words = [backend, "register a descriptor", name, "`SIGEV_KEVENT`"];
         expect_unsupported(&poll, &mut a, interest, &words);
-        expect_unsupported(&poll, &mut SourceFd(&b.as_raw_fd()), interest, &words);
+        expect_unsupported(&poll, &mut SourceFd(&raw(&b)), interest, &words);
     }
     let has_exclusive = BACKEND == Backend::Epoll && cfg!(any(target_os = "linux", target_os = "android"));
     let words = [backend, "register a descriptor", "`Interest::exclusive`"];
@@ -60,7 +62,7 @@ fn interest_of_a_descriptor_is_named() {
         let words = ["kqueue backend of this system", "urgent data (`Interest::PRIORITY`)", "`SO_OOBINLINE`"];
         expect_unsupported(&poll, &mut a, Interest::PRIORITY, &words);
     } else if BACKEND == Backend::Kqueue {
-        let (_sender, mut receiver) = pipe::new().unwrap();
+        let (_sender, mut receiver) = one_way();
         let words = ["kqueue backend", "this descriptor", "`Interest::PRIORITY`", "without that interest"];
         expect_unsupported(&poll, &mut receiver, READ | Interest::PRIORITY, &words);
     }
@@ -69,23 +71,33 @@ fn interest_of_a_descriptor_is_named() {
 #[test]
 fn interest_of_another_source_is_named() {
     let poll = TestPoll::new();
-    let mut signals = Signals::new([libc::SIGURG]).unwrap();
     let mut timer = Timer::after(Duration::from_secs(1000)).unwrap();
+    expect_readable_only(&poll, "`Timer`", &mut timer);
+    #[cfg(unix)]
+    interest_of_sources_of_unix_is_named(&poll);
+}
+
+#[track_caller]
+fn expect_readable_only(poll: &TestPoll, name: &str, source: &mut dyn Source) {
+    for (interest, part) in [(WRITE, "WRITABLE"), (Interest::PRIORITY, "PRIORITY"), (READ.exclusive(), "EXCLUSIVE")] {
+        let words = [name, "registered for the interest", part, "`Interest::READABLE`"];
+        expect_unsupported(poll, source, interest, &words);
+    }
+}
+
+#[cfg(unix)]
+fn interest_of_sources_of_unix_is_named(poll: &TestPoll) {
+    let mut signals = Signals::new([libc::SIGURG]).unwrap();
     let mut child = std::process::Command::new("true").spawn().unwrap();
     let mut process = Process::new(&child).unwrap();
     let mut watch = Watch::open("/").ok();
-    let mut sources: Vec<(&str, &mut dyn Source)> =
-        vec![("`Signals`", &mut signals), ("`Timer`", &mut timer), ("`Process`", &mut process)];
+    let mut sources: Vec<(&str, &mut dyn Source)> = vec![("`Signals`", &mut signals), ("`Process`", &mut process)];
     sources.extend(watch.as_mut().map(|watch| ("`Watch`", watch as _)));
     for (name, source) in sources {
-        for (interest, part) in [(WRITE, "WRITABLE"), (Interest::PRIORITY, "PRIORITY"), (READ.exclusive(), "EXCLUSIVE")]
-        {
-            let words = [name, "registered for the interest", part, "`Interest::READABLE`"];
-            expect_unsupported(&poll, source, interest, &words);
-        }
+        expect_readable_only(poll, name, source);
     }
     let words = ["`Signals`", "`Interest::oneshot`", "lost", "`Interest::READABLE`"];
-    expect_unsupported(&poll, &mut signals, READ.oneshot(), &words);
+    expect_unsupported(poll, &mut signals, READ.oneshot(), &words);
     child.wait().unwrap();
 }
 
@@ -93,7 +105,7 @@ fn interest_of_another_source_is_named() {
 #[test]
 fn registration_errors_name_the_remedy() {
     let (poll, other) = (TestPoll::new(), Poll::new().unwrap());
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, READ);
     let registry = poll.registry();
     let words = ["I/O source already registered with a `Registry`", "`reregister`", "`deregister`"];
@@ -105,18 +117,24 @@ fn registration_errors_name_the_remedy() {
     expect(registry.deregister(&mut b), ErrorKind::NotFound, &words);
     let elsewhere = ["I/O source not registered with `Registry`", "a different one", "`deregister` of that registry"];
     expect(other.registry().deregister(&mut a), ErrorKind::NotFound, &elsewhere);
-    let fd = b.as_raw_fd();
+    let fd = raw(&b);
     expect(registry.deregister(&mut SourceFd(&fd)), ErrorKind::NotFound, &words);
 
     let mut timer = Timer::new().unwrap();
     expect(registry.deregister(&mut timer), ErrorKind::NotFound, &words);
 
+    #[cfg(unix)]
+    second_source_of_a_process_is_named(&poll);
+}
+
+#[cfg(unix)]
+fn second_source_of_a_process_is_named(poll: &TestPoll) {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     let [mut first, mut second] = [(); 2].map(|()| Process::new(&child).unwrap());
     poll.register(&mut first, 2, Interest::NONE);
     if BACKEND == Backend::Kqueue {
         let words = ["process or file is already registered", "another source", "kqueue", "a second `Poll`"];
-        expect(registry.register(&mut second, Token(3), READ), ErrorKind::AlreadyExists, &words);
+        expect(poll.registry().register(&mut second, Token(3), READ), ErrorKind::AlreadyExists, &words);
     }
     child.wait().unwrap();
 }
@@ -126,8 +144,14 @@ fn registration_errors_name_the_remedy() {
 fn error_numbers_of_the_kernel_are_kept() {
     let poll = TestPoll::new();
     let file = tempfile::tempfile().unwrap();
-    let error = poll.registry().register(&mut IoSource::new(file), Token(1), READ).unwrap_err();
-    assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::PermissionDenied, Some(libc::EPERM)));
+    let (number, expected) = number_of_file(&file);
+    let error = poll.registry().register(&mut SourceFd(&number), Token(1), READ).unwrap_err();
+    assert_eq!(error.raw_os_error(), expected);
+    #[cfg(unix)]
+    {
+        let error = poll.registry().register(&mut IoSource::new(file), Token(1), READ).unwrap_err();
+        assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::PermissionDenied, expected));
+    }
 }
 
 #[test]
@@ -150,6 +174,7 @@ fn timer_error_names_the_remedy() {
     expect(Timer::new().unwrap().set_every(Duration::ZERO), ErrorKind::InvalidInput, &words);
 }
 
+#[cfg(unix)]
 #[test]
 fn signal_errors_name_the_signal() {
     expect(Signals::new([]), ErrorKind::InvalidInput, &["`Signals::new`", "empty", "at least one signal"]);
@@ -168,7 +193,7 @@ fn signal_errors_name_the_signal() {
 #[test]
 fn event_of_another_source_names_the_method() {
     let mut poll = TestPoll::new();
-    let (mut a, _b) = UnixStream::pair().unwrap();
+    let (mut a, _b) = kevio_pair();
     poll.register(&mut a, 5, WRITE);
     poll.expect(5, W);
     let event = poll.events.iter().next().unwrap();
@@ -176,6 +201,12 @@ fn event_of_another_source_names_the_method() {
         expect(result, ErrorKind::InvalidInput, &[method, "belongs to another source", "pass an event whose token"]);
     };
     check(Timer::new().unwrap().expirations(event).map(drop), "`Timer::expirations`");
+    #[cfg(unix)]
+    event_of_another_source_names_the_method_of_unix(event, check);
+}
+
+#[cfg(unix)]
+fn event_of_another_source_names_the_method_of_unix(event: &kevio::event::Event, check: impl Fn(io::Result<()>, &str)) {
     check(Signals::new([libc::SIGURG]).unwrap().received(event).map(drop), "`Signals::received`");
     let mut child = std::process::Command::new("true").spawn().unwrap();
     let process = Process::new(&child).unwrap();
@@ -187,6 +218,7 @@ fn event_of_another_source_names_the_method() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn process_errors_name_the_process() {
     for pid in [0, -1] {
@@ -203,14 +235,14 @@ fn process_errors_name_the_process() {
     let words = ["`Process::from_pid(2147483647)`", "no process", "before the process is waited for"];
     expect(Process::from_pid(i32::MAX), ErrorKind::NotFound, &words);
 
-    let (a, _b) = UnixStream::pair().unwrap();
+    let (a, _b) = kevio_pair();
     let has_descriptors =
         cfg!(any(all(target_os = "linux", not(kevio_unsupported_force_fallbacks)), target_os = "freebsd"));
     let (kind, needed) = match has_descriptors {
         true => (ErrorKind::InvalidInput, "of another kind"),
         false => (ErrorKind::Unsupported, "no descriptors of processes"),
     };
-    expect(Process::from_fd(OwnedFd::from(a)), kind, &["`Process::from_fd`", needed, "`Process::from_pid`"]);
+    expect(Process::from_fd(OwnedSource::from(a)), kind, &["`Process::from_fd`", needed, "`Process::from_pid`"]);
     #[cfg(target_os = "linux")]
     std::thread::spawn(|| {
         // SAFETY: no arguments.
@@ -223,12 +255,13 @@ fn process_errors_name_the_process() {
     .unwrap();
 }
 
+#[cfg(unix)]
 #[test]
 fn watch_errors_name_the_file() {
-    let (socket, _peer) = UnixStream::pair().unwrap();
-    let (sender, _receiver) = pipe::new().unwrap();
-    let device = File::open("/dev/null").unwrap();
-    let files = [("a socket", OwnedFd::from(socket)), ("a pipe", sender.into()), ("a device", device.into())];
+    let (socket, _peer) = kevio_pair();
+    let (sender, _receiver) = one_way();
+    let device = std::fs::File::open("/dev/null").unwrap();
+    let files = [("a socket", OwnedSource::from(socket)), ("a pipe", sender.into()), ("a device", device.into())];
     for (kind, file) in files {
         let words = ["`Watch`", "a regular file or a directory", kind, "`SourceFd`"];
         expect(Watch::new(file).map(drop), ErrorKind::InvalidInput, &words);
@@ -236,7 +269,7 @@ fn watch_errors_name_the_file() {
     for changes in [FileChanges::empty(), FileChanges::RESCAN, FileChanges::from_bits(1 << 20)] {
         let name = format!("the changes {changes:?}");
         let words = ["`Watch`", &name, "`FileChanges::ALL`", "at least one"];
-        let file = File::open("/").unwrap();
+        let file = std::fs::File::open("/").unwrap();
         expect(Watch::with_changes(file, changes).map(drop), ErrorKind::InvalidInput, &words);
     }
     let has_inotify = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(kevio_unsupported_force_fallbacks);
@@ -252,6 +285,7 @@ fn watch_errors_name_the_file() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn path_of_a_unix_socket_names_its_length() {
     let path = "x".repeat(200);
@@ -261,6 +295,7 @@ fn path_of_a_unix_socket_names_its_length() {
     expect(UnixDatagram::bind(&path).map(drop), ErrorKind::InvalidInput, &words);
 }
 
+#[cfg(unix)]
 #[test]
 fn pollset_errors_name_the_slot() {
     let mut set = PollSet::new();

@@ -3,26 +3,26 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kevio::net::{TcpStream, UnixStream};
-use kevio::unix::SourceFd;
+use kevio::net::TcpStream;
 use kevio::{Registry, Token, Waker};
 
+#[cfg(unix)]
 use crate::support::handler;
 use crate::support::limits::raise_fd_limit_to_default;
 use crate::support::net::{drain, listener};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT};
 use crate::support::process::run_alone;
 use crate::support::readiness::{E, R, W};
+use crate::support::streams::{kevio_pair, raw, OwnedSource, SourceFd, Stream};
 
 /// Registers, reregisters and deregisters `times` times, then registers.
-fn change(registry: &Registry, stream: &mut UnixStream, is_raw: bool, token: Token, times: usize) {
-    let number = stream.as_raw_fd();
+fn change(registry: &Registry, stream: &mut Stream, is_raw: bool, token: Token, times: usize) {
+    let number = raw(stream);
     let mut raw = SourceFd(&number);
     let source: &mut dyn kevio::event::Source = if is_raw { &mut raw } else { stream };
     for _ in 0..times {
@@ -43,7 +43,7 @@ fn changes_of_eight_threads_take_effect_during_polls() {
         .map(|token| {
             let registry = poll.registry().try_clone().unwrap();
             thread::spawn(move || {
-                let (mut a, b) = UnixStream::pair().unwrap();
+                let (mut a, b) = kevio_pair();
                 change(&registry, &mut a, token % 2 == 0, Token(token), EACH);
                 (a, b)
             })
@@ -73,9 +73,9 @@ fn five_thousand_ready_sources_are_all_reported() {
         println!("{n} instead of 5000: no more than {limit} descriptors are allowed");
     }
     // All are copies of one socket, so that one byte makes all of them readable.
-    let (first, mut peer) = UnixStream::pair().unwrap();
-    let first = OwnedFd::from(first);
-    let mut copies: Vec<_> = (0..n).map(|_| UnixStream::from(first.try_clone().unwrap())).collect();
+    let (first, mut peer) = kevio_pair();
+    let first = OwnedSource::from(first);
+    let mut copies: Vec<_> = (0..n).map(|_| Stream::from(first.try_clone().unwrap())).collect();
     let mut poll = TestPoll::with_capacity(CAPACITY);
     for (token, copy) in copies.iter_mut().enumerate() {
         poll.register(copy, token, READ);
@@ -105,6 +105,7 @@ fn five_thousand_ready_sources_are_all_reported() {
 ///
 /// The times between two signals vary, so that signals interrupt every operation. Without a pause the thread could spend all its
 /// time in the handler.
+#[cfg(unix)]
 struct SignalSender {
     stop: Arc<AtomicBool>,
     sender: Option<thread::JoinHandle<()>>,
@@ -112,8 +113,10 @@ struct SignalSender {
     _alone: MutexGuard<'static, ()>,
 }
 
+#[cfg(unix)]
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
 
+#[cfg(unix)]
 impl SignalSender {
     fn new(flags: libc::c_int) -> SignalSender {
         extern "C" fn handler(_: libc::c_int) {
@@ -140,6 +143,7 @@ impl SignalSender {
     }
 }
 
+#[cfg(unix)]
 impl Drop for SignalSender {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -150,6 +154,7 @@ impl Drop for SignalSender {
 
 /// Repeats `f` under signals, with and without SA_RESTART, until enough signals were handled. The number of signals in a
 /// second depends on the number of processors.
+#[cfg(unix)]
 fn under_signals(mut f: impl FnMut()) {
     const MIN_SIGNALS: usize = 1_000;
     for flags in [0, libc::SA_RESTART] {
@@ -163,14 +168,20 @@ fn under_signals(mut f: impl FnMut()) {
     }
 }
 
+/// Runs `f` once: Windows has no signals.
+#[cfg(windows)]
+fn under_signals(mut f: impl FnMut()) {
+    f();
+}
+
 #[test]
 fn registry_changes_succeed_under_signals() {
     const ROUNDS: usize = 50;
     under_signals(|| {
         let mut poll = TestPoll::new();
         for round in 0..ROUNDS {
-            let (mut a, mut b) = UnixStream::pair().unwrap();
-            let number = a.as_raw_fd();
+            let (mut a, mut b) = kevio_pair();
+            let number = raw(&a);
             let mut raw = SourceFd(&number);
             let source: &mut dyn kevio::event::Source = if round % 2 == 0 { &mut a } else { &mut raw };
             let registry = poll.registry().try_clone().unwrap();
@@ -210,7 +221,7 @@ fn waits_report_every_event_under_signals() {
         let other = thread::spawn(move || {
             for token in 0..ROUNDS {
                 gone.recv().unwrap();
-                let (mut a, mut b) = UnixStream::pair().unwrap();
+                let (mut a, mut b) = kevio_pair();
                 b.write_all(b"x").unwrap();
                 registry.register(&mut a, Token(token), READ).unwrap();
                 gone.recv().unwrap();

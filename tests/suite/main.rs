@@ -3,6 +3,9 @@
 //! Run the suite for each backend: plainly, with `RUSTFLAGS='--cfg kevio_backend="poll"'`, and with
 //! `"kqueue"` if the system has a kqueue.
 
+// The tests that need a Unix use some of the imports.
+#![cfg_attr(not(unix), allow(unused_imports))]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -19,7 +22,9 @@ mod errors;
 mod kqueue;
 mod load;
 mod modes;
+#[cfg(unix)]
 mod pipes;
+#[cfg(unix)]
 mod pollset;
 // On backends whose queue is a descriptor; poll(2) has none.
 #[cfg(selector_has_fd)]
@@ -29,6 +34,7 @@ mod tcp;
 mod threads;
 mod timers;
 mod udp;
+#[cfg(unix)]
 mod unix_sockets;
 mod waits;
 mod wakers;

@@ -1,23 +1,22 @@
 //! Trigger modes and disabled registrations, for every kind of source.
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use kevio::event::Source;
-use kevio::net::{TcpStream, UdpSocket, UnixStream};
-use kevio::unix::{pipe, IoSource, SourceFd};
+use kevio::net::{TcpStream, UdpSocket};
 use kevio::{Backend, Interest, Registry, Token, BACKEND};
 
 use crate::support::known_failures::{is_known_failure, Check};
 use crate::support::net::{drain, loopback, tcp_pair, tcp_stream_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::readiness::{R, W};
+use crate::support::streams::{borrow, kevio_pair, one_way, raw, IoSource, OwnedSource, SourceFd, Stream};
 
 /// A source of another crate, which passes interests on.
-struct Foreign(UnixStream);
+struct Foreign(Stream);
 
 impl Source for Foreign {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> std::io::Result<()> {
@@ -35,12 +34,12 @@ impl Source for Foreign {
 
 /// Calls `check` with each kind of source, which is readable.
 fn readable(check: impl Fn(&mut dyn Source)) {
-    let keep = |mut peer: UnixStream| {
+    let keep = |mut peer: Stream| {
         peer.write_all(b"unread").unwrap();
         peer
     };
     let pair = || {
-        let (a, b) = UnixStream::pair().unwrap();
+        let (a, b) = kevio_pair();
         (a, keep(b))
     };
     let (mut stream, _peer) = pair();
@@ -48,10 +47,10 @@ fn readable(check: impl Fn(&mut dyn Source)) {
     let (stream, _peer) = pair();
     check(&mut Foreign(stream));
     let (stream, _peer) = pair();
-    check(&mut SourceFd(&stream.as_raw_fd()));
-    check(&mut IoSource::new(stream.as_fd()));
-    check(&mut IoSource::new(std::os::fd::OwnedFd::from(stream)));
-    let (mut sender, mut receiver) = pipe::new().unwrap();
+    check(&mut SourceFd(&raw(&stream)));
+    check(&mut IoSource::new(borrow(&stream)));
+    check(&mut IoSource::new(OwnedSource::from(stream)));
+    let (mut sender, mut receiver) = one_way();
     sender.write_all(b"unread").unwrap();
     check(&mut receiver);
     let (mut stream, mut peer) = tcp_pair();
@@ -111,18 +110,18 @@ fn disabled_reports_no_kind_of_source() {
 #[test]
 fn disabled_source_counts_as_registered() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, Interest::NONE);
     for interest in [READ, Interest::NONE] {
         let error = poll.registry().register(&mut a, Token(2), interest).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     }
     // Closing ends a disabled registration too, so that the number can be registered again.
-    let number = a.as_raw_fd();
+    let number = raw(&a);
     drop(a);
     for _ in 0..20 {
-        let (mut c, mut d) = UnixStream::pair().unwrap();
-        let again = c.as_raw_fd() == number;
+        let (mut c, mut d) = kevio_pair();
+        let again = raw(&c) == number;
         poll.register(&mut c, 3, READ);
         d.write_all(b"x").unwrap();
         poll.expect(3, R);
@@ -159,7 +158,7 @@ fn combining_interests_keeps_the_mode() {
 #[test]
 fn combined_interest_is_reported_in_its_mode() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     b.write_all(b"x").unwrap();
     poll.register(&mut a, 1, READ.level() | WRITE);
     for _ in 0..3 {
@@ -274,7 +273,7 @@ fn talk(mut peer: std::net::TcpStream, rounds: usize) {
 #[test]
 fn unsupported_exclusive_leaves_source_unregistered() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     let can = BACKEND == Backend::Epoll && cfg!(any(target_os = "linux", target_os = "android"));
     for (interest, can) in [(READ.exclusive(), can), (READ.exclusive().oneshot(), false)] {
         match poll.registry().register(&mut a, Token(1), interest) {

@@ -1,15 +1,17 @@
 //! One descriptor with several sources, modes and failures: the last successful change defines the registration.
 
 use std::io::{ErrorKind, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use kevio::net::UnixStream;
-use kevio::unix::{pipe, IoSource, SourceFd};
-use kevio::{Backend, Interest, Poll, Process, Signals, Timer, Token, Watch, BACKEND};
+use kevio::{Backend, Interest, Poll, Timer, Token, BACKEND};
+#[cfg(unix)]
+use kevio::{Process, Signals, Watch};
 
 use crate::support::known_failures::{is_known_failure, is_libkqueue, Check};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
+use crate::support::streams::{
+    borrow, kevio_pair, one_way, raw, std_pair, IoSource, OwnedSource, RawSource, SourceFd, StdStream, Stream,
+};
 
 /// The interest of a registration that its source leaves, and `true` if its event has been reported before.
 const LEFT: [(Interest, bool); 6] = [
@@ -22,7 +24,13 @@ const LEFT: [(Interest, bool); 6] = [
 ];
 
 /// Registers a source whose descriptor is registered already: kqueue replaces the registration, other backends may fail.
-fn register_over(poll: &TestPoll, source: &mut impl kevio::event::Source, fd: i32, token: usize, interest: Interest) {
+fn register_over(
+    poll: &TestPoll,
+    source: &mut impl kevio::event::Source,
+    fd: RawSource,
+    token: usize,
+    interest: Interest,
+) {
     let registry = poll.registry();
     match registry.register(source, Token(token), interest) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && BACKEND != Backend::Kqueue => {
@@ -60,14 +68,14 @@ fn stream_wrapped_again_has_its_new_registration() {
     for (left, is_reported) in LEFT {
         for interest in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
             let mut poll = TestPoll::new();
-            let (mut a, mut b) = UnixStream::pair().unwrap();
-            let fd = a.as_raw_fd();
+            let (mut a, mut b) = kevio_pair();
+            let fd = raw(&a);
             b.write_all(b"x").unwrap();
             poll.register(&mut a, 1, left);
             if is_reported {
                 poll.expect_any(1, R | W);
             }
-            let mut a = UnixStream::from_std(std::os::unix::net::UnixStream::from(a));
+            let mut a = Stream::from_std(StdStream::from(a));
             register_over(&poll, &mut a, fd, 2, interest);
             check_modes_of(&mut poll, &mut a, &mut b, interest);
         }
@@ -79,11 +87,11 @@ fn descriptor_wrapped_again_has_its_new_registration() {
     for (left, is_reported) in LEFT {
         for interest in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
             let mut poll = TestPoll::new();
-            let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+            let (a, b) = std_pair();
             a.set_nonblocking(true).unwrap();
-            let mut b = UnixStream::from_std(b);
-            let fd = a.as_raw_fd();
-            let mut source = IoSource::new(OwnedFd::from(a));
+            let mut b = Stream::from_std(b);
+            let fd = raw(&a);
+            let mut source = IoSource::new(OwnedSource::from(a));
             b.write_all(b"x").unwrap();
             poll.register(&mut source, 1, left);
             if is_reported {
@@ -100,9 +108,9 @@ fn descriptor_wrapped_again_has_its_new_registration() {
 fn stream_registered_after_its_number_has_its_new_registration() {
     for (left, is_reported) in LEFT {
         let mut poll = TestPoll::new();
-        let (a, mut b) = UnixStream::pair().unwrap();
-        let mut a = UnixStream::from(OwnedFd::from(a));
-        let fd = a.as_raw_fd();
+        let (a, mut b) = kevio_pair();
+        let mut a = Stream::from(OwnedSource::from(a));
+        let fd = raw(&a);
         b.write_all(b"x").unwrap();
         poll.register(&mut SourceFd(&fd), 1, left);
         if is_reported {
@@ -121,8 +129,8 @@ fn reregistering_changes_every_mode_to_every_other() {
         for to in [READ, READ.level(), READ.oneshot(), Interest::NONE] {
             for is_raw in [false, true] {
                 let mut poll = TestPoll::new();
-                let (mut a, mut b) = UnixStream::pair().unwrap();
-                let fd = a.as_raw_fd();
+                let (mut a, mut b) = kevio_pair();
+                let fd = raw(&a);
                 b.write_all(b"x").unwrap();
                 if is_raw {
                     poll.register(&mut SourceFd(&fd), 1, from);
@@ -152,9 +160,9 @@ fn second_borrowing_source_is_rejected_and_removes_nothing() {
     for first_interest in [READ, Interest::NONE] {
         for second_interest in [READ, READ.level(), Interest::NONE] {
             let mut poll = TestPoll::new();
-            let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
-            let mut first = IoSource::new(a.as_fd());
-            let mut second = IoSource::new(a.as_fd());
+            let (a, mut b) = std_pair();
+            let mut first = IoSource::new(borrow(&a));
+            let mut second = IoSource::new(borrow(&a));
             poll.register(&mut first, 1, first_interest);
             let error = poll.registry().register(&mut second, Token(2), second_interest).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AlreadyExists);
@@ -168,7 +176,7 @@ fn second_borrowing_source_is_rejected_and_removes_nothing() {
             poll.expect(3, R);
             // After the first source is dropped, another source can be registered.
             drop(first);
-            let mut third = IoSource::new(a.as_fd());
+            let mut third = IoSource::new(borrow(&a));
             poll.register(&mut third, 4, READ);
             poll.expect(4, R);
         }
@@ -181,10 +189,10 @@ fn second_borrowing_source_is_rejected_and_removes_nothing() {
 fn borrowing_source_removes_no_registration_of_its_number() {
     for interest in [READ, READ.level(), Interest::NONE] {
         let mut poll = TestPoll::new();
-        let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (a, mut b) = std_pair();
         a.set_nonblocking(true).unwrap();
-        let fd = a.as_raw_fd();
-        let [mut dropped, mut deregistered] = [IoSource::new(a.as_fd()), IoSource::new(a.as_fd())];
+        let fd = raw(&a);
+        let [mut dropped, mut deregistered] = [IoSource::new(borrow(&a)), IoSource::new(borrow(&a))];
         for source in [&mut dropped, &mut deregistered] {
             poll.register(source, 1, interest);
             poll.deregister(&mut SourceFd(&fd));
@@ -204,8 +212,8 @@ fn level_triggered_broken_pipe_is_reported_at_every_poll() {
     for is_raw in [false, true] {
         for fills in [false, true] {
             let mut poll = TestPoll::new();
-            let (mut sender, receiver) = pipe::new().unwrap();
-            let fd = sender.as_raw_fd();
+            let (mut sender, receiver) = one_way();
+            let fd = raw(&sender);
             if is_raw {
                 poll.register(&mut SourceFd(&fd), 1, WRITE.level());
             } else {
@@ -243,8 +251,8 @@ fn level_triggered_broken_pipe_is_reported_at_every_poll() {
 fn raw_broken_pipe_stays_registered() {
     for interest in [WRITE, WRITE.level(), WRITE.oneshot()] {
         let mut poll = TestPoll::new();
-        let (sender, receiver) = pipe::new().unwrap();
-        let fd = sender.as_raw_fd();
+        let (sender, receiver) = one_way();
+        let fd = raw(&sender);
         poll.register(&mut SourceFd(&fd), 1, interest);
         poll.expect(1, W);
         poll.reregister(&mut SourceFd(&fd), 2, interest);
@@ -263,9 +271,9 @@ fn raw_broken_pipe_stays_registered() {
 fn failed_reregistration_keeps_the_registration() {
     let mut poll = TestPoll::new();
     // Some systems reject the priority interest for a pipe.
-    let (mut sender, mut receiver) = pipe::new().unwrap();
+    let (mut sender, mut receiver) = one_way();
     poll.register(&mut receiver, 1, READ);
-    let fd = receiver.as_raw_fd();
+    let fd = raw(&receiver);
     let mut expected = 1;
     match poll.registry().reregister(&mut receiver, Token(2), READ | Interest::PRIORITY) {
         Ok(()) => expected = 2,
@@ -288,12 +296,12 @@ fn failed_reregistration_of_a_queue_keeps_the_registration() {
     let kq = kevio_queue();
     for interest in [WRITE, WRITE.level(), BOTH, BOTH.oneshot()] {
         let mut poll = TestPoll::new();
-        let fd = kq.as_raw_fd();
+        let fd = raw(&kq);
         poll.register(&mut SourceFd(&fd), 1, READ.level());
         poll.registry().reregister(&mut SourceFd(&fd), Token(2), interest).unwrap_err();
         poll.expect(1, R);
         poll.deregister(&mut SourceFd(&fd));
-        let mut source = IoSource::new(kq.as_fd());
+        let mut source = IoSource::new(borrow(&kq));
         poll.register(&mut source, 1, READ.level());
         poll.registry().reregister(&mut source, Token(2), interest).unwrap_err();
         poll.expect(1, R);
@@ -301,7 +309,7 @@ fn failed_reregistration_of_a_queue_keeps_the_registration() {
 }
 
 /// Returns a kqueue that has an event.
-fn kevio_queue() -> OwnedFd {
+fn kevio_queue() -> OwnedSource {
     #[cfg(all(has_kqueue, not(links_libkqueue)))]
     {
         use kevio::unix::kqueue::{Flags, Kevent, Kqueue, TimerUnit};
@@ -322,17 +330,17 @@ fn disabled_registration_of_a_hung_up_descriptor_reports_nothing() {
     }
     const TIMES: usize = 20_000;
     let mut poll = TestPoll::new();
-    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (a, b) = std_pair();
     drop(b);
     let (_ours, mut other) = {
-        let (mut ours, other) = UnixStream::pair().unwrap();
+        let (mut ours, other) = kevio_pair();
         poll.register(&mut ours, 2, READ);
         (ours, other)
     };
     let registry = poll.registry().try_clone().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let fd = a.as_raw_fd();
+            let fd = raw(&a);
             for n in 0..TIMES {
                 registry.register(&mut SourceFd(&fd), Token(1), Interest::NONE).unwrap();
                 if n % 100 == 0 {
@@ -361,9 +369,9 @@ fn disabled_registration_of_a_hung_up_descriptor_does_not_end_a_wait() {
         return;
     }
     let mut poll = TestPoll::new();
-    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (a, b) = std_pair();
     drop(b);
-    let fd = a.as_raw_fd();
+    let fd = raw(&a);
     poll.register(&mut SourceFd(&fd), 1, Interest::NONE);
     poll.deregister(&mut SourceFd(&fd));
     let (is_over, wait) = (std::sync::atomic::AtomicBool::new(false), std::time::Duration::from_millis(200));
@@ -390,9 +398,9 @@ fn two_threads_registering_one_number_register_it_once() {
     }
     for _ in 0..200 {
         let mut poll = TestPoll::new();
-        let (a, mut b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (a, mut b) = std_pair();
         b.write_all(b"x").unwrap();
-        let fd = a.as_raw_fd();
+        let fd = raw(&a);
         let barrier = std::sync::Barrier::new(2);
         let registered: Vec<_> = std::thread::scope(|scope| {
             let threads = [READ, Interest::NONE].map(|interest| {
@@ -416,14 +424,14 @@ fn two_threads_registering_one_number_register_it_once() {
 fn pipe_registered_for_both_directions_reports_readable_at_its_end() {
     for interest in [BOTH, BOTH.level(), BOTH.oneshot()] {
         let mut poll = TestPoll::new();
-        let (mut sender, mut receiver) = pipe::new().unwrap();
+        let (mut sender, mut receiver) = one_way();
         sender.write_all(b"x").unwrap();
         drop(sender);
         poll.register(&mut receiver, 1, interest);
         poll.expect_any(1, R);
     }
     let mut poll = TestPoll::new();
-    let (mut sender, mut receiver) = pipe::new().unwrap();
+    let (mut sender, mut receiver) = one_way();
     poll.register(&mut receiver, 1, BOTH.level());
     sender.write_all(b"x").unwrap();
     drop(sender);
@@ -435,13 +443,13 @@ fn pipe_registered_for_both_directions_reports_readable_at_its_end() {
 #[test]
 fn detached_broken_pipe_stays_registered() {
     let mut poll = TestPoll::new();
-    let (mut sender, receiver) = pipe::new().unwrap();
+    let (mut sender, receiver) = one_way();
     poll.register(&mut sender, 1, WRITE);
     poll.expect(1, W);
-    let detached = OwnedFd::from(sender);
+    let detached = OwnedSource::from(sender);
     drop(receiver);
     poll.expect(1, W);
-    let fd = detached.as_raw_fd();
+    let fd = raw(&detached);
     poll.reregister(&mut SourceFd(&fd), 2, WRITE);
     poll.expect(2, W);
     poll.deregister(&mut SourceFd(&fd));
@@ -453,7 +461,7 @@ fn failed_reregistration_does_not_arm_a_disarmed_one_shot() {
         return;
     }
     let kq = kevio_queue();
-    let fd = kq.as_raw_fd();
+    let fd = raw(&kq);
     let mut poll = TestPoll::new();
     poll.register(&mut SourceFd(&fd), 1, READ.oneshot());
     poll.expect(1, R);
@@ -467,9 +475,7 @@ fn failed_reregistration_does_not_arm_a_disarmed_one_shot() {
 /// Every kind of source that is no descriptor to the program, with the same methods.
 #[test]
 fn sources_know_if_they_are_registered() {
-    let directory = tempfile::tempdir().unwrap();
     let (poll, other) = (TestPoll::new(), Poll::new().unwrap());
-    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
     macro_rules! check {
         ($source:expr) => {
             if let Ok(mut source) = $source {
@@ -496,9 +502,14 @@ fn sources_know_if_they_are_registered() {
         };
     }
     check!(Timer::new());
-    check!(Signals::new([libc::SIGWINCH]));
-    check!(Process::new(&child));
-    check!(Watch::open(directory.path()));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    #[cfg(unix)]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        check!(Signals::new([libc::SIGWINCH]));
+        check!(Process::new(&child));
+        check!(Watch::open(directory.path()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

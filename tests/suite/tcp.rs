@@ -2,16 +2,15 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 
 use kevio::net::{TcpListener, TcpStream};
-use kevio::unix::IoSource;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::known_failures::{is_known_failure, Check};
 use crate::support::net::{drain, fill, listener, reset_on_close, tcp_pair, tcp_stream_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::readiness::{E, P, R, RC, W, WC};
+use crate::support::streams::{borrow, IoSource, IN_PROGRESS};
 
 #[test]
 fn listener_reports_each_connection() {
@@ -243,7 +242,7 @@ fn socket_registered_before_connect_reports_writable() {
     // Linux reports such a socket as hung up and writable: see the table of differences.
     poll.drain_events();
     match socket.do_io(|socket| socket.connect(&address.into())) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => panic!("{error}"),
+        Err(error) if error.raw_os_error() != IN_PROGRESS => panic!("{error}"),
         _ => {}
     }
     poll.expect(1, W);
@@ -294,7 +293,7 @@ fn socket_options_round_trip() {
     listener.set_ttl(7).unwrap();
     assert_eq!(listener.ttl().unwrap(), 7);
     // Options without a method are set through the descriptor.
-    SockRef::from(&stream.as_fd()).set_keepalive(true).unwrap();
+    SockRef::from(&borrow(&stream)).set_keepalive(true).unwrap();
     assert!(SockRef::from(&stream).keepalive().unwrap());
 }
 

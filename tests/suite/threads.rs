@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kevio::net::UnixStream;
 use kevio::Token;
 
 use crate::support::blocked_thread::BlockedThread;
 use crate::support::net::{drain, tcp_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT};
 use crate::support::readiness::R;
+use crate::support::streams::{kevio_pair, StdStream};
 
 /// Each thread drops its registered source, and the number of the descriptor goes to another thread.
 #[test]
@@ -24,7 +24,7 @@ fn sources_of_four_threads_report_only_their_tokens() {
             let done = Arc::clone(&done);
             thread::spawn(move || {
                 for round in 0..300 {
-                    let (mut a, mut b) = UnixStream::pair().unwrap();
+                    let (mut a, mut b) = kevio_pair();
                     registry.register(&mut a, Token(token), BOTH).unwrap();
                     b.write_all(b"x").unwrap();
                     if round % 2 == 0 {
@@ -51,7 +51,7 @@ fn sources_of_four_threads_report_only_their_tokens() {
 fn reading_in_another_thread_loses_no_event() {
     const BYTES: usize = 500;
     let mut poll = TestPoll::new();
-    let (mut a, b) = UnixStream::pair().unwrap();
+    let (mut a, b) = kevio_pair();
     poll.register(&mut a, 1, BOTH);
     let a = Arc::new(a);
     let (events, ready) = std::sync::mpsc::channel();
@@ -68,7 +68,7 @@ fn reading_in_another_thread_loses_no_event() {
         })
     };
     // The writer blocks when the socket is full.
-    let mut b = std::os::unix::net::UnixStream::from(b);
+    let mut b = StdStream::from(b);
     b.set_nonblocking(false).unwrap();
     let writer = thread::spawn(move || {
         for _ in 0..BYTES {

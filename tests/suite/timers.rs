@@ -4,12 +4,12 @@ use std::io::{ErrorKind, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kevio::net::UnixStream;
 use kevio::{Batch, Events, Interest, Poll, Timer, Token, Waker};
 
 use crate::support::blocked_thread::BlockedThread;
 use crate::support::poll::{expect_event, TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::readiness::R;
+use crate::support::streams::kevio_pair;
 
 /// The kernel measures timers in ticks of its clock, of 10 ms or so.
 const HAS_TICKS: bool = cfg!(any(target_os = "netbsd", target_os = "openbsd", target_os = "dragonfly"));
@@ -236,7 +236,7 @@ fn event_of_another_source_is_rejected() {
     let mut other = Timer::after(Duration::from_secs(3600)).unwrap();
     poll.register(&mut timer, 1, READ);
     poll.register(&mut other, 2, READ);
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.expect(1, R);
     let event = poll.events.iter().next().unwrap().clone();
     assert_eq!(other.expirations(&event).unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -416,7 +416,7 @@ fn many_timers_fire_at_their_deadlines() {
 fn batch_changes_timers_and_returns_each_result() {
     let mut poll = TestPoll::new();
     let mut timers: Vec<_> = (0..20).map(|_| Timer::after(ms(1)).unwrap()).collect();
-    let (mut stream, mut peer) = UnixStream::pair().unwrap();
+    let (mut stream, mut peer) = kevio_pair();
     poll.register(&mut timers[7], 7, READ);
     let mut batch = Batch::new();
     for (token, timer) in timers.iter_mut().enumerate() {
@@ -645,7 +645,7 @@ fn poll_with_cancelled_timers_lasts_its_timeout() {
 fn small_buffer_reports_sources_wakers_and_timers_in_turn() {
     for capacity in 1..=3 {
         let mut poll = TestPoll::with_capacity(capacity);
-        let mut streams: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+        let mut streams: Vec<_> = (0..3).map(|_| kevio_pair()).collect();
         for (token, (stream, _)) in streams.iter_mut().enumerate() {
             poll.register(stream, token, WRITE.level());
         }

@@ -9,6 +9,7 @@ use crate::support::known_failures::{is_known_failure, Check};
 use crate::support::net::loopback;
 use crate::support::poll::{TestPoll, BOTH, READ};
 use crate::support::readiness::{E, R, W};
+use crate::support::streams::borrow;
 
 fn socket() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind(loopback()).unwrap();
@@ -137,7 +138,7 @@ fn connected_sockets_report_each_datagram() {
 }
 
 fn b_std(socket: &UdpSocket) -> std::net::UdpSocket {
-    std::os::fd::AsFd::as_fd(socket).try_clone_to_owned().unwrap().into()
+    borrow(socket).try_clone_to_owned().unwrap().into()
 }
 
 #[test]

@@ -6,14 +6,17 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kevio::net::UnixStream;
-use kevio::{Backend, BusyPoll, Poll, Timer, Token, Waker, Watch};
+#[cfg(unix)]
+use kevio::Watch;
+use kevio::{Backend, BusyPoll, Poll, Timer, Token, Waker};
 
 use super::differences::waits_in_nanoseconds;
 use crate::support::blocked_thread::BlockedThread;
+#[cfg(unix)]
 use crate::support::handler;
 use crate::support::poll::{TestPoll, READ, TIMEOUT};
 use crate::support::readiness::R;
+use crate::support::streams::kevio_pair;
 
 #[test]
 fn timeout_is_never_early() {
@@ -29,7 +32,7 @@ fn timeout_is_never_early() {
 #[test]
 fn zero_timeout_returns_ready_events() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, READ);
     assert!(poll.poll_once(Some(Duration::ZERO)).is_empty());
     b.write_all(b"x").unwrap();
@@ -56,6 +59,9 @@ fn leave_internal_record(poll: &mut TestPoll, number: usize) {
             timer.cancel().unwrap();
             thread::sleep(Duration::from_millis(30));
         }
+        #[cfg(windows)]
+        _ => {}
+        #[cfg(unix)]
         _ => {
             let file = tempfile::NamedTempFile::new().unwrap();
             // Without inotify there is no queue of file changes.
@@ -83,7 +89,7 @@ fn wait_that_does_not_block_returns_the_events_behind_internal_records() {
         for records in [&[0][..], &[1], &[2], &[0, 1], &[0, 1, 2]] {
             for (number, returns_event) in polls.iter().enumerate() {
                 let mut poll = TestPoll::with_capacity(capacity);
-                let (mut a, mut b) = UnixStream::pair().unwrap();
+                let (mut a, mut b) = kevio_pair();
                 poll.register(&mut a, 1, READ);
                 records.iter().rev().for_each(|&record| leave_internal_record(&mut poll, record));
                 b.write_all(b"x").unwrap();
@@ -126,7 +132,7 @@ fn registration_takes_effect_in_a_blocked_wait() {
     let registry = poll.registry().try_clone().unwrap();
     let blocked_thread = BlockedThread::current();
     let thread = thread::spawn(move || {
-        let (mut a, mut b) = UnixStream::pair().unwrap();
+        let (mut a, mut b) = kevio_pair();
         b.write_all(b"x").unwrap();
         blocked_thread.wait_until_blocked();
         registry.register(&mut a, Token(1), READ).unwrap();
@@ -142,7 +148,7 @@ fn registrations_of_other_threads_do_not_prolong_a_wait() {
     let registry = poll.registry().try_clone().unwrap();
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let thread = thread::spawn(move || {
-        let (mut a, _b) = UnixStream::pair().unwrap();
+        let (mut a, _b) = kevio_pair();
         while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
             registry.register(&mut a, Token(1), READ).unwrap();
             registry.deregister(&mut a).unwrap();
@@ -161,7 +167,7 @@ fn registrations_of_other_threads_do_not_prolong_a_wait() {
 #[test]
 fn poll_without_events_clears_the_buffer() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, READ);
     b.write_all(b"x").unwrap();
     poll.expect(1, R);
@@ -173,7 +179,7 @@ fn poll_without_events_clears_the_buffer() {
 fn one_buffer_serves_several_polls() {
     let mut events = kevio::Events::with_capacity(4);
     let mut polls = [TestPoll::new(), TestPoll::new()];
-    let mut pairs: Vec<_> = (0..2).map(|_| UnixStream::pair().unwrap()).collect();
+    let mut pairs: Vec<_> = (0..2).map(|_| kevio_pair()).collect();
     for (token, (poll, (a, b))) in polls.iter_mut().zip(&mut pairs).enumerate() {
         poll.register(a, token, READ);
         b.write_all(b"x").unwrap();
@@ -183,6 +189,7 @@ fn one_buffer_serves_several_polls() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn signal_interrupts_a_wait() {
     for restart in [0, libc::SA_RESTART] {
@@ -232,7 +239,7 @@ fn deadline_is_not_missed_by_more_than_a_tick() {
 #[test]
 fn past_deadline_returns_ready_events() {
     let mut poll = TestPoll::new();
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 1, READ);
     let past = Instant::now() - Duration::from_secs(1);
     poll.inner.poll_until(&mut poll.events, Some(past)).unwrap();
@@ -260,6 +267,7 @@ fn no_deadline_blocks_until_an_event() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn signals_end_neither_a_wait_with_a_deadline_nor_a_spin() {
     for restart in [0, libc::SA_RESTART] {
@@ -308,7 +316,7 @@ fn spin_ends_with_the_timeout() {
 fn spinning_poll_returns_readiness_timers_and_wakes() {
     let mut poll = TestPoll::new();
     poll.inner.set_spin(Duration::MAX);
-    let (mut a, mut b) = UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     let (mut timer, waker) = (Timer::new().unwrap(), Waker::new(poll.registry(), Token(3)).unwrap());
     poll.register(&mut a, 1, READ);
     poll.register(&mut timer, 2, READ);

@@ -10,6 +10,7 @@ use kevio::{Token, Waker};
 use crate::support::blocked_thread::BlockedThread;
 use crate::support::poll::{TestPoll, READ};
 use crate::support::readiness::R;
+use crate::support::streams::kevio_pair;
 
 fn waker(poll: &TestPoll, token: usize) -> Waker {
     Waker::new(poll.registry(), Token(token)).unwrap()
@@ -99,7 +100,7 @@ fn wakes_do_not_starve_sources() {
     use std::io::Write;
     let mut poll = TestPoll::with_capacity(1);
     let waker = waker(&poll, 1);
-    let (mut a, mut b) = kevio::net::UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     poll.register(&mut a, 2, READ);
     b.write_all(b"x").unwrap();
     let reported = poll.until(
@@ -142,7 +143,7 @@ fn sources_of_a_dropped_poll_register_with_another_while_a_waker_is_kept() {
     use std::io::Write;
     let poll = TestPoll::new();
     let waker = waker(&poll, 1);
-    let (mut a, mut b) = kevio::net::UnixStream::pair().unwrap();
+    let (mut a, mut b) = kevio_pair();
     let mut timer = kevio::Timer::new().unwrap();
     poll.register(&mut a, 2, READ);
     poll.register(&mut timer, 3, READ);

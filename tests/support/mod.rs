@@ -24,4 +24,6 @@ pub mod open_fds;
 pub mod poll;
 pub mod process;
 pub mod readiness;
+#[cfg(any(unix, feature = "net"))]
+pub mod streams;
 pub mod system;
