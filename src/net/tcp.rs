@@ -142,7 +142,8 @@ pub struct TcpListener {
 impl_std_conversions!(TcpListener, net::TcpListener);
 
 impl TcpListener {
-    /// Creates a listener that is bound to `addr`, with `SO_REUSEADDR`. For port 0 the system chooses a port.
+    /// Creates a listener that is bound to `addr`, with `SO_REUSEADDR` except on Windows. For port 0 the system
+    /// chooses a port.
     ///
     /// # Errors
     ///
