@@ -66,10 +66,10 @@ impl OperationFlags {
         flags & OPERATIONS
     }
 
-    /// Replaces the reported directions.
+    /// Replaces the reported directions in one step. An operation that found none of two steps' flags would re-arm nothing.
     fn set_reported(&self, reported: u32) {
-        self.0.fetch_and(!(OPERATIONS << REPORTED_SHIFT), Ordering::AcqRel);
-        self.0.fetch_or(operations_of(reported) << REPORTED_SHIFT, Ordering::AcqRel);
+        let replace = |flags| Some(flags & OPERATIONS | operations_of(reported) << REPORTED_SHIFT);
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, replace);
     }
 
     /// Forgets the operations that these bits wait for, because a request for the bits begins now.
