@@ -1,31 +1,56 @@
 use std::ffi::OsStr;
-use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle, RawHandle};
+use std::{fmt, iter};
 
 use crate::interest::Interest;
-use crate::poll_id::PollId;
 use crate::registry::{Registry, Source};
-use crate::sys::error;
 use crate::sys::windows::named_pipe::Pipe;
 use crate::token::Token;
 
-/// One end of a named pipe: a server, or a client.
+/// One end of a named pipe: a server's instance, or a client.
 ///
-/// Reads and writes do not block. The end reads ahead into a buffer of its own, and a write copies its bytes into another buffer,
-/// which the kernel sends. Before the first registration, and while the pipe is not registered, reads and writes return
-/// `ErrorKind::WouldBlock`. Any thread may read, write, connect and disconnect.
+/// Windows has no readiness of pipes. Therefore the crate reads ahead into a buffer of its own while the pipe is registered, and
+/// copies the bytes of a write:
 ///
-/// A pipe belongs to the first [`Poll`](crate::Poll) that it is registered with, for as long as the pipe exists.
+/// * [`read`](Read::read) returns bytes that have arrived. If there are none, the error is `WouldBlock`. At the end of the pipe,
+///   `read` returns 0 until [`disconnect`](NamedPipe::disconnect). The buffer has 4 KiB, and grows to 64 KiB while reads fill it.
+/// * [`write`](Write::write) accepts all bytes, if no write is in progress. Else the error is `WouldBlock`. The error of a write
+///   that was accepted is returned by the next write. In a message-type pipe one write is one message.
+/// * An event is readable when bytes, the end or an error has arrived. An event is writable when a client is connected and no
+///   write is in progress.
 ///
-/// Dropping the pipe cancels a read and a connect. Bytes that were written are sent, unless the `Poll` was dropped before. A `Poll`
-/// that is dropped later waits up to a second for bytes that the peer does not read.
+/// Reading, writing, connecting and disconnecting need a registration. Without one the error is `NotFound`, except for bytes and
+/// errors that have arrived before. Any thread may call the methods, also several threads at the same time, and while another
+/// thread polls. Operations end in [`Poll::poll`](crate::Poll::poll), so that the program must poll to make progress.
 ///
-/// Create a server with [`new`](NamedPipe::new), or with
-/// [`CreateNamedPipeW`](https://learn.microsoft.com/en-us/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew) and
-/// `From<OwnedHandle>`. Create a client with `OpenOptions`, as in the example. Both need the flag `FILE_FLAG_OVERLAPPED`.
+/// # Servers
+///
+/// [`new`](NamedPipe::new) creates the first instance of a pipe. Create further instances and other kinds of pipes by
+/// `CreateNamedPipeW` with `FILE_FLAG_OVERLAPPED`, and convert their handles. [`connect`](NamedPipe::connect) waits for a client.
+/// The event is writable, and [`take_error`](NamedPipe::take_error) returns whether the connection failed.
+///
+/// # Clients
+///
+/// A client is a file that is opened with the flag `FILE_FLAG_OVERLAPPED`, and then converted: see the example.
+///
+/// # Registering
+///
+/// Windows binds a handle to one completion port in its life. Therefore a pipe can be registered again only with its first `Poll`.
+/// With another one the error is `AlreadyExists`, also after `deregister`, and after the first `Poll` was dropped.
+///
+/// [`Event::is_read_closed`](crate::event::Event::is_read_closed) and the other details of events are not set, because a server
+/// can connect to the next client.
+///
+/// # Dropping
+///
+/// Dropping a pipe cancels its connect and its read. A write that is in progress continues until the last registry of the `Poll`
+/// is dropped, so that accepted bytes arrive if the peer reads them and the program polls. No order of dropping pipes, polls and
+/// registries is wrong.
 ///
 /// # Examples
+///
+/// A server and a client in one program:
 ///
 /// ```
 /// use std::fs::OpenOptions;
@@ -36,140 +61,126 @@ use crate::token::Token;
 /// use kevio::windows::NamedPipe;
 /// use kevio::{Events, Interest, Poll, Token};
 ///
-/// const FILE_FLAG_OVERLAPPED: u32 = 0x4000_0000;
 /// const SERVER: Token = Token(0);
 /// const CLIENT: Token = Token(1);
+/// const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+/// const FILE_FLAG_OVERLAPPED: u32 = 0x4000_0000;
 ///
 /// let name = format!(r"\\.\pipe\kevio-example-{}", std::process::id());
-/// let mut server = NamedPipe::new(&name)?;
 /// let mut poll = Poll::new()?;
-/// let mut events = Events::with_capacity(8);
-/// let both = Interest::READABLE | Interest::WRITABLE;
-/// poll.registry().register(&mut server, SERVER, both)?;
-/// // No client is connected yet. The server becomes writable when one is.
+/// let mut server = NamedPipe::new(&name)?;
+/// poll.registry().register(&mut server, SERVER, BOTH)?;
 /// assert_eq!(server.connect().unwrap_err().kind(), ErrorKind::WouldBlock);
 ///
 /// let file = OpenOptions::new().read(true).write(true).custom_flags(FILE_FLAG_OVERLAPPED).open(&name)?;
 /// let mut client = NamedPipe::from(OwnedHandle::from(file));
-/// poll.registry().register(&mut client, CLIENT, both)?;
+/// poll.registry().register(&mut client, CLIENT, BOTH)?;
 ///
-/// let mut buffer = [0; 16];
-/// loop {
+/// let mut events = Events::with_capacity(8);
+/// let (mut request, mut response) = (Vec::new(), Vec::new());
+/// let mut buffer = [0; 64];
+/// while response.is_empty() {
 ///     poll.poll_until(&mut events, None)?;
 ///     for event in &events {
-///         if event.token() == SERVER && event.is_writable() {
-///             assert!(server.take_error()?.is_none());
-///             server.write(b"hello")?;
-///         }
-///         if event.token() == CLIENT && event.is_readable() {
-///             let len = client.read(&mut buffer)?;
-///             assert_eq!(&buffer[..len], b"hello");
-///             return Ok(());
+///         match event.token() {
+///             CLIENT if event.is_writable() && request.is_empty() => match client.write(b"hello") {
+///                 Ok(n) => request.extend_from_slice(&b"hello"[..n]),
+///                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+///                 Err(error) => return Err(error),
+///             },
+///             // Operate until `WouldBlock`.
+///             SERVER => loop {
+///                 match server.read(&mut buffer) {
+///                     Ok(0) => break,
+///                     // The answer is accepted, because no other write is in progress.
+///                     Ok(n) => drop(server.write(&buffer[..n])?),
+///                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+///                     Err(error) => return Err(error),
+///                 }
+///             },
+///             _ => match client.read(&mut buffer) {
+///                 Ok(n) => response.extend_from_slice(&buffer[..n]),
+///                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+///                 Err(error) => return Err(error),
+///             },
 ///         }
 ///     }
 /// }
-/// # #[allow(unreachable_code)]
+/// assert_eq!(response, b"hello");
 /// # io::Result::Ok(())
 /// ```
 pub struct NamedPipe {
-    inner: Pipe,
-    /// The poll with which the pipe is registered.
-    poll_id: PollId,
-    /// The poll that the pipe belongs to.
-    owner: PollId,
+    pipe: Pipe,
 }
 
 impl NamedPipe {
-    /// Creates a server: an instance of the pipe with this name, such as `\\.\pipe\name`. The pipe is a stream of bytes in both
-    /// directions.
+    /// Creates the first instance of a pipe with this name, such as `\\.\pipe\name`.
+    ///
+    /// The pipe transfers bytes in both directions. Other instances are permitted, and programs on other machines too.
     ///
     /// # Errors
     ///
-    /// * `PermissionDenied`: another instance of the name exists.
-    /// * Errors of
-    ///   [`CreateNamedPipeW`](https://learn.microsoft.com/en-us/windows/win32/api/namedpipeapi/nf-namedpipeapi-createnamedpipew).
+    /// * `PermissionDenied`: the pipe exists already.
+    /// * `InvalidInput`: the name contains a zero.
+    /// * Other errors of `CreateNamedPipeW`.
     pub fn new<A: AsRef<OsStr>>(addr: A) -> io::Result<NamedPipe> {
-        Pipe::create(addr.as_ref()).map(NamedPipe::of)
+        Pipe::create(addr.as_ref()).map(|pipe| NamedPipe { pipe })
     }
 
-    fn of(inner: Pipe) -> NamedPipe {
-        NamedPipe { inner, poll_id: PollId::NONE, owner: PollId::NONE }
-    }
-
-    /// Connects a server to a client.
+    /// Waits for a client, without blocking. `Ok` means that a client is connected.
     ///
-    /// `Ok` means that a client is connected. After the error `WouldBlock`, the server becomes writable when a client has connected
-    /// or the connect has failed. Then [`take_error`](NamedPipe::take_error) returns the difference.
+    /// An event is writable when the wait is over. Then call [`take_error`](NamedPipe::take_error).
     ///
     /// # Errors
     ///
-    /// * `WouldBlock`: the connect has not ended, or the pipe was never registered.
-    /// * Errors of
-    ///   [`ConnectNamedPipe`](https://learn.microsoft.com/en-us/windows/win32/api/namedpipeapi/nf-namedpipeapi-connectnamedpipe).
+    /// * `WouldBlock`: the pipe waits for a client from now on, or waits already.
+    /// * `NotFound`: the pipe is not registered.
+    /// * Other errors of `ConnectNamedPipe`, such as that of a client's handle.
     pub fn connect(&self) -> io::Result<()> {
-        self.inner.connect()
+        self.pipe.connect()
     }
 
-    /// Returns the error of a connect that has ended, and clears it. `None` if a client is connected.
+    /// Returns the error of the last connect, if the connect has failed, and clears the error.
     ///
     /// # Errors
     ///
     /// None. The signature is that of mio.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Ok(self.inner.take_error())
+        Ok(self.pipe.take_error())
     }
 
-    /// Disconnects a server from its client. Data that was not read is lost. Afterwards the server can [connect](Self::connect)
-    /// again.
+    /// Disconnects the client. The next client can be waited for with [`connect`](NamedPipe::connect).
+    ///
+    /// All operations in progress are canceled, and bytes and errors that were not returned yet are discarded. Bytes that the
+    /// client has not read are lost.
     ///
     /// # Errors
     ///
-    /// Errors of
-    /// [`DisconnectNamedPipe`](https://learn.microsoft.com/en-us/windows/win32/api/namedpipeapi/nf-namedpipeapi-disconnectnamedpipe).
+    /// Errors of `DisconnectNamedPipe`, such as that of a client's handle. Then nothing is canceled.
     pub fn disconnect(&self) -> io::Result<()> {
-        self.inner.disconnect()
-    }
-
-    /// Fails if the pipe is registered with another poll, or not registered.
-    fn check_registered(&self, registry: &Registry) -> io::Result<()> {
-        match self.poll_id {
-            PollId::NONE => Err(error::not_found()),
-            id if id == registry.id() => Ok(()),
-            _ => Err(error::already_exists_elsewhere()),
-        }
+        self.pipe.disconnect()
     }
 }
 
-/// Returns the data that a finished read has brought.
-///
-/// At the end of the stream, reads return 0 bytes. A message that is longer than 16 KiB is returned in several parts.
-///
-/// # Errors
-///
-/// * `WouldBlock`: a read is in progress, or the pipe is not connected or not registered.
-/// * The error of the finished read.
-impl Read for NamedPipe {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buf)
-    }
-}
-
-/// As for [`NamedPipe`].
 impl Read for &NamedPipe {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buf)
+        self.pipe.read(buf.len(), |bytes| bytes.read(buf))
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let capacity = bufs.iter().map(|buf| buf.len()).fold(0, usize::saturating_add);
+        self.pipe.read(capacity, |bytes| bytes.read_vectored(bufs))
     }
 }
 
-/// Copies the bytes, and starts to write all of them.
-///
-/// # Errors
-///
-/// * `WouldBlock`: a write is in progress, or the pipe is not registered.
-/// * The error of the previous write, or of the start of this one.
-impl Write for NamedPipe {
+/// Flushing has no effect.
+impl Write for &NamedPipe {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.inner.write(buf)
+        self.pipe.write(iter::once(buf))
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.pipe.write(bufs.iter().map(|buf| &**buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -177,10 +188,24 @@ impl Write for NamedPipe {
     }
 }
 
-/// As for [`NamedPipe`].
-impl Write for &NamedPipe {
+impl Read for NamedPipe {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buf)
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(bufs)
+    }
+}
+
+/// Flushing has no effect.
+impl Write for NamedPipe {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.inner.write(buf)
+        (&*self).write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(bufs)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -190,61 +215,60 @@ impl Write for &NamedPipe {
 
 impl Source for NamedPipe {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.check_not_registered(self.poll_id)?;
-        if !self.owner.is_none() && self.owner != registry.id() {
-            return Err(error::already_exists_elsewhere());
-        }
-        self.inner.register(registry.selector(), token, interests)?;
+        registry.check_process()?;
+        self.pipe.register(registry.selector(), token, interests)?;
         registry.count_registration();
-        (self.poll_id, self.owner) = (registry.id(), registry.id());
         Ok(())
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.check_registered(registry)?;
-        self.inner.reregister(token, interests)
+        registry.check_process()?;
+        self.pipe.reregister(registry.selector(), token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.check_registered(registry)?;
-        self.inner.deregister();
-        self.poll_id = PollId::NONE;
-        Ok(())
+        registry.check_process()?;
+        self.pipe.deregister(registry.selector())
     }
 }
 
-impl AsHandle for NamedPipe {
-    fn as_handle(&self) -> BorrowedHandle<'_> {
-        self.inner.as_handle()
-    }
-}
-
-impl AsRawHandle for NamedPipe {
-    fn as_raw_handle(&self) -> RawHandle {
-        self.inner.as_handle().as_raw_handle()
-    }
-}
-
-impl FromRawHandle for NamedPipe {
-    /// # Safety
-    ///
-    /// The handle must be open, be one end of a named pipe, have the flag `FILE_FLAG_OVERLAPPED`, and have no other owner.
-    unsafe fn from_raw_handle(handle: RawHandle) -> NamedPipe {
-        // SAFETY: the caller fulfils the same conditions.
-        unsafe { OwnedHandle::from_raw_handle(handle) }.into()
-    }
-}
-
-/// The handle must be one end of a named pipe, with the flag `FILE_FLAG_OVERLAPPED`. Without the flag, operations block.
+/// Wraps a handle that was opened with `FILE_FLAG_OVERLAPPED`, is bound to no completion port, and does not have the mode
+/// `FILE_SKIP_COMPLETION_PORT_ON_SUCCESS`.
+///
+/// If the handle is bound already, registering fails. In that mode, or without the flag, operations would end without a packet, and
+/// their buffers would never return.
 impl From<OwnedHandle> for NamedPipe {
     fn from(handle: OwnedHandle) -> NamedPipe {
-        NamedPipe::of(Pipe::new(handle))
+        NamedPipe { pipe: Pipe::new(handle) }
+    }
+}
+
+/// The conditions are those of `From<OwnedHandle>`.
+impl FromRawHandle for NamedPipe {
+    unsafe fn from_raw_handle(handle: RawHandle) -> NamedPipe {
+        // SAFETY: the caller guarantees that the handle is open and has no other owner.
+        NamedPipe::from(unsafe { OwnedHandle::from_raw_handle(handle) })
+    }
+}
+
+/// Do not start overlapped operations with the handle: their packets would come to the `Poll`, which would take their records for
+/// its own.
+impl AsRawHandle for NamedPipe {
+    fn as_raw_handle(&self) -> RawHandle {
+        self.pipe.handle().as_raw_handle()
+    }
+}
+
+/// The note of [`AsRawHandle`](#impl-AsRawHandle-for-NamedPipe) applies.
+impl AsHandle for NamedPipe {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.pipe.handle()
     }
 }
 
 /// Writes the handle.
 impl fmt::Debug for NamedPipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        f.debug_struct("NamedPipe").field("handle", &self.as_raw_handle()).finish()
     }
 }

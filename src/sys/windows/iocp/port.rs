@@ -3,15 +3,17 @@
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Weak};
 use std::time::Duration;
 use std::{fmt, io};
 
 use windows_sys::Win32::Foundation::{INVALID_HANDLE_VALUE, WAIT_TIMEOUT};
 use windows_sys::Win32::System::Threading::INFINITE;
 use windows_sys::Win32::System::IO::{
-    CreateIoCompletionPort, GetQueuedCompletionStatusEx, PostQueuedCompletionStatus, OVERLAPPED_ENTRY,
+    CancelIoEx, CreateIoCompletionPort, GetQueuedCompletionStatusEx, PostQueuedCompletionStatus, OVERLAPPED_ENTRY,
 };
 
+use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::windows::iocp::packet::PacketHeader;
 use crate::sys::windows::iocp::request::Request;
 
@@ -34,6 +36,8 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Port {
     handle: OwnedHandle,
     in_flight: AtomicUsize,
+    /// The handles whose owners are gone, and whose operations may be in progress.
+    left: Mutex<Vec<Weak<OwnedHandle>>>,
 }
 
 impl Port {
@@ -46,7 +50,11 @@ impl Port {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the handle is new, and has no other owner.
-        Ok(Port { handle: unsafe { OwnedHandle::from_raw_handle(handle) }, in_flight: AtomicUsize::new(0) })
+        Ok(Port {
+            handle: unsafe { OwnedHandle::from_raw_handle(handle) },
+            in_flight: AtomicUsize::new(0),
+            left: Mutex::default(),
+        })
     }
 
     /// Binds a handle to the port: the operations of the handle end with a packet of the port. A handle can be bound once, to one
@@ -84,6 +92,16 @@ impl Port {
     /// Records that the block of a packet has returned.
     pub(super) fn end_operation(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Cancels the operations of this handle when the port is closed, if the handle is open then. Its owner is gone.
+    #[cfg(feature = "os-ext")]
+    pub(crate) fn cancel_when_closed(&self, handle: Weak<OwnedHandle>) {
+        let mut left = lock_ignoring_poison(&self.left);
+        if left.len() == left.capacity() {
+            left.retain(|handle| handle.strong_count() > 0);
+        }
+        left.push(handle);
     }
 
     /// Appends a packet without an operation.
@@ -143,6 +161,10 @@ impl Port {
 /// Waits until the kernel has returned every block. The owners of the blocks have canceled their operations before.
 impl Drop for Port {
     fn drop(&mut self) {
+        for handle in lock_ignoring_poison(&self.left).iter().filter_map(Weak::upgrade) {
+            // SAFETY: the handle is open. Without a record, the call cancels all operations of the handle.
+            unsafe { CancelIoEx(handle.as_raw_handle(), ptr::null()) };
+        }
         let mut packets = Vec::new();
         while *self.in_flight.get_mut() > 0 {
             match self.dequeue(&mut packets, 64, Some(LONGEST_DRAIN)) {

@@ -120,6 +120,9 @@ impl Table {
                 self.canceled += 1;
             }
             self.afds.release(socket.afd);
+        } else {
+            // The source has canceled its operations.
+            self.canceled += 1;
         }
         true
     }
