@@ -36,7 +36,7 @@ impl FileChanges {
     ///
     /// Reported on Linux, if more changes came between two polls than the kernel queues (`fs.inotify.max_queued_events`), for
     /// every watch of the poll, and whatever was requested. One watch alone reports it if the polling thread does not have the
-    /// descriptor of the file. Cannot be requested.
+    /// descriptor of the file. On Windows, one watch reports it if more changes came than its buffers hold. Cannot be requested.
     pub const RESCAN: FileChanges = FileChanges(1 << 31);
 
     /// All changes that can be requested.

@@ -2,7 +2,7 @@
 
 pub(crate) mod file_changes;
 mod kqueue_filter;
-mod notification;
+pub(crate) mod notification;
 pub(crate) mod process;
 pub(crate) mod signals;
 pub(crate) mod timer;

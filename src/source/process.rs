@@ -34,7 +34,8 @@ use crate::token::Token;
 /// [`Process::status`] returns the exit status without reaping, if the system provides the status.
 ///
 /// There are three ways to a source: [`Process::new`] of a child, [`Process::from_pid`] of a number, which may be reused after
-/// the process was reaped, and [`Process::from_fd`] of a descriptor, which always stands for the same process.
+/// the process was reaped, and `Process::from_fd` of a descriptor, which always stands for the same process. On Windows
+/// `Process::from_handle` takes the place of `from_fd`.
 ///
 /// Any thread may register the source and call its methods. A forked child cannot use an inherited source
 /// ([forks](crate::guide::forks)).
@@ -50,7 +51,12 @@ use crate::token::Token;
 /// * Other systems: a SIGCHLD handler is installed while a `Process` is registered, and waitid(2) checks the child. Only children
 ///   of this process can be waited for. If the program replaces the handler, or blocks SIGCHLD in every thread, nothing is
 ///   reported. If the program ignores SIGCHLD, the kernel reaps the child, and some systems send no signal.
+/// * Windows: the source has a handle of the process. A thread of the [thread pool] waits for the handle, and wakes the poll.
+///   The identifier of a process is a `u32`. Windows has no zombies: a process and its exit status exist while any handle of
+///   the process is open. Therefore [`new`](Process::new) succeeds also after `Child::wait`, and the exit is reported at once.
 /// * Redox, Cygwin, Vita, Emscripten and Fuchsia: `Unsupported`.
+///
+/// [thread pool]: https://learn.microsoft.com/en-us/windows/win32/api/threadpoolapiset/nf-threadpoolapiset-setthreadpoolwait
 ///
 /// # Examples
 ///
@@ -108,8 +114,8 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// * `NotFound`: the child was waited for, also if another process has its identifier now. If another child of this process
-    ///   has it, the reuse cannot be detected. Also in a forked child of the parent of `child`.
+    /// * `NotFound` (not on Windows): the child was waited for, also if another process has its identifier now. If another child
+    ///   of this process has it, the reuse cannot be detected. Also in a forked child of the parent of `child`.
     /// * `Unsupported`: the system cannot report the exit of a process.
     /// * Errors of the system, for example too many open descriptors.
     pub fn new(child: &Child) -> io::Result<Process> {
@@ -132,6 +138,8 @@ impl Process {
     /// * `InvalidInput`: `pid` is zero or negative, or (on Linux) the identifier of a thread that is not the first of its
     ///   process.
     /// * `NotFound`: no such process exists.
+    /// * `PermissionDenied` (on Windows): the program may not open the process with `SYNCHRONIZE` and
+    ///   `PROCESS_QUERY_LIMITED_INFORMATION`. Many processes of the system and of other users are such.
     /// * `Unsupported`: the system cannot report the exit of a process, or can report only the exit of a child.
     /// * Errors of the system, for example too many open descriptors.
     pub fn from_pid(pid: Pid) -> io::Result<Process> {
@@ -180,19 +188,21 @@ impl Process {
         kept.or_else(|| self.source.descriptor().map(OwnedFd::as_fd))
     }
 
-    /// Creates a source for the exit of the process with this handle, which needs the access right `SYNCHRONIZE`. The source owns
-    /// the handle, which [`as_handle`](Process::as_handle) borrows.
+    /// Creates a source for the exit of the process with this handle. The source owns the handle, which
+    /// [`as_handle`](Process::as_handle) borrows. The handle stands for the same process as long as it is open.
     ///
     /// # Errors
     ///
-    /// * `InvalidInput`: the handle is no handle of a process.
-    /// * `PermissionDenied`: the handle has not the access rights `SYNCHRONIZE` and `PROCESS_QUERY_LIMITED_INFORMATION`.
+    /// * `InvalidInput`: the handle is of another kind.
+    /// * `PermissionDenied`: the handle lacks the [access right] `SYNCHRONIZE` or `PROCESS_QUERY_LIMITED_INFORMATION`.
+    ///
+    /// [access right]: https://learn.microsoft.com/en-us/windows/win32/procthread/process-security-and-access-rights
     #[cfg(windows)]
     pub fn from_handle(handle: OwnedHandle) -> io::Result<Process> {
         Process::of_state(ChildExit::of_handle(handle)?)
     }
 
-    /// Returns the handle of the process.
+    /// Returns the handle of the process, which is always `Some`. The option is that of `as_fd` on other systems.
     #[cfg(windows)]
     #[must_use]
     pub fn as_handle(&self) -> Option<BorrowedHandle<'_>> {
@@ -236,14 +246,18 @@ impl Process {
     ///   OpenBSD it is not available if that process had exited before it was registered.
     /// * Linux: the status of a child is available until the child is reaped, and with Linux 6.15 and later also afterwards. The
     ///   status of another process is available with Linux 6.15 and later, after its parent has reaped it.
+    /// * Windows: the status is available for every process, also after `Child::wait` ([GetExitCodeProcess]).
     /// * Other systems: the status is available until the child is reaped.
     ///
-    /// The status contains the low byte of the exit code. On NetBSD `Child::wait` returns all bits, so that two such values may
-    /// differ although `ExitStatus::code` is the same.
+    /// The status contains the low byte of the exit code, and on Windows all bits. On NetBSD `Child::wait` returns all bits, so
+    /// that two such values may differ although `ExitStatus::code` is the same.
     ///
     /// # Errors
     ///
     /// `InvalidInput`: the event belongs to another source. Not every such event can be detected.
+    ///
+    /// [GetExitCodeProcess]:
+    ///     https://learn.microsoft.com/en-us/windows/win32/api/processthreadsapi/nf-processthreadsapi-getexitcodeprocess
     pub fn status(&self, event: &Event) -> io::Result<Option<ExitStatus>> {
         let status = self.source.read(
             "status",

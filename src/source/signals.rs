@@ -72,9 +72,32 @@ use crate::token::Token;
 ///   thread (pthread_kill(3), `raise`) is not reported.
 /// * libkqueue: the signals are blocked in the thread that registers, and in threads that it starts later. A signal that another
 ///   thread receives is not reported, so block the signals there.
+/// * Windows: the events of the console are signals ([HandlerRoutine]), with constants in `kevio::windows`. Ctrl-C is `SIGINT`,
+///   Ctrl-Break is `SIGBREAK`, the closing of the console is `SIGHUP`, and the end of the session or of the system is
+///   `SIGTERM`. Other signals are `Unsupported`. See [below](#windows).
 /// * Vita has no signals: `Unsupported`.
 /// * Other systems: a signal handler counts the signal and wakes the poll. The source has no descriptor. If the poll has no
 ///   wake-up descriptor yet, registering opens it, and can fail with the errors of eventfd(2) or pipe(2).
+///
+/// # Windows
+///
+/// The system calls the handler of the crate on a new thread for each event, so that no wait is interrupted and every event is
+/// counted. Handlers are called in the reverse order of their installation, until one returns `TRUE`. The handler of the crate
+/// is installed with the first registration, and stays. While a source is registered for the signal, the handler returns `TRUE`.
+/// Otherwise the handler returns `FALSE`, so that the next handler or the default action follows. A handler that the program
+/// installs later can end the event before the crate counts it.
+///
+/// When the handler of `SIGHUP` or `SIGTERM` returns, the system ends the process. Therefore the handler of the crate does not
+/// return, and the program has the time until the system ends the process: about 5 seconds for `SIGHUP`, and 5 to 20 seconds for
+/// `SIGTERM`. The program can end earlier at any time. During that time SetConsoleCtrlHandler blocks in other threads.
+///
+/// The system sends the events of logging off and of shutting down only to services, and to programs that use neither user32.dll
+/// nor gdi32.dll. A program that was started with `CREATE_NEW_PROCESS_GROUP` ignores Ctrl-C until it calls
+/// [SetConsoleCtrlHandler] with `NULL` and `FALSE`. A registration does not change that. A program without a console receives
+/// no Ctrl-C and no Ctrl-Break.
+///
+/// [HandlerRoutine]: https://learn.microsoft.com/en-us/windows/console/handlerroutine
+/// [SetConsoleCtrlHandler]: https://learn.microsoft.com/en-us/windows/console/setconsolectrlhandler
 ///
 /// # Examples
 ///
@@ -129,7 +152,8 @@ impl Reports for PendingSignals {
 }
 
 impl Signals {
-    /// Creates a source for these signals, given by their numbers: constants of `libc` such as `libc::SIGTERM`.
+    /// Creates a source for these signals, given by their numbers: constants of `libc` such as `libc::SIGTERM`, and on Windows
+    /// of `kevio::windows`.
     ///
     /// The actions of the signals do not change before the source is registered.
     ///
@@ -138,7 +162,7 @@ impl Signals {
     /// * `InvalidInput`: the set is empty, a number is no signal, or a signal cannot be waited for. Such signals are those that
     ///   cannot be caught (`SIGKILL`, `SIGSTOP`), and those that report a fault of the program (`SIGSEGV`, `SIGILL`, `SIGFPE`,
     ///   `SIGBUS`).
-    /// * `Unsupported`: the system has no signals.
+    /// * `Unsupported`: the system has no signals. On Windows: no event of the console stands for the signal.
     pub fn new(signals: impl IntoIterator<Item = i32>) -> io::Result<Signals> {
         let mut signals: Vec<i32> = signals.into_iter().collect();
         signals.sort_unstable();

@@ -46,9 +46,32 @@ use crate::token::Token;
 ///   watch has no descriptor of its own. The polling thread reads the changes, and calls fstat(2) if the file may have grown or
 ///   may have another number of links. If the kernel has dropped changes, every watch of the poll reports
 ///   [`RESCAN`](FileChanges::RESCAN) alone. A directory that is removed is not reported.
+/// * Windows: threads of the [thread pool] read the changes of the directory of the file ([ReadDirectoryChangesW]), and compare
+///   the properties of the open file. See [below](#windows).
 /// * Other systems: `Unsupported`.
 ///
 /// The systems differ in what they report as a change: see [the table](crate::guide::portability#files).
+///
+/// # Windows
+///
+/// The system reports the names of the changed files of a directory, and not what has changed. The watch opens the directory of
+/// the file. If the program may not read the directory, registering fails with `PermissionDenied`. A watch has up to five handles
+/// of its own, and a buffer of 16 KiB for each watched directory. The kernel has a second buffer of that size.
+///
+/// * A write is reported when the file system updates the time of the last write. Often this happens when the writing program
+///   closes the file. A write can be reported twice. A program that sets the time of the last write is reported as a write.
+/// * A deleted file is reported with `DELETED` if its name is removed at once. NTFS does so since Windows 10 1809. Other file
+///   systems and wine keep the name until the last handle is closed, also that of the watch. Then nothing is reported.
+/// * A file that is moved to another directory of the volume is reported as renamed, and is followed. If the path of the open
+///   file is not known any more, as in wine, later changes are not reported.
+/// * The number of links is compared when a name in the directory of the file appears or disappears. NTFS does not count
+///   subdirectories. A renamed parent directory is no change of the file.
+/// * If more changes came than fit into the buffers, [`RESCAN`](FileChanges::RESCAN) is reported. If the directory cannot be read
+///   any more, for example without the network, `RESCAN` is reported once, and no other change follows.
+/// * The root directory of a volume has no parent. Only its entries are reported.
+///
+/// [thread pool]: https://learn.microsoft.com/en-us/windows/win32/api/threadpoolapiset/nf-threadpoolapiset-setthreadpoolwait
+/// [ReadDirectoryChangesW]: https://learn.microsoft.com/en-us/windows/win32/api/winbase/nf-winbase-readdirectorychangesw
 ///
 /// # Examples
 ///
@@ -106,11 +129,12 @@ impl Reports for PendingChanges {
 impl Watch<OwnedFile> {
     /// Opens a file or a directory only to watch it.
     ///
-    /// The returned descriptor may not be able to read the file: the flags are `O_EVTONLY` on Apple and `O_PATH` on Linux.
+    /// The returned descriptor may not be able to read the file: the flags are `O_EVTONLY` on Apple and `O_PATH` on Linux, and
+    /// the access right is `FILE_READ_ATTRIBUTES` on Windows.
     ///
     /// # Errors
     ///
-    /// Errors of open(2), and the errors of [`new`](Watch::new).
+    /// Errors of open(2) or CreateFileW, and the errors of [`new`](Watch::new).
     pub fn open(path: impl AsRef<Path>) -> io::Result<Watch<OwnedFile>> {
         Watch::new(watch::open(path.as_ref())?)
     }

@@ -30,7 +30,7 @@ use crate::token::Token;
 use std::io;
 
 #[path = "../../../tests/support/mod.rs"]
-mod support;
+pub(super) mod support;
 
 /// Writes a test of each case, for each backend that the host compiles.
 macro_rules! conformance_tests {

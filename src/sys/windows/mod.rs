@@ -6,6 +6,8 @@
 pub(crate) mod conversions;
 pub(crate) mod errors;
 pub(crate) mod fork;
+#[cfg(feature = "os-ext")]
+pub(crate) mod handle;
 pub(crate) mod iocp;
 #[cfg(feature = "os-ext")]
 pub(crate) mod named_pipe;
@@ -14,6 +16,7 @@ pub(crate) mod raw_source;
 pub(crate) mod signal;
 #[cfg(feature = "net")]
 pub(crate) mod socket;
+pub(crate) mod wait;
 pub(crate) mod watch;
 
 pub(crate) use self::iocp::IocpSelector as ActiveSelector;

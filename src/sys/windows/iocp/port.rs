@@ -50,11 +50,8 @@ impl Port {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the handle is new, and has no other owner.
-        Ok(Port {
-            handle: unsafe { OwnedHandle::from_raw_handle(handle) },
-            in_flight: AtomicUsize::new(0),
-            left: Mutex::default(),
-        })
+        let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
+        Ok(Port { handle, in_flight: AtomicUsize::new(0), left: Mutex::default() })
     }
 
     /// Binds a handle to the port: the operations of the handle end with a packet of the port. A handle can be bound once, to one

@@ -1,0 +1,285 @@
+//! A wait for a handle by the thread pool of the process: CreateThreadpoolWait.
+//!
+//! An armed wait calls its callback once, on a thread of the pool, when the handle is signalled. The wait consumes the signal as
+//! WaitForSingleObject does: an automatic-reset event is reset, and the count of a semaphore is decreased. Afterwards the wait is
+//! not armed, unless the callback arms the wait again.
+//!
+//! # The end of a wait
+//!
+//! A wait is dropped in three steps. First the wait is disarmed, so that no callback begins, and none arms the wait again. Then
+//! the drop waits for a callback that has begun. At last the context of the callback is freed.
+//!
+//! A callback may drop its own wait. Its thread is then excluded from the second step by DisassociateCurrentThreadFromCallback.
+//! The running callback has a reference to the context, so that the context is freed when the callback returns.
+//!
+//! <https://learn.microsoft.com/en-us/windows/win32/api/threadpoolapiset/nf-threadpoolapiset-createthreadpoolwait>
+#![allow(clippy::missing_const_for_thread_local)] // The value is const. The lint does not see that on Windows.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
+use std::sync::{Arc, Mutex};
+use std::{fmt, io, ptr};
+
+use windows_sys::Win32::Foundation::WAIT_OBJECT_0;
+use windows_sys::Win32::System::Threading::{
+    CloseThreadpoolWait, CreateEventW, CreateThreadpoolWait, DisassociateCurrentThreadFromCallback, SetThreadpoolWait,
+    WaitForSingleObject, WaitForThreadpoolWaitCallbacks, PTP_CALLBACK_INSTANCE, PTP_WAIT,
+};
+
+use crate::sys::lock::lock_ignoring_poison;
+
+thread_local! {
+    /// The callback that runs on this thread: its context, and its instance. Null outside of a callback.
+    static RUNNING: Cell<(*const Context, PTP_CALLBACK_INSTANCE)> = const { Cell::new((ptr::null(), 0)) };
+}
+
+/// A wait for one handle. No callback runs after this value was dropped.
+pub(crate) struct Wait {
+    wait: PTP_WAIT,
+    context: Arc<Context>,
+}
+
+struct Context {
+    /// A duplicate of the handle, so that the handle stays open while the pool waits for it. The pool raises an exception if a
+    /// handle is closed.
+    handle: OwnedHandle,
+    /// Held while the wait is armed or disarmed. `false` while the wait is to stay disarmed.
+    may_rearm: Mutex<bool>,
+    callback: Box<dyn Fn(Rearm<'_>) + Send + Sync>,
+}
+
+/// Arms a wait again. Passed to its callback.
+pub(crate) struct Rearm<'a> {
+    wait: PTP_WAIT,
+    context: &'a Context,
+}
+
+impl Wait {
+    /// Creates a wait that is not armed. `callback` must not panic.
+    ///
+    /// The handle is of an object that threads can wait for, and no mutex. A mutex would belong to a thread of the pool.
+    pub(crate) fn new(
+        handle: BorrowedHandle<'_>,
+        callback: impl Fn(Rearm<'_>) + Send + Sync + 'static,
+    ) -> io::Result<Wait> {
+        let handle = handle.try_clone_to_owned()?;
+        let context = Arc::new(Context { handle, may_rearm: Mutex::new(false), callback: Box::new(callback) });
+        // SAFETY: the context outlives the wait, because the drop of the value waits for its callbacks.
+        let wait =
+            unsafe { CreateThreadpoolWait(Some(run_callback), Arc::as_ptr(&context).cast_mut().cast(), ptr::null()) };
+        if wait == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Wait { wait, context })
+    }
+
+    /// Arms the wait. The caller has not armed it, or its callback has begun, or it was disarmed.
+    pub(crate) fn arm(&self) {
+        *lock_ignoring_poison(&self.context.may_rearm) = true;
+        Rearm { wait: self.wait, context: &self.context }.arm();
+    }
+
+    /// Disarms the wait, and waits for a callback that has begun.
+    pub(crate) fn disarm(&self) {
+        let (running, instance) = RUNNING.with(Cell::get);
+        if ptr::eq(running, Arc::as_ptr(&self.context)) {
+            // SAFETY: this thread runs the callback with this instance.
+            unsafe { DisassociateCurrentThreadFromCallback(instance) };
+            // The function may be called once for each callback.
+            RUNNING.with(|running| running.set((ptr::null(), 0)));
+        }
+        let mut may_rearm = lock_ignoring_poison(&self.context.may_rearm);
+        *may_rearm = false;
+        // SAFETY: the wait exists. A null handle disarms it.
+        unsafe { SetThreadpoolWait(self.wait, ptr::null_mut(), ptr::null()) };
+        drop(may_rearm);
+        // SAFETY: the wait exists.
+        unsafe { WaitForThreadpoolWaitCallbacks(self.wait, 1) };
+    }
+}
+
+impl Rearm<'_> {
+    /// Arms the wait, unless the wait was disarmed since the callback began.
+    pub(crate) fn arm(self) {
+        let may_rearm = lock_ignoring_poison(&self.context.may_rearm);
+        if *may_rearm {
+            // SAFETY: the wait exists, and the handle stays open until the wait is dropped. A null pointer is no timeout.
+            unsafe { SetThreadpoolWait(self.wait, self.context.handle.as_raw_handle(), ptr::null()) };
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.disarm();
+        // SAFETY: the wait exists, and no callback of it is left, except perhaps the one that this thread runs. The pool frees
+        // the wait when that callback returns.
+        unsafe { CloseThreadpoolWait(self.wait) };
+    }
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait").field("handle", &self.context.handle).finish_non_exhaustive()
+    }
+}
+
+unsafe extern "system" fn run_callback(instance: PTP_CALLBACK_INSTANCE, context: *mut c_void, wait: PTP_WAIT, _: u32) {
+    let context: *const Context = context.cast();
+    // SAFETY: the pointer is that of an `Arc`, of which the wait has a reference. The drop of the wait waits for this function.
+    let context = unsafe {
+        Arc::increment_strong_count(context);
+        Arc::from_raw(context)
+    };
+    RUNNING.with(|running| running.set((Arc::as_ptr(&context), instance)));
+    (context.callback)(Rearm { wait, context: &context });
+    RUNNING.with(|running| running.set((ptr::null(), 0)));
+}
+
+/// Returns `true` if the handle is signalled now. The signal is consumed, if the object has that kind of signal.
+pub(crate) fn take_signal(handle: BorrowedHandle<'_>) -> bool {
+    // SAFETY: the handle is open. The timeout is zero.
+    unsafe { WaitForSingleObject(handle.as_raw_handle(), 0) == WAIT_OBJECT_0 }
+}
+
+/// Creates an event that is not signalled. An event with `resets` becomes unsignalled when a wait for it ends.
+pub(crate) fn create_event(resets: bool) -> io::Result<OwnedHandle> {
+    // SAFETY: null pointers stand for the default security, and for no name.
+    let event = unsafe { CreateEventW(ptr::null(), i32::from(!resets), 0, ptr::null()) };
+    if event.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the system has just made this handle, and it has no other owner.
+    Ok(unsafe { OwnedHandle::from_raw_handle(event) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::windows::io::AsHandle;
+    use std::sync::mpsc::{channel, Sender};
+    use std::time::Duration;
+
+    use windows_sys::Win32::System::Threading::SetEvent;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    fn set(event: &OwnedHandle) {
+        // SAFETY: the handle is open, and is that of an event.
+        assert_ne!(unsafe { SetEvent(event.as_raw_handle()) }, 0);
+    }
+
+    fn counted(event: &OwnedHandle, sender: Sender<()>) -> Wait {
+        let sender = Mutex::new(sender);
+        Wait::new(event.as_handle(), move |_| sender.lock().unwrap().send(()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn armed_wait_calls_once_for_each_arming() {
+        for resets in [true, false] {
+            let event = create_event(resets).unwrap();
+            let (sender, receiver) = channel();
+            let wait = counted(&event, sender);
+            set(&event);
+            wait.arm();
+            receiver.recv_timeout(DEADLINE).unwrap();
+            // A wait that is not armed leaves the signal.
+            set(&event);
+            wait.disarm();
+            assert!(take_signal(event.as_handle()) && receiver.try_recv().is_err());
+            set(&event);
+            wait.arm();
+            receiver.recv_timeout(DEADLINE).unwrap();
+            drop(wait);
+            assert_eq!(take_signal(event.as_handle()), !resets);
+            assert!(receiver.try_recv().is_err());
+        }
+    }
+
+    #[test]
+    fn callback_arms_its_wait_again_until_the_drop() {
+        let event = create_event(false).unwrap();
+        let (sender, receiver) = channel();
+        let sender = Mutex::new(sender);
+        let wait = Wait::new(event.as_handle(), move |rearm| {
+            let _ = sender.lock().unwrap().send(());
+            rearm.arm();
+        });
+        let wait = wait.unwrap();
+        wait.arm();
+        set(&event);
+        // The event stays signalled.
+        for _ in 0..100 {
+            receiver.recv_timeout(DEADLINE).unwrap();
+        }
+        drop(wait);
+        while receiver.try_recv().is_ok() {}
+        assert!(matches!(receiver.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected)));
+    }
+
+    #[test]
+    fn disarmed_wait_leaves_the_signal() {
+        let event = create_event(true).unwrap();
+        let (sender, receiver) = channel();
+        let wait = counted(&event, sender);
+        wait.arm();
+        wait.disarm();
+        set(&event);
+        assert!(receiver.try_recv().is_err() && take_signal(event.as_handle()));
+        // The closing of the other handle does not end the wait.
+        wait.arm();
+        set(&event);
+        drop(event);
+        receiver.recv_timeout(DEADLINE).unwrap();
+    }
+
+    #[test]
+    fn drop_waits_for_a_callback_that_has_begun() {
+        let event = create_event(true).unwrap();
+        let (begun, has_begun) = channel();
+        let (go, goes) = channel::<()>();
+        let (begun, goes) = (Mutex::new(begun), Mutex::new(goes));
+        let is_over = Arc::new(Mutex::new(false));
+        let is_over_inside = Arc::clone(&is_over);
+        let wait = Wait::new(event.as_handle(), move |_| {
+            begun.lock().unwrap().send(()).unwrap();
+            goes.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+            *is_over_inside.lock().unwrap() = true;
+        });
+        let wait = wait.unwrap();
+        wait.arm();
+        set(&event);
+        has_begun.recv_timeout(DEADLINE).unwrap();
+        let dropping = std::thread::spawn(move || {
+            drop(wait);
+            assert!(*is_over.lock().unwrap(), "the drop has not waited");
+        });
+        go.send(()).unwrap();
+        dropping.join().unwrap();
+    }
+
+    #[test]
+    fn callback_can_drop_its_wait() {
+        let event = create_event(true).unwrap();
+        let slot: Arc<Mutex<Option<Wait>>> = Arc::default();
+        let (sender, receiver) = channel();
+        let (sender, inside) = (Mutex::new(sender), Arc::downgrade(&slot));
+        let wait = Wait::new(event.as_handle(), move |rearm| {
+            let slot = inside.upgrade().unwrap();
+            let wait = slot.lock().unwrap().take().unwrap();
+            // Armed again, so that the drop has something to cancel.
+            wait.arm();
+            drop(wait);
+            rearm.arm();
+            sender.lock().unwrap().send(()).unwrap();
+        });
+        slot.lock().unwrap().insert(wait.unwrap()).arm();
+        set(&event);
+        receiver.recv_timeout(DEADLINE).unwrap();
+        // The context was freed with its sender.
+        assert!(receiver.recv_timeout(DEADLINE).is_err());
+        assert!(slot.lock().unwrap().is_none());
+    }
+}

@@ -1,0 +1,558 @@
+//! Processes, signals, file changes and handles as sources on Windows. In a binary of its own, because the handler of the events of
+//! the console belongs to the process.
+
+#![cfg(windows)]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle};
+use std::os::windows::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use kevio::windows::{SourceHandle, SIGBREAK, SIGHUP, SIGINT, SIGTERM};
+use kevio::{FileChanges, Interest, Poll, Process, Signals, Token, Watch};
+use windows_sys::Win32::System::Console::{
+    GenerateConsoleCtrlEvent, SetConsoleCtrlHandler, CTRL_BREAK_EVENT, CTRL_C_EVENT,
+};
+use windows_sys::Win32::System::Threading::{
+    CreateEventW, CreateMutexW, CreateSemaphoreW, CreateWaitableTimerW, ReleaseSemaphore, ResetEvent, SetEvent,
+    SetWaitableTimer, CREATE_NEW_PROCESS_GROUP,
+};
+
+mod support;
+
+use crate::support::poll::{TestPoll, READ, WRITE};
+use crate::support::process::test_name;
+use crate::support::readiness::R;
+use crate::support::system::is_wine;
+
+/// Returns a child that exits with this status when its standard input ends.
+fn child(status: i32) -> Child {
+    let script = format!("set /p line= & exit {status}");
+    let mut command = Command::new("cmd");
+    command.args(["/d", "/c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+}
+
+fn end(child: &mut Child) {
+    drop(child.stdin.take());
+}
+
+/// Returns the only event of the last poll.
+fn only_event(poll: &TestPoll) -> kevio::event::Event {
+    assert_eq!(poll.events.iter().count(), 1, "{:?}", poll.events);
+    poll.events.iter().next().unwrap().clone()
+}
+
+mod processes {
+    use super::*;
+
+    #[test]
+    fn exit_of_a_child_is_reported_with_its_status() {
+        let mut poll = TestPoll::new();
+        for (token, status) in [(1, 0), (2, 7), (3, 259), (4, i32::MIN)] {
+            let mut child = child(status);
+            let mut process = Process::new(&child).unwrap();
+            assert_eq!(process.pid(), child.id());
+            poll.register(&mut process, token, READ);
+            assert!(process.is_registered());
+            poll.expect_no_events();
+            end(&mut child);
+            poll.expect(token, R);
+            let event = only_event(&poll);
+            assert!(process.has_exited(&event).unwrap());
+            assert_eq!(process.status(&event).unwrap().unwrap().code(), Some(status));
+            assert_eq!(child.try_wait().unwrap().unwrap().code(), Some(status));
+            poll.expect_no_events();
+            poll.reregister(&mut process, 10 + token, READ);
+            poll.expect(10 + token, R);
+            poll.expect_no_events();
+            poll.deregister(&mut process);
+            // A child that was waited for: its handle is open.
+            let mut process = Process::new(&child).unwrap();
+            poll.register(&mut process, token, READ.level());
+            poll.expect(token, R);
+            poll.expect_no_events();
+        }
+    }
+
+    #[test]
+    fn modes_are_those_of_every_process() {
+        let mut poll = TestPoll::new();
+        let mut child = child(0);
+        let mut process = Process::new(&child).unwrap();
+        assert_eq!(poll.registry().register(&mut process, Token(1), WRITE).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(!process.is_registered());
+        poll.register(&mut process, 1, Interest::NONE);
+        end(&mut child);
+        child.wait().unwrap();
+        poll.expect_no_events();
+        poll.reregister(&mut process, 2, READ.oneshot());
+        poll.expect(2, R);
+        poll.reregister(&mut process, 3, READ);
+        poll.expect(3, R);
+        let error = poll.registry().register(&mut process, Token(4), READ).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        drop(process);
+        poll.expect_no_events();
+    }
+
+    #[test]
+    fn process_is_found_by_its_identifier_and_its_handle() {
+        let mut poll = TestPoll::new();
+        let mut child = child(3);
+        let mut by_pid = Process::from_pid(child.id()).unwrap();
+        let mut by_handle = Process::from_handle(child.as_handle().try_clone_to_owned().unwrap()).unwrap();
+        assert_eq!((by_pid.pid(), by_handle.pid()), (child.id(), child.id()));
+        assert!(by_pid.as_handle().is_some() && by_handle.as_handle().is_some());
+        poll.register(&mut by_pid, 1, READ);
+        poll.register(&mut by_handle, 2, READ);
+        end(&mut child);
+        poll.expect_all(&[(1, R), (2, R)]);
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+        assert_eq!(Process::from_pid(0).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(Process::from_pid(u32::MAX).unwrap_err().kind(), ErrorKind::NotFound);
+        let file = File::open(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(Process::from_handle(file.into()).unwrap_err().kind(), ErrorKind::InvalidInput);
+        let own = Process::from_pid(std::process::id()).unwrap();
+        assert!(format!("{own:?}").contains("is_registered: false"));
+    }
+
+    #[test]
+    fn many_children_are_reported_once_each() {
+        let mut poll = TestPoll::new();
+        let mut children: Vec<Child> = (0..24).map(child).collect();
+        let mut processes: Vec<Process> = children.iter().map(|child| Process::new(child).unwrap()).collect();
+        for (token, process) in processes.iter_mut().enumerate() {
+            poll.register(process, token, READ);
+        }
+        children.iter_mut().for_each(end);
+        let mut reported = vec![0; children.len()];
+        while reported.contains(&0) {
+            poll.until(|reported| !reported.is_empty(), || "an exit".to_owned());
+            for event in &poll.events {
+                let token = event.token().0;
+                assert_eq!(processes[token].status(event).unwrap().unwrap().code(), Some(token as i32));
+                reported[token] += 1;
+            }
+        }
+        poll.expect_no_events();
+        assert!(reported.iter().all(|&count| count == 1));
+        children.iter_mut().for_each(|child| drop(child.wait()));
+    }
+
+    #[test]
+    fn poll_and_process_are_dropped_in_either_order_beside_the_exit() {
+        for round in 0..20 {
+            let poll = Poll::new().unwrap();
+            let mut child = child(0);
+            let mut process = Process::new(&child).unwrap();
+            poll.registry().register(&mut process, Token(1), READ).unwrap();
+            end(&mut child);
+            if round % 2 == 0 {
+                drop(poll);
+                assert!(!process.is_registered());
+                let mut other = TestPoll::new();
+                other.register(&mut process, 2, READ);
+                other.expect(2, R);
+            } else {
+                drop(process);
+                drop(poll);
+            }
+            child.wait().unwrap();
+        }
+    }
+}
+
+mod signals {
+    use super::*;
+
+    /// The variable that makes a test a child of itself.
+    const CHILD: &str = "KEVIO_TEST_CHILD";
+
+    #[test]
+    fn sets_are_checked() {
+        for signal in [0, -1, 4, 8, 9, 11, 65] {
+            assert_eq!(Signals::new([signal]).unwrap_err().kind(), ErrorKind::InvalidInput, "{signal}");
+        }
+        for signal in [3, 10, 13, 22, 28] {
+            assert_eq!(Signals::new([SIGINT, signal]).unwrap_err().kind(), ErrorKind::Unsupported, "{signal}");
+        }
+        assert_eq!(Signals::new([]).unwrap_err().kind(), ErrorKind::InvalidInput);
+        let mut signals = Signals::new([SIGINT, SIGBREAK, SIGHUP, SIGTERM]).unwrap();
+        assert!(format!("{signals:?}").contains("[SIGHUP, SIGINT, SIGTERM, SIGBREAK]"));
+        let mut poll = TestPoll::new();
+        let error = poll.registry().register(&mut signals, Token(1), READ.oneshot()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        poll.register(&mut signals, 1, READ);
+        poll.expect_no_events();
+        poll.deregister(&mut signals);
+    }
+
+    /// The child has a group of its own, so that its parent receives no event.
+    #[test]
+    fn console_events_are_reported_and_end_the_process_without_a_source() {
+        if std::env::var_os(CHILD).is_some() {
+            return receive();
+        }
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let name = test_name(console_events_are_reported_and_end_the_process_without_a_source);
+        child.args([&name, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
+        let mut child = child
+            .creation_flags(CREATE_NEW_PROCESS_GROUP)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut wait_for = |text: &str| {
+            let line = lines.by_ref().find(|line| line.as_ref().map_or(true, |line| line.contains(text)));
+            line.unwrap_or_else(|| panic!("{text}: the child has ended")).unwrap()
+        };
+        wait_for("is ready");
+        // SAFETY: no pointers.
+        if unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, child.id()) } == 0 {
+            // Without a console no event exists. The child ends with its input.
+            println!("no console: {}", io::Error::last_os_error());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return;
+        }
+        wait_for("received [(21, 1)]");
+        drop(child.stdin.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+
+    fn receive() {
+        let mut poll = TestPoll::new();
+        let mut signals = Signals::new([SIGINT, SIGBREAK]).unwrap();
+        poll.register(&mut signals, 1, READ);
+        println!("is ready");
+        poll.expect(1, R);
+        println!("received {:?}", signals.received(&only_event(&poll)).unwrap());
+        io::stdin().read_line(&mut String::new()).unwrap();
+    }
+
+    /// Without a console the handler is called as the system calls it, through the list of handlers: see the tests of
+    /// `src/sys/windows/signal.rs`.
+    #[test]
+    fn ctrl_c_of_the_own_group_is_counted_for_each_source() {
+        if std::env::var_os(CHILD).is_none() {
+            return run_in_a_group(ctrl_c_of_the_own_group_is_counted_for_each_source);
+        }
+        let mut poll = TestPoll::new();
+        let mut first = Signals::new([SIGINT]).unwrap();
+        let mut second = Signals::new([SIGINT, SIGBREAK]).unwrap();
+        poll.register(&mut first, 1, READ);
+        poll.register(&mut second, 2, READ);
+        // SAFETY: a new group ignores Ctrl-C until this call. There is no handler to add.
+        assert_ne!(unsafe { SetConsoleCtrlHandler(None, 0) }, 0);
+        // SAFETY: no pointers.
+        if unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, 0) } == 0 {
+            return println!("no console: {}", io::Error::last_os_error());
+        }
+        poll.expect(2, R);
+        assert_eq!(second.received(&only_event(&poll)).unwrap(), [(SIGBREAK, 1)]);
+        poll.expect_no_events();
+        let _ = CTRL_C_EVENT;
+    }
+
+    fn run_in_a_group<T>(test: T) {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args([&test_name(test), "--exact", "--nocapture"]).env(CHILD, "1");
+        let output = child.creation_flags(CREATE_NEW_PROCESS_GROUP).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        println!("{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+mod watches {
+    use super::*;
+
+    fn append(path: &Path) {
+        OpenOptions::new().append(true).open(path).unwrap().write_all(b"more").unwrap();
+    }
+
+    /// Polls until all of `least` is reported for `token`. Returns all changes that were reported.
+    #[track_caller]
+    fn expect<T: AsHandle>(poll: &mut TestPoll, token: usize, watch: &Watch<T>, least: FileChanges) -> FileChanges {
+        let mut changes = FileChanges::empty();
+        while !changes.contains(least) {
+            poll.expect(token, R);
+            changes |= watch.changes(&only_event(poll)).unwrap();
+        }
+        changes
+    }
+
+    #[test]
+    fn changes_of_a_file_are_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, renamed) = (directory.path().join("file"), directory.path().join("renamed"));
+        fs::write(&path, b"data").unwrap();
+        let mut poll = TestPoll::new();
+        let mut watch = Watch::new(File::open(&path).unwrap()).unwrap();
+        poll.register(&mut watch, 1, READ);
+        poll.expect_no_events();
+        append(&path);
+        expect(&mut poll, 1, &watch, FileChanges::WRITTEN | FileChanges::EXTENDED);
+        assert_eq!(io::read_to_string(&*watch).unwrap(), "datamore");
+        fs::rename(&path, &renamed).unwrap();
+        let changes = expect(&mut poll, 1, &watch, FileChanges::RENAMED);
+        assert!(!changes.intersects(FileChanges::DELETED), "{changes:?}");
+        fs::write(&path, b"another file").unwrap();
+        let mut permissions = fs::metadata(&renamed).unwrap().permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&renamed, permissions.clone()).unwrap();
+        expect(&mut poll, 1, &watch, FileChanges::ATTRIBUTES);
+        #[allow(clippy::permissions_set_readonly_false)] // On Windows an attribute.
+        permissions.set_readonly(false);
+        fs::set_permissions(&renamed, permissions).unwrap();
+        expect(&mut poll, 1, &watch, FileChanges::ATTRIBUTES);
+        fs::remove_file(&renamed).unwrap();
+        if is_wine() {
+            assert!(renamed.exists(), "the name stays until the watch is dropped");
+        } else {
+            expect(&mut poll, 1, &watch, FileChanges::DELETED);
+        }
+        drop(watch.into_inner());
+        assert!(!renamed.exists());
+    }
+
+    #[test]
+    fn entries_of_a_directory_are_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut poll = TestPoll::new();
+        let mut watch = Watch::open(directory.path()).unwrap();
+        poll.register(&mut watch, 1, READ.level());
+        let path = directory.path().join("entry");
+        File::create(&path).unwrap();
+        assert_eq!(expect(&mut poll, 1, &watch, FileChanges::WRITTEN), FileChanges::WRITTEN);
+        fs::rename(&path, directory.path().join("renamed")).unwrap();
+        assert_eq!(expect(&mut poll, 1, &watch, FileChanges::WRITTEN), FileChanges::WRITTEN);
+        fs::create_dir(directory.path().join("inner")).unwrap();
+        assert_eq!(expect(&mut poll, 1, &watch, FileChanges::WRITTEN), FileChanges::WRITTEN);
+    }
+
+    #[test]
+    fn changes_while_disabled_are_reported_after_reregistering() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, b"data").unwrap();
+        let mut poll = TestPoll::new();
+        // Another watch shows when the change has arrived.
+        let mut fence = Watch::with_changes(File::open(&path).unwrap(), FileChanges::EXTENDED).unwrap();
+        let mut watch = Watch::with_changes(File::open(&path).unwrap(), FileChanges::WRITTEN).unwrap();
+        poll.register(&mut watch, 1, Interest::NONE);
+        poll.register(&mut fence, 2, READ);
+        append(&path);
+        expect(&mut poll, 2, &fence, FileChanges::EXTENDED);
+        poll.reregister(&mut watch, 1, READ.oneshot());
+        assert_eq!(expect(&mut poll, 1, &watch, FileChanges::WRITTEN), FileChanges::WRITTEN);
+        append(&path);
+        expect(&mut poll, 2, &fence, FileChanges::EXTENDED);
+        poll.reregister(&mut watch, 3, READ);
+        expect(&mut poll, 3, &watch, FileChanges::WRITTEN);
+        poll.deregister(&mut watch);
+        append(&path);
+        expect(&mut poll, 2, &fence, FileChanges::EXTENDED);
+        poll.register(&mut watch, 4, READ);
+        poll.expect_no_events();
+    }
+
+    #[test]
+    fn wrong_files_and_sets_are_rejected() {
+        let error = Watch::open("no such file").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(Watch::open("with\0zero").unwrap_err().kind(), ErrorKind::InvalidInput);
+        let file = File::open(std::env::current_exe().unwrap()).unwrap();
+        for changes in [FileChanges::empty(), FileChanges::RESCAN] {
+            assert_eq!(Watch::with_changes(&file, changes).unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+        assert_eq!(Watch::new(child(0).stdin.take().unwrap()).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn poll_and_watch_are_dropped_in_either_order_beside_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, b"data").unwrap();
+        for round in 0..support::repetitions(1000, 20) {
+            let poll = Poll::new().unwrap();
+            let mut watch = Watch::open(&path).unwrap();
+            poll.registry().register(&mut watch, Token(1), READ).unwrap();
+            append(&path);
+            if round % 2 == 0 {
+                drop(poll);
+                assert!(!watch.is_registered());
+            } else {
+                drop((watch, poll));
+            }
+        }
+    }
+}
+
+mod handles {
+    use super::*;
+
+    /// Takes the ownership of a new handle.
+    fn owned(handle: *mut std::ffi::c_void) -> OwnedHandle {
+        assert!(!handle.is_null());
+        // SAFETY: the caller has just created the handle, which has no other owner.
+        unsafe { OwnedHandle::from_raw_handle(handle) }
+    }
+
+    fn event(is_manual: bool) -> OwnedHandle {
+        // SAFETY: null pointers stand for the default security, and for no name.
+        owned(unsafe { CreateEventW(std::ptr::null(), i32::from(is_manual), 0, std::ptr::null()) })
+    }
+
+    fn set(event: &OwnedHandle) {
+        // SAFETY: the handle is that of an event.
+        assert_ne!(unsafe { SetEvent(event.as_raw_handle()) }, 0);
+    }
+
+    fn reset(event: &OwnedHandle) {
+        // SAFETY: the handle is that of an event.
+        assert_ne!(unsafe { ResetEvent(event.as_raw_handle()) }, 0);
+    }
+
+    #[test]
+    fn automatic_reset_event_has_an_event_for_each_signal() {
+        let mut poll = TestPoll::new();
+        for (token, interest) in [(1, READ), (2, READ.level())] {
+            let mut source = SourceHandle::new(event(false)).unwrap();
+            poll.register(&mut source, token, interest);
+            poll.expect_no_events();
+            for _ in 0..5 {
+                set(&source);
+                poll.expect(token, R);
+                poll.expect_no_events();
+            }
+        }
+    }
+
+    #[test]
+    fn manual_reset_event_is_level_and_edge() {
+        let mut poll = TestPoll::new();
+        let mut source = SourceHandle::new(event(true)).unwrap();
+        set(&source);
+        poll.register(&mut source, 1, READ);
+        poll.expect(1, R);
+        poll.expect_no_events();
+        poll.reregister(&mut source, 2, READ.level());
+        for _ in 0..3 {
+            assert!(poll.poll_once(Some(Duration::ZERO)).contains_key(&2));
+        }
+        reset(&source);
+        poll.expect_no_events();
+        set(&source);
+        poll.expect(2, R);
+        reset(&source);
+        poll.reregister(&mut source, 3, READ.oneshot());
+        set(&source);
+        poll.expect(3, R);
+        poll.expect_no_events();
+        poll.reregister(&mut source, 4, Interest::NONE);
+        poll.expect_no_events();
+    }
+
+    #[test]
+    fn oneshot_takes_one_count_of_a_semaphore() {
+        let mut poll = TestPoll::new();
+        // SAFETY: null pointers stand for the default security, and for no name.
+        let semaphore = owned(unsafe { CreateSemaphoreW(std::ptr::null(), 3, 3, std::ptr::null()) });
+        let mut source = SourceHandle::new(semaphore).unwrap();
+        poll.register(&mut source, 1, READ.oneshot());
+        poll.expect(1, R);
+        poll.expect_no_events();
+        let mut before = 9;
+        // SAFETY: the handle is that of a semaphore, and the function writes one number.
+        assert_ne!(unsafe { ReleaseSemaphore(source.as_raw_handle(), 1, &mut before) }, 0);
+        assert_eq!(before, 2);
+    }
+
+    #[test]
+    fn timers_threads_and_processes_are_waited_for() {
+        let mut poll = TestPoll::new();
+        // SAFETY: null pointers stand for the default security, and for no name.
+        let timer = owned(unsafe { CreateWaitableTimerW(std::ptr::null(), 0, std::ptr::null()) });
+        let mut timer = SourceHandle::new(timer).unwrap();
+        poll.register(&mut timer, 1, READ);
+        for _ in 0..3 {
+            // SAFETY: the handle is that of a timer, the time is one number, and there is no routine.
+            assert_ne!(unsafe { SetWaitableTimer(timer.as_raw_handle(), &-1, 0, None, std::ptr::null(), 0) }, 0);
+            poll.expect(1, R);
+        }
+        let (go, goes) = channel::<()>();
+        let mut thread = SourceHandle::new(std::thread::spawn(move || drop(goes.recv()))).unwrap();
+        poll.register(&mut thread, 2, READ);
+        poll.expect_no_events();
+        drop(go);
+        poll.expect(2, R);
+        poll.deregister(&mut thread);
+        thread.into_inner().join().unwrap();
+        let mut child = SourceHandle::new(child(0)).unwrap();
+        poll.register(&mut child, 3, READ.level());
+        let mut child_ = child.into_inner();
+        end(&mut child_);
+        child_.wait().unwrap();
+        poll.expect_no_events();
+        let mut child = SourceHandle::new(child_).unwrap();
+        poll.register(&mut child, 4, READ.level());
+        poll.expect(4, R);
+        poll.expect(4, R);
+    }
+
+    #[test]
+    fn objects_that_cannot_be_waited_for_are_rejected() {
+        // SAFETY: null pointers stand for the default security, and for no name.
+        let mutex = owned(unsafe { CreateMutexW(std::ptr::null(), 0, std::ptr::null()) });
+        assert_eq!(SourceHandle::new(mutex).unwrap_err().kind(), ErrorKind::InvalidInput);
+        let mut poll = TestPoll::new();
+        let mut source = SourceHandle::new(event(false)).unwrap();
+        for interest in [WRITE, READ.add(Interest::PRIORITY)] {
+            let error = poll.registry().register(&mut source, Token(1), interest).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+        }
+        poll.register(&mut source, 1, READ);
+        assert!(format!("{source:?}").contains("is_registered: true"));
+        assert_eq!(poll.registry().register(&mut source, Token(1), READ).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        poll.deregister(&mut source);
+        for result in [poll.registry().deregister(&mut source), poll.registry().reregister(&mut source, Token(1), READ)]
+        {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        set(&source);
+        poll.expect_no_events();
+    }
+
+    #[test]
+    fn handles_are_closed_with_the_source_and_the_poll_in_either_order() {
+        use windows_sys::Win32::System::Threading::{GetCurrentProcess, GetProcessHandleCount};
+
+        let count = || {
+            let mut count = 0;
+            // SAFETY: the handle stands for this process, and the function writes one number.
+            assert_ne!(unsafe { GetProcessHandleCount(GetCurrentProcess(), &mut count) }, 0);
+            count
+        };
+        let round = |n: u64| {
+            let poll = Poll::new().unwrap();
+            let mut source = SourceHandle::new(event(n % 4 < 2)).unwrap();
+            poll.registry().register(&mut source, Token(1), READ.level()).unwrap();
+            set(&source);
+            if n % 2 == 0 {
+                drop(poll);
+            }
+            drop(source);
+        };
+        (0..50).for_each(round);
+        let before = count();
+        (0..support::repetitions(100_000, 200)).for_each(round);
+        // Other tests of this binary have handles too, and threads of the pool begin and end.
+        assert!(count() < before + 200, "{} handles, and {before} before", count());
+    }
+}
