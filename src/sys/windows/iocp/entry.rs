@@ -284,6 +284,8 @@ impl Entry {
         let covered = socket.pending.iter().fold(0, |all, pending| all | pending.bits);
         let missing = wanted & !covered;
         if missing != 0 {
+            // wine's server ends itself if a socket is closed during a request without this bit.
+            let missing = missing | bits::LOCAL_CLOSE;
             socket.flags.clear_operations(missing);
             let block = spare.pop().unwrap_or_default();
             let pending = afd.request(port, socket.base, missing, key, block)?;

@@ -155,7 +155,7 @@ impl Selector for IocpSelector {
                 table.remove(key);
                 return Err(error);
             }
-            Ok(IocpRegistration(Some(Box::new(RegistrationInner { shared, key, flags }))))
+            Ok(IocpRegistration(Box::new(RegistrationInner { shared, key, flags, is_detached: false })))
         })
     }
 
@@ -212,21 +212,22 @@ impl fmt::Debug for IocpSelector {
     }
 }
 
-/// A registration behind a pointer of eight bytes, so that sockets stay small. `None` after the socket was detached.
-pub(crate) struct IocpRegistration(Option<Box<RegistrationInner>>);
+/// A registration behind a pointer of eight bytes that is never null, so that sockets stay small.
+pub(crate) struct IocpRegistration(Box<RegistrationInner>);
 
 struct RegistrationInner {
     shared: Arc<Shared>,
     key: EntryKey,
     flags: Arc<OperationFlags>,
+    /// Dropping the registration does not end it.
+    is_detached: bool,
 }
 
 impl IocpRegistration {
     #[inline]
     fn record(&self, direction: IoDirection) {
-        let Some(inner) = &self.0 else { return };
-        if inner.flags.record(direction) {
-            inner.rearm(direction);
+        if self.0.flags.record(direction) {
+            self.0.rearm(direction);
         }
     }
 }
@@ -274,19 +275,16 @@ impl Registration for IocpRegistration {
     }
 
     fn probe_instead(&self) {
-        if let Some(inner) = &self.0 {
-            inner.switch_to_probing();
-        }
+        self.0.switch_to_probing();
     }
 
     fn is_current(&self) -> bool {
-        self.0.as_ref().is_some_and(|inner| inner.shared.with(|table| table.get(inner.key).is_some()))
+        self.0.shared.with(|table| table.get(self.0.key).is_some())
     }
 
     fn detach(mut self) -> Option<(RawSocket, Interest)> {
-        if let Some(inner) = self.0.take() {
-            inner.detach();
-        }
+        self.0.detach();
+        self.0.is_detached = true;
         None
     }
 
@@ -298,8 +296,8 @@ impl Registration for IocpRegistration {
 
 impl Drop for IocpRegistration {
     fn drop(&mut self) {
-        if let Some(inner) = self.0.take() {
-            inner.shared.remove(inner.key);
+        if !self.0.is_detached {
+            self.0.shared.remove(self.0.key);
         }
     }
 }
