@@ -14,6 +14,7 @@ use crate::support::readiness::{R, W};
 use crate::support::streams::{
     closed_source, kevio_pair, one_way, raw, BorrowedSource, IoSource, OwnedSource, RawSource, SourceFd, NO_SOURCE,
 };
+use crate::support::system::is_wine;
 
 #[track_caller]
 fn register_error(poll: &TestPoll, source: &mut impl Source, interest: Interest) -> std::io::Error {
@@ -44,7 +45,12 @@ fn closed_descriptor_is_rejected() {
     assert_eq!(register_error(&poll, &mut SourceFd(&fd), WRITE).raw_os_error(), NO_SOURCE);
     // SAFETY: the number is not open, so that every call fails.
     let borrowed = unsafe { BorrowedSource::borrow_raw(fd) };
-    assert_eq!(register_error(&poll, &mut IoSource::new(borrowed), BOTH).raw_os_error(), NO_SOURCE);
+    // wine returns a base socket for such a number too, so that a wait detects the number.
+    if is_wine() {
+        poll.register(&mut IoSource::new(borrowed), 1, BOTH);
+    } else {
+        assert_eq!(register_error(&poll, &mut IoSource::new(borrowed), BOTH).raw_os_error(), NO_SOURCE);
+    }
     poll.expect_no_events();
 }
 

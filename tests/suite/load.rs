@@ -19,6 +19,7 @@ use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT};
 use crate::support::process::run_alone;
 use crate::support::readiness::{E, R, W};
 use crate::support::streams::{kevio_pair, raw, OwnedSource, SourceFd, Stream};
+use crate::support::system::is_wine;
 
 /// Registers, reregisters and deregisters `times` times, then registers.
 fn change(registry: &Registry, stream: &mut Stream, is_raw: bool, token: Token, times: usize) {
@@ -68,7 +69,11 @@ fn five_thousand_ready_sources_are_all_reported() {
     const CAPACITY: usize = 64;
     let limit = raise_fd_limit_to_default();
     // Other tests of the process need descriptors too.
-    let n = (limit - limit / 4).min(5_000);
+    let mut n = (limit - limit / 4).min(5_000);
+    if is_wine() {
+        // A request for a socket costs the server of wine a step for each other request for that socket.
+        n = 1_000;
+    }
     if n < 5_000 {
         println!("{n} instead of 5000: no more than {limit} descriptors are allowed");
     }

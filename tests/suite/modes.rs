@@ -10,7 +10,7 @@ use kevio::net::{TcpStream, UdpSocket};
 use kevio::{Backend, Interest, Registry, Token, BACKEND};
 
 use crate::support::known_failures::{is_known_failure, Check};
-use crate::support::net::{drain, loopback, tcp_pair, tcp_stream_pair};
+use crate::support::net::{drain, loopback, tcp_pair, tcp_stream_pair, WRITE_FAILS_AT_ONCE};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::readiness::{R, W};
 use crate::support::streams::{borrow, kevio_pair, one_way, raw, IoSource, OwnedSource, SourceFd, Stream};
@@ -129,7 +129,7 @@ fn disabled_source_counts_as_registered() {
             break;
         }
     }
-    assert!(b.write_all(b"x").is_err());
+    assert_eq!(b.write_all(b"x").is_err(), WRITE_FAILS_AT_ONCE);
     poll.expect_no_events();
 }
 
