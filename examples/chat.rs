@@ -27,7 +27,11 @@ use std::time::{Duration, Instant};
 
 use kevio::event::Event;
 use kevio::net::{TcpListener, TcpStream};
+#[cfg(windows)]
+use kevio::windows::{SIGINT, SIGTERM};
 use kevio::{Events, Interest, Poll, Registry, Signals, Timer, Token};
+#[cfg(unix)]
+use libc::{SIGINT, SIGTERM};
 
 const LISTENER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -74,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let idle_timeout = arguments.get(2).map_or(Ok(IDLE_TIMEOUT), |seconds| seconds.parse().map(Duration::from_secs))?;
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(1024);
-    let mut signals = Signals::new([libc::SIGINT, libc::SIGTERM])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
     let mut grace_period = Timer::new()?;
     poll.registry().register(&mut grace_period, GRACE_PERIOD_END, Interest::READABLE)?;

@@ -15,7 +15,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use kevio::net::{TcpListener, TcpStream};
+#[cfg(windows)]
+use kevio::windows::{SIGINT, SIGTERM};
 use kevio::{Events, Interest, Poll, Registry, Signals, Timer, Token};
+#[cfg(unix)]
+use libc::{SIGINT, SIGTERM};
 
 const LISTENER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -55,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
     // The signals are registered before a client can connect, so that from then on no signal ends the process abruptly.
-    let mut signals = Signals::new([libc::SIGINT, libc::SIGTERM])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
     let mut grace_period = Timer::new()?;
     poll.registry().register(&mut grace_period, GRACE_PERIOD_END, Interest::READABLE)?;

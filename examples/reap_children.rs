@@ -5,19 +5,24 @@
 //! ```
 
 use std::collections::HashMap;
-use std::io;
 use std::process::Command;
+use std::time::Duration;
+use std::{env, io, process, thread};
 
 use kevio::{Events, Interest, Poll, Process, Token};
 
 fn main() -> io::Result<()> {
+    // A child is this program with its number as the argument, because Windows has no shell.
+    if let Some(n) = env::args().nth(1).and_then(|n| n.parse().ok()) {
+        // The child that starts last exits first.
+        thread::sleep(Duration::from_millis(100) * 5_u32.saturating_sub(n));
+        process::exit(n as i32);
+    }
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(8);
     let mut children = HashMap::new();
     for n in 1..=4 {
-        // The child that starts last exits first.
-        let script = format!("sleep 0.{}; exit {n}", 5 - n);
-        let child = Command::new("sh").args(["-c", &script]).spawn()?;
+        let child = Command::new(env::current_exe()?).arg(n.to_string()).spawn()?;
         let mut process = Process::new(&child)?;
         poll.registry().register(&mut process, Token(n), Interest::READABLE)?;
         children.insert(n, (child, process));

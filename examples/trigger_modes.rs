@@ -1,4 +1,4 @@
-//! One unread pipe in each trigger mode: disabled, edge-triggered, level-triggered and one-shot.
+//! One unread pipe in each trigger mode (on Windows, an unread connection): disabled, edge-triggered, level-triggered and one-shot.
 //!
 //! ```sh
 //! cargo run --example trigger_modes
@@ -7,6 +7,9 @@
 use std::io::{self, Read, Write};
 use std::time::Instant;
 
+#[cfg(windows)]
+use kevio::net::TcpStream;
+#[cfg(unix)]
 use kevio::unix::pipe;
 use kevio::{Events, Interest, Poll, Token};
 
@@ -24,10 +27,27 @@ fn report(mode: &str, expected: usize, poll: &mut Poll, events: &mut Events) -> 
     Ok(())
 }
 
+/// Returns the two ends of a new pipe, for writing and for reading.
+#[cfg(unix)]
+fn ends() -> io::Result<(pipe::Sender, pipe::Receiver)> {
+    pipe::new()
+}
+
+/// Returns the two ends of a new connection, because Windows has no pipe of this kind.
+#[cfg(windows)]
+fn ends() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let sender = std::net::TcpStream::connect(listener.local_addr()?)?;
+    let (receiver, _) = listener.accept()?;
+    sender.set_nonblocking(true)?;
+    receiver.set_nonblocking(true)?;
+    Ok((TcpStream::from_std(sender), TcpStream::from_std(receiver)))
+}
+
 fn main() -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(8);
-    let (mut sender, mut receiver) = pipe::new()?;
+    let (mut sender, mut receiver) = ends()?;
     poll.registry().register(&mut receiver, PIPE, Interest::NONE)?;
     // A few bytes fit into an empty pipe. In general, `write_all` is wrong for a stream that does not block.
     sender.write_all(b"unread")?;

@@ -1,4 +1,5 @@
 //! The event loop allocates nothing after its buffers have grown. In a binary of its own, whose allocator counts.
+#![cfg(unix)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,4 +1,5 @@
 //! The number of system calls of each operation. In a binary of its own.
+#![cfg(unix)]
 
 mod support;
 

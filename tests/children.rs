@@ -1,5 +1,6 @@
 //! Child processes and their pipes. In a binary of its own, because between fork(2) and exec(3) a child keeps open the
 //! descriptors that tests of the suite close, and epoll(7) continues to report them.
+#![cfg(unix)]
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};

@@ -1,5 +1,6 @@
 //! Creating, registering and dropping in any order leaves no descriptor open and closes no other descriptor. In a binary of its
 //! own, which lists all its descriptors.
+#![cfg(unix)]
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};

@@ -1,4 +1,5 @@
 //! Behaviour without free descriptors. In a binary of its own, because the test lowers the limit of the process.
+#![cfg(unix)]
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};

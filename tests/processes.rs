@@ -1,4 +1,5 @@
 //! Polls and sources after fork(2) and exec(3). In a binary of its own, with one test thread.
+#![cfg(unix)]
 
 use std::collections::BTreeMap;
 use std::env;

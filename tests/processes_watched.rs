@@ -1,6 +1,7 @@
 //! Processes as sources. In a binary of its own, because without kqueue and pidfd kevio installs a handler for SIGCHLD, which
 //! interrupts waits. The tests run one at a time, because between fork(2) and exec(3) a child keeps the descriptors of other
 //! tests open.
+#![cfg(unix)]
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -1,4 +1,5 @@
 //! Signals as sources. In a binary of its own, because signal handlers belong to the process. The tests run one at a time.
+#![cfg(unix)]
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::process::ExitStatusExt;

@@ -1,6 +1,7 @@
 //! A soak of the sources: thousands of children, signals and file changes, each of which is checked.
 //!
 //! `KEVIO_SOAK=full` runs 10 000 children, 10 000 signals and 100 000 file changes, and without it a twentieth of these.
+#![cfg(unix)]
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicU64, Ordering};

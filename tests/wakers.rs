@@ -1,5 +1,6 @@
 //! Wakers and timers in a process of their own: in signal handlers, after a fork, after other code has closed descriptors, and
 //! while the process is stopped.
+#![cfg(unix)]
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
 //! Watches in unusual surroundings: thousands of them, lost changes, other descriptor tables, missing directories.
 //!
 //! These tests change limits and namespaces of the process or of a thread, so that they do not run beside the suite.
-
+#![cfg(unix)]
 #![cfg(uses_inotify)]
 
 use std::fs::{self, File, OpenOptions, Permissions};

@@ -4,7 +4,7 @@
 #![cfg(windows)]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle};
 use std::os::windows::process::CommandExt;
 use std::path::Path;
@@ -19,7 +19,7 @@ use windows_sys::Win32::System::Console::{
 };
 use windows_sys::Win32::System::Threading::{
     CreateEventW, CreateMutexW, CreateSemaphoreW, CreateWaitableTimerW, ReleaseSemaphore, ResetEvent, SetEvent,
-    SetWaitableTimer, CREATE_NEW_PROCESS_GROUP,
+    SetWaitableTimer, CREATE_NEW_CONSOLE,
 };
 
 mod support;
@@ -191,81 +191,77 @@ mod signals {
         poll.deregister(&mut signals);
     }
 
-    /// The child has a group of its own, so that its parent receives no event.
-    #[test]
-    fn console_events_are_reported_and_end_the_process_without_a_source() {
-        if std::env::var_os(CHILD).is_some() {
-            return receive();
-        }
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        let name = test_name(console_events_are_reported_and_end_the_process_without_a_source);
-        child.args([&name, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
-        let mut child = child
-            .creation_flags(CREATE_NEW_PROCESS_GROUP)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut wait_for = |text: &str| {
-            let line = lines.by_ref().find(|line| line.as_ref().map_or(true, |line| line.contains(text)));
-            line.unwrap_or_else(|| panic!("{text}: the child has ended")).unwrap()
-        };
-        wait_for("is ready");
+    /// Runs a test again as a program with a console of its own, so that no other process receives its events.
+    fn run_with_a_console<T>(test: T) -> std::process::Output {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        program.args([test_name(test), "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, "1");
+        program.creation_flags(CREATE_NEW_CONSOLE).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Sends an event to every process of the console. Returns `false` if wine has no console for the process.
+    fn send(event: u32) -> bool {
         // SAFETY: no pointers.
-        if unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, child.id()) } == 0 {
-            // Without a console no event exists. The child ends with its input.
-            println!("no console: {}", io::Error::last_os_error());
-            child.kill().unwrap();
-            child.wait().unwrap();
-            return;
+        let is_sent = unsafe { GenerateConsoleCtrlEvent(event, 0) } != 0;
+        let error = io::Error::last_os_error();
+        assert!(is_sent || is_wine(), "{error}");
+        if !is_sent {
+            println!("no console: {error}");
         }
-        wait_for("received [(21, 1)]");
-        drop(child.stdin.take());
-        assert_eq!(child.wait().unwrap().code(), Some(0));
+        is_sent
     }
 
-    fn receive() {
-        let mut poll = TestPoll::new();
-        let mut signals = Signals::new([SIGINT, SIGBREAK]).unwrap();
-        poll.register(&mut signals, 1, READ);
-        println!("is ready");
-        poll.expect(1, R);
-        println!("received {:?}", signals.received(&only_event(&poll)).unwrap());
-        io::stdin().read_line(&mut String::new()).unwrap();
-    }
-
-    /// Without a console the handler is called as the system calls it, through the list of handlers: see the tests of
-    /// `src/sys/windows/signal.rs`.
     #[test]
-    fn ctrl_c_of_the_own_group_is_counted_for_each_source() {
+    fn events_of_the_console_are_counted_for_each_source() {
         if std::env::var_os(CHILD).is_none() {
-            return run_in_a_group(ctrl_c_of_the_own_group_is_counted_for_each_source);
+            let output = run_with_a_console(events_of_the_console_are_counted_for_each_source);
+            println!("{}", String::from_utf8_lossy(&output.stdout));
+            return assert!(output.status.success(), "{output:?}");
         }
         let mut poll = TestPoll::new();
         let mut first = Signals::new([SIGINT]).unwrap();
         let mut second = Signals::new([SIGINT, SIGBREAK]).unwrap();
         poll.register(&mut first, 1, READ);
         poll.register(&mut second, 2, READ);
-        // SAFETY: a new group ignores Ctrl-C until this call. There is no handler to add.
+        // SAFETY: the program may have inherited that Ctrl-C is ignored. There is no handler to remove.
         assert_ne!(unsafe { SetConsoleCtrlHandler(None, 0) }, 0);
-        // SAFETY: no pointers.
-        if unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, 0) } == 0 {
-            return println!("no console: {}", io::Error::last_os_error());
+        if !send(CTRL_BREAK_EVENT) {
+            return;
         }
         poll.expect(2, R);
         assert_eq!(second.received(&only_event(&poll)).unwrap(), [(SIGBREAK, 1)]);
         poll.expect_no_events();
-        let _ = CTRL_C_EVENT;
+        send(CTRL_C_EVENT);
+        poll.expect_all(&[(1, R), (2, R)]);
+        for event in &poll.events {
+            let source = if event.token() == Token(1) { &first } else { &second };
+            assert_eq!(source.received(event).unwrap(), [(SIGINT, 1)]);
+        }
+        poll.expect_no_events();
     }
 
-    fn run_in_a_group<T>(test: T) {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args([&test_name(test), "--exact", "--nocapture"]).env(CHILD, "1");
-        let output = child.creation_flags(CREATE_NEW_PROCESS_GROUP).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        println!("{}", String::from_utf8_lossy(&output.stdout));
+    #[test]
+    fn event_without_a_source_ends_the_process() {
+        const STATUS_CONTROL_C_EXIT: i32 = 0xc000_013a_u32 as i32;
+
+        if std::env::var_os(CHILD).is_none() {
+            let output = run_with_a_console(event_without_a_source_ends_the_process);
+            let is_without_console = String::from_utf8_lossy(&output.stdout).contains("no console");
+            let expected = if is_without_console { 0 } else { STATUS_CONTROL_C_EXIT };
+            return assert_eq!(output.status.code(), Some(expected), "{output:?}");
+        }
+        let mut poll = TestPoll::new();
+        let mut signals = Signals::new([SIGBREAK]).unwrap();
+        poll.register(&mut signals, 1, READ);
+        if !send(CTRL_BREAK_EVENT) {
+            return;
+        }
+        poll.expect(1, R);
+        poll.deregister(&mut signals);
+        send(CTRL_BREAK_EVENT);
+        // The system ends the process.
+        loop {
+            std::thread::park();
+        }
     }
 }
 
@@ -487,7 +483,7 @@ mod handles {
             poll.expect(1, R);
         }
         let (go, goes) = channel::<()>();
-        let mut thread = SourceHandle::new(std::thread::spawn(move || drop(goes.recv()))).unwrap();
+        let mut thread = SourceHandle::new(std::thread::spawn(move || goes.recv().is_err())).unwrap();
         poll.register(&mut thread, 2, READ);
         poll.expect_no_events();
         drop(go);

@@ -341,7 +341,9 @@ mod console {
             FreeConsole();
             assert_ne!(AllocConsole(), 0, "{}", std::io::Error::last_os_error());
             assert_ne!(SetConsoleCtrlHandler(ignore, 1), 0, "{}", std::io::Error::last_os_error());
-            handles.into_iter().for_each(|(number, handle)| drop(SetStdHandle(number, handle)));
+            for (number, handle) in handles {
+                SetStdHandle(number, handle);
+            }
         }
     }
 

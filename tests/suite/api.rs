@@ -97,7 +97,7 @@ fn sizes_are_those_of_the_fields() {
     const POLL_ID: usize = 4;
     const FD: usize = size_of::<RawSource>();
     // A socket of Windows has 8 bytes, so that padding follows the identifier.
-    const SUM: usize = (REGISTRATION + POLL_ID + FD).next_multiple_of(FD);
+    const SUM: usize = (REGISTRATION + POLL_ID + FD + FD - 1) / FD * FD;
     assert_eq!(size_of::<IoSource<OwnedSource>>(), SUM);
     assert_eq!(size_of::<TcpStream>(), size_of::<IoSource<OwnedSource>>());
     #[cfg(unix)]

@@ -58,7 +58,7 @@ fn expect(selector: &IocpSelector, token: usize) -> IocpEvent {
     let events = select(selector, 8, TIMEOUT);
     assert!(!events.is_empty(), "no event of {token}");
     assert!(events.iter().all(|event| event.token() == Token(token)), "expected {token}, reported {events:?}");
-    events[0].clone()
+    events[0]
 }
 
 #[track_caller]
