@@ -16,9 +16,7 @@ use crate::support::known_failures::{is_kernel_kqueue, is_libkqueue};
 use crate::support::net::{fill, listener, loopback, reset_on_close, tcp_pair};
 use crate::support::poll::{TestPoll, BOTH, READ, TIMEOUT, WRITE};
 use crate::support::readiness::{E, NONE, R, RC, W, WC};
-use crate::support::streams::{
-    borrow, closed_source, kevio_pair, one_way, raw, IoSource, OwnedSource, SourceFd, NO_SOURCE,
-};
+use crate::support::streams::{borrow, closed_source, kevio_pair, one_way, raw, IoSource, SourceFd, NO_SOURCE};
 use crate::support::system::{self, is_wine};
 
 /// Returns `true` if the backend masks readiness that it has reported, until an operation re-arms the registration.
@@ -50,7 +48,7 @@ fn raw_descriptor_without_inode_registered_twice_fails_on_epoll_only() {
     let event = unsafe {
         let fd = libc::eventfd(1, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
         assert!(fd >= 0);
-        <OwnedSource as std::os::fd::FromRawFd>::from_raw_fd(fd)
+        <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd)
     };
     let mut poll = TestPoll::new();
     poll.register(&mut SourceFd(&raw(&event)), 1, READ);
