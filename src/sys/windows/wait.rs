@@ -9,6 +9,9 @@
 //! A wait is dropped in three steps. First the wait is disarmed, so that no callback begins, and none arms the wait again. Then
 //! the drop waits for a callback that has begun. At last the context of the callback is freed.
 //!
+//! wine 8 can begin a callback after the second step, as the test `no_callback_runs_after_the_drop` shows. Therefore a callback
+//! finds its context by a number, and returns at once if the wait was dropped.
+//!
 //! A callback may drop its own wait. Its thread is then excluded from the second step by DisassociateCurrentThreadFromCallback.
 //! The running callback has a reference to the context, so that the context is freed when the callback returns.
 //!
@@ -16,9 +19,11 @@
 #![allow(clippy::missing_const_for_thread_local)] // The value is const. The lint does not see that on Windows.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::{fmt, io, ptr};
 
 use windows_sys::Win32::Foundation::WAIT_OBJECT_0;
@@ -34,9 +39,15 @@ thread_local! {
     static RUNNING: Cell<(*const Context, PTP_CALLBACK_INSTANCE)> = const { Cell::new((ptr::null(), 0)) };
 }
 
+/// The contexts of the waits that exist, by their numbers.
+static CONTEXTS: Mutex<BTreeMap<usize, Weak<Context>>> = Mutex::new(BTreeMap::new());
+static NEXT_NUMBER: AtomicUsize = AtomicUsize::new(1);
+
 /// A wait for one handle. No callback runs after this value was dropped.
 pub(crate) struct Wait {
     wait: PTP_WAIT,
+    /// The number of the context.
+    number: usize,
     context: Arc<Context>,
 }
 
@@ -44,9 +55,19 @@ struct Context {
     /// A duplicate of the handle, so that the handle stays open while the pool waits for it. The pool raises an exception if a
     /// handle is closed.
     handle: OwnedHandle,
-    /// Held while the wait is armed or disarmed. `false` while the wait is to stay disarmed.
-    may_rearm: Mutex<bool>,
+    /// Held while the wait is armed or disarmed.
+    state: Mutex<State>,
     callback: Box<dyn Fn(Rearm<'_>) + Send + Sync>,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum State {
+    /// The callback may arm the wait.
+    Open,
+    /// The wait is to stay disarmed.
+    Disarmed,
+    /// No callback may begin.
+    Dropped,
 }
 
 /// Arms a wait again. Passed to its callback.
@@ -64,24 +85,29 @@ impl Wait {
         callback: impl Fn(Rearm<'_>) + Send + Sync + 'static,
     ) -> io::Result<Wait> {
         let handle = handle.try_clone_to_owned()?;
-        let context = Arc::new(Context { handle, may_rearm: Mutex::new(false), callback: Box::new(callback) });
-        // SAFETY: the context outlives the wait, because the drop of the value waits for its callbacks.
-        let wait =
-            unsafe { CreateThreadpoolWait(Some(run_callback), Arc::as_ptr(&context).cast_mut().cast(), ptr::null()) };
+        let context = Arc::new(Context { handle, state: Mutex::new(State::Disarmed), callback: Box::new(callback) });
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the callback uses the pointer as a number.
+        let wait = unsafe { CreateThreadpoolWait(Some(run_callback), number as *mut c_void, ptr::null()) };
         if wait == 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Wait { wait, context })
+        lock_ignoring_poison(&CONTEXTS).insert(number, Arc::downgrade(&context));
+        Ok(Wait { wait, number, context })
     }
 
     /// Arms the wait. The caller has not armed it, or its callback has begun, or it was disarmed.
     pub(crate) fn arm(&self) {
-        *lock_ignoring_poison(&self.context.may_rearm) = true;
+        *lock_ignoring_poison(&self.context.state) = State::Open;
         Rearm { wait: self.wait, context: &self.context }.arm();
     }
 
     /// Disarms the wait, and waits for a callback that has begun.
     pub(crate) fn disarm(&self) {
+        self.close(State::Disarmed);
+    }
+
+    fn close(&self, closed: State) {
         let (running, instance) = RUNNING.with(Cell::get);
         if ptr::eq(running, Arc::as_ptr(&self.context)) {
             // SAFETY: this thread runs the callback with this instance.
@@ -89,11 +115,11 @@ impl Wait {
             // The function may be called once for each callback.
             RUNNING.with(|running| running.set((ptr::null(), 0)));
         }
-        let mut may_rearm = lock_ignoring_poison(&self.context.may_rearm);
-        *may_rearm = false;
+        let mut state = lock_ignoring_poison(&self.context.state);
+        *state = closed;
         // SAFETY: the wait exists. A null handle disarms it.
         unsafe { SetThreadpoolWait(self.wait, ptr::null_mut(), ptr::null()) };
-        drop(may_rearm);
+        drop(state);
         // SAFETY: the wait exists.
         unsafe { WaitForThreadpoolWaitCallbacks(self.wait, 1) };
     }
@@ -102,8 +128,8 @@ impl Wait {
 impl Rearm<'_> {
     /// Arms the wait, unless the wait was disarmed since the callback began.
     pub(crate) fn arm(self) {
-        let may_rearm = lock_ignoring_poison(&self.context.may_rearm);
-        if *may_rearm {
+        let state = lock_ignoring_poison(&self.context.state);
+        if *state == State::Open {
             // SAFETY: the wait exists, and the handle stays open until the wait is dropped. A null pointer is no timeout.
             unsafe { SetThreadpoolWait(self.wait, self.context.handle.as_raw_handle(), ptr::null()) };
         }
@@ -112,7 +138,8 @@ impl Rearm<'_> {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.disarm();
+        self.close(State::Dropped);
+        lock_ignoring_poison(&CONTEXTS).remove(&self.number);
         // SAFETY: the wait exists, and no callback of it is left, except perhaps the one that this thread runs. The pool frees
         // the wait when that callback returns.
         unsafe { CloseThreadpoolWait(self.wait) };
@@ -125,13 +152,13 @@ impl fmt::Debug for Wait {
     }
 }
 
-unsafe extern "system" fn run_callback(instance: PTP_CALLBACK_INSTANCE, context: *mut c_void, wait: PTP_WAIT, _: u32) {
-    let context: *const Context = context.cast();
-    // SAFETY: the pointer is that of an `Arc`, of which the wait has a reference. The drop of the wait waits for this function.
-    let context = unsafe {
-        Arc::increment_strong_count(context);
-        Arc::from_raw(context)
-    };
+unsafe extern "system" fn run_callback(instance: PTP_CALLBACK_INSTANCE, number: *mut c_void, wait: PTP_WAIT, _: u32) {
+    let context = lock_ignoring_poison(&CONTEXTS).get(&(number as usize)).and_then(Weak::upgrade);
+    let Some(context) = context else { return };
+    // A callback that begins later than the drop does not pass here. The drop waits for the others.
+    if *lock_ignoring_poison(&context.state) == State::Dropped {
+        return;
+    }
     RUNNING.with(|running| running.set((Arc::as_ptr(&context), instance)));
     (context.callback)(Rearm { wait, context: &context });
     RUNNING.with(|running| running.set((ptr::null(), 0)));
@@ -157,12 +184,14 @@ pub(crate) fn create_event(resets: bool) -> io::Result<OwnedHandle> {
 #[cfg(test)]
 mod tests {
     use std::os::windows::io::AsHandle;
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::{channel, Sender};
     use std::time::Duration;
 
     use windows_sys::Win32::System::Threading::SetEvent;
 
     use super::*;
+    use crate::sys::conformance::support::repetitions;
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -258,6 +287,33 @@ mod tests {
         });
         go.send(()).unwrap();
         dropping.join().unwrap();
+    }
+
+    /// The signal comes shortly before the drop, while the thread that waits may have left its wait.
+    #[test]
+    fn no_callback_runs_after_the_drop() {
+        static LATE: AtomicUsize = AtomicUsize::new(0);
+
+        for round in 0..repetitions(100_000, 33) {
+            let event = create_event(round % 2 == 0).unwrap();
+            let is_dropped = Arc::new(AtomicBool::new(false));
+            let inside = Arc::clone(&is_dropped);
+            let wait = Wait::new(event.as_handle(), move |_| {
+                for _ in 0..round % 7 * 30 {
+                    std::hint::spin_loop();
+                }
+                LATE.fetch_add(usize::from(inside.load(Ordering::SeqCst)), Ordering::SeqCst);
+            });
+            let wait = wait.unwrap();
+            wait.arm();
+            set(&event);
+            for _ in 0..round % 11 * 100 {
+                std::hint::spin_loop();
+            }
+            drop(wait);
+            is_dropped.store(true, Ordering::SeqCst);
+        }
+        assert_eq!(LATE.load(Ordering::SeqCst), 0);
     }
 
     #[test]
