@@ -64,6 +64,43 @@ macro_rules! impl_std_conversions {
     };
 }
 
+/// Implements `Source` for a type whose field is a reference to a raw descriptor or socket.
+#[cfg(feature = "os-ext")]
+macro_rules! impl_source_of_raw {
+    ($name:ident) => {
+        impl crate::event::Source for $name<'_> {
+            #[inline(always)]
+            fn register(
+                &mut self,
+                registry: &crate::registry::Registry,
+                token: crate::token::Token,
+                interests: crate::interest::Interest,
+            ) -> std::io::Result<()> {
+                let kind = crate::sys::selector::SourceKind::RawFd;
+                let registration = registry.register_fd(*self.0, token, interests, kind)?;
+                let _ = crate::sys::selector::Registration::detach(registration);
+                Ok(())
+            }
+
+            #[inline(always)]
+            fn reregister(
+                &mut self,
+                registry: &crate::registry::Registry,
+                token: crate::token::Token,
+                interests: crate::interest::Interest,
+            ) -> std::io::Result<()> {
+                registry.reregister_fd(*self.0, token, interests, crate::sys::selector::SourceKind::RawFd)
+            }
+
+            #[inline(always)]
+            fn deregister(&mut self, registry: &crate::registry::Registry) -> std::io::Result<()> {
+                registry.check_process()?;
+                registry.deregister_fd(*self.0, crate::sys::selector::SourceKind::RawFd)
+            }
+        }
+    };
+}
+
 /// Implements `Read` for a type and for references to it.
 #[cfg(any(feature = "net", all(unix, feature = "os-ext")))]
 macro_rules! impl_read {
@@ -121,6 +158,8 @@ macro_rules! delegate {
     )+};
 }
 
+#[cfg(feature = "os-ext")]
+pub(crate) use impl_source_of_raw;
 #[cfg(feature = "net")]
 pub(crate) use {delegate, impl_std_conversions};
 #[cfg(any(feature = "net", all(unix, feature = "os-ext")))]

@@ -762,7 +762,7 @@ fn drop_in_order(in_progress: InProgress, order: &[usize]) {
             _ => drop(registry.take()),
         }
     }
-    // A handle that a block keeps open would make these reads wait for ever.
+    // A handle that a block keeps open would keep these reads waiting until the deadline.
     for mut peer in peers {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(1..) = peer.read(&mut buffer) {}

@@ -11,6 +11,7 @@ use crate::sys::error;
 use crate::sys::notify::Notify;
 use crate::sys::selector::FilterSpec;
 use crate::sys::signal::{self, PendingSignals, SignalSubscription};
+use crate::sys::signal_names::SignalNames;
 use crate::token::Token;
 
 /// A set of signals as a source. The source reports which signals have arrived, and how often.
@@ -216,7 +217,10 @@ impl Signals {
 impl fmt::Debug for Signals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut signals = f.debug_struct("Signals");
-        signals.field("signals", &signal::Names(&self.signals)).field("is_registered", &self.is_registered()).finish()
+        signals
+            .field("signals", &SignalNames(&self.signals, &signal::NAMES))
+            .field("is_registered", &self.is_registered())
+            .finish()
     }
 }
 

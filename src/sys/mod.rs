@@ -10,6 +10,7 @@ pub(crate) mod lock;
 pub(crate) mod notify;
 pub(crate) mod raw_source;
 pub(crate) mod selector;
+pub(crate) mod signal_names;
 #[cfg(unix)]
 pub(crate) mod unix;
 #[cfg(windows)]

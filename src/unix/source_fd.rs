@@ -1,12 +1,6 @@
-use std::io;
 use std::os::fd::RawFd;
 
-use crate::interest::Interest;
-use crate::registry::{Registry, Source};
-use crate::sys::selector::{Registration, SourceKind};
-use crate::token::Token;
-
-/// A raw descriptor as a [`Source`].
+/// A raw descriptor as a [`Source`](crate::event::Source).
 ///
 /// A `SourceFd` does not own the descriptor and keeps no state of the registration. Deregister the descriptor before you close
 /// it. Closing ends the registration too, except on epoll if another descriptor or process shares the open file. The
@@ -45,20 +39,4 @@ use crate::token::Token;
 #[derive(Debug)]
 pub struct SourceFd<'a>(pub &'a RawFd);
 
-impl Source for SourceFd<'_> {
-    #[inline(always)]
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.register_fd(*self.0, token, interests, SourceKind::RawFd).map(|registration| _ = registration.detach())
-    }
-
-    #[inline(always)]
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.reregister_fd(*self.0, token, interests, SourceKind::RawFd)
-    }
-
-    #[inline(always)]
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        registry.check_process()?;
-        registry.deregister_fd(*self.0, SourceKind::RawFd)
-    }
-}
+crate::delegate::impl_source_of_raw!(SourceFd);

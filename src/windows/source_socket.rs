@@ -1,12 +1,6 @@
-use std::io;
 use std::os::windows::io::RawSocket;
 
-use crate::interest::Interest;
-use crate::registry::{Registry, Source};
-use crate::sys::selector::{Registration, SourceKind};
-use crate::token::Token;
-
-/// A raw socket as a [`Source`].
+/// A raw socket as a [`Source`](crate::event::Source).
 ///
 /// A `SourceSocket` does not own the socket and keeps no state of the registration. Deregister the socket before you close it.
 /// The socket should be non-blocking. If the socket has a type, prefer an [`IoSource`](crate::windows::IoSource).
@@ -36,20 +30,4 @@ use crate::token::Token;
 #[derive(Debug)]
 pub struct SourceSocket<'a>(pub &'a RawSocket);
 
-impl Source for SourceSocket<'_> {
-    #[inline(always)]
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.register_fd(*self.0, token, interests, SourceKind::RawFd).map(|registration| _ = registration.detach())
-    }
-
-    #[inline(always)]
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        registry.reregister_fd(*self.0, token, interests, SourceKind::RawFd)
-    }
-
-    #[inline(always)]
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        registry.check_process()?;
-        registry.deregister_fd(*self.0, SourceKind::RawFd)
-    }
-}
+crate::delegate::impl_source_of_raw!(SourceSocket);

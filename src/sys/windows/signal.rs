@@ -20,6 +20,7 @@ use windows_sys::Win32::System::Console::{
 use crate::sys::error::{invalid_input, unsupported};
 use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::notify::Notify;
+use crate::sys::signal_names::SignalNames;
 
 /// `CTRL_CLOSE_EVENT`: the console window was closed. See [`Signals`](crate::Signals).
 pub const SIGHUP: i32 = 1;
@@ -40,7 +41,8 @@ const EVENTS: [(u32, i32, bool); 5] = [
 ];
 
 /// The signals with their names, for `Debug`.
-const NAMES: [(i32, &str); 4] = [(SIGHUP, "SIGHUP"), (SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGBREAK, "SIGBREAK")];
+pub(crate) const NAMES: [(i32, &str); 4] =
+    [(SIGHUP, "SIGHUP"), (SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGBREAK, "SIGBREAK")];
 
 /// The highest number of a signal that some system has.
 const MAX_SIGNAL: i32 = 64;
@@ -160,7 +162,7 @@ impl Drop for SignalSubscription {
 
 impl fmt::Debug for SignalSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SignalSubscription").field(&Names(&self.0.signals)).finish()
+        f.debug_tuple("SignalSubscription").field(&SignalNames(&self.0.signals, &NAMES)).finish()
     }
 }
 
@@ -188,22 +190,6 @@ fn deliver(signal: i32) -> bool {
         is_delivered = true;
     }
     is_delivered
-}
-
-/// Writes a list of signals: the name of each, or its number.
-pub(crate) struct Names<'a>(pub(crate) &'a [i32]);
-
-impl fmt::Debug for Names<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut list = f.debug_list();
-        for signal in self.0 {
-            match NAMES.iter().find(|(number, _)| number == signal) {
-                Some((_, name)) => list.entry(&format_args!("{name}")),
-                None => list.entry(signal),
-            };
-        }
-        list.finish()
-    }
 }
 
 #[cfg(test)]
@@ -281,6 +267,6 @@ mod tests {
         assert_eq!([0, -1, 65, i32::MAX, 4, 8, 9, 11].map(kind), [io::ErrorKind::InvalidInput; 8]);
         assert_eq!([3, 5, 6, 10, 12, 13, 14, 22, 28, 64].map(kind), [io::ErrorKind::Unsupported; 10]);
         [SIGHUP, SIGINT, SIGTERM, SIGBREAK].into_iter().try_for_each(check).unwrap();
-        assert_eq!(format!("{:?}", Names(&[SIGINT, SIGBREAK, 3])), "[SIGINT, SIGBREAK, 3]");
+        assert_eq!(format!("{:?}", SignalNames(&[SIGINT, SIGBREAK, 3], &NAMES)), "[SIGINT, SIGBREAK, 3]");
     }
 }

@@ -25,7 +25,7 @@ mod subscribers;
 #[cfg(not(has_sigaction))]
 mod unsupported;
 
-pub(crate) use self::names::Names;
+pub(crate) use self::names::NAMES;
 #[cfg(not(has_sigaction))]
 pub(crate) use self::unsupported::{check, PendingSignals, SignalSubscription};
 #[cfg(has_sigaction)]

@@ -141,13 +141,14 @@ impl Afd {
         // SAFETY: the handle is new, and has no other owner.
         let afd = Afd { handle: unsafe { OwnedHandle::from_raw_handle(handle) } };
         port.associate_with(afd.handle.as_handle(), key::REQUEST)?;
-        // Nobody waits for the handle itself. An error is ignored, because the flag only saves time.
+        // No thread waits for the handle itself. An error is ignored, because the flag only saves time.
         // SAFETY: the handle is open.
         unsafe { SetFileCompletionNotificationModes(handle, FILE_SKIP_SET_EVENT_ON_HANDLE) };
         Ok(afd)
     }
 
-    /// Makes a request with the memory of `block`: the kernel appends a packet to the port when one of the bits holds, or when the request is canceled.
+    /// Makes a request with the memory of `block`: the kernel appends a packet to the port when one of the bits holds, or when the
+    /// request is canceled.
     ///
     /// # Errors
     ///

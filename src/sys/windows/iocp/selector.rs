@@ -106,8 +106,8 @@ impl Selector for IocpSelector {
             // Entries with a result leave space for at least one packet, so that sources take turns.
             let space = max.saturating_sub(ready).clamp(1, MAX_PACKETS);
             let result = self.shared.port.dequeue(&mut packets, space, wait);
-            if packets.iter().any(|packet| packet.lpCompletionKey == key::OPERATION) {
-                // Otherwise the states that the operations push would interrupt a wait that is over.
+            if packets.iter().any(|packet| packet.lpCompletionKey != key::NOTIFY) {
+                // The changes that follow must not interrupt a wait that is over, nor make requests that the next flush makes.
                 self.shared.with(Table::end_wait);
             }
             self.shared.end_packets(&packets, |table| {

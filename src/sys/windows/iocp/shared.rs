@@ -18,9 +18,6 @@ use crate::sys::windows::iocp::table::Table;
 /// The number of packets that a wait removes at most. More packets stay in the port.
 pub(super) const MAX_PACKETS: usize = 1024;
 
-/// The number of canceled requests after which a change removes their packets, because no wait does.
-const MAX_CANCELED: usize = 256;
-
 /// The state that a backend shares with its registrations.
 pub(super) struct Shared {
     pub(super) port: Arc<Port>,
@@ -41,7 +38,7 @@ impl Shared {
     pub(super) fn remove(&self, key: EntryKey) -> bool {
         let (was_registered, must_drain) = self.with(|table| {
             let was_registered = table.remove(key);
-            (was_registered, table.canceled > MAX_CANCELED && !table.is_waiting())
+            (was_registered, !table.is_waiting() && table.has_many_late_packets())
         });
         if must_drain {
             self.drain();
@@ -55,7 +52,6 @@ impl Shared {
         let mut packets = Vec::new();
         if self.port.dequeue(&mut packets, MAX_PACKETS, Some(Duration::ZERO)).is_ok() {
             let _ = self.end_packets(&packets, |table| {
-                table.canceled = 0;
                 // The packets may have been those that end the wait of the polling thread.
                 table.interrupt_again();
                 Ok(())
@@ -76,7 +72,7 @@ impl Shared {
         // The functions of the operations take the lock.
         self.port.complete_operations(packets);
         self.with(|table| {
-            table.end_requests(packets)?;
+            table.end_requests(packets);
             then(table)
         })
     }

@@ -38,8 +38,6 @@ pub(super) struct Table {
     spare: Vec<Box<Request>>,
     /// The number of entries that need a probe.
     pub(super) probe_count: usize,
-    /// The number of canceled requests since the last wait.
-    pub(super) canceled: usize,
     /// A thread waits for packets, and holds no lock.
     is_waiting: bool,
     /// The wait was interrupted already.
@@ -58,7 +56,6 @@ impl Table {
             ready: VecDeque::new(),
             spare: Vec::new(),
             probe_count: 0,
-            canceled: 0,
             is_waiting: false,
             is_interrupted: false,
         }
@@ -86,7 +83,7 @@ impl Table {
         self.afds.release(afd);
     }
 
-    /// Inserts an entry, and queues it for its first request.
+    /// Inserts an entry, which has no request yet.
     pub(super) fn insert(&mut self, mut entry: Entry) -> EntryKey {
         let index = self.vacant.pop().unwrap_or(self.slots.len() as u32);
         if index as usize == self.slots.len() {
@@ -117,12 +114,8 @@ impl Table {
             }
             for pending in &socket.pending {
                 self.afds.get(socket.afd).cancel(pending);
-                self.canceled += 1;
             }
             self.afds.release(socket.afd);
-        } else {
-            // The source has canceled its operations.
-            self.canceled += 1;
         }
         true
     }
@@ -142,15 +135,17 @@ impl Table {
     }
 
     /// Makes the requests of a changed entry: now if a thread waits, else before the next wait.
+    ///
+    /// If this fails, the next wait makes the requests again, and returns the error if it lasts.
     pub(super) fn queue(&mut self, key: EntryKey) -> io::Result<()> {
-        if self.is_waiting {
-            return self.request(key);
+        let result = if self.is_waiting { self.request(key) } else { Ok(()) };
+        if !self.is_waiting || result.is_err() {
+            if let Some(entry) = self.get(key).filter(|entry| !entry.is_queued) {
+                entry.is_queued = true;
+                self.queued.push(key);
+            }
         }
-        if let Some(entry) = self.get(key).filter(|entry| !entry.is_queued) {
-            entry.is_queued = true;
-            self.queued.push(key);
-        }
-        Ok(())
+        result
     }
 
     /// Makes the requests of the queued entries.
@@ -220,8 +215,15 @@ impl Table {
         self.ready.len()
     }
 
+    /// Returns `true` if most blocks of the kernel are those of entries that were removed. Each entry has a few blocks.
+    pub(super) fn has_many_late_packets(&self) -> bool {
+        const BLOCKS_PER_ENTRY: usize = 4;
+        const MAX_LATE: usize = 256;
+        self.port.in_flight() > MAX_LATE + BLOCKS_PER_ENTRY * self.len()
+    }
+
     /// Returns the requests of the packets to their entries.
-    pub(super) fn end_requests(&mut self, packets: &[OVERLAPPED_ENTRY]) -> io::Result<()> {
+    pub(super) fn end_requests(&mut self, packets: &[OVERLAPPED_ENTRY]) {
         for packet in packets.iter().filter(|packet| packet.lpCompletionKey == key::REQUEST) {
             self.port.end_operation();
             // SAFETY: the key is that of requests, and the packet was removed from the port just now.
@@ -229,7 +231,12 @@ impl Table {
             let key = request.key();
             match self.update(key, |entry| entry.end_request(&mut request)) {
                 Some(Ended::WithResult) => self.mark_ready(key),
-                Some(Ended::WithoutResult) => self.queue(key)?,
+                Some(Ended::WithoutResult) => {
+                    if self.queue(key).is_err() {
+                        // The polling thread makes the request again.
+                        self.interrupt();
+                    }
+                }
                 Some(Ended::Closed) => drop(self.remove(key)),
                 // A late packet of an entry that was removed.
                 None => {}
@@ -238,7 +245,6 @@ impl Table {
                 self.spare.push(request);
             }
         }
-        Ok(())
     }
 
     /// Delivers the events of entries with a result, until `events` contains `max` events.
@@ -270,7 +276,7 @@ impl Table {
 
     /// Records that a thread waits without the lock from now on.
     pub(super) fn begin_wait(&mut self) {
-        (self.is_waiting, self.is_interrupted, self.canceled) = (true, false, 0);
+        (self.is_waiting, self.is_interrupted) = (true, false);
     }
 
     pub(super) fn end_wait(&mut self) {
