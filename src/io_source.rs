@@ -20,9 +20,10 @@ type ActiveRegistration = <sys::ActiveSelector as Selector>::Registration;
 
 /// Any value with a descriptor as a [`Source`], with the state of its registration.
 ///
-/// The wrapped value has a descriptor for its whole life: a `std` socket, a `socket2::Socket`, an `OwnedFd`, a
-/// `BorrowedFd<'_>`. On Windows the value has a socket in place of a descriptor. The sockets and pipes of this crate are built on this type. Unlike a [`SourceFd`](crate::unix::SourceFd),
-/// an `IoSource` records the poll that it is registered with, and reports each operation to the backend.
+/// The wrapped value has a descriptor for its whole life: a `std` socket, a `socket2::Socket`, an `OwnedFd`, a `BorrowedFd<'_>`.
+/// On Windows the value has a socket in place of a descriptor. The sockets and pipes of this crate are built on this type. Unlike
+/// a [`SourceFd`](crate::unix::SourceFd), an `IoSource` records the poll that it is registered with, and reports each operation
+/// to the backend.
 ///
 /// Perform all I/O through [`do_io`](IoSource::do_io), because on poll(2) the operation arms the next event. The wrapped value
 /// should be non-blocking.
@@ -88,9 +89,9 @@ impl<T> IoSource<T> {
     ///
     /// # Platform notes
     ///
-    /// On poll(2) and Windows the direction of the operation is not known. Suppose that the source is registered for both directions, and
-    /// that writability ends and begins again before the next poll. The event is then reported up to 1 s later, as for a
-    /// [`SourceFd`](crate::unix::SourceFd). The methods of the streams have no such delay.
+    /// On poll(2) and Windows the direction of the operation is not known. Suppose that the source is registered for both
+    /// directions, and that writability ends and begins again before the next poll. The event is then reported up to 1 s later,
+    /// as for a [`SourceFd`](crate::unix::SourceFd). The methods of the streams have no such delay.
     ///
     /// # Errors
     ///

@@ -4,8 +4,8 @@
 //! with the tokens of the sources that became ready. The program matches the tokens and does its own I/O, which never blocks.
 //! There are no tasks, no callbacks and no threads in this crate.
 //!
-//! kevio is built on kqueue(2), epoll(7), poll(2) or, on [Windows](guide::windows), a completion port, with one behaviour on all of
-//! them: [`BACKEND`] names the backend. A program that was written for mio 1 runs on kevio unchanged: see [coming from
+//! kevio is built on kqueue(2), epoll(7), poll(2) or, on [Windows](guide::windows), a completion port, with one behaviour on all
+//! of them: [`BACKEND`] names the backend. A program that was written for mio 1 runs on kevio unchanged: see [coming from
 //! mio](guide::coming_from_mio).
 //!
 //! # The loop
@@ -98,8 +98,8 @@
 //! * The [`guide`] has a page for each task, in an order to read them.
 //! * Coming [from mio](guide::coming_from_mio), [from polling](guide::coming_from_polling), or [from libevent or
 //!   libuv](guide::coming_from_libevent_and_libuv): tables of what has which name here.
-//! * [Portability](guide::portability): what is guaranteed on every system, and where systems differ. [Windows](guide::windows) has
-//!   a page of its own.
+//! * [Portability](guide::portability): what is guaranteed on every system, and where systems differ. [Windows](guide::windows)
+//!   has a page of its own.
 //! * [`features`]: the features of Cargo, all of which are enabled by default.
 //! * The minimum supported Rust version is 1.71. A minor version of kevio may raise it, to a version that is at least a year old.
 

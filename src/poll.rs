@@ -67,8 +67,8 @@ impl Poll {
     ///
     /// # Errors
     ///
-    /// Errors of kqueue(2), epoll_create1(2), or eventfd(2) and pipe(2): too many descriptors, or no memory. On Windows the driver of
-    /// sockets (`\Device\Afd`) may be refused.
+    /// Errors of kqueue(2), epoll_create1(2), or eventfd(2) and pipe(2): too many descriptors, or no memory. On Windows the
+    /// driver of sockets (`\Device\Afd`) may be refused.
     pub fn new() -> io::Result<Poll> {
         Ok(Poll { registry: Registry::new(PollShared::new()?), user_events: UserEvents::default() })
     }
@@ -212,9 +212,9 @@ impl Poll {
     ///
     /// # Errors
     ///
-    /// * `Interrupted`, except on Windows: a signal with a handler arrived (on Linux also `SIGCONT`). Rarely also without a signal: during a wait
-    ///   with a timeout, another thread woke a waker and dropped it, set the first timer, or registered the first watch. Poll
-    ///   again.
+    /// * `Interrupted`, except on Windows: a signal with a handler arrived (on Linux also `SIGCONT`). Rarely also without a
+    ///   signal: during a wait with a timeout, another thread woke a waker and dropped it, set the first timer, or registered the
+    ///   first watch. Poll again.
     /// * `Unsupported`: the caller is a forked child ([forks](crate::guide::forks)).
     /// * `EBADF` or another error of the kernel: other code has closed the descriptor of the poll or its wake-up descriptor, also
     ///   if another file has the number since. poll(2) detects such a file only if the file has an inode of its own, and detects

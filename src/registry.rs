@@ -108,8 +108,9 @@ impl Registry {
     ///   ([forks](crate::guide::forks)).
     /// * `PermissionDenied` (`EPERM`): the descriptor is a regular file or a directory, which is always ready. Read and write
     ///   such a file without registering it.
-    /// * Errors of the kernel: `EBADF` for a closed descriptor (on Windows `WSAENOTSOCK`), `EINVAL` for the descriptor of the poll itself. On Apple's
-    ///   systems, `EINVAL` also for devices that a kqueue cannot wait for ([portability](crate::guide::portability)).
+    /// * Errors of the kernel: `EBADF` for a closed descriptor (on Windows `WSAENOTSOCK`), `EINVAL` for the descriptor of the
+    ///   poll itself. On Apple's systems, `EINVAL` also for devices that a kqueue cannot wait for
+    ///   ([portability](crate::guide::portability)).
     ///
     /// After an error nothing is registered. The error of a kernel has an error number (`raw_os_error`). The other errors have a
     /// message that names the source and the remedy.

@@ -1,5 +1,5 @@
-//! Processes, signals, file changes and handles as sources on Windows. In a binary of its own, because the handler of the events of
-//! the console belongs to the process.
+//! Processes, signals, file changes and handles as sources on Windows. In a binary of its own, because the handler of the events
+//! of the console belongs to the process.
 
 #![cfg(windows)]
 

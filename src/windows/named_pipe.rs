@@ -36,8 +36,8 @@ use crate::token::Token;
 ///
 /// # Registering
 ///
-/// Windows binds a handle to one completion port in its life. Therefore a pipe can be registered again only with its first `Poll`.
-/// With another one the error is `AlreadyExists`, also after `deregister`, and after the first `Poll` was dropped.
+/// Windows binds a handle to one completion port in its life. Therefore a pipe can be registered again only with its first
+/// `Poll`. With another one the error is `AlreadyExists`, also after `deregister`, and after the first `Poll` was dropped.
 ///
 /// [`Event::is_read_closed`](crate::event::Event::is_read_closed) and the other details of events are not set, because a server
 /// can connect to the next client.
@@ -235,8 +235,8 @@ impl Source for NamedPipe {
 /// Wraps a handle that was opened with `FILE_FLAG_OVERLAPPED`, is bound to no completion port, and does not have the mode
 /// `FILE_SKIP_COMPLETION_PORT_ON_SUCCESS`.
 ///
-/// If the handle is bound already, registering fails. In that mode, or without the flag, operations would end without a packet, and
-/// their buffers would never return.
+/// If the handle is bound already, registering fails. In that mode, or without the flag, operations would end without a packet,
+/// and their buffers would never return.
 impl From<OwnedHandle> for NamedPipe {
     fn from(handle: OwnedHandle) -> NamedPipe {
         NamedPipe { pipe: Pipe::new(handle) }

@@ -147,8 +147,8 @@ impl Afd {
         Ok(afd)
     }
 
-    /// Makes a request with the memory of `block`: the kernel appends a packet to the port when one of the bits holds, or when the
-    /// request is canceled.
+    /// Makes a request with the memory of `block`: the kernel appends a packet to the port when one of the bits holds, or when
+    /// the request is canceled.
     ///
     /// # Errors
     ///
@@ -205,8 +205,8 @@ impl Afd {
         Ok(Pending { block, bits })
     }
 
-    /// Cancels a request. Its packet follows. The caller holds the lock under which packets return their blocks, so that the block
-    /// of a `Pending` is allocated.
+    /// Cancels a request. Its packet follows. The caller holds the lock under which packets return their blocks, so that the
+    /// block of a `Pending` is allocated.
     pub(super) fn cancel(&self, pending: &Pending) {
         let name = pending.block.as_ptr().cast::<OVERLAPPED>();
         // The call fails if the request has ended, and its packet is in the port.

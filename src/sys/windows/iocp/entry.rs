@@ -1,8 +1,8 @@
 //! One registration, and the rules that make edges of level-triggered requests.
 //!
 //! A request ends when one of its bits holds. An edge-triggered registration must report readiness once. Therefore an entry
-//! stores the bits that it has *reported*, and makes no request for them. The rules of re-arming are those of the poll(2) backend:
-//! see `src/sys/unix/poll/entry.rs`. The differences:
+//! stores the bits that it has *reported*, and makes no request for them. The rules of re-arming are those of the poll(2)
+//! backend: see `src/sys/unix/poll/entry.rs`. The differences:
 //!
 //! * A reset or failed connection is final. An operation re-arms the entry only if a probe finds that the failure is gone.
 //! * The entry of a raw socket has a request of its own for `LOCAL_CLOSE`, which ends when the socket is closed.

@@ -17,7 +17,8 @@
 //! * `request` is the block of a request. `afd` opens the driver, and makes the requests.
 //! * `entry` has the rules that make edges of the level-triggered requests, and `probe` those of unobserved sockets.
 //! * `table` has the entries, and the queue of those that need a request.
-//! * `shared` is the table with its lock, and `selector` waits. `pushed` has sources whose readiness the crate itself knows, such as named pipes.
+//! * `shared` is the table with its lock, and `selector` waits. `pushed` has sources whose readiness the crate itself knows, such
+//!   as named pipes.
 //!
 //! # A wait
 //!

@@ -7,9 +7,9 @@ use windows_sys::Win32::System::IO::{OVERLAPPED, OVERLAPPED_ENTRY};
 
 /// The beginning of the block of an overlapped operation.
 ///
-/// The block begins with this header (`#[repr(C)]`), and is in a box. [`Port::start`](super::port::Port::start) gives the block to
-/// the kernel. When the operation has ended, the polling thread removes its packet from the port, and calls `complete`, which owns
-/// the block again.
+/// The block begins with this header (`#[repr(C)]`), and is in a box. [`Port::start`](super::port::Port::start) gives the block
+/// to the kernel. When the operation has ended, the polling thread removes its packet from the port, and calls `complete`, which
+/// owns the block again.
 #[repr(C)]
 pub(crate) struct PacketHeader {
     overlapped: UnsafeCell<OVERLAPPED>,

@@ -110,8 +110,8 @@ impl Port {
         }
     }
 
-    /// Replaces `packets` by at most `max` packets. Waits until there is a packet, or until `timeout` has passed, which the kernel
-    /// counts in milliseconds.
+    /// Replaces `packets` by at most `max` packets. Waits until there is a packet, or until `timeout` has passed, which the
+    /// kernel counts in milliseconds.
     pub(super) fn dequeue(
         &self,
         packets: &mut Vec<OVERLAPPED_ENTRY>,

@@ -46,7 +46,8 @@ impl Shared {
         was_registered
     }
 
-    /// Removes packets without waiting. A program that registers and deregisters without polling would collect them without limit.
+    /// Removes packets without waiting. A program that registers and deregisters without polling would collect them without
+    /// limit.
     #[cold]
     pub(super) fn drain(&self) {
         let mut packets = Vec::new();

@@ -27,8 +27,8 @@ pub(super) enum Operation {
 
 /// The block of an operation.
 ///
-/// While the operation is in progress, the kernel owns the block, and the block keeps the handle of its pipe open. The packet of the
-/// operation returns the block.
+/// While the operation is in progress, the kernel owns the block, and the block keeps the handle of its pipe open. The packet of
+/// the operation returns the block.
 #[repr(C)]
 pub(super) struct Block {
     header: PacketHeader,
