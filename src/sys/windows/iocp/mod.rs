@@ -17,8 +17,8 @@
 //! * `request` is the block of a request. `afd` opens the driver, and makes the requests.
 //! * `entry` has the rules that make edges of the level-triggered requests, and `probe` those of unobserved sockets.
 //! * `table` has the entries, and the queue of those that need a request.
-//! * `shared` is the table with its lock, and `selector` waits. `pushed` has sources whose readiness the crate itself knows, such
-//!   as named pipes.
+//! * `shared` is the table with its lock, and `selector` waits. `wait_timer` ends a wait at its timeout. `pushed` has sources whose
+//!   readiness the crate itself knows, such as named pipes.
 //!
 //! # A wait
 //!
@@ -51,5 +51,6 @@ mod shared;
 mod table;
 #[cfg(test)]
 mod tests;
+mod wait_timer;
 
 pub(crate) use self::selector::IocpSelector;

@@ -27,6 +27,8 @@ pub(super) mod key {
     pub(crate) const REQUEST: usize = 2;
     /// An operation has ended, whose block begins with a `PacketHeader`.
     pub(crate) const OPERATION: usize = 3;
+    /// A packet without an operation: the timeout of a wait may have passed.
+    pub(crate) const TIMEOUT: usize = 4;
 }
 
 /// The time for which a port that is closed waits for the packets of canceled operations.

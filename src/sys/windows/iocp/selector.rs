@@ -21,6 +21,7 @@ use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::pushed::PushedRegistration;
 use crate::sys::windows::iocp::shared::{check_interest, Shared, MAX_PACKETS};
 use crate::sys::windows::iocp::table::Table;
+use crate::sys::windows::iocp::wait_timer::WaitTimer;
 use crate::token::Token;
 
 /// The longest wait while an entry needs a probe. The interval doubles from the first value to the second.
@@ -28,8 +29,15 @@ const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration
 
 pub(crate) struct IocpSelector {
     shared: Arc<Shared>,
-    /// The packets of the last wait. The single caller of `select` locks them for the whole wait.
-    packets: Mutex<Vec<OVERLAPPED_ENTRY>>,
+    /// The single caller of `select` locks the state for the whole wait.
+    wait: Mutex<WaitState>,
+}
+
+#[derive(Default)]
+struct WaitState {
+    /// The packets of the last wait.
+    packets: Vec<OVERLAPPED_ENTRY>,
+    timer: WaitTimer,
 }
 
 // SAFETY: the records contain pointers, which only the thread that has the lock uses.
@@ -89,7 +97,7 @@ impl Selector for IocpSelector {
         table.release_afd(afd);
         let (is_posted, is_notified) = (AtomicBool::new(false), AtomicBool::new(false));
         let shared = Shared { port, table: Mutex::new(table), is_posted, is_notified };
-        Ok(IocpSelector { shared: Arc::new(shared), packets: Mutex::default() })
+        Ok(IocpSelector { shared: Arc::new(shared), wait: Mutex::default() })
     }
 
     fn registration_count(&self) -> Option<usize> {
@@ -98,19 +106,23 @@ impl Selector for IocpSelector {
 
     fn select(&self, events: &mut Vec<IocpEvent>, max: usize, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
-        let mut packets = lock_ignoring_poison(&self.packets);
+        let mut state = lock_ignoring_poison(&self.wait);
+        let WaitState { packets, timer } = &mut *state;
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
         let (mut left, mut probe_interval) = (timeout, PROBE_INTERVAL.0);
         loop {
             let (wait, ready) = self.begin_wait(left, probe_interval)?;
+            if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+                timer.arm(&self.shared.port, wait);
+            }
             // Entries with a result leave space for at least one packet, so that sources take turns.
             let space = max.saturating_sub(ready).clamp(1, MAX_PACKETS);
-            let result = self.shared.port.dequeue(&mut packets, space, wait);
+            let result = self.shared.port.dequeue(packets, space, wait);
             if packets.iter().any(|packet| packet.lpCompletionKey != key::NOTIFY) {
                 // The changes that follow must not interrupt a wait that is over, nor make requests that the next flush makes.
                 self.shared.with(Table::end_wait);
             }
-            self.shared.end_packets(&packets, |table| {
+            self.shared.end_packets(packets, |table| {
                 table.end_wait();
                 table.deliver(events, max)
             })?;
