@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! cargo run --manifest-path .ci/api/Cargo.toml                  # the API on this system
-//! cargo run --manifest-path .ci/api/Cargo.toml TARGET           # on another: std is built from its source
+//! cargo run --manifest-path .ci/api/Cargo.toml TARGET           # on another: std is built from its source (.ci/windows)
 //! ```
 //!
 //! rustdoc writes the API of both crates as JSON, and the crate `public-api` makes a line of each item. A few lines that mean
@@ -129,9 +129,9 @@ fn items(json: &Path, name: &str) -> BTreeSet<String> {
         .filter_map(|line| line.strip_prefix("pub type ")?.split_once(" = "))
         .map(|(name, definition)| (name.to_owned(), definition.to_owned()))
         .collect();
-    // An impl that a type lacks is no part of its API. These two traits are not stable.
-    let skipped =
-        |line: &String| ["impl !", "::Freeze for ", "::UnsafeUnpin for "].iter().any(|text| line.contains(text));
+    // An impl that a type lacks is no part of its API, nor is the place of a destructor. Two of the traits are not stable.
+    let no_api = ["impl !", "::Freeze for ", "::UnsafeUnpin for ", "::Drop for ", "::drop(&mut self)"];
+    let skipped = |line: &String| no_api.iter().any(|text| line.contains(text));
     lines.into_iter().filter(|line| !skipped(line)).map(|line| normalized(line, &types)).collect()
 }
 
@@ -166,6 +166,6 @@ fn normalized(line: String, types: &BTreeMap<String, String>) -> String {
     // The type has two paths, and either can be the one that rustdoc uses. The declarations show both.
     match line.starts_with("pub struct ") {
         true => line,
-        false => line.replace("kevio::event::Events", "kevio::Events"),
+        false => line.replace("kevio::event::Events", "kevio::Events").replace("&'_ ", "&"),
     }
 }
