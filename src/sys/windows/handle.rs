@@ -89,14 +89,14 @@ impl HandleState {
             self.resume(&mut inner);
             previous
         };
-        drop(previous);
+        previous.into_iter().for_each(Active::end);
         Ok(())
     }
 
     /// Ends the wait. A signal that a wait has consumed, and that no event has reported, is reported after the next registration.
     pub(crate) fn stop(&self) {
         let active = lock_ignoring_poison(&self.inner).active.take();
-        drop(active);
+        active.into_iter().for_each(Active::end);
     }
 
     /// Records the interest of the reregistration that follows.
@@ -116,11 +116,12 @@ impl HandleState {
         let mode = inner.mode;
         let Some(active) = &mut inner.active else { return };
         active.is_checking = false;
-        active.is_armed &= !self.is_signalled.load(Ordering::SeqCst);
-        if self.kind == Kind::Kept {
-            // An object that was reset since is not signalled any more.
-            self.is_signalled.store(false, Ordering::SeqCst);
-        }
+        let has_ended = match self.kind {
+            // An object that was reset since is not signalled any more. In one step, because the wait may end at any time.
+            Kind::Kept => self.is_signalled.swap(false, Ordering::SeqCst),
+            Kind::Consumed | Kind::Timer => self.is_signalled.load(Ordering::SeqCst),
+        };
+        active.is_armed &= !has_ended;
         if mode == TriggerMode::Disabled {
             // Signals stay with the object. The callback takes no lock, so that it ends.
             active.wait.disarm();
@@ -187,6 +188,11 @@ impl Active {
     fn arm(&mut self) {
         self.is_armed = true;
         self.wait.arm();
+    }
+
+    /// Ends the wait, after the callback of a signal that was consumed.
+    fn end(self) {
+        self.wait.disarm();
     }
 }
 
@@ -325,6 +331,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::sys::conformance::support::repetitions;
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -420,6 +427,27 @@ mod tests {
         set(&event);
         notified.recv_timeout(DEADLINE).unwrap();
         assert!(state.take_signal());
+    }
+
+    #[test]
+    fn signal_beside_a_reregistration_is_reported() {
+        for round in 0..repetitions(20_000, 40) {
+            let event = create_event(false).unwrap();
+            let (state, notified) = start(&event, Interest::READABLE);
+            state.set_next(Interest::READABLE);
+            std::thread::scope(|scope| {
+                let setting = scope.spawn(|| set(&event));
+                while !setting.is_finished() {
+                    for _ in 0..100 {
+                        state.rearm();
+                    }
+                }
+            });
+            while !state.take_signal() {
+                let result = notified.recv_timeout(DEADLINE);
+                assert!(result.is_ok(), "round {round}: the signal was lost");
+            }
+        }
     }
 
     #[test]

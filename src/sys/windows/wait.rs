@@ -9,6 +9,9 @@
 //! A wait is dropped in three steps. First the wait is disarmed, so that no callback begins, and none arms the wait again. Then
 //! the drop waits for a callback that has begun. At last the context of the callback is freed.
 //!
+//! The pool consumes a signal before the callback begins. The drop cancels such a callback, so that the signal is lost. A user
+//! that must not lose a signal disarms the wait before the drop.
+//!
 //! wine 8 can begin a callback after the second step, as the test `no_callback_runs_after_the_drop` shows. Therefore a callback
 //! finds its context by a number, and returns at once if the wait was dropped.
 //!
@@ -102,11 +105,12 @@ impl Wait {
         Rearm { wait: self.wait, context: &self.context }.arm();
     }
 
-    /// Disarms the wait, and waits for a callback that has begun.
+    /// Disarms the wait, and waits for a callback that has begun, or that a consumed signal leads to.
     pub(crate) fn disarm(&self) {
         self.close(State::Disarmed);
     }
 
+    /// Disarms the wait, and waits for callbacks. A dropped wait cancels a callback that has not begun.
     fn close(&self, closed: State) {
         let (running, instance) = RUNNING.with(Cell::get);
         if ptr::eq(running, Arc::as_ptr(&self.context)) {
@@ -121,7 +125,7 @@ impl Wait {
         unsafe { SetThreadpoolWait(self.wait, ptr::null_mut(), ptr::null()) };
         drop(state);
         // SAFETY: the wait exists.
-        unsafe { WaitForThreadpoolWaitCallbacks(self.wait, 1) };
+        unsafe { WaitForThreadpoolWaitCallbacks(self.wait, i32::from(closed == State::Dropped)) };
     }
 }
 
@@ -186,7 +190,7 @@ mod tests {
     use std::os::windows::io::AsHandle;
     use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::{channel, Sender};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use windows_sys::Win32::System::Threading::SetEvent;
 
@@ -262,6 +266,32 @@ mod tests {
         set(&event);
         drop(event);
         receiver.recv_timeout(DEADLINE).unwrap();
+    }
+
+    /// The pool consumes the signal before it calls, so that a call that was cancelled would lose the signal.
+    #[test]
+    fn disarmed_wait_has_called_or_leaves_the_signal() {
+        for round in 0..repetitions(10_000, 33) {
+            let event = create_event(true).unwrap();
+            let calls = Arc::new(AtomicUsize::new(0));
+            let inside = Arc::clone(&calls);
+            let wait = Wait::new(event.as_handle(), move |_| {
+                inside.fetch_add(1, Ordering::SeqCst);
+            });
+            let wait = wait.unwrap();
+            wait.arm();
+            set(&event);
+            for _ in 0..round % 13 * 100 {
+                std::hint::spin_loop();
+            }
+            wait.disarm();
+            let deadline = Instant::now() + DEADLINE;
+            while calls.load(Ordering::SeqCst) == 0 && !take_signal(event.as_handle()) {
+                // wine can call after the wait was disarmed.
+                assert!(Instant::now() < deadline, "round {round}: the signal was lost");
+                std::thread::yield_now();
+            }
+        }
     }
 
     #[test]
