@@ -22,7 +22,7 @@ use crate::token::Token;
 /// count of a semaphore is decreased by one. The program then has what the wait has consumed: for a semaphore, each event of a
 /// level-triggered or one-shot registration stands for one count. Other threads that wait for the object compete with the source.
 /// If a signal was consumed, and the source is deregistered or disabled before the event, the event is reported after the next
-/// registration.
+/// registration. If the source is dropped then, the signal is lost.
 ///
 /// # Trigger modes
 ///
@@ -111,7 +111,8 @@ impl<T: AsHandle> SourceHandle<T> {
     /// # Errors
     ///
     /// * `InvalidInput`: the object cannot be waited for, or is a mutex. The owner of a mutex would be a thread of the pool.
-    /// * `PermissionDenied`: the handle does not have the access right `SYNCHRONIZE`.
+    /// * `PermissionDenied`: the handle does not have the access right `SYNCHRONIZE`. Or the object is an event whose handle does
+    ///   not have `EVENT_QUERY_STATE`, and the program may not open the event with that right.
     /// * Errors of the system, for example too many open handles.
     pub fn new(inner: T) -> io::Result<SourceHandle<T>> {
         let state = || HandleState::new(inner.as_handle()).map(Origin::State);

@@ -10,13 +10,14 @@
 
 use std::io;
 use std::mem::{size_of, MaybeUninit};
-use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, OwnedHandle};
+use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use windows_sys::Wdk::Foundation::{NtQueryObject, ObjectTypeInformation};
-use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS, UNICODE_STRING, WAIT_FAILED};
-use windows_sys::Win32::System::Threading::WaitForMultipleObjects;
+use windows_sys::Win32::Foundation::{DuplicateHandle, HANDLE, NTSTATUS, UNICODE_STRING, WAIT_FAILED};
+use windows_sys::Win32::Storage::FileSystem::SYNCHRONIZE;
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, WaitForMultipleObjects};
 
 use crate::interest::{Interest, TriggerMode};
 use crate::sys::error::invalid_input;
@@ -64,12 +65,12 @@ enum Kind {
 }
 
 impl HandleState {
-    /// Fails with `InvalidInput` if the handle cannot be waited for, and with `PermissionDenied` if it does not have the access
-    /// right `SYNCHRONIZE`.
+    /// Fails with `InvalidInput` if the handle cannot be waited for. Fails with `PermissionDenied` without the access right
+    /// `SYNCHRONIZE`, and without `EVENT_QUERY_STATE` for an event if the program cannot get that right.
     pub(crate) fn new(handle: BorrowedHandle<'_>) -> io::Result<HandleState> {
-        let handle = handle.try_clone_to_owned()?;
+        let mut handle = handle.try_clone_to_owned()?;
         check_waitable(handle.as_handle())?;
-        let kind = kind(handle.as_handle())?;
+        let kind = kind(&mut handle)?;
         let inner = Inner { mode: TriggerMode::Disabled, next_mode: TriggerMode::Disabled, active: None };
         Ok(HandleState { handle, kind, is_signalled: Arc::default(), inner: Mutex::new(inner) })
     }
@@ -162,7 +163,7 @@ impl HandleState {
                 is_signalled
             }
             TriggerMode::Edge => {
-                if has_ended && !self.stays_signalled() {
+                if has_ended && !self.stays_signalled(active) {
                     active.arm();
                 }
                 has_ended
@@ -171,15 +172,27 @@ impl HandleState {
         }
     }
 
-    /// Returns `true` if a wait that begins now could end with the signal that was just reported.
-    fn stays_signalled(&self) -> bool {
+    /// Returns `true` if no wait is to begin now: it could end with the signal that was just reported.
+    fn stays_signalled(&self, active: &Active) -> bool {
+        // The number of signals after which a timer is taken for one that stays signalled. No timer expires as often as that
+        // during the checks.
+        const MANY: usize = 8;
+
         let handle = self.handle.as_handle();
         match self.kind {
             Kind::Consumed => false,
-            // Without the access right to query, the timer is taken for one that stays signalled.
-            Kind::Timer => query::timer_is_signalled(handle).unwrap_or(true),
             // The check consumes nothing.
             Kind::Kept => take_signal(handle),
+            Kind::Timer => query::timer_is_signalled(handle).unwrap_or_else(|| {
+                // Without the access right to query. The check resets some timers.
+                let signals = (0..MANY).take_while(|_| take_signal(handle)).count();
+                if (1..MANY).contains(&signals) {
+                    // The timer has expired again. The next event reports that, and checks again.
+                    self.is_signalled.store(true, Ordering::SeqCst);
+                    active.registration.notify();
+                }
+                signals > 0
+            }),
         }
     }
 }
@@ -222,15 +235,36 @@ fn check_waitable(handle: BorrowedHandle<'_>) -> io::Result<()> {
 }
 
 /// Returns what a wait for the object does. Fails with `InvalidInput` for a mutex.
-fn kind(handle: BorrowedHandle<'_>) -> io::Result<Kind> {
-    match type_name(handle).as_deref() {
+///
+/// If the handle lacks the access right for the query, a handle of the same object with that right takes its place.
+fn kind(handle: &mut OwnedHandle) -> io::Result<Kind> {
+    match type_name(handle.as_handle()).as_deref() {
         Some("Mutant") => Err(invalid_input(
             "a `SourceHandle` cannot be created for a mutex, because the thread that waits becomes the owner of the mutex, \
              and a thread of the system waits: pass the handle of an event",
         )),
         Some("Semaphore") => Ok(Kind::Consumed),
-        Some("Event") if query::event_resets(handle) == Some(true) => Ok(Kind::Consumed),
-        Some("Timer" | "IRTimer") => Ok(Kind::Timer),
+        Some("Event") => {
+            if query::event_resets(handle.as_handle()).is_none() {
+                *handle = query::with_access_right(handle.as_handle()).map_err(|error| {
+                    let message = format!(
+                        "a `SourceHandle` needs the access right `EVENT_QUERY_STATE` of an event, and the system refuses it \
+                         ({error}): open the event with `EVENT_QUERY_STATE | SYNCHRONIZE`"
+                    );
+                    io::Error::new(error.kind(), message)
+                })?;
+            }
+            let resets = query::event_resets(handle.as_handle()) != Some(false);
+            Ok(if resets { Kind::Consumed } else { Kind::Kept })
+        }
+        Some("Timer" | "IRTimer") => {
+            if query::timer_is_signalled(handle.as_handle()).is_none() {
+                if let Ok(with_right) = query::with_access_right(handle.as_handle()) {
+                    *handle = with_right;
+                }
+            }
+            Ok(Kind::Timer)
+        }
         _ => Ok(Kind::Kept),
     }
 }
@@ -299,6 +333,24 @@ mod query {
         is_signalled: u8,
     }
 
+    /// Returns a handle of the same object that may be queried. The system checks the right anew.
+    pub(super) fn with_access_right(object: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
+        /// `EVENT_QUERY_STATE` and `TIMER_QUERY_STATE`.
+        const QUERY_STATE: u32 = 1;
+
+        let mut copy = std::ptr::null_mut();
+        // SAFETY: the handles are open, and the system writes one handle.
+        let is_copied = unsafe {
+            let process = GetCurrentProcess();
+            DuplicateHandle(process, object.as_raw_handle(), process, &mut copy, SYNCHRONIZE | QUERY_STATE, 0, 0)
+        };
+        if is_copied == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the system has just made this handle, and it has no other owner.
+        Ok(unsafe { OwnedHandle::from_raw_handle(copy) })
+    }
+
     /// Returns `true` if a wait for the event resets it.
     pub(super) fn event_resets(event: BorrowedHandle<'_>) -> Option<bool> {
         // The type and the state.
@@ -327,7 +379,8 @@ mod tests {
     use std::time::Duration;
 
     use windows_sys::Win32::System::Threading::{
-        CreateMutexW, CreateSemaphoreW, CreateWaitableTimerW, ReleaseSemaphore, ResetEvent, SetEvent,
+        CreateMutexW, CreateSemaphoreW, CreateWaitableTimerW, ReleaseSemaphore, ResetEvent, SetEvent, SetWaitableTimer,
+        EVENT_MODIFY_STATE,
     };
 
     use super::*;
@@ -344,7 +397,6 @@ mod tests {
     }
 
     fn owned(handle: HANDLE) -> OwnedHandle {
-        use std::os::windows::io::FromRawHandle;
         assert!(!handle.is_null());
         // SAFETY: the system has just made this handle, and it has no other owner.
         unsafe { OwnedHandle::from_raw_handle(handle) }
@@ -388,6 +440,72 @@ mod tests {
         assert_eq!(kind_of(&mutex).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         let thread = std::thread::spawn(|| ());
         assert_eq!(kind_of(&thread.as_handle().try_clone_to_owned().unwrap()).unwrap(), Kind::Kept);
+    }
+
+    /// Returns a handle of the same object that may be waited for and changed, and not queried.
+    fn without_queries(handle: &OwnedHandle) -> OwnedHandle {
+        let mut copy = std::ptr::null_mut();
+        // SAFETY: the handle is open, and the function writes one handle.
+        let is_copied = unsafe {
+            let process = GetCurrentProcess();
+            let access = SYNCHRONIZE | EVENT_MODIFY_STATE;
+            DuplicateHandle(process, handle.as_raw_handle(), process, &mut copy, access, 0, 0)
+        };
+        assert_ne!(is_copied, 0);
+        owned(copy)
+    }
+
+    #[test]
+    fn every_signal_is_reported_for_a_handle_without_the_right_to_query() {
+        let event = without_queries(&create_event(true).unwrap());
+        assert_eq!(query::event_resets(event.as_handle()), None);
+        let (state, notified) = start(&event, Interest::READABLE);
+        for _ in 0..3 {
+            set(&event);
+            notified.recv_timeout(DEADLINE).unwrap();
+            // A second signal before the event of the first.
+            set(&event);
+            assert!(state.take_signal());
+            notified.recv_timeout(DEADLINE).unwrap();
+            assert!(state.take_signal() && !state.take_signal());
+        }
+    }
+
+    #[test]
+    fn timer_that_cannot_be_queried_is_reported_each_time_if_a_wait_resets_it() {
+        for stays in [false, true] {
+            let null = std::ptr::null();
+            // SAFETY: null pointers stand for the default security, and for no name.
+            let timer = owned(unsafe { CreateWaitableTimerW(null, i32::from(stays), null.cast()) });
+            let (mut state, notified) = start(&timer, Interest::READABLE);
+            state.handle = without_queries(&timer);
+            assert_eq!(query::timer_is_signalled(state.handle.as_handle()), None);
+            let expire = || {
+                // SAFETY: the handle is that of a timer, the time is one number, and there is no routine.
+                assert_ne!(unsafe { SetWaitableTimer(timer.as_raw_handle(), &-1, 0, None, null.cast(), 0) }, 0);
+            };
+            expire();
+            notified.recv_timeout(DEADLINE).unwrap();
+            assert!(state.take_signal() && !state.take_signal());
+            if stays {
+                continue;
+            }
+            for _ in 0..3 {
+                expire();
+                notified.recv_timeout(DEADLINE).unwrap();
+                assert!(state.take_signal() && !state.take_signal());
+            }
+            // The timer expires again before its event.
+            expire();
+            notified.recv_timeout(DEADLINE).unwrap();
+            expire();
+            while query::timer_is_signalled(timer.as_handle()) != Some(true) {
+                std::thread::yield_now();
+            }
+            assert!(state.take_signal());
+            notified.recv_timeout(DEADLINE).unwrap();
+            assert!(state.take_signal() && !state.take_signal());
+        }
     }
 
     #[test]
