@@ -93,7 +93,9 @@ use crate::token::Token;
 /// `SIGTERM`. The program can end earlier at any time. During that time SetConsoleCtrlHandler blocks in other threads.
 ///
 /// The system sends the events of logging off and of shutting down only to services, and to programs that use neither user32.dll
-/// nor gdi32.dll. A program that was started with `CREATE_NEW_PROCESS_GROUP` ignores Ctrl-C until it calls
+/// nor gdi32.dll. A service is notified of every user who logs off, and goes on. Therefore logging off is no `SIGTERM` in the
+/// session of services (session 0), and while a source is registered for `SIGTERM`, the handler ends the event. A program that
+/// was started with `CREATE_NEW_PROCESS_GROUP` ignores Ctrl-C until it calls
 /// [SetConsoleCtrlHandler] with `NULL` and `FALSE`. A registration does not change that. A program without a console receives
 /// no Ctrl-C and no Ctrl-Break.
 ///

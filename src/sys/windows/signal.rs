@@ -9,13 +9,14 @@
 //!
 //! <https://learn.microsoft.com/en-us/windows/console/handlerroutine>
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::{fmt, io};
 
 use windows_sys::Win32::System::Console::{
     SetConsoleCtrlHandler, CTRL_BREAK_EVENT, CTRL_CLOSE_EVENT, CTRL_C_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT,
 };
+use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 
 use crate::sys::error::{invalid_input, unsupported};
 use crate::sys::lock::lock_ignoring_poison;
@@ -44,19 +45,19 @@ const EVENTS: [(u32, i32, bool); 5] = [
 pub(crate) const NAMES: [(i32, &str); 4] =
     [(SIGHUP, "SIGHUP"), (SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGBREAK, "SIGBREAK")];
 
+/// The session of services. Users log on to the others.
+const SESSION_OF_SERVICES: u32 = 0;
+
 /// The highest number of a signal that some system has.
 const MAX_SIGNAL: i32 = 64;
 
 /// The signals that Unix cannot catch or that report a fault: `SIGILL`, `SIGFPE`, `SIGKILL` and `SIGSEGV`.
 const UNCATCHABLE: [i32; 4] = [4, 8, 9, 11];
 
-static SUBSCRIBERS: Mutex<Subscribers> = Mutex::new(Subscribers { is_installed: false, counts: Vec::new() });
+/// The handler was installed. If two threads install it at the same time, the second entry has no effect.
+static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
 
-struct Subscribers {
-    /// The handler was installed.
-    is_installed: bool,
-    counts: Vec<Arc<SignalCounts>>,
-}
+static SUBSCRIBERS: Mutex<Vec<Arc<SignalCounts>>> = Mutex::new(Vec::new());
 
 /// Fails with `InvalidInput` if the number is no signal, or a signal that cannot be waited for. Fails with `Unsupported` if no
 /// event of the console stands for the signal.
@@ -141,22 +142,22 @@ impl SignalSubscription {
         registration: Option<Arc<dyn Notify>>,
     ) -> io::Result<SignalSubscription> {
         let counts = Arc::new(SignalCounts { signals: signals.to_vec(), pending, registration });
-        let mut subscribers = lock_ignoring_poison(&SUBSCRIBERS);
-        if !subscribers.is_installed {
+        // Without a lock: a handler of the program may run, and may register or drop a source.
+        if !IS_INSTALLED.load(Ordering::SeqCst) {
             // SAFETY: the handler is a function of this program.
             if unsafe { SetConsoleCtrlHandler(Some(handle_event), 1) } == 0 {
                 return Err(io::Error::last_os_error());
             }
-            subscribers.is_installed = true;
+            IS_INSTALLED.store(true, Ordering::SeqCst);
         }
-        subscribers.counts.push(Arc::clone(&counts));
+        lock_ignoring_poison(&SUBSCRIBERS).push(Arc::clone(&counts));
         Ok(SignalSubscription(counts))
     }
 }
 
 impl Drop for SignalSubscription {
     fn drop(&mut self) {
-        lock_ignoring_poison(&SUBSCRIBERS).counts.retain(|counts| !Arc::ptr_eq(counts, &self.0));
+        lock_ignoring_poison(&SUBSCRIBERS).retain(|counts| !Arc::ptr_eq(counts, &self.0));
     }
 }
 
@@ -168,7 +169,19 @@ impl fmt::Debug for SignalSubscription {
 
 /// The handler of SetConsoleCtrlHandler. The system calls the handler on a thread of its own.
 unsafe extern "system" fn handle_event(event: u32) -> i32 {
+    let mut session = 0;
+    // SAFETY: the system writes one number.
+    let is_known = unsafe { ProcessIdToSessionId(std::process::id(), &mut session) } != 0;
+    handle(event, if is_known { session } else { SESSION_OF_SERVICES + 1 })
+}
+
+/// Handles an event of a process in this session. Returns what the handler returns.
+fn handle(event: u32, session: u32) -> i32 {
     let Some((_, signal, ends_process)) = EVENTS.into_iter().find(|&(other, ..)| other == event) else { return 0 };
+    if event == CTRL_LOGOFF_EVENT && session == SESSION_OF_SERVICES {
+        // Any user has logged off, and the process goes on. A handler that does not return would hold back CTRL_SHUTDOWN_EVENT.
+        return i32::from(is_subscribed(signal));
+    }
     if !deliver(signal) {
         return 0;
     }
@@ -181,11 +194,16 @@ unsafe extern "system" fn handle_event(event: u32) -> i32 {
     }
 }
 
+/// Returns `true` if a source is subscribed to the signal.
+fn is_subscribed(signal: i32) -> bool {
+    lock_ignoring_poison(&SUBSCRIBERS).iter().any(|counts| counts.signals.contains(&signal))
+}
+
 /// Delivers a signal to each source that is subscribed to it. Returns `false` if there is none.
 fn deliver(signal: i32) -> bool {
     let subscribers = lock_ignoring_poison(&SUBSCRIBERS);
     let mut is_delivered = false;
-    for counts in subscribers.counts.iter().filter(|counts| counts.signals.contains(&signal)) {
+    for counts in subscribers.iter().filter(|counts| counts.signals.contains(&signal)) {
         counts.deliver(signal);
         is_delivered = true;
     }
@@ -217,14 +235,15 @@ mod tests {
     }
 
     fn send(event: u32) -> bool {
-        // SAFETY: the system calls the function in the same way.
-        unsafe { handle_event(event) != 0 }
+        handle(event, SESSION_OF_SERVICES + 1) != 0
     }
 
     #[test]
     fn event_is_counted_for_each_source_until_its_subscription_ends() {
         let _alone = lock_ignoring_poison(&ALONE);
         assert!(!send(CTRL_C_EVENT) && !send(CTRL_CLOSE_EVENT) && !send(99));
+        // SAFETY: the system calls the function in the same way.
+        assert_eq!(unsafe { handle_event(CTRL_C_EVENT) }, 0);
         let (both, first) = subscribe(&[SIGINT, SIGBREAK]);
         let (other, second) = subscribe(&[SIGINT]);
         assert!(send(CTRL_C_EVENT) && send(CTRL_C_EVENT) && send(CTRL_BREAK_EVENT) && both.is_any());
@@ -237,6 +256,18 @@ mod tests {
         assert!(!both.is_any() && other.is_any());
         drop(second);
         assert!(!send(CTRL_C_EVENT));
+    }
+
+    #[test]
+    fn service_ignores_that_a_user_logs_off() {
+        let _alone = lock_ignoring_poison(&ALONE);
+        assert_eq!(handle(CTRL_LOGOFF_EVENT, SESSION_OF_SERVICES), 0);
+        let (pending, subscription) = subscribe(&[SIGTERM, SIGINT]);
+        assert_eq!(handle(CTRL_LOGOFF_EVENT, SESSION_OF_SERVICES), 1);
+        assert!(!pending.is_any());
+        assert_eq!(handle(CTRL_C_EVENT, SESSION_OF_SERVICES), 1);
+        assert_eq!(pending.take().collect::<Vec<_>>(), [(SIGINT, 1)]);
+        drop(subscription);
     }
 
     /// The handler does not return, so that its thread lasts until the process ends.
