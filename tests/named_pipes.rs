@@ -25,6 +25,7 @@ const QUIET: Duration = Duration::from_millis(50);
 
 const FILE_FLAG_OVERLAPPED: u32 = 0x4000_0000;
 const ERROR_NO_DATA: i32 = 232;
+const ERROR_OPERATION_ABORTED: i32 = 995;
 
 // The declarations of the system that the tests need.
 #[link(name = "kernel32")]
@@ -39,6 +40,7 @@ extern "system" {
         timeout: u32,
         attributes: *const c_void,
     ) -> RawHandle;
+    fn CancelIoEx(file: RawHandle, overlapped: *const c_void) -> i32;
     fn SetNamedPipeHandleState(pipe: RawHandle, mode: *const u32, max_count: *const u32, timeout: *const u32) -> i32;
 }
 
@@ -296,6 +298,26 @@ fn connect_after_the_client() {
     assert!(poll.poll(QUIET).is_empty());
     let _client = client(&name);
     server.connect().unwrap();
+    poll.expect_writable(SERVER);
+}
+
+/// The pipe is writable until the program has taken the error.
+#[test]
+fn a_connect_that_fails() {
+    let mut poll = Loop::new();
+    let (mut server, name) = server();
+    poll.registry().register(&mut server, SERVER, BOTH.level()).unwrap();
+    assert_blocked(server.connect());
+    // SAFETY: the handle is open. Without a record, the call cancels all operations of the handle.
+    assert_ne!(unsafe { CancelIoEx(server.as_raw_handle(), std::ptr::null()) }, 0);
+    poll.expect_writable(SERVER);
+    poll.expect_writable(SERVER);
+    let error = server.take_error().unwrap().unwrap();
+    assert_eq!(error.raw_os_error(), Some(ERROR_OPERATION_ABORTED));
+    assert!(server.take_error().unwrap().is_none());
+    assert!(poll.poll(QUIET).is_empty());
+    assert_blocked(server.connect());
+    let _client = client(&name);
     poll.expect_writable(SERVER);
 }
 

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use crate::interest::Interest;
 use crate::sys::error;
+use crate::sys::windows::iocp::readiness::Readiness;
 use crate::sys::windows::iocp::IocpSelector;
 use crate::sys::windows::named_pipe::state::Shared;
 use crate::token::Token;
@@ -55,7 +56,13 @@ impl Pipe {
 
     /// Returns the error of a connect that has ended, once.
     pub(crate) fn take_error(&self) -> Option<io::Error> {
-        self.0.lock().connect_error.take()
+        let mut state = self.0.lock();
+        let error = state.connect_error.take();
+        if error.is_some() {
+            // Without the error, a pipe without a client is not writable.
+            state.report(Readiness::EMPTY);
+        }
+        error
     }
 
     /// Disconnects the client, and discards all that belongs to the client.

@@ -132,7 +132,7 @@ impl State {
     }
 
     /// Reports these states, if they last, and ends those that do not last.
-    fn report(&self, begun: Readiness) {
+    pub(super) fn report(&self, begun: Readiness) {
         let Some(registration) = &self.registration else { return };
         let states = self.states();
         let over = !states & (Readiness::READABLE | Readiness::WRITABLE);
