@@ -318,6 +318,27 @@ mod watches {
     }
 
     #[test]
+    fn path_may_be_longer_than_260_characters() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = directory.path().join("x".repeat(200)).join("y".repeat(200));
+        fs::create_dir_all(&long).unwrap();
+        let path = long.join("file");
+        fs::write(&path, b"data").unwrap();
+        let mut poll = TestPoll::new();
+        let mut watch = Watch::open(&path).unwrap();
+        if is_wine() {
+            // wine does not return the path of the open file.
+            let error = poll.registry().register(&mut watch, Token(1), READ).unwrap_err();
+            return assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        }
+        poll.register(&mut watch, 1, READ);
+        append(&path);
+        expect(&mut poll, 1, &watch, FileChanges::WRITTEN);
+        fs::rename(&path, long.join("renamed")).unwrap();
+        expect(&mut poll, 1, &watch, FileChanges::RENAMED);
+    }
+
+    #[test]
     fn entries_of_a_directory_are_reported() {
         let directory = tempfile::tempdir().unwrap();
         let mut poll = TestPoll::new();

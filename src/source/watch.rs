@@ -65,7 +65,7 @@ use crate::token::Token;
 /// * A file that is moved to another directory of the volume is reported as renamed, and is followed. If the path of the open
 ///   file is not known any more, as in wine, later changes are not reported.
 /// * The number of links is compared when a name in the directory of the file appears or disappears. NTFS does not count
-///   subdirectories. A renamed parent directory is no change of the file.
+///   subdirectories. Windows refuses to rename a directory above an open file, and a watched file is open.
 /// * If more changes came than fit into the buffers, [`RESCAN`](FileChanges::RESCAN) is reported. If the directory cannot be read
 ///   any more, for example without the network, `RESCAN` is reported once, and no other change follows.
 /// * The root directory of a volume has no parent. Only its entries are reported.

@@ -1,20 +1,21 @@
 //! The state of a watched file, which is compared to find changes, and the path of an open file.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io;
 use std::mem::{size_of, MaybeUninit};
-use std::os::windows::ffi::{OsStrExt, OsStringExt};
+use std::os::windows::ffi::OsStringExt;
+use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::path::{Path, PathBuf};
-use std::ptr;
 
-use windows_sys::Win32::Foundation::{HANDLE, INVALID_HANDLE_VALUE};
+use windows_sys::Win32::Foundation::INVALID_HANDLE_VALUE;
 use windows_sys::Win32::Storage::FileSystem::{
-    CreateFileW, FileBasicInfo, FileStandardInfo, GetFileInformationByHandle, GetFileInformationByHandleEx,
+    FileBasicInfo, FileCaseSensitiveInfo, FileStandardInfo, GetFileInformationByHandle, GetFileInformationByHandleEx,
     GetFileType, GetFinalPathNameByHandleW, ReOpenFile, BY_HANDLE_FILE_INFORMATION, FILE_ATTRIBUTE_ARCHIVE,
     FILE_ATTRIBUTE_NORMAL, FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS, FILE_INFO_BY_HANDLE_CLASS, FILE_NAME_OPENED,
     FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, FILE_TYPE_CHAR, FILE_TYPE_DISK, FILE_TYPE_PIPE,
-    OPEN_EXISTING, VOLUME_NAME_DOS, VOLUME_NAME_GUID,
+    VOLUME_NAME_DOS, VOLUME_NAME_GUID,
 };
 
 use crate::source::file_changes::FileChanges;
@@ -183,33 +184,31 @@ pub(super) fn final_path(file: BorrowedHandle<'_>) -> io::Result<PathBuf> {
     Err(error)
 }
 
-/// Opens a file or a directory. Symbolic links are followed.
+/// Opens a file or a directory. Symbolic links are followed. As in std, a path may be longer than 260 characters.
 pub(super) fn open_path(path: &Path, access: u32, flags: u32) -> io::Result<OwnedHandle> {
-    let mut path: Vec<u16> = path.as_os_str().encode_wide().collect();
-    if path.contains(&0) {
-        return Err(invalid_input("a path of a `Watch` contains a zero: pass the path of a file"));
-    }
-    path.push(0);
-    let flags = flags | FILE_FLAG_BACKUP_SEMANTICS;
-    // SAFETY: the path ends with a zero and outlives the call. Null pointers stand for the default security, and no template.
-    let handle =
-        unsafe { CreateFileW(path.as_ptr(), access, SHARE_ALL, ptr::null(), OPEN_EXISTING, flags, ptr::null_mut()) };
-    into_owned(handle)
+    let mut options = OpenOptions::new();
+    options.access_mode(access).share_mode(SHARE_ALL).custom_flags(flags | FILE_FLAG_BACKUP_SEMANTICS);
+    options.open(path).map(OwnedHandle::from)
 }
 
 /// Opens an open file again, with another access.
 pub(super) fn reopen(file: BorrowedHandle<'_>, access: u32, flags: u32) -> io::Result<OwnedHandle> {
     let flags = flags | FILE_FLAG_BACKUP_SEMANTICS;
     // SAFETY: the handle is open.
-    into_owned(unsafe { ReOpenFile(file.as_raw_handle(), access, SHARE_ALL, flags) })
-}
-
-fn into_owned(handle: HANDLE) -> io::Result<OwnedHandle> {
+    let handle = unsafe { ReOpenFile(file.as_raw_handle(), access, SHARE_ALL, flags) };
     if handle == INVALID_HANDLE_VALUE {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the system has just made this handle, and it has no other owner.
     Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
+}
+
+/// Returns `true` if upper and lower case differ in a directory. Systems before Windows 10 1803 have no such directories.
+pub(super) fn is_case_sensitive(directory: BorrowedHandle<'_>) -> bool {
+    /// `FILE_CS_FLAG_CASE_SENSITIVE_DIR`.
+    const SENSITIVE: u32 = 1;
+    // SAFETY: the structure of the class is one number of 32 bits.
+    unsafe { information::<u32>(directory, FileCaseSensitiveInfo) }.is_ok_and(|flags| flags & SENSITIVE != 0)
 }
 
 #[cfg(test)]

@@ -10,14 +10,22 @@
 //! name. If the file was moved to another directory, the system reports a removed name only. Then the path of the open file leads
 //! to the new parent directory, and a new reader takes the place of the old one.
 //!
-//! A record may have the short name of a file (8.3). A name with a tilde is therefore treated as a name of the file, if a
-//! property of the file has changed.
+//! A record has the name by which a program has opened the file. This may be the short name (8.3), or have other upper and lower
+//! case. A name with a tilde is therefore treated as a name of the file, if a property or the path of the file has changed.
+//! Upper and lower case differ in a directory with that property only.
+//!
+//! # Readers of parents
+//!
+//! A callback may start the next reader, and drop its own one or a later one. The lock of the parent is held while a reader is
+//! started and put into its place. So readers come in the order of their start, and a drop waits only for callbacks of later
+//! readers, but never in a circle. No thread waits for a callback with that lock.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::windows::ffi::OsStrExt;
 use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
 use windows_sys::Win32::Storage::FileSystem::{
@@ -34,7 +42,7 @@ use crate::sys::notify::Notify;
 use crate::sys::windows::watch::pending::PendingChanges;
 use crate::sys::windows::watch::reader::{Changes, Reader, Record};
 use crate::sys::windows::watch::state::{
-    file_id, final_path, open_path, reopen, watched_state, Reported, WatchedState,
+    file_id, final_path, is_case_sensitive, open_path, reopen, watched_state, Reported, WatchedState,
 };
 
 /// How often a registration starts again, because the file was renamed meanwhile.
@@ -58,9 +66,24 @@ struct Watcher {
 
 /// What is known about the file.
 struct Tracked {
-    /// The name in the parent directory. Empty if the name is not known.
+    /// The parent directory, and the name in it. Empty if they are not known.
+    directory: PathBuf,
     name: Vec<u16>,
+    /// Upper and lower case differ in the parent directory.
+    is_case_sensitive: bool,
     state: WatchedState,
+}
+
+/// What the records of a directory have to do with the file.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Findings {
+    reported: Reported,
+    /// A property of the file may have changed.
+    is_concerned: bool,
+    /// The file has no name in this directory any more.
+    is_name_lost: bool,
+    /// A short name, which may be that of the file, was removed or replaced.
+    is_name_doubtful: bool,
 }
 
 /// The reader of the parent directory.
@@ -84,7 +107,12 @@ impl ActiveWatch {
             pending: Arc::clone(pending),
             registration: Arc::clone(registration),
             file: again,
-            tracked: Mutex::new(Tracked { name: Vec::new(), state }),
+            tracked: Mutex::new(Tracked {
+                directory: PathBuf::new(),
+                name: Vec::new(),
+                is_case_sensitive: false,
+                state,
+            }),
             parent: Mutex::new(Parent { reader: None, is_dropped: false }),
         });
         let mut watch = ActiveWatch { watcher: Arc::clone(&watcher), _entries: None };
@@ -135,39 +163,17 @@ impl Watcher {
     /// The file may be renamed at any time, so that the path is compared after the start.
     fn read_parent(self: &Arc<Watcher>) -> io::Result<()> {
         for _ in 0..MAX_ATTEMPTS {
-            let path = final_path(self.file.as_handle()).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => error,
-                _ => unsupported(format!(
-                    "a `Watch` cannot be registered, because the path of the open file is not known ({error}), and the \
-                     system reports changes of directories: watch a file of another file system"
-                )),
-            })?;
-            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-            let directory = open_path(parent, FILE_LIST_DIRECTORY, FILE_FLAG_OVERLAPPED)?;
-            lock_ignoring_poison(&self.tracked).name = name.encode_wide().collect();
-            let watcher = Arc::downgrade(self);
-            let filter = filter(self.pending.interest());
-            let reader = Reader::start(directory, filter, move |changes| {
-                let Some(watcher) = Weak::upgrade(&watcher) else { return };
-                match changes {
-                    Changes::Records(records) => watcher.compare(&records),
-                    Changes::Overflow => {
-                        watcher.report(FileChanges::RESCAN);
-                        watcher.follow();
-                    }
-                    Changes::End => watcher.end(),
-                }
-            })?;
-            let has_moved = final_path(self.file.as_handle()).map_or(true, |now| now != path);
-            let previous = {
+            let (previous, has_moved) = {
                 let mut parent = lock_ignoring_poison(&self.parent);
-                match parent.is_dropped {
-                    true => Some(reader),
-                    false => parent.reader.replace(reader),
-                }
+                let path = final_path(self.file.as_handle()).map_err(no_path)?;
+                let (Some(directory), Some(name), false) = (path.parent(), path.file_name(), parent.is_dropped) else {
+                    return Ok(());
+                };
+                let reader = self.start_reader(directory, name)?;
+                let has_moved = final_path(self.file.as_handle()).map_or(true, |now| now != path);
+                (parent.reader.replace(reader), has_moved)
             };
-            // Dropped without the lock, because the drop waits for a callback, which may need the lock. The callback that runs
-            // this function may be the one.
+            // The callback that runs this function may be that of the reader.
             drop(previous);
             // Changes before the reader has started.
             self.compare_with(Reported::default());
@@ -178,37 +184,70 @@ impl Watcher {
         Ok(())
     }
 
+    /// Starts a reader of the parent directory of the file.
+    fn start_reader(self: &Arc<Watcher>, directory: &Path, name: &OsStr) -> io::Result<Reader> {
+        let opened = open_path(directory, FILE_LIST_DIRECTORY, FILE_FLAG_OVERLAPPED)?;
+        {
+            let mut tracked = lock_ignoring_poison(&self.tracked);
+            tracked.directory = directory.to_owned();
+            tracked.name = name.encode_wide().collect();
+            tracked.is_case_sensitive = is_case_sensitive(opened.as_handle());
+        }
+        let watcher = Arc::downgrade(self);
+        Reader::start(opened, filter(self.pending.interest()), move |changes| {
+            let Some(watcher) = Weak::upgrade(&watcher) else { return };
+            match changes {
+                Changes::Records(records) => watcher.compare(&records),
+                Changes::Overflow => {
+                    watcher.report(FileChanges::RESCAN);
+                    if watcher.has_moved() {
+                        watcher.follow();
+                    }
+                }
+                Changes::End => watcher.end(),
+            }
+        })
+    }
+
     /// Reports the changes of the file that the records of its parent directory stand for.
     fn compare(self: &Arc<Watcher>, records: &[Record]) {
-        let (changes, is_name_lost) = {
+        let mut findings = lock_ignoring_poison(&self.tracked).follow_names(records, self.pending.interest());
+        if !findings.is_concerned {
+            return;
+        }
+        let is_name_lost = findings.is_name_lost;
+        let has_moved = (is_name_lost || findings.is_name_doubtful) && self.has_moved();
+        let (changes, is_deleted) = {
             let mut tracked = lock_ignoring_poison(&self.tracked);
-            let (mut reported, is_concerned, is_name_lost) = tracked.follow_names(records, self.pending.interest());
-            if !is_concerned {
-                return;
-            }
             let now = tracked.state.renewed(self.file.as_handle());
             // The name was removed. If the file still has as many names, the file was moved to another directory.
-            reported.is_renamed |= is_name_lost && !now.is_deleted && now.links >= tracked.state.links;
-            let changes = tracked.state.changes_to(now, reported);
+            let is_moved = is_name_lost && !now.is_deleted && now.links >= tracked.state.links;
+            findings.reported.is_renamed |= is_moved || (findings.is_name_doubtful && has_moved);
+            let changes = tracked.state.changes_to(now, findings.reported);
             tracked.state = now;
-            (changes, is_name_lost && !now.is_deleted)
+            (changes, now.is_deleted)
         };
         self.report(changes);
-        if is_name_lost {
+        if has_moved && !is_deleted {
             self.follow();
         }
     }
 
-    /// Looks for the file in its present directory. If the path is not known, or is that of another file, later changes of the
-    /// name are not reported.
-    fn follow(self: &Arc<Watcher>) {
+    /// Returns `true` if the file has another path than the watch knows. If the path is that of another file, as in wine, the
+    /// path is out of date, and the result is `false`.
+    fn has_moved(&self) -> bool {
         let is_here = |path: &Path| -> io::Result<bool> {
             let found = open_path(path, FILE_READ_ATTRIBUTES, 0)?;
             Ok(file_id(found.as_handle())? == file_id(self.file.as_handle())?)
         };
-        let path = final_path(self.file.as_handle());
-        if path.and_then(|path| is_here(&path)).unwrap_or(false) {
-            let _ = self.read_parent();
+        let Ok(path) = final_path(self.file.as_handle()) else { return false };
+        !lock_ignoring_poison(&self.tracked).is_at(&path) && is_here(&path).unwrap_or(false)
+    }
+
+    /// Reads the present parent directory of the file. If that fails, nothing is reported any more.
+    fn follow(self: &Arc<Watcher>) {
+        if self.read_parent().is_err() {
+            self.report(FileChanges::RESCAN);
         }
     }
 
@@ -232,51 +271,77 @@ impl Watcher {
         now
     }
 
+    /// Adds changes to those of the source. Nothing is added after the drop.
     fn report(&self, changes: FileChanges) {
-        if self.pending.add(changes) {
+        let parent = lock_ignoring_poison(&self.parent);
+        if !parent.is_dropped && self.pending.add(changes) {
             self.registration.notify();
         }
     }
 }
 
 impl Tracked {
-    /// Follows the name through the records. Returns what they report, if they concern the file, and if the file has no name in
-    /// this directory any more.
-    fn follow_names(&mut self, records: &[Record], interest: FileChanges) -> (Reported, bool, bool) {
-        let (mut reported, mut is_concerned, mut is_name_lost) = (Reported::default(), false, false);
+    /// Follows the name through the records.
+    fn follow_names(&mut self, records: &[Record], interest: FileChanges) -> Findings {
+        let mut findings = Findings::default();
         let mut records = records.iter().peekable();
         while let Some(record) = records.next() {
-            let is_ours = is_same_name(&record.name, &self.name);
+            let is_ours = self.is_name(&record.name);
+            let may_be_short = record.name.contains(&u16::from(b'~'));
             match record.action {
                 FILE_ACTION_RENAMED_OLD_NAME if is_ours => {
-                    is_concerned = true;
+                    findings.is_concerned = true;
                     match records.next_if(|next| next.action == FILE_ACTION_RENAMED_NEW_NAME) {
                         Some(next) => {
                             self.name = next.name.clone();
-                            reported.is_renamed = true;
+                            findings.reported.is_renamed = true;
                         }
-                        None => is_name_lost = true,
+                        None => findings.is_name_lost = true,
                     }
                 }
-                FILE_ACTION_REMOVED if is_ours => (is_concerned, is_name_lost) = (true, true),
-                FILE_ACTION_MODIFIED if is_ours => (is_concerned, reported.is_modified) = (true, true),
+                FILE_ACTION_REMOVED if is_ours => (findings.is_concerned, findings.is_name_lost) = (true, true),
+                FILE_ACTION_MODIFIED if is_ours => {
+                    (findings.is_concerned, findings.reported.is_modified) = (true, true)
+                }
                 // Another file has the name now, or the file has its name again.
-                FILE_ACTION_ADDED | FILE_ACTION_RENAMED_NEW_NAME if is_ours => is_concerned = true,
+                FILE_ACTION_ADDED | FILE_ACTION_RENAMED_NEW_NAME if is_ours => findings.is_concerned = true,
+                FILE_ACTION_RENAMED_OLD_NAME | FILE_ACTION_REMOVED if may_be_short => {
+                    (findings.is_concerned, findings.is_name_doubtful) = (true, true);
+                }
                 // A name of the same file may be among the others.
                 FILE_ACTION_ADDED | FILE_ACTION_REMOVED if interest.contains(FileChanges::LINKED) => {
-                    is_concerned = true;
+                    findings.is_concerned = true;
                 }
-                _ => is_concerned |= record.name.contains(&u16::from(b'~')),
+                _ => findings.is_concerned |= may_be_short,
             }
         }
-        (reported, is_concerned, is_name_lost)
+        findings
+    }
+
+    /// Returns `true` if a record with this name may concern the file.
+    fn is_name(&self, name: &[u16]) -> bool {
+        let upper = |name: &[u16]| String::from_utf16_lossy(name).to_uppercase();
+        let is_same_in_upper_case = || name.len() == self.name.len() && upper(name) == upper(&self.name);
+        name == self.name || (!self.is_case_sensitive && is_same_in_upper_case())
+    }
+
+    /// Returns `true` if this is the path of the file, as far as the watch knows.
+    fn is_at(&self, path: &Path) -> bool {
+        let name = path.file_name().map(|name| name.encode_wide());
+        path.parent() == Some(&self.directory) && name.is_some_and(|name| name.eq(self.name.iter().copied()))
     }
 }
 
-/// Compares two names as most file systems do: upper and lower case are the same.
-fn is_same_name(a: &[u16], b: &[u16]) -> bool {
-    let upper = |name: &[u16]| String::from_utf16_lossy(name).to_uppercase();
-    a == b || (a.len() == b.len() && upper(a) == upper(b))
+/// The error of a file whose path is not known.
+#[cold]
+fn no_path(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => error,
+        _ => unsupported(format!(
+            "a `Watch` cannot be registered, because the path of the open file is not known ({error}), and the system reports \
+             changes of directories: watch a file of another file system"
+        )),
+    }
 }
 
 /// Returns the filter of the parent directory for these changes of a file or a directory.
@@ -407,29 +472,61 @@ mod tests {
         let record = |action, name: &str| Record { action, name: name.encode_utf16().collect() };
         let directory = tempfile::tempdir().unwrap();
         let state = watched_state(watch::open(directory.path()).unwrap().as_handle()).unwrap();
-        let follow = |records: &[Record], interest| {
-            let mut tracked = Tracked { name: "Name".encode_utf16().collect(), state };
-            let (reported, is_concerned, is_name_lost) = tracked.follow_names(records, interest);
-            let name = String::from_utf16(&tracked.name).unwrap();
-            (name, reported.is_renamed, reported.is_modified, is_concerned, is_name_lost)
+        let mut tracked = Tracked { directory: PathBuf::new(), name: Vec::new(), is_case_sensitive: false, state };
+        let mut follow = |records: &[Record], interest, is_case_sensitive| {
+            (tracked.name, tracked.is_case_sensitive) = ("Name".encode_utf16().collect(), is_case_sensitive);
+            let findings = tracked.follow_names(records, interest);
+            let flags = [
+                (findings.is_concerned, "concerned"),
+                (findings.reported.is_renamed, "renamed"),
+                (findings.reported.is_modified, "modified"),
+                (findings.is_name_lost, "lost"),
+                (findings.is_name_doubtful, "doubtful"),
+            ];
+            let words: Vec<_> = flags.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect();
+            (String::from_utf16(&tracked.name).unwrap(), words.join(" "))
         };
         let (old, new) = (FILE_ACTION_RENAMED_OLD_NAME, FILE_ACTION_RENAMED_NEW_NAME);
-        let (written, linked) = (FileChanges::WRITTEN, FileChanges::LINKED);
-        let other = [record(FILE_ACTION_ADDED, "other"), record(FILE_ACTION_MODIFIED, "other")];
-        assert_eq!(follow(&other, written), ("Name".into(), false, false, false, false));
-        assert_eq!(follow(&other, linked), ("Name".into(), false, false, true, false));
-        let modified = [record(FILE_ACTION_MODIFIED, "NAME")];
-        assert_eq!(follow(&modified, written), ("Name".into(), false, true, true, false));
+        let (added, removed, modified) = (FILE_ACTION_ADDED, FILE_ACTION_REMOVED, FILE_ACTION_MODIFIED);
         let renamed = [record(old, "name"), record(new, "b"), record(old, "b"), record(new, "c")];
-        assert_eq!(follow(&renamed, written), ("c".into(), true, false, true, false));
-        let replaced = [record(old, "other"), record(new, "name")];
-        assert_eq!(follow(&replaced, written), ("Name".into(), false, false, true, false));
-        let moved = [record(old, "name"), record(FILE_ACTION_ADDED, "x")];
-        assert_eq!(follow(&moved, written), ("Name".into(), false, false, true, true));
-        let removed = [record(FILE_ACTION_REMOVED, "name")];
-        assert_eq!(follow(&removed, written), ("Name".into(), false, false, true, true));
-        let short = [record(FILE_ACTION_MODIFIED, "NA~1")];
-        assert_eq!(follow(&short, written), ("Name".into(), false, false, true, false));
+        let table: [(&[Record], bool, &str, &str); 9] = [
+            (&[record(added, "other"), record(modified, "other")], false, "Name", ""),
+            (&[record(modified, "NAME")], false, "Name", "concerned modified"),
+            (&renamed, false, "c", "concerned renamed"),
+            // Another file of a directory in which upper and lower case differ.
+            (&renamed, true, "Name", ""),
+            (&[record(old, "other"), record(new, "name")], false, "Name", "concerned"),
+            (&[record(old, "name"), record(added, "x")], false, "Name", "concerned lost"),
+            (&[record(removed, "name")], false, "Name", "concerned lost"),
+            // Short names.
+            (&[record(modified, "NA~1")], false, "Name", "concerned"),
+            (&[record(old, "NA~1"), record(new, "x")], false, "Name", "concerned doubtful"),
+        ];
+        for (records, is_case_sensitive, name, words) in table {
+            let followed = follow(records, FileChanges::WRITTEN, is_case_sensitive);
+            assert_eq!(followed, (name.to_owned(), words.to_owned()), "{records:?}");
+        }
+        let followed = follow(&[record(added, "other")], FileChanges::LINKED, false);
+        assert_eq!(followed, ("Name".to_owned(), "concerned".to_owned()));
+    }
+
+    #[test]
+    fn path_is_compared_with_the_one_that_the_watch_follows() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, b"data").unwrap();
+        let watched = start(&path, FileChanges::ALL);
+        let watcher = &watched.active.as_ref().unwrap().watcher;
+        assert!(!watcher.has_moved());
+        // As after a rename whose record has the short name.
+        lock_ignoring_poison(&watcher.tracked).name = "before".encode_utf16().collect();
+        assert!(watcher.has_moved());
+        let removed = Record { action: FILE_ACTION_REMOVED, name: "BEFO~1".encode_utf16().collect() };
+        watcher.compare(&[removed]);
+        assert_eq!(watched.expect(FileChanges::RENAMED), FileChanges::RENAMED);
+        assert!(!watcher.has_moved());
+        append(&path);
+        watched.expect(FileChanges::WRITTEN);
     }
 
     #[test]
