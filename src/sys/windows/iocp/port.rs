@@ -40,6 +40,29 @@ pub(crate) struct Port {
     in_flight: AtomicUsize,
     /// The handles whose owners are gone, and whose operations may be in progress.
     left: Mutex<Vec<Weak<OwnedHandle>>>,
+    #[cfg(test)]
+    pub(super) faults: Faults,
+}
+
+/// The numbers of the next calls that fail for lack of resources, without being made.
+#[cfg(test)]
+#[derive(Default)]
+pub(super) struct Faults {
+    pub(super) starts: AtomicUsize,
+    pub(super) waits: AtomicUsize,
+}
+
+#[cfg(test)]
+impl Faults {
+    /// Fails if one of the calls is to fail.
+    fn check(calls: &AtomicUsize) -> io::Result<()> {
+        use windows_sys::Win32::Foundation::ERROR_NO_SYSTEM_RESOURCES;
+
+        match calls.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Err(io::Error::from_raw_os_error(ERROR_NO_SYSTEM_RESOURCES as i32)),
+            Err(_) => Ok(()),
+        }
+    }
 }
 
 impl Port {
@@ -53,7 +76,13 @@ impl Port {
         }
         // SAFETY: the handle is new, and has no other owner.
         let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
-        Ok(Port { handle, in_flight: AtomicUsize::new(0), left: Mutex::default() })
+        Ok(Port {
+            handle,
+            in_flight: AtomicUsize::new(0),
+            left: Mutex::default(),
+            #[cfg(test)]
+            faults: Faults::default(),
+        })
     }
 
     /// Binds a handle to the port: the operations of the handle end with a packet of the port. A handle can be bound once, to one
@@ -75,6 +104,8 @@ impl Port {
     /// makes no packet, the block is not counted, and still belongs to the caller. The error `ERROR_IO_PENDING` is not a failure
     /// for this purpose: `start` must return `Ok` for it.
     pub(crate) fn start<T>(&self, start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        #[cfg(test)]
+        Faults::check(&self.faults.starts)?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let result = start();
         if result.is_err() {
@@ -121,6 +152,8 @@ impl Port {
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         packets.clear();
+        #[cfg(test)]
+        Faults::check(&self.faults.waits)?;
         packets.reserve(max);
         let milliseconds = timeout.map_or(INFINITE, |timeout| {
             let rounded_up = (timeout.as_nanos() + 999_999) / 1_000_000;

@@ -2,7 +2,7 @@
 
 use std::os::windows::io::RawSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -61,7 +61,7 @@ impl IocpSelector {
     /// Probes and flushes. Returns the timeout of the wait.
     fn begin_wait(&self, left: Option<Duration>, probe_interval: Duration) -> io::Result<(Option<Duration>, usize)> {
         self.shared.with(|table| {
-            table.probe()?;
+            table.probe();
             table.flush()?;
             let timeout = match (table.ready_count(), table.probe_count) {
                 (0, _) if self.shared.is_notified.load(Ordering::SeqCst) => Some(Duration::ZERO),
@@ -69,11 +69,21 @@ impl IocpSelector {
                 (0, _) => Some(left.map_or(probe_interval, |left| left.min(probe_interval))),
                 _ => Some(Duration::ZERO),
             };
-            if timeout != Some(Duration::ZERO) {
-                table.begin_wait();
-            }
+            table.begin_round(timeout != Some(Duration::ZERO));
             Ok((timeout, table.ready_count()))
         })
+    }
+}
+
+#[cfg(test)]
+impl IocpSelector {
+    pub(super) fn is_waiting(&self) -> bool {
+        self.shared.with(|table| table.is_waiting())
+    }
+
+    /// Returns the lengths of the lists of keys.
+    pub(super) fn list_lengths(&self) -> [usize; 2] {
+        self.shared.with(|table| table.list_lengths())
     }
 }
 
@@ -96,7 +106,8 @@ impl Selector for IocpSelector {
         })?;
         table.release_afd(afd);
         let (is_posted, is_notified) = (AtomicBool::new(false), AtomicBool::new(false));
-        let shared = Shared { port, table: Mutex::new(table), is_posted, is_notified };
+        let (draining, round_over) = (Mutex::default(), Condvar::new());
+        let shared = Shared { port, table: Mutex::new(table), draining, round_over, is_posted, is_notified };
         Ok(IocpSelector { shared: Arc::new(shared), wait: Mutex::default() })
     }
 
@@ -123,9 +134,13 @@ impl Selector for IocpSelector {
                 self.shared.with(Table::end_wait);
             }
             self.shared.end_packets(packets, |table| {
-                table.end_wait();
-                table.deliver(events, max)
-            })?;
+                table.end_round();
+                if result.is_ok() {
+                    // With an error, the program would not see the events.
+                    table.deliver(events, max);
+                }
+            });
+            self.shared.round_over.notify_all();
             result?;
             left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let is_over = timeout.is_some() && left.unwrap_or(Duration::ZERO).is_zero();
@@ -151,8 +166,8 @@ impl Selector for IocpSelector {
         let base = BaseSocket::of(socket)?;
         let (is_raw, shared) = (kind == SourceKind::RawFd, Arc::clone(&self.shared));
         if self.shared.with(|table| table.key_of(socket)).is_some() {
-            // The socket of the registration may have been closed, and the packet of its request may be in the port.
-            self.shared.drain();
+            // The socket of the registration may have been closed, and the packet of its request may be on its way.
+            self.shared.process_packets();
         }
         self.shared.with(|table| {
             if table.key_of(socket).is_some() {
@@ -163,7 +178,7 @@ impl Selector for IocpSelector {
             let flags = entry.socket().map(|socket| Arc::clone(&socket.flags)).unwrap_or_default();
             let key = table.insert(entry);
             let guarded = if is_raw { table.guard(key) } else { Ok(()) };
-            if let Err(error) = guarded.and_then(|()| table.queue(key)) {
+            if let Err(error) = guarded.and_then(|()| table.try_queue(key)) {
                 table.remove(key);
                 return Err(error);
             }
@@ -176,7 +191,8 @@ impl Selector for IocpSelector {
         self.shared.with(|table| {
             let key = table.key_of(socket).ok_or_else(not_found)?;
             table.update(key, |entry| entry.arm(token, interest));
-            table.queue(key)
+            table.queue(key);
+            Ok(())
         })
     }
 
@@ -249,8 +265,7 @@ impl RegistrationInner {
     fn rearm(&self, direction: IoDirection) {
         self.shared.with(|table| {
             if table.update(self.key, |entry| entry.rearm(direction)) == Some(true) {
-                // If the request fails now, the next wait makes it again, and returns the error.
-                let _ = table.queue(self.key);
+                table.queue(self.key);
             }
         });
     }

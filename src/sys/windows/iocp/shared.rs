@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
@@ -18,10 +18,17 @@ use crate::sys::windows::iocp::table::Table;
 /// The number of packets that a wait removes at most. More packets stay in the port.
 pub(super) const MAX_PACKETS: usize = 1024;
 
+/// The longest time for which a registration waits until the polling thread has processed the packets that it has.
+const LONGEST_ROUND: Duration = Duration::from_secs(1);
+
 /// The state that a backend shares with its registrations.
 pub(super) struct Shared {
     pub(super) port: Arc<Port>,
     pub(super) table: Mutex<Table>,
+    /// Locked while a thread drains the port.
+    pub(super) draining: Mutex<()>,
+    /// A round of the polling thread is over: see [`Table::round`].
+    pub(super) round_over: Condvar,
     /// A packet of the notifier is in the port.
     pub(super) is_posted: AtomicBool,
     /// A packet of the notifier was removed, and no `select` has returned that.
@@ -41,31 +48,46 @@ impl Shared {
             (was_registered, !table.is_waiting() && table.has_many_late_packets())
         });
         if must_drain {
-            self.drain();
+            // The function of an operation that is drained may end a registration.
+            if let Ok(draining) = self.draining.try_lock() {
+                self.drain(draining);
+            }
         }
         was_registered
+    }
+
+    /// Processes the packets that exist now, also those that another thread has removed from the port.
+    #[cold]
+    pub(super) fn process_packets(&self) {
+        self.drain(lock_ignoring_poison(&self.draining));
+        let mut table = lock_ignoring_poison(&self.table);
+        let round = table.round;
+        table.interrupt();
+        while table.round == round && round % 2 == 1 {
+            let (guard, result) = match self.round_over.wait_timeout(table, LONGEST_ROUND) {
+                Ok(waited) => waited,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+            if result.timed_out() {
+                return;
+            }
+            table = guard;
+        }
     }
 
     /// Removes packets without waiting. A program that registers and deregisters without polling would collect them without
     /// limit.
     #[cold]
-    pub(super) fn drain(&self) {
+    fn drain(&self, _draining: MutexGuard<'_, ()>) {
         let mut packets = Vec::new();
         if self.port.dequeue(&mut packets, MAX_PACKETS, Some(Duration::ZERO)).is_ok() {
-            let _ = self.end_packets(&packets, |table| {
-                // The packets may have been those that end the wait of the polling thread.
-                table.interrupt_again();
-                Ok(())
-            });
+            // The packets may have been those that end the wait of the polling thread.
+            self.end_packets(&packets, Table::interrupt_again);
         }
     }
 
     /// Ends the requests and the operations of packets that were removed from the port. Runs `then` on the table.
-    pub(super) fn end_packets(
-        &self,
-        packets: &[OVERLAPPED_ENTRY],
-        then: impl FnOnce(&mut Table) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub(super) fn end_packets(&self, packets: &[OVERLAPPED_ENTRY], then: impl FnOnce(&mut Table)) {
         if packets.iter().any(|packet| packet.lpCompletionKey == key::NOTIFY) {
             self.is_posted.store(false, Ordering::SeqCst);
             self.is_notified.store(true, Ordering::SeqCst);
@@ -74,8 +96,8 @@ impl Shared {
         self.port.complete_operations(packets);
         self.with(|table| {
             table.end_requests(packets);
-            then(table)
-        })
+            then(table);
+        });
     }
 }
 

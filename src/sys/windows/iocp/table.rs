@@ -38,6 +38,8 @@ pub(super) struct Table {
     spare: Vec<Box<Request>>,
     /// The number of entries that need a probe.
     pub(super) probe_count: usize,
+    /// A number of the waits so far. The number is odd while a thread waits for packets, or has packets that it has not processed.
+    pub(super) round: u64,
     /// A thread waits for packets, and holds no lock.
     is_waiting: bool,
     /// The wait was interrupted already.
@@ -56,6 +58,7 @@ impl Table {
             ready: VecDeque::new(),
             spare: Vec::new(),
             probe_count: 0,
+            round: 0,
             is_waiting: false,
             is_interrupted: false,
         }
@@ -136,16 +139,33 @@ impl Table {
 
     /// Makes the requests of a changed entry: now if a thread waits, else before the next wait.
     ///
-    /// If this fails, the next wait makes the requests again, and returns the error if it lasts.
-    pub(super) fn queue(&mut self, key: EntryKey) -> io::Result<()> {
-        let result = if self.is_waiting { self.request(key) } else { Ok(()) };
-        if !self.is_waiting || result.is_err() {
-            if let Some(entry) = self.get(key).filter(|entry| !entry.is_queued) {
-                entry.is_queued = true;
-                self.queued.push(key);
-            }
+    /// If a request fails now, the wait ends, and makes the request again. `select` returns the error if it lasts.
+    pub(super) fn queue(&mut self, key: EntryKey) {
+        if self.try_queue(key).is_err() {
+            self.queue_for_flush(key);
+            self.interrupt();
         }
-        result
+    }
+
+    /// Makes the requests of a changed entry, as `queue`, but returns the error of a request that fails now.
+    pub(super) fn try_queue(&mut self, key: EntryKey) -> io::Result<()> {
+        if self.is_waiting {
+            return self.request(key);
+        }
+        self.queue_for_flush(key);
+        Ok(())
+    }
+
+    fn queue_for_flush(&mut self, key: EntryKey) {
+        if self.queued.len() == self.queued.capacity() {
+            // A program that never waits would collect the keys of removed entries.
+            let slots = &self.slots;
+            self.queued.retain(|&key| is_live(slots, key));
+        }
+        if let Some(entry) = self.get(key).filter(|entry| !entry.is_queued) {
+            entry.is_queued = true;
+            self.queued.push(key);
+        }
     }
 
     /// Makes the requests of the queued entries.
@@ -154,7 +174,7 @@ impl Table {
             if let Some(entry) = self.get(key) {
                 entry.is_queued = false;
                 if let Err(error) = self.request(key) {
-                    self.queue(key)?;
+                    self.queue_for_flush(key);
                     return Err(error);
                 }
             }
@@ -188,23 +208,26 @@ impl Table {
     }
 
     /// Probes the entries that need a probe.
-    pub(super) fn probe(&mut self) -> io::Result<()> {
+    pub(super) fn probe(&mut self) {
         if self.probe_count == 0 {
-            return Ok(());
+            return;
         }
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
             let key = EntryKey { index: index as u32, generation: slot.generation };
             let needs_probe = slot.entry.as_ref().is_some_and(Entry::needs_probe);
             if needs_probe && self.update(key, Entry::probe) == Some(true) {
-                self.queue(key)?;
+                self.queue(key);
             }
         }
-        Ok(())
     }
 
     /// Adds an entry to the queue of those with a result.
     pub(super) fn mark_ready(&mut self, key: EntryKey) {
+        if self.ready.len() == self.ready.capacity() {
+            let slots = &self.slots;
+            self.ready.retain(|&key| is_live(slots, key));
+        }
         if let Some(entry) = self.get(key).filter(|entry| !entry.is_ready) {
             entry.is_ready = true;
             self.ready.push_back(key);
@@ -213,6 +236,11 @@ impl Table {
 
     pub(super) fn ready_count(&self) -> usize {
         self.ready.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn list_lengths(&self) -> [usize; 2] {
+        [self.queued.len(), self.ready.len()]
     }
 
     /// Returns `true` if most blocks of the kernel are those of entries that were removed. Each entry has a few blocks.
@@ -231,12 +259,7 @@ impl Table {
             let key = request.key();
             match self.update(key, |entry| entry.end_request(&mut request)) {
                 Some(Ended::WithResult) => self.mark_ready(key),
-                Some(Ended::WithoutResult) => {
-                    if self.queue(key).is_err() {
-                        // The polling thread makes the request again.
-                        self.interrupt();
-                    }
-                }
+                Some(Ended::WithoutResult) => self.queue(key),
                 Some(Ended::Closed) => drop(self.remove(key)),
                 // A late packet of an entry that was removed.
                 None => {}
@@ -248,7 +271,7 @@ impl Table {
     }
 
     /// Delivers the events of entries with a result, until `events` contains `max` events.
-    pub(super) fn deliver(&mut self, events: &mut Vec<IocpEvent>, max: usize) -> io::Result<()> {
+    pub(super) fn deliver(&mut self, events: &mut Vec<IocpEvent>, max: usize) {
         for _ in 0..self.ready.len() {
             if events.len() == max {
                 break;
@@ -261,7 +284,7 @@ impl Table {
                 continue;
             };
             events.extend(event);
-            self.queue(key)?;
+            self.queue(key);
             // A level-triggered entry takes its turn again in the next poll.
             if self.get(key).is_some_and(|entry| entry.mode == TriggerMode::Level && entry.has_pushed_event()) {
                 self.mark_ready(key);
@@ -271,16 +294,24 @@ impl Table {
             let key = self.ready[index];
             let _ = self.update(key, Entry::mark_old);
         }
-        Ok(())
     }
 
-    /// Records that a thread waits without the lock from now on.
-    pub(super) fn begin_wait(&mut self) {
-        (self.is_waiting, self.is_interrupted) = (true, false);
+    /// Records that a thread removes packets from now on, without the lock, and waits for them if `is_waiting`.
+    pub(super) fn begin_round(&mut self, is_waiting: bool) {
+        // A round that has panicked has left an odd number.
+        self.round = (self.round + 1) | 1;
+        (self.is_waiting, self.is_interrupted) = (is_waiting, false);
     }
 
+    /// Records that the thread waits no more.
     pub(super) fn end_wait(&mut self) {
         self.is_waiting = false;
+    }
+
+    /// Records that the thread has processed its packets.
+    pub(super) fn end_round(&mut self) {
+        self.is_waiting = false;
+        self.round += 1;
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -307,6 +338,11 @@ impl Table {
             self.remove(key);
         }
     }
+}
+
+/// Returns `true` if the entry of a key was not removed.
+fn is_live(slots: &[Slot], key: EntryKey) -> bool {
+    slots.get(key.index as usize).is_some_and(|slot| slot.generation == key.generation && slot.entry.is_some())
 }
 
 /// Returns `true` if a request failed because the socket was closed. Another file may have its number.

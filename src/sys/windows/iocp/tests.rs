@@ -421,3 +421,133 @@ fn operation_without_a_reported_direction_needs_no_lock() {
         assert!(!flags.record(direction));
     }
 }
+
+/// Runs `change` while another thread waits without limit. The wait must end with an event of the token.
+#[track_caller]
+fn expect_of_blocked_wait(selector: &IocpSelector, token: usize, change: impl FnOnce()) {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| expect(selector, token));
+        while !selector.is_waiting() {
+            std::thread::yield_now();
+        }
+        change();
+        thread.join().unwrap();
+    });
+}
+
+/// The request of a change fails while a thread waits. The wait makes the request again.
+#[test]
+fn change_is_not_lost_if_its_request_fails_during_a_wait() {
+    let selector = IocpSelector::new().unwrap();
+    let faults = &selector.port().faults;
+    let (a, mut b) = pair();
+    let registration = register(&selector, &a, 1, Interest::NONE);
+    b.write_all(b"x").unwrap();
+    expect_of_blocked_wait(&selector, 2, || {
+        faults.starts.store(1, SeqCst);
+        reregister(&selector, &a, 2, READ);
+    });
+    // An operation re-arms.
+    std::io::Read::read(&mut &a, &mut [0; 8]).unwrap();
+    b.write_all(b"x").unwrap();
+    expect_of_blocked_wait(&selector, 2, || {
+        faults.starts.store(1, SeqCst);
+        registration.rearm(IoDirection::Read);
+    });
+    // A failed registration leaves nothing behind.
+    let other = udp();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| select(&selector, 8, TIMEOUT));
+        while !selector.is_waiting() {
+            std::thread::yield_now();
+        }
+        faults.starts.store(1, SeqCst);
+        let result = selector.register(other.as_raw_socket(), Token(3), READ, SourceKind::Builtin);
+        assert!(result.is_err());
+        selector.notify().unwrap();
+        assert!(thread.join().unwrap().is_empty());
+    });
+    assert_eq!(selector.registration_count(), Some(1));
+    drop(registration);
+    expect_all_returned(&selector);
+}
+
+/// A request of a wait fails, and the wait itself. The wait returns the error, and the next wait loses nothing.
+#[test]
+fn failed_request_and_failed_wait_lose_no_event() {
+    let selector = IocpSelector::new().unwrap();
+    let faults = &selector.port().faults;
+    let sockets: Vec<_> = (0..8).map(|_| udp()).collect();
+    let registrations: Vec<_> =
+        sockets.iter().enumerate().map(|(token, socket)| register(&selector, socket, token, BOTH)).collect();
+    let mut events = Vec::with_capacity(1);
+    let mut seen = BTreeSet::new();
+    while seen.len() < sockets.len() {
+        // Each wait has a request to make after an operation.
+        registrations.iter().for_each(|registration| registration.rearm(IoDirection::Read));
+        for fault in [&faults.starts, &faults.waits] {
+            // Registering again removes all packets, so that their results are ready.
+            let again = selector.register(sockets[0].as_raw_socket(), Token(99), READ, SourceKind::Builtin);
+            assert_eq!(again.err().unwrap().kind(), std::io::ErrorKind::AlreadyExists);
+            fault.store(1, SeqCst);
+            let result = selector.select(&mut events, 1, Some(Duration::ZERO));
+            assert!(result.is_ok() || events.is_empty(), "events were returned with an error: {events:?}");
+            fault.store(0, SeqCst);
+            assert!(events.iter().all(|event| seen.insert(event.token().0)), "{events:?} were reported twice");
+        }
+        selector.select(&mut events, 1, Some(TIMEOUT)).unwrap();
+        assert_eq!(events.len(), 1, "only {seen:?} were reported");
+        assert!(seen.insert(events[0].token().0), "{events:?} were reported twice");
+    }
+    drop(registrations);
+    expect_all_returned(&selector);
+}
+
+/// A thread closes a raw socket, and registers the next socket, which has the number, while the polling thread processes the
+/// packet of the first one.
+#[test]
+fn number_of_a_closed_socket_can_be_registered_during_a_wait() {
+    let selector = IocpSelector::new().unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut events = Vec::with_capacity(8);
+            while !is_over.load(SeqCst) {
+                selector.select(&mut events, 8, Some(TIMEOUT)).unwrap();
+                selector.take_internal(&mut events);
+            }
+        });
+        let mut failures = Vec::new();
+        let mut socket = udp();
+        let mut reused = 0;
+        for round in 0..2000 {
+            let number = socket.as_raw_socket();
+            match selector.register(number, Token(round), READ, SourceKind::RawFd) {
+                Ok(registration) => _ = registration.detach(),
+                Err(error) => failures.push((round, error)),
+            }
+            drop(socket);
+            socket = udp();
+            reused += usize::from(socket.as_raw_socket() == number);
+        }
+        is_over.store(true, SeqCst);
+        selector.notify().unwrap();
+        assert!(failures.is_empty(), "{} failures, {:?}", failures.len(), failures[0]);
+        assert!(reused > 0, "no number was used again");
+    });
+    expect_all_returned(&selector);
+}
+
+/// A program that changes registrations and never waits collects nothing in the lists of the table.
+#[test]
+fn lists_do_not_grow_without_a_wait() {
+    let selector = IocpSelector::new().unwrap();
+    let socket = udp();
+    for _ in 0..5000 {
+        drop(register(&selector, &socket, 1, READ));
+        let pushed = selector.register_pushed(Token(2), READ).unwrap();
+        pushed.set_ready(Readiness::READABLE);
+    }
+    let lengths = selector.list_lengths();
+    assert!(lengths.iter().all(|&len| len < 100), "{lengths:?}");
+}
