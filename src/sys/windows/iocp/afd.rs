@@ -11,7 +11,7 @@ use std::{fmt, io};
 use windows_sys::Wdk::Foundation::OBJECT_ATTRIBUTES;
 use windows_sys::Wdk::Storage::FileSystem::{NtCreateFile, FILE_OPEN};
 use windows_sys::Wdk::System::IO::NtDeviceIoControlFile;
-use windows_sys::Win32::Foundation::{HANDLE, STATUS_PENDING, UNICODE_STRING};
+use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS, STATUS_PENDING, UNICODE_STRING};
 use windows_sys::Win32::Networking::WinSock::{
     getsockopt, WSAGetLastError, WSAIoctl, SIO_BASE_HANDLE, SIO_BSP_HANDLE_POLL, SOCKET_ERROR, SOL_SOCKET, SO_TYPE,
 };
@@ -191,10 +191,9 @@ impl Afd {
                     size,
                 )
             };
-            match result {
-                failed if failed < 0 => Err(nt_error(failed)),
-                // A request that has ended already has a packet too.
-                _ => Ok(()),
+            match has_packet(result) {
+                true => Ok(()),
+                false => Err(nt_error(result)),
             }
         });
         if let Err(error) = started {
@@ -242,21 +241,40 @@ impl BaseSocket {
     }
 
     /// Returns the base socket of a socket. A layered service provider has handles of its own above it.
-    ///
-    /// Some providers refuse `SIO_BASE_HANDLE`. They answer `SIO_BSP_HANDLE_POLL` with the socket of the layer below, for the use
-    /// of select().
     pub(super) fn of(socket: RawSocket) -> io::Result<BaseSocket> {
-        match handle_of(socket, SIO_BASE_HANDLE) {
-            Ok(base) => Ok(BaseSocket(base as HANDLE)),
-            Err(error) => match handle_of(socket, SIO_BSP_HANDLE_POLL) {
-                Ok(below) if below != socket => match handle_of(below, SIO_BASE_HANDLE) {
-                    Ok(base) => Ok(BaseSocket(base as HANDLE)),
-                    Err(_) => Err(error),
-                },
-                _ => Err(error),
-            },
+        base_of(socket, handle_of).map(|base| BaseSocket(base as HANDLE))
+    }
+}
+
+/// Returns the handle of the base socket. `handle_of` returns one of the handles of a socket.
+///
+/// Some providers refuse `SIO_BASE_HANDLE`. They return the socket of the layer below for `SIO_BSP_HANDLE_POLL`, which select()
+/// uses. Such providers can be on top of each other.
+fn base_of(socket: RawSocket, handle_of: impl Fn(RawSocket, u32) -> io::Result<RawSocket>) -> io::Result<RawSocket> {
+    // Windows limits a chain of providers to 7 (`MAX_PROTOCOL_CHAIN`).
+    const LONGEST_CHAIN: usize = 7;
+    let first_error = match handle_of(socket, SIO_BASE_HANDLE) {
+        Ok(base) => return Ok(base),
+        Err(error) => error,
+    };
+    let mut layer = socket;
+    for _ in 1..LONGEST_CHAIN {
+        match handle_of(layer, SIO_BSP_HANDLE_POLL) {
+            Ok(below) if below != layer => layer = below,
+            _ => break,
+        }
+        if let Ok(base) = handle_of(layer, SIO_BASE_HANDLE) {
+            return Ok(base);
         }
     }
+    Err(first_error)
+}
+
+/// Returns `true` if a packet follows a call with this result: success, pending, and warnings. Only an error has no packet.
+fn has_packet(status: NTSTATUS) -> bool {
+    const SEVERITY_SHIFT: u32 = 30;
+    const ERROR: u32 = 3;
+    (status as u32) >> SEVERITY_SHIFT != ERROR
 }
 
 /// Calls WSAIoctl() for one of the handles of a socket.
@@ -293,5 +311,44 @@ mod tests {
         let error = Afd::open_device(r"\Device\KevioHasNoSuchDriver\kevio", &port).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
         Afd::open(&port).unwrap();
+    }
+
+    #[test]
+    fn base_socket_is_found_below_providers_that_refuse() {
+        use windows_sys::Win32::Networking::WinSock::{WSAEINVAL, WSAENOTSOCK};
+
+        let refused = |number| io::Error::from_raw_os_error(number);
+        // Sockets 1 to 3 refuse `SIO_BASE_HANDLE`. Socket 4 is the base. Socket 5 has no socket below, and 6 only itself.
+        let handle_of = |socket: RawSocket, code| match (socket, code) {
+            (4, SIO_BASE_HANDLE) => Ok(4),
+            (1..=3, SIO_BSP_HANDLE_POLL) => Ok(socket + 1),
+            (6, SIO_BSP_HANDLE_POLL) => Ok(6),
+            (7, _) => Err(refused(WSAENOTSOCK)),
+            _ => Err(refused(WSAEINVAL)),
+        };
+        for socket in 1..=4 {
+            assert_eq!(base_of(socket, handle_of).unwrap(), 4, "{socket}");
+        }
+        for (socket, number) in [(5, WSAEINVAL), (6, WSAEINVAL), (7, WSAENOTSOCK)] {
+            assert_eq!(base_of(socket, handle_of).unwrap_err().raw_os_error(), Some(number), "{socket}");
+        }
+        // A chain that ends nowhere.
+        let endless = |socket: RawSocket, code| match code {
+            SIO_BSP_HANDLE_POLL => Ok(socket + 1),
+            _ => Err(refused(WSAEINVAL)),
+        };
+        assert_eq!(base_of(1, endless).unwrap_err().raw_os_error(), Some(WSAEINVAL));
+    }
+
+    #[test]
+    fn only_an_error_has_no_packet() {
+        use windows_sys::Win32::Foundation::{
+            STATUS_BUFFER_OVERFLOW, STATUS_INVALID_HANDLE, STATUS_SUCCESS, STATUS_TIMEOUT,
+        };
+
+        for status in [STATUS_SUCCESS, STATUS_PENDING, STATUS_TIMEOUT, STATUS_BUFFER_OVERFLOW] {
+            assert!(has_packet(status), "{status:x}");
+        }
+        assert!(!has_packet(STATUS_INVALID_HANDLE));
     }
 }

@@ -3,9 +3,10 @@
 use std::cell::UnsafeCell;
 use std::mem;
 
-use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS};
+use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS, STATUS_CANCELLED};
 use windows_sys::Win32::System::IO::{IO_STATUS_BLOCK, OVERLAPPED_ENTRY};
 
+use crate::sys::windows::iocp::afd::bits;
 use crate::sys::windows::iocp::entry_key::EntryKey;
 
 /// `AFD_POLL_INFO` with one socket.
@@ -55,14 +56,40 @@ impl Request {
         self.key
     }
 
-    /// Returns the bits that hold. The result is 0 if the request was canceled.
+    /// Returns the bits that hold. The result is 0 if the request was canceled. A request that has failed in another way
+    /// would fail again at once, so that the failure is reported.
     pub(super) fn result(&mut self) -> u32 {
         // SAFETY: the kernel has written one of the variants, which is a number.
         let status = unsafe { self.status.get_mut().Anonymous.Status };
         let info = self.info.get_mut();
-        match status >= 0 && info.handle_count >= 1 {
-            true => info.events,
-            false => 0,
+        match status {
+            STATUS_CANCELLED => 0,
+            failed if failed < 0 => bits::CONNECT_FAIL,
+            _ if info.handle_count == 0 => 0,
+            _ => info.events,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windows_sys::Win32::Foundation::{STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS, STATUS_TIMEOUT};
+
+    use super::*;
+
+    #[test]
+    fn result_of_a_request_depends_on_its_status() {
+        let result = |status, handle_count| {
+            let mut request = Request::default();
+            request.status.get_mut().Anonymous.Status = status;
+            (request.info.get_mut().handle_count, request.info.get_mut().events) = (handle_count, bits::RECEIVE);
+            request.result()
+        };
+        assert_eq!(result(STATUS_SUCCESS, 1), bits::RECEIVE);
+        assert_eq!(result(STATUS_SUCCESS, 0), 0);
+        assert_eq!(result(STATUS_TIMEOUT, 0), 0);
+        // The block still has the bits of the request.
+        assert_eq!(result(STATUS_CANCELLED, 1), 0);
+        assert_eq!(result(STATUS_INSUFFICIENT_RESOURCES, 1), bits::CONNECT_FAIL);
     }
 }

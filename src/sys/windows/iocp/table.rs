@@ -38,7 +38,7 @@ pub(super) struct Table {
     spare: Vec<Box<Request>>,
     /// The number of entries that need a probe.
     pub(super) probe_count: usize,
-    /// A number of the waits so far. The number is odd while a thread waits for packets, or has packets that it has not processed.
+    /// Counts the begins and ends of waits: odd while a thread waits for packets, or has packets that it has not processed.
     pub(super) round: u64,
     /// A thread waits for packets, and holds no lock.
     is_waiting: bool,
