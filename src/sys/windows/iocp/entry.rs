@@ -27,7 +27,7 @@ use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::Port;
 use crate::sys::windows::iocp::probe::{has_failed, held_bits, ProbeState, PROBED};
 use crate::sys::windows::iocp::readiness::Readiness;
-use crate::sys::windows::iocp::request::Request;
+use crate::sys::windows::iocp::request::{Request, BLOCKS_PER_ENTRY};
 use crate::token::Token;
 
 /// The flags that the threads that operate share with the entry.
@@ -187,7 +187,7 @@ impl Entry {
             reported: 0,
             result: 0,
             is_old: false,
-            pending: Vec::new(),
+            pending: Vec::with_capacity(BLOCKS_PER_ENTRY),
             flags: Arc::default(),
             unobserved: is_raw.then(|| ProbeState::new(socket)),
             is_raw,

@@ -21,6 +21,10 @@ pub(super) struct PollInfo {
     pub(super) status: NTSTATUS,
 }
 
+/// The number of requests that an entry has at a time, at most: for data, for space, for a failure, and for the end of a raw
+/// socket. Rarely, a request in progress covers a part of the bits, and the entry has one more.
+pub(super) const BLOCKS_PER_ENTRY: usize = 4;
+
 /// A request that the kernel holds while it is in progress.
 #[repr(C)]
 pub(super) struct Request {

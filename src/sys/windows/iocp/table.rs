@@ -15,7 +15,7 @@ use crate::sys::windows::iocp::entry::{Ended, Entry, Kind};
 use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::{key, Port};
-use crate::sys::windows::iocp::request::Request;
+use crate::sys::windows::iocp::request::{Request, BLOCKS_PER_ENTRY};
 
 #[derive(Default)]
 struct Slot {
@@ -99,7 +99,20 @@ impl Table {
             self.by_socket.insert(socket.socket, key);
         }
         slot.entry = Some(entry);
+        self.reserve();
         key
+    }
+
+    /// Allocates all that the entries need in polls, so that a poll allocates nothing.
+    fn reserve(&mut self) {
+        let entries = self.len();
+        self.queued.reserve(entries.saturating_sub(self.queued.len()));
+        self.ready.reserve(entries.saturating_sub(self.ready.len()));
+        let blocks = BLOCKS_PER_ENTRY * entries;
+        self.spare.reserve(blocks.saturating_sub(self.spare.len()));
+        while self.spare.len() + self.port.in_flight() < blocks {
+            self.spare.push(Box::default());
+        }
     }
 
     /// Removes an entry, and cancels its requests.
@@ -245,7 +258,6 @@ impl Table {
 
     /// Returns `true` if most blocks of the kernel are those of entries that were removed. Each entry has a few blocks.
     pub(super) fn has_many_late_packets(&self) -> bool {
-        const BLOCKS_PER_ENTRY: usize = 4;
         const MAX_LATE: usize = 256;
         self.port.in_flight() > MAX_LATE + BLOCKS_PER_ENTRY * self.len()
     }
@@ -264,7 +276,7 @@ impl Table {
                 // A late packet of an entry that was removed.
                 None => {}
             }
-            if self.spare.len() <= self.slots.len() {
+            if self.spare.len() < BLOCKS_PER_ENTRY * self.slots.len() {
                 self.spare.push(request);
             }
         }
