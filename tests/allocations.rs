@@ -1,26 +1,24 @@
 //! The event loop allocates nothing after its buffers have grown. In a binary of its own, whose allocator counts.
-#![cfg(unix)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use kevio::net::UnixStream;
-use kevio::unix::SourceFd;
 use kevio::{Events, Interest, Poll, Timer, Token, Waker};
 
 mod support;
 
 use crate::support::poll::{BOTH, TIMEOUT};
+use crate::support::streams::{kevio_pair, raw, SourceFd, Stream};
 
 struct Counting;
 
 static LIVE: std::sync::atomic::AtomicIsize = std::sync::atomic::AtomicIsize::new(0);
 
+#[allow(clippy::missing_const_for_thread_local)] // On Windows, clippy reports a value that is constant.
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
@@ -90,7 +88,7 @@ impl CountedPoll {
     }
 }
 
-fn read_all(mut stream: &UnixStream) {
+fn read_all(mut stream: &Stream) {
     while stream.read(&mut [0; 16]).is_ok_and(|n| n > 0) {}
 }
 
@@ -108,7 +106,7 @@ fn poll_without_events_does_not_allocate() {
     for timeout in [0, 1, 1_000_000].map(Duration::from_nanos) {
         assert_allocates_nothing(|| assert_eq!(poll.poll_once(timeout), 0));
     }
-    let (mut a, _b) = UnixStream::pair().unwrap();
+    let (mut a, _b) = kevio_pair();
     poll.poll.registry().register(&mut a, Token(1), Interest::READABLE).unwrap();
     assert_allocates_nothing(|| assert_eq!(poll.poll_once(Duration::from_millis(1)), 0));
 }
@@ -129,7 +127,7 @@ fn wakes_do_not_allocate() {
 #[test]
 fn many_ready_sources_do_not_allocate() {
     let mut poll = CountedPoll::new();
-    let mut pairs: Vec<_> = (0..50).map(|_| UnixStream::pair().unwrap()).collect();
+    let mut pairs: Vec<_> = (0..50).map(|_| kevio_pair()).collect();
     for (token, (a, _)) in pairs.iter_mut().enumerate() {
         poll.poll.registry().register(a, Token(token), Interest::READABLE).unwrap();
     }
@@ -146,7 +144,7 @@ fn many_ready_sources_do_not_allocate() {
 #[test]
 fn more_ready_sources_than_the_buffer_holds_do_not_allocate() {
     let mut poll = CountedPoll::new();
-    let mut pairs: Vec<_> = (0..128).map(|_| UnixStream::pair().unwrap()).collect();
+    let mut pairs: Vec<_> = (0..128).map(|_| kevio_pair()).collect();
     for (token, (a, _)) in pairs.iter_mut().enumerate() {
         poll.poll.registry().register(a, Token(token), Interest::READABLE).unwrap();
     }
@@ -162,7 +160,7 @@ fn more_ready_sources_than_the_buffer_holds_do_not_allocate() {
 #[test]
 fn reregistering_does_not_allocate() {
     let mut poll = CountedPoll::new();
-    let (mut a, _b) = UnixStream::pair().unwrap();
+    let (mut a, _b) = kevio_pair();
     poll.poll.registry().register(&mut a, Token(1), BOTH).unwrap();
     assert_allocates_nothing(|| {
         for interest in [Interest::READABLE, Interest::WRITABLE, BOTH] {
@@ -172,12 +170,51 @@ fn reregistering_does_not_allocate() {
     });
 }
 
+#[test]
+fn level_triggered_sources_do_not_allocate() {
+    let mut poll = CountedPoll::new();
+    let mut pairs: Vec<_> = (0..50).map(|_| kevio_pair()).collect();
+    for (token, (a, _)) in pairs.iter_mut().enumerate() {
+        poll.poll.registry().register(a, Token(token), Interest::READABLE.level()).unwrap();
+    }
+    assert_allocates_nothing(|| {
+        for (_, b) in &mut pairs {
+            b.write_all(b"x").unwrap();
+        }
+        // Every poll reports the sources whose data has arrived.
+        while poll.poll_once(TIMEOUT) < 50 {}
+        pairs.iter().for_each(|(a, _)| read_all(a));
+        assert_eq!(poll.poll_once(Duration::ZERO), 0);
+    });
+}
+
+/// The registration itself may allocate. The polls after it do not: requests and buffers of the backend are used again.
+#[test]
+fn poll_after_a_new_registration_does_not_allocate() {
+    let mut poll = CountedPoll::new();
+    let mut pairs: Vec<_> = (0..50).map(|_| kevio_pair()).collect();
+    for run in 1..50 {
+        for (token, (a, b)) in pairs.iter_mut().enumerate() {
+            poll.poll.registry().register(a, Token(token), BOTH).unwrap();
+            b.write_all(b"x").unwrap();
+        }
+        let allocated = allocations(|| poll.poll_until_reported(50));
+        assert!(run <= 2 || allocated == 0, "{allocated} in run {run}");
+        for (a, _) in &mut pairs {
+            read_all(a);
+            poll.poll.registry().deregister(a).unwrap();
+        }
+        let allocated = allocations(|| assert_eq!(poll.poll_once(Duration::ZERO), 0));
+        assert!(run <= 2 || allocated == 0, "{allocated} in run {run}, after the deregistration");
+    }
+}
+
 /// poll(2) probes the descriptor in each wait, and reports it again from time to time.
 #[test]
 fn raw_descriptor_left_ready_does_not_allocate() {
     let mut poll = CountedPoll::new();
-    let (raw, mut peer) = UnixStream::pair().unwrap();
-    poll.poll.registry().register(&mut SourceFd(&raw.as_raw_fd()), Token(1), BOTH).unwrap();
+    let (unobserved, mut peer) = kevio_pair();
+    poll.poll.registry().register(&mut SourceFd(&raw(&unobserved)), Token(1), BOTH).unwrap();
     peer.write_all(b"unread").unwrap();
     assert!(poll.poll_once(TIMEOUT) > 0);
     assert_allocates_nothing(|| {
@@ -185,7 +222,7 @@ fn raw_descriptor_left_ready_does_not_allocate() {
     });
     // The program reads without kevio.
     assert_allocates_nothing(|| {
-        read_all(&raw);
+        read_all(&unobserved);
         poll.poll_once(Duration::ZERO);
         peer.write_all(b"more").unwrap();
         assert!(poll.poll_once(TIMEOUT) > 0);
@@ -196,7 +233,7 @@ fn raw_descriptor_left_ready_does_not_allocate() {
 #[test]
 fn closed_peer_does_not_allocate() {
     let mut poll = CountedPoll::new();
-    let (mut a, b) = UnixStream::pair().unwrap();
+    let (mut a, b) = kevio_pair();
     poll.poll.registry().register(&mut a, Token(1), BOTH).unwrap();
     drop(b);
     assert!(poll.poll_once(TIMEOUT) > 0);
@@ -213,7 +250,7 @@ fn reregistering_during_a_wait_does_not_allocate() {
     let registry = poll.poll.registry().try_clone().unwrap();
     let (go, gone) = mpsc::sync_channel(64);
     let changer = thread::spawn(move || {
-        let (mut a, mut b) = UnixStream::pair().unwrap();
+        let (mut a, mut b) = kevio_pair();
         registry.register(&mut a, Token(1), Interest::READABLE).unwrap();
         let mut read = true;
         b.write_all(b"x").unwrap();
@@ -235,10 +272,13 @@ fn reregistering_during_a_wait_does_not_allocate() {
     changer.join().unwrap();
 }
 
+#[cfg(unix)]
 #[test]
 fn pollset_does_not_allocate() {
     use kevio::unix::pollset::{PollFlags, PollSet};
-    let (a, b) = UnixStream::pair().unwrap();
+    use std::os::fd::AsRawFd;
+
+    let (a, b) = kevio_pair();
     let mut set = PollSet::new();
     set.grow(64).unwrap();
     assert_allocates_nothing(|| {
@@ -256,21 +296,21 @@ fn pollset_does_not_allocate() {
 fn all_operations_together_do_not_allocate() {
     let mut poll = CountedPoll::new();
     let waker = Waker::new(poll.poll.registry(), Token(0)).unwrap();
-    let mut pairs: Vec<_> = (0..10).map(|_| UnixStream::pair().unwrap()).collect();
+    let mut pairs: Vec<_> = (0..10).map(|_| kevio_pair()).collect();
     for (token, (a, _)) in pairs.iter_mut().enumerate() {
         poll.poll.registry().register(a, Token(token + 1), BOTH).unwrap();
     }
-    let (raw, mut raw_peer) = UnixStream::pair().unwrap();
-    poll.poll.registry().register(&mut SourceFd(&raw.as_raw_fd()), Token(100), Interest::READABLE).unwrap();
+    let (unobserved, mut unobserved_peer) = kevio_pair();
+    poll.poll.registry().register(&mut SourceFd(&raw(&unobserved)), Token(100), Interest::READABLE).unwrap();
     assert_allocates_nothing(|| {
         waker.wake().unwrap();
-        raw_peer.write_all(b"x").unwrap();
+        unobserved_peer.write_all(b"x").unwrap();
         for (_, b) in &mut pairs {
             b.write_all(b"x").unwrap();
         }
         assert!(poll.poll_once(TIMEOUT) > 0);
         pairs.iter().for_each(|(a, _)| read_all(a));
-        read_all(&raw);
+        read_all(&unobserved);
         let (a, _) = &mut pairs[0];
         poll.poll.registry().reregister(a, Token(1), BOTH).unwrap();
     });
@@ -317,6 +357,7 @@ fn wakers_of_a_dropped_poll_keep_no_memory() {
 }
 
 /// A handler of a forked child may call `wake` in the middle of an allocation.
+#[cfg(unix)]
 #[test]
 fn failing_wake_does_not_allocate() {
     let poll = Poll::new().unwrap();
