@@ -73,22 +73,22 @@ impl Interest {
     /// Combined with another interest, `NONE` changes nothing.
     ///
     /// ```
-    /// # #[cfg(feature = "os-ext")] {
-    /// use std::io::Write;
+    /// # #[cfg(feature = "net")] {
     /// use std::time::Duration;
     ///
-    /// use kevio::unix::pipe;
+    /// use kevio::net::UdpSocket;
     /// use kevio::{Events, Interest, Poll, Token};
     ///
     /// let mut poll = Poll::new()?;
     /// let mut events = Events::with_capacity(8);
-    /// let (mut sender, mut receiver) = pipe::new()?;
-    /// poll.registry().register(&mut receiver, Token(1), Interest::NONE)?;
-    /// sender.write_all(b"later")?;
+    /// let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap())?;
+    /// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    /// poll.registry().register(&mut socket, Token(1), Interest::NONE)?;
+    /// peer.send_to(b"later", socket.local_addr()?)?;
     /// poll.poll(&mut events, Some(Duration::ZERO))?;
     /// assert!(events.is_empty());
     ///
-    /// poll.registry().reregister(&mut receiver, Token(1), Interest::READABLE)?;
+    /// poll.registry().reregister(&mut socket, Token(1), Interest::READABLE)?;
     /// poll.poll(&mut events, None)?;
     /// assert_eq!(events.len(), 1);
     /// # }
@@ -173,17 +173,16 @@ impl Interest {
     /// If more sources are ready than fit into the buffer, the polls report them in turns.
     ///
     /// ```
-    /// # #[cfg(feature = "os-ext")] {
-    /// use std::io::Write;
-    ///
-    /// use kevio::unix::pipe;
+    /// # #[cfg(feature = "net")] {
+    /// use kevio::net::UdpSocket;
     /// use kevio::{Events, Interest, Poll, Token};
     ///
     /// let mut poll = Poll::new()?;
     /// let mut events = Events::with_capacity(8);
-    /// let (mut sender, mut receiver) = pipe::new()?;
-    /// poll.registry().register(&mut receiver, Token(1), Interest::READABLE.level())?;
-    /// sender.write_all(b"unread")?;
+    /// let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap())?;
+    /// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    /// poll.registry().register(&mut socket, Token(1), Interest::READABLE.level())?;
+    /// peer.send_to(b"unread", socket.local_addr()?)?;
     /// for _ in 0..3 {
     ///     poll.poll(&mut events, None)?;
     ///     assert_eq!(events.len(), 1);
@@ -203,27 +202,27 @@ impl Interest {
     /// source until the thread with the event reregisters the source.
     ///
     /// ```
-    /// # #[cfg(feature = "os-ext")] {
-    /// use std::io::Write;
+    /// # #[cfg(feature = "net")] {
     /// use std::time::Duration;
     ///
-    /// use kevio::unix::pipe;
+    /// use kevio::net::UdpSocket;
     /// use kevio::{Events, Interest, Poll, Token};
     ///
     /// let mut poll = Poll::new()?;
     /// let mut events = Events::with_capacity(8);
-    /// let (mut sender, mut receiver) = pipe::new()?;
+    /// let mut socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap())?;
+    /// let peer = std::net::UdpSocket::bind("127.0.0.1:0")?;
     /// let once = Interest::READABLE.oneshot();
-    /// poll.registry().register(&mut receiver, Token(1), once)?;
-    /// sender.write_all(b"first")?;
+    /// poll.registry().register(&mut socket, Token(1), once)?;
+    /// peer.send_to(b"first", socket.local_addr()?)?;
     /// poll.poll(&mut events, None)?;
     /// assert_eq!(events.len(), 1);
     ///
-    /// sender.write_all(b"second")?;
+    /// peer.send_to(b"second", socket.local_addr()?)?;
     /// poll.poll(&mut events, Some(Duration::ZERO))?;
     /// assert!(events.is_empty());
     ///
-    /// poll.registry().reregister(&mut receiver, Token(1), once)?;
+    /// poll.registry().reregister(&mut socket, Token(1), once)?;
     /// poll.poll(&mut events, None)?;
     /// assert_eq!(events.len(), 1);
     /// # }

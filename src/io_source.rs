@@ -38,12 +38,17 @@ type ActiveRegistration = <sys::ActiveSelector as Selector>::Registration;
 /// ```
 /// # #[cfg(feature = "os-ext")] {
 /// use std::io::{Read, Write};
-/// use std::os::unix::net::UnixStream;
+/// use std::net::{TcpListener, TcpStream};
 ///
-/// use kevio::unix::IoSource;
+/// # #[cfg(unix)]
+/// use kevio::unix::IoSource; // On Windows: `kevio::windows::IoSource`.
+/// # #[cfg(windows)]
+/// # use kevio::windows::IoSource;
 /// use kevio::{Events, Interest, Poll, Token};
 ///
-/// let (mut ours, mut theirs) = UnixStream::pair()?;
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let mut theirs = TcpStream::connect(listener.local_addr()?)?;
+/// let (ours, _) = listener.accept()?;
 /// ours.set_nonblocking(true)?;
 /// let mut source = IoSource::new(ours);
 ///

@@ -61,11 +61,14 @@ use crate::token::Token;
 /// # Examples
 ///
 /// ```
+/// use std::process::Command;
+///
 /// use kevio::{Events, Interest, Poll, Process, Token};
 ///
 /// let mut poll = Poll::new()?;
 /// let mut events = Events::with_capacity(8);
-/// let mut child = std::process::Command::new("true").spawn()?;
+/// let [shell, option] = if cfg!(windows) { ["cmd", "/C"] } else { ["sh", "-c"] };
+/// let mut child = Command::new(shell).args([option, "exit 3"]).spawn()?;
 /// let mut process = Process::new(&child)?;
 /// poll.registry().register(&mut process, Token(1), Interest::READABLE)?;
 ///
@@ -81,7 +84,7 @@ use crate::token::Token;
 /// }
 /// // The child can be reaped at once.
 /// let status = child.try_wait()?.expect("the child has exited");
-/// assert!(status.success());
+/// assert_eq!(status.code(), Some(3));
 /// # std::io::Result::Ok(())
 /// ```
 pub struct Process {

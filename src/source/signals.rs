@@ -105,16 +105,23 @@ use crate::token::Token;
 /// # Examples
 ///
 /// ```
+/// # #[cfg(feature = "os-ext")] {
 /// use std::time::Duration;
 ///
 /// use kevio::{Events, Interest, Poll, Signals, Token};
+/// #[cfg(windows)]
+/// use kevio::windows::{SIGINT, SIGTERM};
+/// #[cfg(unix)]
+/// use libc::{SIGINT, SIGTERM};
 ///
 /// let mut poll = Poll::new()?;
 /// let mut events = Events::with_capacity(8);
-/// let mut signals = Signals::new([libc::SIGINT, libc::SIGTERM])?;
+/// let mut signals = Signals::new([SIGINT, SIGTERM])?;
 /// poll.registry().register(&mut signals, Token(1), Interest::READABLE)?;
 /// # // In place of a shell:
-/// # unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+/// # #[cfg(unix)]
+/// # unsafe { libc::kill(libc::getpid(), SIGTERM) };
+/// # if cfg!(windows) { return Ok(()); }
 ///
 /// // `kill -TERM` of this process, or Ctrl-C:
 /// let mut is_over = false;
@@ -131,6 +138,7 @@ use crate::token::Token;
 ///     }
 ///     # assert!(!events.is_empty(), "nothing came");
 /// }
+/// # }
 /// # std::io::Result::Ok(())
 /// ```
 pub struct Signals {

@@ -92,10 +92,11 @@ use crate::token::Token;
 /// poll.registry().register(&mut watch, Token(1), Interest::READABLE)?;
 ///
 /// log.write_all(b"something happened\n")?;
-/// std::fs::remove_file(&path)?;
+/// drop(log); // Windows may report the write when the file is closed.
+/// std::fs::rename(&path, path.with_extension("old"))?;
 ///
 /// let mut changes = FileChanges::empty();
-/// while !changes.contains(FileChanges::WRITTEN | FileChanges::DELETED) {
+/// while !changes.contains(FileChanges::WRITTEN | FileChanges::RENAMED) {
 ///     poll.poll_until(&mut events, None)?;
 ///     for event in &events {
 ///         changes |= watch.changes(event)?;
