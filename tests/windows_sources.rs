@@ -74,6 +74,7 @@ mod processes {
             let mut process = Process::new(&child).unwrap();
             poll.register(&mut process, token, READ.level());
             poll.expect(token, R);
+            assert_eq!(process.status(&only_event(&poll)).unwrap().unwrap().code(), Some(status));
             poll.expect_no_events();
         }
     }
@@ -111,6 +112,10 @@ mod processes {
         poll.register(&mut by_handle, 2, READ);
         end(&mut child);
         poll.expect_all(&[(1, R), (2, R)]);
+        for event in &poll.events {
+            let process = if event.token() == Token(1) { &by_pid } else { &by_handle };
+            assert_eq!(process.status(event).unwrap().unwrap().code(), Some(3));
+        }
         assert_eq!(child.wait().unwrap().code(), Some(3));
         assert_eq!(Process::from_pid(0).unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(Process::from_pid(u32::MAX).unwrap_err().kind(), ErrorKind::NotFound);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kevio::net::UdpSocket;
 #[cfg(unix)]
 use kevio::Watch;
-use kevio::{Backend, Interest, Timer, Token, BACKEND};
+use kevio::{Backend, Interest, Poll, Registry, Timer, Token, BACKEND};
 use socket2::{Domain, Socket, Type};
 
 #[cfg(unix)]
@@ -104,6 +104,17 @@ fn readable_and_writable_are_two_events_on_kqueue() {
     assert_eq!(poll.events.len(), if BACKEND == Backend::Kqueue { 2 } else { 1 }, "{:?}", poll.events);
 }
 
+/// The readiness that was reported before is in the second event of epoll only.
+#[test]
+fn state_that_begins_later_is_a_second_event() {
+    let mut poll = TestPoll::new();
+    let (mut a, mut b) = kevio_pair();
+    poll.register(&mut a, 1, BOTH);
+    assert_eq!(poll.expect(1, W), W);
+    b.write_all(b"x").unwrap();
+    assert_eq!(poll.expect(1, R), if BACKEND == Backend::Epoll { R | W } else { R });
+}
+
 #[test]
 fn exclusive_is_supported_by_epoll_on_linux() {
     let poll = TestPoll::new();
@@ -124,7 +135,7 @@ fn unconnected_stream_is_hung_up_on_linux_only() {
     poll.register(&mut socket, 1, BOTH);
     if cfg!(target_os = "linux") {
         poll.expect(1, R | W | RC | WC);
-    } else if BACKEND == Backend::Kqueue {
+    } else if [Backend::Kqueue, Backend::Iocp].contains(&BACKEND) {
         poll.expect_no_events();
     }
 }
@@ -550,6 +561,39 @@ fn timer_has_nanosecond_resolution() {
         .unwrap();
     assert!(shortest >= Duration::from_micros(200), "{shortest:?}");
     assert!(!is_fine || shortest < Duration::from_millis(1), "{shortest:?}");
+}
+
+/// `IMPLEMENTED` of `Probe<T>` is `true` if `T` has the trait, because an inherent constant has precedence.
+macro_rules! implements {
+    ($type:ty, $trait:path) => {{
+        #[allow(dead_code)] // A type of the trait needs no constant of `Fallback`, and another type needs no other constant.
+        struct Probe<T: ?Sized>(std::marker::PhantomData<T>);
+        #[allow(dead_code)]
+        trait Fallback {
+            const IMPLEMENTED: bool = false;
+        }
+        impl<T: ?Sized> Fallback for Probe<T> {}
+        #[allow(dead_code)]
+        impl<T: ?Sized + $trait> Probe<T> {
+            const IMPLEMENTED: bool = true;
+        }
+        Probe::<$type>::IMPLEMENTED
+    }};
+}
+
+#[test]
+fn queue_has_a_descriptor_on_kqueue_and_epoll_only() {
+    #[cfg(unix)]
+    use std::os::fd::{AsFd as AsSource, AsRawFd as AsRawSource};
+    #[cfg(windows)]
+    use std::os::windows::io::{AsHandle, AsRawHandle, AsRawSocket as AsRawSource, AsSocket as AsSource};
+
+    let has_fd = [Backend::Kqueue, Backend::Epoll].contains(&BACKEND);
+    assert_eq!(implements!(Poll, AsRawSource), has_fd);
+    assert_eq!(implements!(Registry, AsRawSource), has_fd);
+    assert_eq!(implements!(Registry, AsSource), has_fd);
+    #[cfg(windows)]
+    assert!(!implements!(Poll, AsRawHandle) && !implements!(Registry, AsRawHandle) && !implements!(Registry, AsHandle));
 }
 
 #[cfg(unix)]
