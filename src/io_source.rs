@@ -22,7 +22,7 @@ type ActiveRegistration = <sys::ActiveSelector as Selector>::Registration;
 ///
 /// The wrapped value has a descriptor for its whole life: a `std` socket, a `socket2::Socket`, an `OwnedFd`, a `BorrowedFd<'_>`.
 /// On Windows the value has a socket in place of a descriptor. The sockets and pipes of this crate are built on this type. Unlike
-/// a [`SourceFd`](crate::unix::SourceFd), an `IoSource` records the poll that it is registered with, and reports each operation
+/// a [`SourceFd`][unix::SourceFd], an `IoSource` records the poll that it is registered with, and reports each operation
 /// to the backend.
 ///
 /// Perform all I/O through [`do_io`](IoSource::do_io), because on poll(2) the operation arms the next event. The wrapped value
@@ -65,6 +65,8 @@ type ActiveRegistration = <sys::ActiveSelector as Selector>::Registration;
 /// # }
 /// # std::io::Result::Ok(())
 /// ```
+#[cfg_attr(unix, doc = include_str!("doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("doc_links/windows.md"))]
 pub struct IoSource<T> {
     registration: Option<ActiveRegistration>,
     poll_id: PollId,
@@ -96,11 +98,13 @@ impl<T> IoSource<T> {
     ///
     /// On poll(2) and Windows the direction of the operation is not known. Suppose that the source is registered for both
     /// directions, and that writability ends and begins again before the next poll. The event is then reported up to 1 s later,
-    /// as for a [`SourceFd`](crate::unix::SourceFd). The methods of the streams have no such delay.
+    /// as for a [`SourceFd`][unix::SourceFd]. The methods of the streams have no such delay.
     ///
     /// # Errors
     ///
     /// The errors of the operation, unchanged.
+    #[cfg_attr(unix, doc = include_str!("doc_links/unix.md"))]
+    #[cfg_attr(windows, doc = include_str!("doc_links/windows.md"))]
     #[inline]
     pub fn do_io<F, R>(&self, operation: F) -> io::Result<R>
     where

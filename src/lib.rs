@@ -85,7 +85,9 @@
 //! |---|---|---|---|
 //! | TCP, UDP and Unix sockets | [`net`] | data, space, a connection or an error arrives | [connecting](guide::connecting), [accepting](guide::accepting), [writing](guide::writing) |
 //! | pipes | [`unix::pipe`] | data, space or the end arrives | [standard input](guide::standard_input) |
-//! | any other descriptor | [`unix::IoSource`], [`unix::SourceFd`] | the descriptor is ready | [nesting](guide::nesting) |
+//! | named pipes of Windows | [`windows::NamedPipe`] | data, space, a client or the end arrives | [Windows](guide::windows) |
+//! | any other descriptor, on Windows any socket | [`IoSource`], [`unix::SourceFd`], [`windows::SourceSocket`] | the descriptor is ready | [nesting](guide::nesting) |
+//! | any handle of Windows | [`windows::SourceHandle`] | the object of the handle is signalled | [Windows](guide::windows) |
 //! | time | [`Timer`] | a delay or a period has passed | [many timeouts](guide::many_timeouts) |
 //! | signals | [`Signals`] | the process receives one of the signals | [signals](guide::signals) |
 //! | the end of a process | [`Process`] | a child or another process has exited | [processes](guide::processes) |
@@ -102,11 +104,13 @@
 //!   has a page of its own.
 //! * [`features`]: the features of Cargo, all of which are enabled by default.
 //! * The minimum supported Rust version is 1.71. A minor version of kevio may raise it, to a version that is at least a year old.
-
+// The targets of links to items that only some systems have. An item of another system is a page of docs.rs.
+#![cfg_attr(unix, doc = include_str!("doc_links/unix.md"))]
+#![cfg_attr(windows, doc = include_str!("doc_links/windows.md"))]
 // Without `os-ext` the code for raw descriptors is unused. On Windows, only the types of `net` read and write in an `IoSource`.
 #![cfg_attr(any(not(feature = "os-ext"), all(windows, not(feature = "net"))), allow(dead_code))]
-// Without these features, and for the items of other systems, the links are plain text.
-#![cfg_attr(any(windows, not(all(feature = "net", feature = "os-ext"))), allow(rustdoc::broken_intra_doc_links))]
+// Without these features, the links to their items are plain text.
+#![cfg_attr(not(all(feature = "net", feature = "os-ext")), allow(rustdoc::broken_intra_doc_links))]
 
 #[cfg(not(any(unix, windows)))]
 compile_error!("kevio is for Unix (kqueue(2), epoll(7) and poll(2)) and for Windows (I/O completion ports)");
@@ -124,6 +128,8 @@ mod change_list;
 mod delegate;
 pub mod event;
 #[doc = include_str!("features.md")]
+#[cfg_attr(unix, doc = include_str!("doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("doc_links/windows.md"))]
 pub mod features {}
 pub mod guide;
 mod interest;

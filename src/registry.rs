@@ -16,10 +16,10 @@ type Registration = <sys::ActiveSelector as Selector>::Registration;
 
 /// A value that a program registers with a [`Registry`].
 ///
-/// These types are sources: the types in [`net`](crate::net) and [`unix`](crate::unix), [`Timer`](crate::Timer),
-/// [`Signals`](crate::Signals), [`Process`](crate::Process), [`Watch`](crate::Watch), and a `Box` of any source. Another type
-/// that owns a descriptor implements the trait by delegation: to a source that is its field, to an
-/// [`IoSource`](crate::unix::IoSource), or to a [`SourceFd`](crate::unix::SourceFd).
+/// These types are sources: the types in [`net`](crate::net), in [`unix`][unix] and on Windows in [`windows`][windows],
+/// [`Timer`](crate::Timer), [`Signals`](crate::Signals), [`Process`](crate::Process), [`Watch`](crate::Watch), and a `Box` of
+/// any source. Another type that owns a descriptor implements the trait by delegation: to a source that is its field, to an
+/// [`IoSource`][unix::IoSource], or to a [`SourceFd`][unix::SourceFd] (on Windows a [`SourceSocket`][windows::SourceSocket]).
 ///
 /// Programs call the methods of [`Registry`]. The methods of this trait are for implementors.
 ///
@@ -49,6 +49,8 @@ type Registration = <sys::ActiveSelector as Selector>::Registration;
 /// }
 /// # }
 /// ```
+#[cfg_attr(unix, doc = include_str!("doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("doc_links/windows.md"))]
 pub trait Source {
     /// Registers the source. The errors are those of [`Registry::register`].
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()>;
@@ -117,7 +119,7 @@ impl Registry {
     ///
     /// # Platform notes
     ///
-    /// If a raw descriptor ([`SourceFd`](crate::unix::SourceFd)) is registered twice, kqueue replaces the registration. The
+    /// If a raw descriptor ([`SourceFd`][unix::SourceFd]) is registered twice, kqueue replaces the registration. The
     /// other backends return `AlreadyExists`.
     ///
     /// # Examples
@@ -137,6 +139,8 @@ impl Registry {
     /// # std::io::Result::Ok(())
     /// ```
     #[inline(always)] // Measured: a return after a system call is expensive. See `epoll_ctl` in sys/unix/epoll.
+    #[cfg_attr(unix, doc = include_str!("doc_links/unix.md"))]
+    #[cfg_attr(windows, doc = include_str!("doc_links/windows.md"))]
     pub fn register<S>(&self, source: &mut S, token: Token, interests: Interest) -> io::Result<()>
     where
         S: Source + ?Sized,

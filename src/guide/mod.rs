@@ -47,6 +47,8 @@ pub mod many_timeouts {}
 pub mod signals {}
 
 #[doc = include_str!("processes.md")]
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub mod processes {}
 
 #[doc = include_str!("files.md")]
@@ -62,18 +64,26 @@ pub mod sharing_a_port {}
 pub mod forks {}
 
 #[doc = include_str!("nesting.md")]
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub mod nesting {}
 
 #[doc = include_str!("sources.md")]
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub mod sources {}
 
 #[doc = include_str!("executors.md")]
 pub mod executors {}
 
 #[doc = include_str!("tuning.md")]
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub mod tuning {}
 
 #[doc = include_str!("portability.md")]
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub mod portability {}
 
 #[doc = include_str!("windows.md")]
@@ -83,10 +93,16 @@ pub mod windows {}
 pub mod choosing_a_backend {}
 
 #[doc = include_str!("coming_from_mio.md")]
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub mod coming_from_mio {}
 
 #[doc = include_str!("coming_from_polling.md")]
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub mod coming_from_polling {}
 
 #[doc = include_str!("coming_from_libevent_and_libuv.md")]
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub mod coming_from_libevent_and_libuv {}

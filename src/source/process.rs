@@ -45,7 +45,7 @@ use crate::token::Token;
 /// * kqueue: the source is a filter without a descriptor. A process can be registered once with each `Poll`. A second
 ///   registration fails with `AlreadyExists`. A child whose exit was reported by the kernel and which cannot be reaped yet is
 ///   checked again every 4 milliseconds. The poll does not block for such a child. On OpenBSD this needs waitid(2) of 7.3.
-/// * FreeBSD: [`from_fd`](Process::from_fd) accepts the process descriptor of pdfork(2). When its last descriptor is closed, the
+/// * FreeBSD: [`from_fd`][Process::from_fd] accepts the process descriptor of pdfork(2). When its last descriptor is closed, the
 ///   kernel kills the process (without `PD_DAEMON`), or reaps it if it has exited.
 /// * Linux 5.3 and later: the source is a pidfd.
 /// * Other systems: a SIGCHLD handler is installed while a `Process` is registered, and waitid(2) checks the child. Only children
@@ -87,6 +87,8 @@ use crate::token::Token;
 /// assert_eq!(status.code(), Some(3));
 /// # std::io::Result::Ok(())
 /// ```
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub struct Process {
     /// The subscription to SIGCHLD, where the kernel has neither a filter nor a descriptor of the process.
     // Dropped before `source`, so that the handler is removed first.
