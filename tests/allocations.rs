@@ -1,4 +1,5 @@
 //! The event loop allocates nothing after its buffers have grown. In a binary of its own, whose allocator counts.
+#![allow(clippy::missing_const_for_thread_local)] // On Windows, clippy reports a value that is constant.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -18,7 +19,6 @@ struct Counting;
 
 static LIVE: std::sync::atomic::AtomicIsize = std::sync::atomic::AtomicIsize::new(0);
 
-#[allow(clippy::missing_const_for_thread_local)] // On Windows, clippy reports a value that is constant.
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
