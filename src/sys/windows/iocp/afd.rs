@@ -21,35 +21,11 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::IO::{CancelIoEx, IO_STATUS_BLOCK, OVERLAPPED};
 
 use crate::sys::windows::errors::nt_error;
+use crate::sys::windows::iocp::bits;
 use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::readiness::Readiness;
 use crate::sys::windows::iocp::request::{PollInfo, Request};
-
-/// The bits of a request and of its result.
-pub(super) mod bits {
-    /// Data can be received.
-    pub(crate) const RECEIVE: u32 = 0x001;
-    /// Urgent data can be received.
-    pub(crate) const RECEIVE_EXPEDITED: u32 = 0x002;
-    /// Data can be sent, or a connect has succeeded.
-    pub(crate) const SEND: u32 = 0x004;
-    /// The peer sends no more data.
-    pub(crate) const DISCONNECT: u32 = 0x008;
-    /// The connection was reset.
-    pub(crate) const ABORT: u32 = 0x010;
-    /// The last handle of the socket was closed.
-    pub(crate) const LOCAL_CLOSE: u32 = 0x020;
-    /// A connection can be accepted.
-    pub(crate) const ACCEPT: u32 = 0x080;
-    /// A connect has failed.
-    pub(crate) const CONNECT_FAIL: u32 = 0x100;
-
-    /// What reading waits for.
-    pub(crate) const READ: u32 = RECEIVE | ACCEPT | DISCONNECT;
-    /// What every registration waits for, whatever its interest.
-    pub(crate) const FAILURE: u32 = ABORT | CONNECT_FAIL;
-}
 
 /// Returns the readiness that the bits of a result stand for.
 pub(super) fn readiness_of(result: u32) -> Readiness {

@@ -21,7 +21,8 @@ use std::{io, mem};
 
 use crate::interest::{Interest, TriggerMode};
 use crate::sys::selector::IoDirection;
-use crate::sys::windows::iocp::afd::{bits, readiness_of, Afd, BaseSocket, Pending};
+use crate::sys::windows::iocp::afd::{readiness_of, Afd, BaseSocket, Pending};
+use crate::sys::windows::iocp::bits;
 use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::Port;

@@ -7,7 +7,7 @@ use windows_sys::Win32::Networking::WinSock::{
     ioctlsocket, WSAPoll, FIONREAD, POLLERR, POLLHUP, POLLNVAL, POLLRDBAND, POLLRDNORM, POLLWRNORM, WSAPOLLFD,
 };
 
-use crate::sys::windows::iocp::afd::bits;
+use crate::sys::windows::iocp::bits;
 
 /// The time after which a reported bit of an unobserved entry is reported again, although no change was found. While the
 /// socket is not readable, the interval doubles from the first value to the second.

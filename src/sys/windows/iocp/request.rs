@@ -6,7 +6,7 @@ use std::mem;
 use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS, STATUS_CANCELLED};
 use windows_sys::Win32::System::IO::{IO_STATUS_BLOCK, OVERLAPPED_ENTRY};
 
-use crate::sys::windows::iocp::afd::bits;
+use crate::sys::windows::iocp::bits;
 use crate::sys::windows::iocp::entry_key::EntryKey;
 
 /// `AFD_POLL_INFO` with one socket.
