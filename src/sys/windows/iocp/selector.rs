@@ -142,8 +142,9 @@ impl Selector for IocpSelector {
             });
             self.shared.round_over.notify_all();
             result?;
-            left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let is_over = timeout.is_some() && left.unwrap_or(Duration::ZERO).is_zero();
+            left = timeout.map(|_| time_until(deadline));
+            // Packets without an event may have taken the place of others.
+            let is_over = left == Some(Duration::ZERO) && packets.len() < space;
             // Without events, the packets were late ones, or the probe interval has passed, or the kernel has returned early.
             if !events.is_empty() || self.shared.is_notified.load(Ordering::SeqCst) || is_over {
                 return Ok(());
@@ -225,6 +226,11 @@ impl Selector for IocpSelector {
             ..InternalEvents::default()
         }
     }
+}
+
+/// Returns the time until a deadline. `None` is the deadline of a wait that does not block.
+fn time_until(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
 /// Cancels all requests. The port waits for their packets when it is closed.

@@ -12,7 +12,7 @@ use crate::interest::Interest;
 use crate::sys::selector::{EventRecord, IoDirection, Registration, Selector, SourceKind};
 use crate::sys::windows::iocp::entry::{Entry, OperationFlags};
 use crate::sys::windows::iocp::event::IocpEvent;
-use crate::sys::windows::iocp::port::Port;
+use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::readiness::Readiness;
 use crate::sys::windows::iocp::selector::{IocpRegistration, IocpSelector};
 use crate::sys::windows::iocp::table::Table;
@@ -70,6 +70,19 @@ fn expect_none(selector: &IocpSelector) {
 /// Resets the connection of the peer.
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn packets_without_an_event_do_not_use_up_a_select() {
+    let selector = IocpSelector::new().unwrap();
+    for timeout in [Duration::ZERO, Duration::from_millis(1)] {
+        for _ in 0..3 {
+            selector.port().post(key::TIMEOUT).unwrap();
+        }
+        selector.notify().unwrap();
+        let mut events = select(&selector, 1, timeout);
+        assert!(selector.take_internal(&mut events).is_notified, "{timeout:?}");
+    }
 }
 
 /// Selects until the kernel holds no block.
