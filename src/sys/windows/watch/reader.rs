@@ -92,13 +92,14 @@ impl Reader {
         let shared = Arc::clone(&request);
         let wait = Wait::new(request.event.as_handle(), move |rearm| {
             let changes = shared.take_result();
-            let is_issued = !matches!(changes, Some(Changes::End)) && shared.issue().is_ok();
-            if let Some(changes) = changes {
+            let is_over = matches!(changes, Some(Changes::End)) || shared.issue().is_err();
+            if let Some(changes) = changes.filter(|changes| !matches!(changes, Changes::End)) {
                 on_changes(changes);
             }
-            match is_issued {
-                true => rearm.arm(),
-                false => on_changes(Changes::End),
+            // The end comes once, also if the next request cannot be issued.
+            match is_over {
+                true => on_changes(Changes::End),
+                false => rearm.arm(),
             }
         })?;
         request.issue()?;
