@@ -11,7 +11,7 @@
 use std::io;
 use std::mem::{size_of, MaybeUninit};
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use windows_sys::Wdk::Foundation::{NtQueryObject, ObjectTypeInformation};
@@ -31,8 +31,9 @@ pub(crate) struct HandleState {
     /// A duplicate, so that the handle stays open and stands for the same object.
     handle: OwnedHandle,
     kind: Kind,
-    /// A wait has ended with a signal, which no event reports yet. Set by the callback.
-    is_signalled: Arc<AtomicBool>,
+    /// The number of signals with which waits have ended, and which no event reports yet. Increased by the callback. wine can call
+    /// back after the wait was disarmed, so that the number can be more than one.
+    signals: Arc<AtomicUsize>,
     inner: Mutex<Inner>,
 }
 
@@ -72,14 +73,14 @@ impl HandleState {
         check_waitable(handle.as_handle())?;
         let kind = kind(&mut handle)?;
         let inner = Inner { mode: TriggerMode::Disabled, next_mode: TriggerMode::Disabled, active: None };
-        Ok(HandleState { handle, kind, is_signalled: Arc::default(), inner: Mutex::new(inner) })
+        Ok(HandleState { handle, kind, signals: Arc::default(), inner: Mutex::new(inner) })
     }
 
     /// Begins to wait for the handle.
     pub(crate) fn start(&self, interest: Interest, registration: Arc<dyn Notify>) -> io::Result<()> {
-        let (is_signalled, notified) = (Arc::clone(&self.is_signalled), Arc::clone(&registration));
+        let (signals, notified) = (Arc::clone(&self.signals), Arc::clone(&registration));
         let wait = Wait::new(self.handle.as_handle(), move |_| {
-            is_signalled.store(true, Ordering::SeqCst);
+            signals.fetch_add(1, Ordering::SeqCst);
             notified.notify();
         })?;
         let previous = {
@@ -119,21 +120,21 @@ impl HandleState {
         active.is_checking = false;
         let has_ended = match self.kind {
             // An object that was reset since is not signalled any more. In one step, because the wait may end at any time.
-            Kind::Kept => self.is_signalled.swap(false, Ordering::SeqCst),
-            Kind::Consumed | Kind::Timer => self.is_signalled.load(Ordering::SeqCst),
+            Kind::Kept => self.take_ended(),
+            Kind::Consumed | Kind::Timer => self.has_ended(),
         };
         active.is_armed &= !has_ended;
         if mode == TriggerMode::Disabled {
             // Signals stay with the object. The callback takes no lock, so that it ends.
             active.wait.disarm();
             active.is_armed = false;
-        } else if self.is_signalled.load(Ordering::SeqCst) {
+        } else if self.has_ended() {
             active.registration.notify();
         } else if !active.is_armed {
             // Without the pool, so that the next poll reports a signal that exists.
             match take_signal(self.handle.as_handle()) {
                 true => {
-                    self.is_signalled.store(true, Ordering::SeqCst);
+                    self.signals.fetch_add(1, Ordering::SeqCst);
                     active.registration.notify();
                 }
                 false => active.arm(),
@@ -146,7 +147,7 @@ impl HandleState {
         let mut inner = lock_ignoring_poison(&self.inner);
         let mode = inner.mode;
         let Some(active) = inner.active.as_mut().filter(|_| mode != TriggerMode::Disabled) else { return false };
-        let has_ended = self.is_signalled.swap(false, Ordering::SeqCst);
+        let has_ended = self.take_ended();
         active.is_armed &= !has_ended;
         if active.is_armed {
             return false;
@@ -163,12 +164,30 @@ impl HandleState {
                 is_signalled
             }
             TriggerMode::Edge => {
-                if has_ended && !self.stays_signalled(active) {
-                    active.arm();
+                match has_ended {
+                    true if self.has_ended() => active.registration.notify(),
+                    true if !self.stays_signalled(active) => active.arm(),
+                    _ => {}
                 }
                 has_ended
             }
             _ => has_ended,
+        }
+    }
+
+    /// Returns `true` if a wait has ended with a signal that no event reports yet.
+    fn has_ended(&self) -> bool {
+        self.signals.load(Ordering::SeqCst) > 0
+    }
+
+    /// Takes such a signal: one of those that a wait consumes, and all of the others.
+    fn take_ended(&self) -> bool {
+        match self.kind {
+            Kind::Consumed => {
+                let decrease = |signals: usize| signals.checked_sub(1);
+                self.signals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, decrease).is_ok()
+            }
+            Kind::Kept | Kind::Timer => self.signals.swap(0, Ordering::SeqCst) > 0,
         }
     }
 
@@ -188,7 +207,7 @@ impl HandleState {
                 let signals = (0..MANY).take_while(|_| take_signal(handle)).count();
                 if (1..MANY).contains(&signals) {
                     // The timer has expired again. The next event reports that, and checks again.
-                    self.is_signalled.store(true, Ordering::SeqCst);
+                    self.signals.fetch_add(1, Ordering::SeqCst);
                     active.registration.notify();
                 }
                 signals > 0
@@ -603,6 +622,50 @@ mod tests {
             assert!(!state.take_signal());
         }
         assert!(!take_signal(semaphore.as_handle()));
+    }
+
+    /// Also if the pool calls back after a wait was disarmed, as wine's does.
+    #[test]
+    fn each_count_of_a_semaphore_is_reported_once_beside_reregistrations() {
+        const COUNT: usize = 200;
+
+        let interests = [Interest::NONE, Interest::READABLE, Interest::READABLE.level(), Interest::READABLE.oneshot()];
+        for round in 0..repetitions(4_000, 40) as usize {
+            let null = std::ptr::null();
+            // SAFETY: null pointers stand for the default security, and for no name.
+            let semaphore = owned(unsafe { CreateSemaphoreW(null, 0, COUNT as i32, null.cast()) });
+            let (state, notified) = start(&semaphore, Interest::READABLE);
+            let mut reported = 0;
+            std::thread::scope(|scope| {
+                let releasing = scope.spawn(|| {
+                    for n in 0..COUNT {
+                        // SAFETY: the handle is open, and is that of a semaphore.
+                        assert_ne!(unsafe { ReleaseSemaphore(semaphore.as_raw_handle(), 1, std::ptr::null_mut()) }, 0);
+                        for _ in 0..n % 7 * 100 {
+                            std::hint::spin_loop();
+                        }
+                    }
+                });
+                let mut random = round;
+                while !releasing.is_finished() {
+                    random = random.wrapping_mul(29).wrapping_add(17);
+                    state.set_next(interests[random >> 3 & 3]);
+                    state.rearm();
+                    reported += usize::from(state.take_signal());
+                }
+            });
+            state.set_next(Interest::READABLE.level());
+            state.rearm();
+            while reported < COUNT {
+                if !state.take_signal() {
+                    let result = notified.recv_timeout(DEADLINE);
+                    assert!(result.is_ok(), "round {round}: {reported} of {COUNT} were reported");
+                    continue;
+                }
+                reported += 1;
+            }
+            assert!(!state.take_signal() && !take_signal(semaphore.as_handle()));
+        }
     }
 
     #[test]
