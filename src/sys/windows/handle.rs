@@ -568,7 +568,7 @@ mod tests {
 
     #[test]
     fn signal_beside_a_reregistration_is_reported() {
-        for round in 0..repetitions(20_000, 40) {
+        for round in 0..repetitions(20_000, 200) {
             let event = create_event(false).unwrap();
             let (state, notified) = start(&event, Interest::READABLE);
             state.set_next(Interest::READABLE);
