@@ -36,11 +36,13 @@ fn main() -> Result<(), Box<dyn Error>> {
                         eprintln!("send: {error}");
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // An earlier answer was rejected, which the call has cleared, or a signal handler has run.
-                Err(error) if [ErrorKind::ConnectionRefused, ErrorKind::Interrupted].contains(&error.kind()) => {}
-                // Another error may last, and a server that tried again at once would spin.
-                Err(error) => return Err(error.into()),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => break,
+                    // An earlier answer was rejected, which the call has cleared, or a signal handler has run.
+                    ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {}
+                    // Another error may last, and a server that tried again at once would spin.
+                    _ => return Err(error.into()),
+                },
             }
         }
     }

@@ -27,7 +27,7 @@
 //! /// An event is reported when readiness begins. Operate until `WouldBlock`, because one event may stand for many datagrams.
 //! /// Returns `true` if a datagram was received.
 //! fn echo(socket: &UdpSocket) -> io::Result<bool> {
-//!     let mut buffer = [0; 4096];
+//!     let mut buffer = [0; 65_536]; // No datagram is longer.
 //!     let mut has_received = false;
 //!     loop {
 //!         match socket.recv_from(&mut buffer) {
@@ -38,11 +38,13 @@
 //!                     eprintln!("{from}: {error}");
 //!                 }
 //!             }
-//!             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(has_received),
-//!             // An earlier answer was rejected, or a signal arrived. The next call receives the next datagram.
-//!             Err(error) if [ErrorKind::ConnectionRefused, ErrorKind::Interrupted].contains(&error.kind()) => {}
-//!             // Another error may last: trying again at once would spin.
-//!             Err(error) => return Err(error),
+//!             Err(error) => match error.kind() {
+//!                 ErrorKind::WouldBlock => return Ok(has_received),
+//!                 // An earlier answer was rejected, or a signal arrived. The next call receives the next datagram.
+//!                 ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::Interrupted => {}
+//!                 // Another error may last: trying again at once would spin.
+//!                 _ => return Err(error),
+//!             },
 //!         }
 //!     }
 //! }

@@ -64,6 +64,8 @@ impl UdpSocket {
     /// # Errors
     ///
     /// * `WouldBlock`: there is no datagram.
+    /// * On Windows `ConnectionReset`: an earlier datagram was sent to a port without a socket.
+    /// * On Windows `WSAEMSGSIZE` (10040): the datagram does not fit into `buf`. The next call receives the next datagram.
     /// * Errors of recvfrom(2).
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.inner.read_io(|inner| inner.recv_from(buf))
@@ -83,7 +85,7 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// * `ConnectionRefused`: an earlier datagram was sent to a port without a socket.
+    /// * `ConnectionRefused`, on Windows `ConnectionReset`: an earlier datagram was sent to a port without a socket.
     /// * The errors of [`send_to`](UdpSocket::send_to).
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.inner.write_io(|inner| inner.send(buf))
@@ -94,7 +96,8 @@ impl UdpSocket {
     /// # Errors
     ///
     /// * `WouldBlock`: there is no datagram.
-    /// * `ConnectionRefused`: an earlier datagram was sent to a port without a socket.
+    /// * `ConnectionRefused`, on Windows `ConnectionReset`: an earlier datagram was sent to a port without a socket.
+    /// * On Windows `WSAEMSGSIZE` (10040): the datagram does not fit into `buf`. The next call receives the next datagram.
     /// * Errors of recv(2).
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.inner.read_io(|inner| inner.recv(buf))

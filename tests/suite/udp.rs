@@ -63,6 +63,29 @@ fn each_arrival_is_reported_while_others_are_unread() {
 }
 
 #[test]
+fn datagram_longer_than_the_buffer_is_cut_except_on_windows() {
+    const WSAEMSGSIZE: i32 = 10040;
+
+    let mut poll = TestPoll::new();
+    let (mut receiver, address) = socket();
+    let (sender, _) = socket();
+    poll.register(&mut receiver, 1, READ);
+    for text in ["too long", "next"] {
+        sender.send_to(text.as_bytes(), address).unwrap();
+        poll.expect(1, R);
+        let mut buffer = [0; 4];
+        let result = receiver.recv(&mut buffer);
+        if cfg!(windows) && text.len() > buffer.len() {
+            assert_eq!(result.unwrap_err().raw_os_error(), Some(WSAEMSGSIZE));
+        } else {
+            assert_eq!(result.unwrap(), 4);
+        }
+        // The rest of a datagram is lost.
+        assert_eq!(receiver.recv(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
 fn send_to_closed_port_reports_connection_refused() {
     let mut poll = TestPoll::new();
     let (mut sender, _) = socket();
