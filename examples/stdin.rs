@@ -8,16 +8,15 @@
 //! cargo run --example stdin <&-                 # closed
 //! ```
 //!
-//! The program fails on Windows, because a console is no source.
+//! On Windows a thread reads the input, and wakes the loop. Ctrl-Z at the beginning of a line ends a console.
 
 use std::io;
 
 fn main() -> io::Result<()> {
-    // The examples are built on every system; a program for Unix needs no cfg.
-    #[cfg(not(unix))]
-    return Err(io::Error::new(io::ErrorKind::Unsupported, "not on Windows, because a console is no source"));
     #[cfg(unix)]
-    unix::main()
+    return unix::main();
+    #[cfg(windows)]
+    windows::main()
 }
 
 #[cfg(unix)]
@@ -30,6 +29,8 @@ mod unix {
 
     use kevio::unix::IoSource;
     use kevio::{Events, Interest, Poll, Timer, Token};
+
+    use super::print_lines;
 
     const INPUT: Token = Token(0);
     const TICK: Token = Token(1);
@@ -90,14 +91,88 @@ mod unix {
         let kind = input.metadata()?.file_type();
         Ok(kind.is_fifo() || kind.is_socket() || input.is_terminal())
     }
+}
 
-    /// Prints the complete lines, and keeps the beginning of the next line.
-    fn print_lines(line: &mut Vec<u8>, data: &[u8]) {
-        for &byte in data {
-            match byte {
-                b'\n' => println!("line: {}", String::from_utf8_lossy(&std::mem::take(line))),
-                byte => line.push(byte),
+/// A console and an ordinary pipe are no sources on Windows. Therefore a thread reads, and wakes the loop.
+#[cfg(windows)]
+mod windows {
+    use std::io::{self, Read};
+    use std::sync::mpsc::{self, SyncSender};
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
+
+    use kevio::{Events, Interest, Poll, Timer, Token, Waker};
+
+    use super::print_lines;
+
+    const INPUT: Token = Token(0);
+    const TICK: Token = Token(1);
+
+    pub fn main() -> io::Result<()> {
+        let mut poll = Poll::new()?;
+        let mut events = Events::with_capacity(8);
+        let mut tick = Timer::every(Duration::from_secs(1))?;
+        poll.registry().register(&mut tick, TICK, Interest::READABLE)?;
+        // The loop keeps the waker too, because a wake is lost if its waker is dropped before the next poll.
+        let waker = Arc::new(Waker::new(poll.registry(), INPUT)?);
+        // The thread reads no more while the loop is busy, so that the memory is bounded.
+        let (sender, blocks) = mpsc::sync_channel(1);
+        thread::spawn({
+            let waker = Arc::clone(&waker);
+            move || read_input(&sender, &waker)
+        });
+
+        let mut line = Vec::new();
+        let mut seconds = 0;
+        'input: loop {
+            poll.poll_until(&mut events, None)?;
+            for event in &events {
+                if event.token() == TICK {
+                    seconds += tick.expirations(event)?;
+                    println!("{seconds} s");
+                    continue;
+                }
+                // One event may stand for several wakes. Therefore the channel is read until it is empty.
+                for block in blocks.try_iter() {
+                    match block {
+                        Ok(block) if Vec::is_empty(&block) => break 'input,
+                        Ok(block) => print_lines(&mut line, &block),
+                        Err(error) => return Err(error),
+                    }
+                }
             }
+        }
+        if !line.is_empty() {
+            print_lines(&mut line, b"\n");
+        }
+        println!("ok");
+        Ok(())
+    }
+
+    /// Sends each block of the input. An empty block is the end.
+    fn read_input(sender: &SyncSender<io::Result<Vec<u8>>>, waker: &Waker) {
+        loop {
+            let mut block = vec![0; 4096];
+            let result = io::stdin().read(&mut block).map(|n| {
+                block.truncate(n);
+                block
+            });
+            let is_over = !matches!(&result, Ok(block) if !block.is_empty());
+            // Either call fails only if the loop has ended.
+            if sender.send(result).is_err() || waker.wake().is_err() || is_over {
+                return;
+            }
+        }
+    }
+}
+
+/// Prints the complete lines, and keeps the beginning of the next line.
+fn print_lines(line: &mut Vec<u8>, data: &[u8]) {
+    for &byte in data {
+        match byte {
+            b'\n' => println!("line: {}", String::from_utf8_lossy(&std::mem::take(line)).trim_end_matches('\r')),
+            byte => line.push(byte),
         }
     }
 }
