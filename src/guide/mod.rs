@@ -14,7 +14,7 @@
 //! The order is one to read them.
 //!
 //! A program without `main` is the body of `fn main() -> std::io::Result<()>`, and ends with `Ok(())`. A few lines without
-//! imports belong to the program above them. Some programs use the crates libc and socket2 (with its feature `all`).
+//! imports belong to the program above them. Some programs use the crates libc, windows-sys and socket2 (with its feature `all`).
 
 #[doc = include_str!("event_loop.md")]
 pub mod event_loop {}
@@ -87,6 +87,8 @@ pub mod tuning {}
 pub mod portability {}
 
 #[doc = include_str!("windows.md")]
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub mod windows {}
 
 #[doc = include_str!("choosing_a_backend.md")]

@@ -164,8 +164,8 @@ impl TcpListener {
     /// # Errors
     ///
     /// * `WouldBlock`: there is no connection.
-    /// * `ConnectionAborted`: the peer has closed the connection. Accept the next connection.
-    /// * `EMFILE`: no descriptor is left. The connection stays in the queue, and no new event is guaranteed. Accept again when
+    /// * `ConnectionAborted`, on Windows `ConnectionReset`: the peer has closed the connection. Accept the next connection.
+    /// * `EMFILE`, on Windows `WSAEMFILE`: no descriptor is left. The connection stays in the queue, and no new event is guaranteed. Accept again when
     ///   descriptors are free.
     /// * Other errors of accept(2).
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
