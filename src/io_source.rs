@@ -25,8 +25,8 @@ type ActiveRegistration = <sys::ActiveSelector as Selector>::Registration;
 /// a [`SourceFd`][unix::SourceFd], an `IoSource` records the poll that it is registered with, and reports each operation
 /// to the backend.
 ///
-/// Perform all I/O through [`do_io`](IoSource::do_io), because on poll(2) the operation arms the next event. The wrapped value
-/// should be non-blocking.
+/// Perform all I/O through [`do_io`](IoSource::do_io), because on poll(2) and Windows the operation arms the next event. The
+/// wrapped value should be non-blocking.
 ///
 /// Dropping an `IoSource` ends its registration. If the wrapped value owns its descriptor, the descriptor is closed. If the
 /// value borrows its descriptor (a `BorrowedFd<'_>`, a reference, any type without a destructor), the descriptor is
