@@ -1,8 +1,5 @@
 //! The event loop allocates nothing after its buffers have grown. In a binary of its own, whose allocator counts.
-#![allow(clippy::missing_const_for_thread_local)] // On Windows, clippy reports a value that is constant.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::thread;
@@ -12,42 +9,12 @@ use kevio::{Events, Interest, Poll, Timer, Token, Waker};
 
 mod support;
 
+use crate::support::allocator::{allocations, live_bytes, Counting};
 use crate::support::poll::{BOTH, TIMEOUT};
 use crate::support::streams::{kevio_pair, raw, SourceFd, Stream};
 
-struct Counting;
-
-static LIVE: std::sync::atomic::AtomicIsize = std::sync::atomic::AtomicIsize::new(0);
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the allocator of the system; counting does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        LIVE.fetch_add(layout.size() as isize, std::sync::atomic::Ordering::Relaxed);
-        // SAFETY: guaranteed by the caller.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, std::sync::atomic::Ordering::Relaxed);
-        // SAFETY: guaranteed by the caller.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Returns the number of allocations of this thread in `f`.
-fn allocations(f: impl FnOnce()) -> usize {
-    let before = ALLOCATIONS.with(Cell::get);
-    f();
-    ALLOCATIONS.with(Cell::get) - before
-}
 
 /// Fails if `operation` allocates after its second run. The first run may grow buffers. The second run may also
 /// grow buffers, because poll(2) probes the sources that the first run reported.
@@ -336,11 +303,6 @@ fn timers_do_not_allocate() {
             }
         }
     });
-}
-
-/// The memory of this process in bytes that no deallocation has returned.
-fn live_bytes() -> isize {
-    LIVE.load(std::sync::atomic::Ordering::SeqCst)
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub fn repetitions(full: u64, divisor: u64) -> u64 {
     }
 }
 
+pub mod allocator;
 pub mod blocked_thread;
 #[cfg(unix)]
 pub mod files;
@@ -20,6 +21,9 @@ pub mod known_failures;
 pub mod limits;
 pub mod net;
 #[cfg(unix)]
+pub mod open_fds;
+#[cfg(windows)]
+#[path = "open_handles.rs"]
 pub mod open_fds;
 pub mod poll;
 pub mod process;
