@@ -245,6 +245,11 @@ impl Entry {
         armed != 0
     }
 
+    /// Returns `true` for a raw socket.
+    pub(super) fn is_raw(&self) -> bool {
+        matches!(&self.kind, Kind::Socket(socket) if socket.is_raw)
+    }
+
     /// Makes the entry that of a raw socket. Returns `false` if it is one already.
     pub(super) fn switch_to_raw(&mut self) -> bool {
         let Some(socket) = self.socket() else { return false };

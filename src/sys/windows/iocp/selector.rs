@@ -58,6 +58,14 @@ impl IocpSelector {
         Ok(PushedRegistration::new(Arc::clone(&self.shared), key))
     }
 
+    /// Ends the registration of a raw socket that was closed. The packet of its request may be in the port, and another socket may
+    /// have the number.
+    fn end_closed(&self, socket: RawSocket, kind: SourceKind) {
+        if kind == SourceKind::RawFd && self.shared.with(|table| table.key_of(socket)).is_some() {
+            self.shared.drain_all();
+        }
+    }
+
     /// Probes and flushes. Returns the timeout of the wait.
     fn begin_wait(&self, left: Option<Duration>, probe_interval: Duration) -> io::Result<(Option<Duration>, usize)> {
         self.shared.with(|table| {
@@ -133,7 +141,12 @@ impl Selector for IocpSelector {
                 // The changes that follow must not interrupt a wait that is over, nor make requests that the next flush makes.
                 self.shared.with(Table::end_wait);
             }
-            self.shared.end_packets(packets, |table| {
+            let has_more = packets.len() == space;
+            if self.shared.end_packets(packets, |table| has_more && table.has_ready_raw()) {
+                // The packet that ends the registration of a closed socket may be behind that of its readiness.
+                self.shared.drain_all();
+            }
+            self.shared.with(|table| {
                 table.end_round();
                 if result.is_ok() {
                     // With an error, the program would not see the events.
@@ -144,7 +157,7 @@ impl Selector for IocpSelector {
             result?;
             left = timeout.map(|_| time_until(deadline));
             // Packets without an event may have taken the place of others.
-            let is_over = left == Some(Duration::ZERO) && packets.len() < space;
+            let is_over = left == Some(Duration::ZERO) && !has_more;
             // Without events, the packets were late ones, or the probe interval has passed, or the kernel has returned early.
             if !events.is_empty() || self.shared.is_notified.load(Ordering::SeqCst) || is_over {
                 return Ok(());
@@ -187,8 +200,9 @@ impl Selector for IocpSelector {
         })
     }
 
-    fn reregister(&self, socket: RawSocket, token: Token, interest: Interest, _: SourceKind) -> io::Result<()> {
+    fn reregister(&self, socket: RawSocket, token: Token, interest: Interest, kind: SourceKind) -> io::Result<()> {
         check_interest(interest)?;
+        self.end_closed(socket, kind);
         self.shared.with(|table| {
             let key = table.key_of(socket).ok_or_else(not_found)?;
             table.update(key, |entry| entry.arm(token, interest));
@@ -197,7 +211,8 @@ impl Selector for IocpSelector {
         })
     }
 
-    fn deregister(&self, socket: RawSocket, _: SourceKind) -> io::Result<()> {
+    fn deregister(&self, socket: RawSocket, kind: SourceKind) -> io::Result<()> {
+        self.end_closed(socket, kind);
         let key = self.shared.with(|table| table.key_of(socket)).ok_or_else(not_found)?;
         match self.shared.remove(key) {
             true => Ok(()),

@@ -56,10 +56,16 @@ impl Shared {
         was_registered
     }
 
+    /// Processes the packets that are in the port.
+    #[cold]
+    pub(super) fn drain_all(&self) {
+        self.drain(lock_ignoring_poison(&self.draining));
+    }
+
     /// Processes the packets that exist now, also those that another thread has removed from the port.
     #[cold]
     pub(super) fn process_packets(&self) {
-        self.drain(lock_ignoring_poison(&self.draining));
+        self.drain_all();
         let mut table = lock_ignoring_poison(&self.table);
         let round = table.round;
         table.interrupt();
@@ -87,7 +93,7 @@ impl Shared {
     }
 
     /// Ends the requests and the operations of packets that were removed from the port. Runs `then` on the table.
-    pub(super) fn end_packets(&self, packets: &[OVERLAPPED_ENTRY], then: impl FnOnce(&mut Table)) {
+    pub(super) fn end_packets<T>(&self, packets: &[OVERLAPPED_ENTRY], then: impl FnOnce(&mut Table) -> T) -> T {
         if packets.iter().any(|packet| packet.lpCompletionKey == key::NOTIFY) {
             self.is_posted.store(false, Ordering::SeqCst);
             self.is_notified.store(true, Ordering::SeqCst);
@@ -96,8 +102,8 @@ impl Shared {
         self.port.complete_operations(packets);
         self.with(|table| {
             table.end_requests(packets);
-            then(table);
-        });
+            then(table)
+        })
     }
 }
 

@@ -251,6 +251,13 @@ impl Table {
         self.ready.len()
     }
 
+    /// Returns `true` if a raw socket has a result. The program can close such a socket without notice.
+    pub(super) fn has_ready_raw(&self) -> bool {
+        self.ready.iter().any(|&key| {
+            is_live(&self.slots, key) && self.slots[key.index as usize].entry.as_ref().is_some_and(Entry::is_raw)
+        })
+    }
+
     #[cfg(test)]
     pub(super) fn list_lengths(&self) -> [usize; 2] {
         [self.queued.len(), self.ready.len()]
