@@ -226,7 +226,10 @@ impl Selector for IocpSelector {
     }
 
     fn notify(&self) -> io::Result<()> {
-        if self.shared.is_posted.swap(true, Ordering::SeqCst) {
+        // Each operation writes, so that the thread that returns the notification sees all that came before this call.
+        if self.shared.is_notified.fetch_or(false, Ordering::SeqCst)
+            || self.shared.is_posted.swap(true, Ordering::SeqCst)
+        {
             return Ok(());
         }
         self.shared.port.post(key::NOTIFY).map_err(|error| {
