@@ -1,7 +1,8 @@
 //! The differential test: two backends execute the same operations, and must report the same events.
 //!
 //! Each sequence is random and uses a few sources. Each backend has its own copy of every source, and each operation is
-//! applied to both copies. After each wait the events of a backend are compared with poll(2) on its own copy:
+//! applied to both copies. After each wait the events of a backend are compared with the judge, which is poll(2) or WSAPoll() on
+//! the backend's own copy:
 //!
 //! 1. Readiness that has begun and was not reported must be reported.
 //! 2. Readiness that is not current must not be reported.
@@ -9,10 +10,15 @@
 //!
 //! Spurious events are allowed, unless no operation was applied to the source.
 //!
+//! A system with one backend has no second backend to compare with. There, a model of each stream has its place: the bytes in
+//! flight and the ends of both directions, which follow from the results of the operations. The judge must agree with the model
+//! after each operation, and the first events of a registration must be those that the model expects.
+//!
 //! A run prints its seed. `KEVIO_TEST_SEED` sets the seed, and `KEVIO_TEST_STEPS` the number of operations.
 
 mod fixture;
 mod model;
+mod traffic;
 
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -20,23 +26,15 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use self::fixture::TestSource;
-use self::model::{raw, ExpectedState, KnownDifferences};
+use self::model::{ExpectedState, KnownDifferences};
+use self::traffic::Expectation;
 use crate::interest::Interest;
 use crate::sys::conformance::support::poll::{BOTH, READ, WRITE};
-use crate::sys::conformance::support::readiness::ReadinessSet;
+use crate::sys::conformance::support::readiness::{ReadinessSet, NONE};
+use crate::sys::conformance::system::judge::{raw, readiness_for, Kind, KINDS};
 use crate::sys::selector::{EventRecord, Selector, SourceKind};
 
-const SLOTS: usize = 4;
-const KINDS: [Kind; SLOTS] = [Kind::Unix, Kind::Tcp, Kind::Reader, Kind::Writer];
-
-/// The kind of a source: a stream, or our end of a pipe.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    Unix,
-    Tcp,
-    Reader,
-    Writer,
-}
+const SLOTS: usize = KINDS.len();
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
@@ -141,8 +139,22 @@ fn any_op(random: &mut Rng) -> Op {
     }
 }
 
-/// The first readiness that was reported for a registration, its interest, and the result of poll(2).
-type First = Option<(ReadinessSet, Interest, libc::c_short)>;
+/// Returns the union of the sets whose condition is `true`.
+pub(super) fn union<const N: usize>(sets: [(ReadinessSet, bool); N]) -> ReadinessSet {
+    sets.into_iter().filter(|(_, is_included)| *is_included).fold(NONE, |all, (set, _)| all | set)
+}
+
+/// The first readiness that was reported for a registration, its interest, the result of the judge, and the readiness that the
+/// model expects.
+#[derive(Clone, Copy)]
+struct FirstEvents {
+    reported: ReadinessSet,
+    interest: Interest,
+    raw: i16,
+    expected: Expectation,
+}
+
+type First = Option<FirstEvents>;
 
 /// One backend and its sources.
 struct Side<T: Selector> {
@@ -199,7 +211,7 @@ impl<T: Selector> Side<T> {
     /// Waits until no event follows, and verifies the events.
     fn wait(&mut self, patiently: bool) -> Result<Vec<First>, String> {
         for source in self.slots.iter_mut().flatten() {
-            let (fd, is_slow) = (source.fd(), source.kind == Kind::Tcp);
+            let (fd, is_slow) = (source.fd(), source.kind.takes_time());
             source.state.iter_mut().for_each(|state| state.begin_wait(fd, patiently, is_slow));
         }
         self.collect(patiently)?;
@@ -211,10 +223,15 @@ impl<T: Selector> Side<T> {
 
     fn verify(slot: usize, source: Option<&mut TestSource<T>>) -> Result<First, String> {
         let Some(source) = source else { return Ok(None) };
-        let (fd, is_exact) = (source.fd(), source.is_exact());
+        let (fd, is_exact, traffic) = (source.fd(), source.is_exact(), &source.traffic);
         let Some(state) = &mut source.state else { return Ok(None) };
         // Readiness that began during the wait is not compared.
-        let first = (state.is_new && raw(fd) == state.raw).then_some((state.reported, state.interest, state.raw));
+        let first = (state.is_new && raw(fd) == state.raw).then(|| FirstEvents {
+            reported: state.reported,
+            interest: state.interest,
+            raw: state.raw,
+            expected: traffic.expectation(state.interest),
+        });
         let result = state.end_wait::<T>(fd, is_exact);
         result.map(|()| first).map_err(|fault| format!("slot {slot}, {:?}: {fault}", source.kind))
     }
@@ -224,7 +241,8 @@ impl<T: Selector> Side<T> {
         for _ in 0..1000 {
             let is_within = |limit| start.elapsed() < Duration::from_millis(limit);
             let is_delayed = (patiently && self.slots.iter().flatten().any(TestSource::is_delayed) && is_within(2000))
-                || (self.slots.iter().flatten().any(TestSource::is_slow) && is_within(200));
+                || (self.slots.iter().flatten().any(TestSource::is_slow)
+                    && is_within(KnownDifferences::<T>::LATE_LIMIT));
             let timeout = Duration::from_millis(if is_delayed { 20 } else { 0 });
             let max = self.events.capacity();
             self.selector.select(&mut self.events, max, Some(timeout)).map_err(|error| format!("select: {error}"))?;
@@ -253,40 +271,129 @@ impl<T: Selector> Side<T> {
     }
 }
 
-/// Waits for a short time until both copies are in the same state, because packets take time.
-fn settle<A: Selector, B: Selector>(a: Option<&TestSource<A>>, b: Option<&TestSource<B>>) {
-    let (Some(a), Some(b)) = (a, b) else { return };
-    let deadline = Instant::now() + Duration::from_millis(5);
-    while a.kind == Kind::Tcp && raw(a.fd()) != raw(b.fd()) && Instant::now() < deadline {
-        std::thread::yield_now();
+/// The side that the events of the backend `A` are compared with.
+trait Reference<A: Selector>: Sized {
+    fn name() -> &'static str;
+    fn new(capacity: usize) -> Self;
+    fn apply(&mut self, op: Op) -> Result<(), String>;
+    /// Waits until a source of the backend is in the state that this side has, because packets take time.
+    fn settle(&self, slot: usize, source: &TestSource<A>) -> Result<(), String>;
+    fn wait(&mut self, patiently: bool) -> Result<Vec<First>, String>;
+    /// Fails if the first events of a registration are not those of this side.
+    fn compare(&self, first: &[First], other: &[First]) -> Result<(), String>;
+}
+
+/// The other backend.
+impl<A: Selector, B: Selector> Reference<A> for Side<B> {
+    fn name() -> &'static str {
+        B::BACKEND.name()
+    }
+
+    fn new(capacity: usize) -> Self {
+        Side::new(capacity)
+    }
+
+    fn apply(&mut self, op: Op) -> Result<(), String> {
+        Side::apply(self, op)
+    }
+
+    /// Waits for a short time until both copies are in the same state.
+    fn settle(&self, slot: usize, a: &TestSource<A>) -> Result<(), String> {
+        let Some(b) = &self.slots[slot] else { return Ok(()) };
+        let deadline = Instant::now() + Duration::from_millis(5);
+        while a.kind.takes_time() && raw(a.fd()) != raw(b.fd()) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, patiently: bool) -> Result<Vec<First>, String> {
+        Side::wait(self, patiently)
+    }
+
+    /// Fails if the first events of a registration differ although both copies are in the same state.
+    fn compare(&self, a: &[First], b: &[First]) -> Result<(), String> {
+        for (slot, (a, b)) in a.iter().zip(b).enumerate() {
+            let (Some(a), Some(b)) = (*a, *b) else { continue };
+            let common = KnownDifferences::<A>::common::<B>(a.interest);
+            if a.raw == b.raw && a.interest.is_edge() && (a.reported & common) != (b.reported & common) {
+                let (reported, other, raw) = (a.reported, b.reported, a.raw);
+                return Err(format!("slot {slot}: {reported:?} and {other:?}; the judge returned {raw:#x}"));
+            }
+        }
+        Ok(())
     }
 }
 
-/// Fails if the first events of a registration differ although both copies are in the same state.
-fn compare<A: Selector, B: Selector>(a: &[First], b: &[First]) -> Result<(), String> {
-    for (slot, (a, b)) in a.iter().zip(b).enumerate() {
-        let (Some((reported, interest, raw)), Some((other, _, other_raw))) = (*a, *b) else { continue };
-        let common = KnownDifferences::<A>::common::<B>(interest);
-        if raw == other_raw && interest.is_edge() && (reported & common) != (other & common) {
-            return Err(format!("slot {slot}: {reported:?} and {other:?}; poll(2) returned {raw:#x}"));
+/// The model of the streams, for a system with one backend. Its state is in the sources of the backend.
+struct Model;
+
+impl<A: Selector> Reference<A> for Model {
+    fn name() -> &'static str {
+        "the model"
+    }
+
+    fn new(_: usize) -> Model {
+        Model
+    }
+
+    fn apply(&mut self, _: Op) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Fails if the judge does not agree with the model.
+    fn settle(&self, _: usize, source: &TestSource<A>) -> Result<(), String> {
+        let expected = source.traffic.expectation(BOTH);
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            let raw = raw(source.fd());
+            let (missing, wrong) = expected.differences(readiness_for(raw, BOTH));
+            if missing == NONE && wrong == NONE {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "the judge returned {raw:#x}: {missing:?} is missing, and {wrong:?} is wrong; {:?}",
+                    source.traffic
+                ));
+            }
+            std::thread::yield_now();
         }
     }
-    Ok(())
+
+    fn wait(&mut self, _: bool) -> Result<Vec<First>, String> {
+        Ok(Vec::new())
+    }
+
+    fn compare(&self, first: &[First], _: &[First]) -> Result<(), String> {
+        for (slot, first) in first.iter().enumerate() {
+            let Some(first) = first.filter(|first| first.interest.is_edge()) else { continue };
+            let (missing, wrong) = first.expected.differences(first.reported);
+            if missing != NONE || wrong != NONE {
+                return Err(format!("slot {slot}: first {:?}, but {:?}", first.reported, first.expected));
+            }
+        }
+        Ok(())
+    }
 }
 
-fn play<A: Selector, B: Selector>(capacity: usize, ops: &[Op]) -> Result<(), String> {
-    let (mut a, mut b) = (Side::<A>::new(capacity), Side::<B>::new(capacity));
+fn play<A: Selector, B: Reference<A>>(capacity: usize, ops: &[Op]) -> Result<(), String> {
+    let (mut a, mut b) = (Side::<A>::new(capacity), B::new(capacity));
     for (step, &op) in ops.iter().enumerate() {
         let at = |name: &'static str| move |fault: String| format!("step {step}, {name}: {fault}");
         a.apply(op).map_err(at(A::BACKEND.name()))?;
-        b.apply(op).map_err(at(B::BACKEND.name()))?;
+        b.apply(op).map_err(at(B::name()))?;
         match op {
-            Op::Slot(slot, _) => settle(a.slots[slot].as_ref(), b.slots[slot].as_ref()),
+            Op::Slot(slot, _) => {
+                if let Some(source) = &a.slots[slot] {
+                    b.settle(slot, source).map_err(at(B::name()))?;
+                }
+            }
             Op::Poll | Op::PollPatiently => {
                 let patiently = matches!(op, Op::PollPatiently);
                 let first = a.wait(patiently).map_err(at(A::BACKEND.name()))?;
-                let other = b.wait(patiently).map_err(at(B::BACKEND.name()))?;
-                compare::<A, B>(&first, &other).map_err(at("both"))?;
+                let other = b.wait(patiently).map_err(at(B::name()))?;
+                b.compare(&first, &other).map_err(at("both"))?;
             }
             _ => {}
         }
@@ -299,12 +406,12 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// Removes operations from a sequence that fails, as long as the rest fails. Returns the last fault.
-fn shrink<A: Selector, B: Selector>(capacity: usize, ops: &mut Vec<Op>, mut fault: String) -> String {
+fn shrink<A: Selector, B: Reference<A>>(capacity: usize, ops: &mut Vec<Op>, mut fault: String) -> String {
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut length = ops.len() / 2;
     while length > 0 && Instant::now() < deadline {
         let mut start = 0;
-        while start + length <= ops.len() {
+        while start + length <= ops.len() && Instant::now() < deadline {
             let rest = [&ops[..start], &ops[start + length..]].concat();
             match play::<A, B>(capacity, &rest) {
                 Ok(()) => start += length,
@@ -316,17 +423,18 @@ fn shrink<A: Selector, B: Selector>(capacity: usize, ops: &mut Vec<Op>, mut faul
     fault
 }
 
-/// Runs sequences on two backends until enough steps were executed.
-fn run<A: Selector, B: Selector>() {
+/// Runs sequences on a backend and its reference until enough steps were executed.
+fn run<A: Selector, B: Reference<A>>(default_steps: u64) {
     let seed = setting("KEVIO_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let step_count = setting("KEVIO_TEST_STEPS").unwrap_or(20_000) as usize;
-    println!("{} and {}: KEVIO_TEST_SEED={seed}", A::BACKEND, B::BACKEND);
+    let step_count = setting("KEVIO_TEST_STEPS").unwrap_or(default_steps) as usize;
+    println!("{} and {}: KEVIO_TEST_SEED={seed}", A::BACKEND.name(), B::name());
     let (mut random, mut steps) = (Rng::with_seed(seed), 0);
     while steps < step_count {
         let capacity = select(&mut random, &[64, 1, 2, 3]);
         let mut ops: Vec<_> = (0..random.usize(1..200)).map(|_| any_op(&mut random)).collect();
         steps += ops.len();
         if let Err(fault) = play::<A, B>(capacity, &ops) {
+            println!("{fault}, after {steps} steps; removing operations...");
             let fault = shrink::<A, B>(capacity, &mut ops, fault);
             let ops: String = ops.iter().enumerate().map(|(step, op)| format!("{step:>4}  {op:?}\n")).collect();
             panic!("{fault}\ncaught after {steps} steps; capacity for {capacity} events:\n{ops}KEVIO_TEST_SEED={seed}");
@@ -334,20 +442,30 @@ fn run<A: Selector, B: Selector>() {
     }
 }
 
+const DEFAULT_STEPS: u64 = 20_000;
+
 #[cfg(all(has_kqueue, has_epoll))]
 #[test]
 fn kqueue_and_epoll_report_the_same() {
-    run::<crate::sys::unix::kqueue::KqueueSelector, crate::sys::unix::epoll::EpollSelector>();
+    run::<crate::sys::unix::kqueue::KqueueSelector, Side<crate::sys::unix::epoll::EpollSelector>>(DEFAULT_STEPS);
 }
 
 #[cfg(has_kqueue)]
 #[test]
 fn kqueue_and_poll_report_the_same() {
-    run::<crate::sys::unix::kqueue::KqueueSelector, crate::sys::unix::poll::selector::PollSelector>();
+    run::<crate::sys::unix::kqueue::KqueueSelector, Side<crate::sys::unix::poll::selector::PollSelector>>(
+        DEFAULT_STEPS,
+    );
 }
 
 #[cfg(has_epoll)]
 #[test]
 fn epoll_and_poll_report_the_same() {
-    run::<crate::sys::unix::epoll::EpollSelector, crate::sys::unix::poll::selector::PollSelector>();
+    run::<crate::sys::unix::epoll::EpollSelector, Side<crate::sys::unix::poll::selector::PollSelector>>(DEFAULT_STEPS);
+}
+
+#[cfg(windows)]
+#[test]
+fn iocp_reports_what_the_model_expects() {
+    run::<crate::sys::windows::iocp::IocpSelector, Model>(3_000);
 }

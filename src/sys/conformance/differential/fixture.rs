@@ -1,49 +1,26 @@
 //! A source of the differential test: a descriptor, its registration, and the expected state.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::net::Shutdown;
 
 use socket2::SockRef;
 
 use crate::interest::Interest;
 use crate::interest::TriggerMode;
 use crate::sys::conformance::differential::model::{ExpectedState, KnownDifferences};
-use crate::sys::conformance::differential::{Act, Amount, End, Kind};
+use crate::sys::conformance::differential::traffic::Traffic;
+use crate::sys::conformance::differential::{Act, Amount, End};
 use crate::sys::conformance::readiness_of;
 use crate::sys::conformance::support::poll::{READ, WRITE};
 use crate::sys::conformance::support::readiness::{NONE, P, R, W};
+use crate::sys::conformance::system::judge::{open, Kind, Stream, SHORTAGE};
+use crate::sys::is_resource_exhausted;
+use crate::sys::raw_source::{raw_source, RawSource};
 use crate::sys::selector::{IoDirection, Registration, Selector, SourceKind};
-use crate::sys::unix::{pipe, syscall};
 use crate::token::Token;
 
 /// More operations than fill any buffer.
 const MAX_TRANSFERS: usize = 1000;
-
-/// Returns both ends, non-blocking. Of a pipe, our end is the end of that kind.
-fn open(kind: Kind) -> io::Result<(OwnedFd, OwnedFd)> {
-    let (ours, theirs): (OwnedFd, OwnedFd) = match kind {
-        Kind::Unix => UnixStream::pair().map(|(ours, theirs)| (ours.into(), theirs.into()))?,
-        Kind::Tcp => {
-            let listener = TcpListener::bind("127.0.0.1:0")?;
-            let ours = TcpStream::connect(listener.local_addr()?)?;
-            let theirs = listener.accept()?.0;
-            ours.set_nodelay(true)?;
-            theirs.set_nodelay(true)?;
-            // Closing with a reset leaves no port in TIME_WAIT.
-            SockRef::from(&ours).set_linger(Some(Duration::ZERO))?;
-            (ours.into(), theirs.into())
-        }
-        Kind::Reader => pipe::pipe().map(|[reader, writer]| (reader, writer))?,
-        Kind::Writer => pipe::pipe().map(|[reader, writer]| (writer, reader))?,
-    };
-    syscall::set_nonblocking(ours.as_raw_fd(), true)?;
-    syscall::set_nonblocking(theirs.as_raw_fd(), true)?;
-    Ok((ours, theirs))
-}
 
 fn expect_error(what: &str, result: io::Result<()>, kind: ErrorKind) -> Result<(), String> {
     match result {
@@ -62,20 +39,28 @@ pub(super) struct TestSource<T: Selector> {
     read_shut_down: bool,
     /// `true` after the peer's read shutdown, which discards unread data.
     peer_read_shut_down: bool,
-    ours: File,
-    theirs: Option<File>,
+    pub(super) traffic: Traffic,
+    ours: Stream,
+    theirs: Option<Stream>,
 }
 
 impl<T: Selector> TestSource<T> {
     pub(super) fn new(kind: Kind) -> TestSource<T> {
         let (ours, theirs) = open(kind).unwrap();
-        let (ours, theirs) = (File::from(ours), Some(File::from(theirs)));
-        let (read_shut_down, peer_read_shut_down) = (false, false);
-        TestSource { registration: None, state: None, kind, read_shut_down, peer_read_shut_down, ours, theirs }
+        TestSource {
+            registration: None,
+            state: None,
+            kind,
+            read_shut_down: false,
+            peer_read_shut_down: false,
+            traffic: Traffic::default(),
+            ours,
+            theirs: Some(theirs),
+        }
     }
 
-    pub(super) fn fd(&self) -> RawFd {
-        self.ours.as_raw_fd()
+    pub(super) fn fd(&self) -> RawSource {
+        raw_source(&self.ours)
     }
 
     pub(super) fn act(&mut self, selector: &T, token: usize, act: Act) -> Result<(), String> {
@@ -87,15 +72,22 @@ impl<T: Selector> TestSource<T> {
             Act::Read(end, amount) => self.transfer(end, IoDirection::Read, amount),
             Act::Write(end, amount) => self.transfer(end, IoDirection::Write, amount),
             Act::TryIo => self.transfer(End::Ours, IoDirection::Unknown, Amount::Bytes(16)),
-            Act::Shortage => self.done(IoDirection::Unknown, Err(io::Error::from_raw_os_error(libc::EMFILE))),
+            Act::Shortage => self.done(IoDirection::Unknown, Err(io::Error::from_raw_os_error(SHORTAGE))),
             // shutdown(2) fails for a pipe, and for a socket whose peer has closed.
             Act::Shutdown(end, how) => {
-                let result = self.file(end).map(|file| SockRef::from(file).shutdown(how));
-                let ends_reading = how != Shutdown::Write && matches!(result, Some(Ok(())));
+                let result = self.stream(end).map(|stream| SockRef::from(stream).shutdown(how));
+                let is_done = matches!(result, Some(Ok(())));
+                if is_done {
+                    self.traffic.shut_down(end, how);
+                }
+                let ends_reading = how != Shutdown::Write && is_done;
                 self.read_shut_down |= end == End::Ours && ends_reading;
                 self.peer_read_shut_down |= end == End::Theirs && ends_reading;
             }
-            Act::ClosePeer => self.theirs = None,
+            Act::ClosePeer => {
+                self.theirs = None;
+                self.traffic.peer_closed();
+            }
             Act::Close | Act::Reopen(_) => {}
         }
         let (fd, may_free_space) = (self.fd(), self.may_free_space_silently(act));
@@ -114,7 +106,7 @@ impl<T: Selector> TestSource<T> {
     /// Returns `true` if the operation may make the source writable without an event: see the table of differences.
     fn may_free_space_silently(&self, act: Act) -> bool {
         KnownDifferences::<T>::FREES_SPACE_SILENTLY
-            && self.kind == Kind::Unix
+            && self.kind.is_unix_stream()
             && self.peer_read_shut_down
             && matches!(act, Act::Write(End::Ours, _))
     }
@@ -122,10 +114,10 @@ impl<T: Selector> TestSource<T> {
     /// Returns the interest that the source supports. Pipes are registered for their direction only, because the other direction
     /// depends on the system.
     fn supported(&self, interest: Interest) -> Interest {
-        let direction = match self.kind {
-            Kind::Reader => READ,
-            Kind::Writer => WRITE,
-            _ => return interest,
+        let direction = match self.kind.only_direction() {
+            Some(IoDirection::Read) => READ,
+            Some(_) => WRITE,
+            None => return interest,
         };
         match interest.mode() {
             TriggerMode::Disabled => interest,
@@ -135,14 +127,14 @@ impl<T: Selector> TestSource<T> {
     }
 
     fn can(&self, end: End, direction: IoDirection) -> bool {
-        match self.kind {
-            Kind::Reader => (end == End::Ours) == (direction != IoDirection::Write),
-            Kind::Writer => (end == End::Ours) == (direction == IoDirection::Write),
-            _ => true,
+        let writes = direction == IoDirection::Write;
+        match self.kind.only_direction() {
+            Some(of_ours) => (end == End::Ours) == (writes == (of_ours == IoDirection::Write)),
+            None => true,
         }
     }
 
-    fn file(&self, end: End) -> Option<&File> {
+    fn stream(&self, end: End) -> Option<&Stream> {
         if end == End::Ours {
             Some(&self.ours)
         } else {
@@ -224,8 +216,14 @@ impl<T: Selector> TestSource<T> {
             if !self.can(end, direction) {
                 return;
             }
-            let Some(mut file) = self.file(end) else { return };
-            let result = if direction == IoDirection::Write { file.write(&buffer) } else { file.read(&mut buffer) };
+            let Some(mut stream) = self.stream(end) else { return };
+            let writes = direction == IoDirection::Write;
+            let result = if writes { stream.write(&buffer) } else { stream.read(&mut buffer) };
+            match result {
+                Ok(bytes) if writes => self.traffic.written(end, bytes),
+                Ok(bytes) => self.traffic.read(end, bytes),
+                Err(_) => {}
+            }
             let is_last = !matches!((amount, &result), (Amount::All, Ok(1..)));
             if end == End::Ours {
                 self.done(direction, result);
@@ -240,18 +238,23 @@ impl<T: Selector> TestSource<T> {
     fn done(&mut self, direction: IoDirection, result: io::Result<usize>) {
         let (Some(registration), Some(state)) = (&self.registration, &mut self.state) else { return };
         match result {
-            Ok(0) if direction == IoDirection::Read => registration.rearm_ended(),
+            Ok(0) if direction == IoDirection::Read => {
+                registration.rearm_ended();
+                if KnownDifferences::<T>::MASKS_EXACTLY {
+                    state.rearm::<T>(direction);
+                }
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 registration.rearm_blocked(direction);
-                state.rearm(direction);
+                state.rearm::<T>(direction);
             }
-            Err(error) if syscall::is_resource_exhausted(&error) => {
+            Err(error) if is_resource_exhausted(&error) => {
                 registration.probe_instead();
                 state.stop_observing();
             }
             _ => {
                 registration.rearm(direction);
-                state.rearm(direction);
+                state.rearm::<T>(direction);
             }
         }
     }
@@ -268,9 +271,9 @@ impl<T: Selector> TestSource<T> {
     /// Returns `true` if no readiness is reported twice. The arrival time of packets is unknown, and poll(2) reports unobserved
     /// descriptors from time to time.
     pub(super) fn is_exact(&self) -> bool {
-        let is_probed = KnownDifferences::<T>::POLL && self.state.as_ref().is_some_and(|state| !state.is_observed);
-        let repeats = KnownDifferences::<T>::REPORTS_PIPES_AGAIN && matches!(self.kind, Kind::Reader | Kind::Writer);
-        self.kind != Kind::Tcp && !is_probed && !repeats
+        let is_probed = KnownDifferences::<T>::MASKS && self.state.as_ref().is_some_and(|state| !state.is_observed);
+        let repeats = KnownDifferences::<T>::REPORTS_PIPES_AGAIN && self.kind.only_direction().is_some();
+        !self.kind.takes_time() && !is_probed && !repeats
     }
 
     pub(super) fn has(&self, token: usize) -> bool {
@@ -281,10 +284,10 @@ impl<T: Selector> TestSource<T> {
         self.state.as_ref().is_some_and(|state| state.delayed() != NONE)
     }
 
-    /// FreeBSD frees buffer space of a socket before activating the filter: poll(2) reports the space some milliseconds earlier.
+    /// Returns `true` if readiness is missing that the backend may report some milliseconds later than the judge.
     pub(super) fn is_slow(&self) -> bool {
         let is_missing = || self.state.as_ref().is_some_and(|state| state.missing::<T>() != NONE);
-        self.kind == Kind::Tcp && KnownDifferences::<T>::ACTIVATES_LATE && is_missing()
+        self.kind.takes_time() && KnownDifferences::<T>::LATE_LIMIT != 0 && is_missing()
     }
 
     pub(super) fn observe(&mut self, record: &T::Event) -> Result<(), String> {
@@ -295,7 +298,12 @@ impl<T: Selector> TestSource<T> {
         }
         let reported = readiness_of(record) - P;
         let again = reported & state.reported & (R | W);
+        let masked = state.masked::<T>(reported);
         state.reported |= reported;
+        state.ever_reported |= reported;
+        if masked != NONE {
+            return Err(format!("{masked:?} is masked: {record:?}"));
+        }
         if is_exact && again != NONE {
             return Err(format!("{again:?} twice: {record:?}"));
         }

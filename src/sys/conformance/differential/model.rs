@@ -1,66 +1,42 @@
 //! The events that a backend must report for a registration, and the known differences between the backends.
 
 use std::marker::PhantomData;
-use std::os::fd::RawFd;
-
-use libc::{c_short, POLLERR, POLLHUP, POLLIN, POLLOUT};
 
 use crate::backend::Backend;
 use crate::interest::Interest;
+use crate::sys::conformance::differential::union;
 use crate::sys::conformance::support::poll::BOTH;
 use crate::sys::conformance::support::readiness::{ReadinessSet, E, NONE, R, RC, W, WC};
+use crate::sys::conformance::system::judge::{
+    bytes_readable, has_inode, raw, readiness_for, POLLERR, POLLHUP, POLLRDHUP,
+};
+use crate::sys::raw_source::RawSource;
 use crate::sys::selector::{IoDirection, Selector, SourceKind};
-use crate::sys::unix::{fstat, syscall};
-
-#[cfg(has_pollrdhup)]
-const POLLRDHUP: c_short = libc::POLLRDHUP;
-#[cfg(not(has_pollrdhup))]
-const POLLRDHUP: c_short = 0;
-
-/// Returns the union of the sets whose condition is `true`.
-fn union<const N: usize>(sets: [(ReadinessSet, bool); N]) -> ReadinessSet {
-    sets.into_iter().filter(|(_, is_included)| *is_included).fold(NONE, |all, (set, _)| all | set)
-}
-
-/// Returns the result of poll(2) for a descriptor.
-pub(super) fn raw(fd: RawFd) -> c_short {
-    let mut one = libc::pollfd { fd, events: POLLIN | POLLOUT | POLLRDHUP, revents: 0 };
-    // SAFETY: one record is read and written.
-    syscall::cvt(unsafe { libc::poll(&mut one, 1, 0) }).unwrap();
-    one.revents
-}
-
-/// Returns the readiness that a registration for `interest` reports if poll(2) returns `raw`.
-pub(super) fn readiness_for(raw: c_short, interest: Interest) -> ReadinessSet {
-    let has = |bits| raw & bits != 0;
-    let is_broken_pipe = raw & (POLLERR | POLLIN) == POLLERR;
-    // An error has no direction: an error is readable unless writable is reported too.
-    let is_error_of_reading = has(POLLERR) && !(interest.is_writable() && has(POLLOUT));
-    union([
-        (R, interest.is_readable() && (has(POLLIN | POLLRDHUP | POLLHUP) || is_error_of_reading)),
-        (W, interest.is_writable() && has(POLLOUT | POLLHUP | POLLERR)),
-        (RC, interest.is_readable() && has(POLLHUP | POLLRDHUP)),
-        (WC, interest.is_writable() && (has(POLLHUP) || is_broken_pipe)),
-        (E, has(POLLERR)),
-    ])
-}
-
-fn has_inode(fd: RawFd) -> bool {
-    fstat::pollable_file_id(fd).unwrap().is_some_and(|file| file.is_unique)
-}
 
 /// All known differences: rows of the table of differences in the crate docs, and failures of libkqueue.
 pub(super) struct KnownDifferences<T>(PhantomData<T>);
 
 impl<T: Selector> KnownDifferences<T> {
-    /// poll(2) reports unread data again after an operation re-armed, and reports unobserved descriptors again after a delay.
-    pub(super) const POLL: bool = matches!(T::BACKEND, Backend::Poll);
+    const POLL: bool = matches!(T::BACKEND, Backend::Poll);
+    /// The backend masks what it has reported: unread data is reported again after an operation re-armed, and unobserved
+    /// descriptors are reported again after a delay.
+    pub(super) const MASKS: bool = matches!(T::BACKEND, Backend::Poll | Backend::Iocp);
     const KQUEUE: bool = matches!(T::BACKEND, Backend::Kqueue);
     const LIBKQUEUE: bool = Self::KQUEUE && cfg!(target_os = "linux");
 
+    /// The masks are those of the model: an observed registration reports nothing that is masked. Each read re-arms, also one of
+    /// 0 bytes, and an operation does nothing if no readiness is masked.
+    pub(super) const MASKS_EXACTLY: bool = matches!(T::BACKEND, Backend::Iocp);
+
     /// Reading at the end of a pipe runs its filter again, and the writer has a second filter for the end of its reader.
     pub(super) const REPORTS_PIPES_AGAIN: bool = Self::KQUEUE && cfg!(any(target_os = "netbsd", target_os = "openbsd"));
-    pub(super) const ACTIVATES_LATE: bool = Self::KQUEUE && !Self::LIBKQUEUE;
+    /// The number of milliseconds after which readiness that the judge has returned is reported at the latest. FreeBSD frees
+    /// space before activating the filter. The packets of Windows come from another thread.
+    pub(super) const LATE_LIMIT: u64 = match T::BACKEND {
+        Backend::Kqueue if !Self::LIBKQUEUE => 200,
+        Backend::Iocp => 2000,
+        _ => 0,
+    };
     /// A write frees the space of data that the peer has discarded with a read shutdown, and does not activate the filter.
     pub(super) const FREES_SPACE_SILENTLY: bool = Self::KQUEUE && cfg!(target_os = "netbsd");
 
@@ -74,8 +50,11 @@ impl<T: Selector> KnownDifferences<T> {
         }
     }
 
-    /// Returns the readiness that may be reported. Hang-ups and errors are reported for any interest.
-    pub(super) fn allowed(raw: c_short, interest: Interest) -> ReadinessSet {
+    /// Returns the readiness that may be reported. Unix reports hang-ups and errors for any interest.
+    pub(super) fn allowed(raw: i16, interest: Interest) -> ReadinessSet {
+        if T::BACKEND == Backend::Iocp {
+            return readiness_for(raw, interest);
+        }
         let hints = if Self::KQUEUE && !Self::LIBKQUEUE { RC | WC | E } else { NONE };
         let is_over = raw & (POLLHUP | POLLERR) != 0;
         hints | readiness_for(raw, interest) | if is_over { readiness_for(raw, BOTH) } else { NONE }
@@ -100,18 +79,18 @@ impl<T: Selector> KnownDifferences<T> {
 
     /// Returns `true` if the backend does not detect that the descriptor is closed. libkqueue never does. poll(2) does not detect
     /// that a raw number has another file without an inode of its own, such as a socket of some systems.
-    pub(super) fn misses_closing(fd: RawFd, kind: SourceKind) -> bool {
+    pub(super) fn misses_closing(fd: RawSource, kind: SourceKind) -> bool {
         Self::LIBKQUEUE || (Self::POLL && kind == SourceKind::RawFd && !has_inode(fd))
     }
 
     /// Returns `true` if registering a raw descriptor twice fails: see the table of differences.
-    pub(super) fn rejects_duplicates(fd: RawFd) -> bool {
+    pub(super) fn rejects_duplicates(fd: RawSource) -> bool {
         !Self::KQUEUE && has_inode(fd)
     }
 
     /// Returns the readiness that poll(2) does not report: after a hang-up, the backend no longer polls the socket, so that a
     /// later error is not reported.
-    fn hidden(raw: c_short) -> ReadinessSet {
+    fn hidden(raw: i16) -> ReadinessSet {
         let has_hung_up = POLLRDHUP != 0 && raw & POLLHUP != 0 && raw & POLLRDHUP != 0;
         if Self::POLL && has_hung_up {
             E
@@ -122,7 +101,7 @@ impl<T: Selector> KnownDifferences<T> {
 
     /// Returns `true` if the kernel may have deleted the filter: FreeBSD deletes the filter of a broken pipe, and kevio keeps no
     /// record of raw descriptors.
-    pub(super) fn may_lose_filter(fd: RawFd) -> bool {
+    pub(super) fn may_lose_filter(fd: RawSource) -> bool {
         Self::KQUEUE && !Self::LIBKQUEUE && raw(fd) & (POLLHUP | POLLERR) != 0
     }
 }
@@ -150,10 +129,12 @@ pub(super) struct ExpectedState {
     /// Since the last wait: `true` if the source was registered; `true` if an operation was applied.
     pub(super) is_new: bool,
     pub(super) operated_on: bool,
-    /// For this wait: the result of poll(2) before, the readiness that must be reported, and the readiness that was reported.
-    pub(super) raw: c_short,
+    /// For this wait: the result of the judge before, the readiness that must be reported, and the readiness that was reported.
+    pub(super) raw: i16,
     expected: ReadinessSet,
     pub(super) reported: ReadinessSet,
+    /// The readiness that was reported since the source was registered.
+    pub(super) ever_reported: ReadinessSet,
 }
 
 impl ExpectedState {
@@ -178,6 +159,7 @@ impl ExpectedState {
             raw,
             expected,
             reported,
+            ever_reported: NONE,
         }
     }
 
@@ -191,9 +173,9 @@ impl ExpectedState {
         self.disarmed |= self.interest.is_oneshot() && self.reported != NONE;
     }
 
-    /// Updates the readiness with poll(2). Returns the result of poll(2).
-    pub(super) fn probe(&mut self, fd: RawFd) -> c_short {
-        let (raw, unread) = (raw(fd), fstat::bytes_readable(fd));
+    /// Updates the readiness with the judge. Returns its result.
+    pub(super) fn probe(&mut self, fd: RawSource) -> i16 {
+        let (raw, unread) = (raw(fd), bytes_readable(fd));
         let level = readiness_for(raw, self.interest);
         self.unreported |= level & !self.level;
         if unread > self.unread && raw & POLLRDHUP == 0 && !self.read_shut_down {
@@ -205,7 +187,7 @@ impl ExpectedState {
 
     /// Like `probe`, after a write that may have freed space silently: space that has begun need not be reported, and the first
     /// events of the registration are not compared.
-    pub(super) fn probe_silent_write(&mut self, fd: RawFd) {
+    pub(super) fn probe_silent_write(&mut self, fd: RawSource) {
         let had_space = self.level.has(W);
         self.probe(fd);
         if self.level.has(W) && !had_space {
@@ -222,7 +204,10 @@ impl ExpectedState {
     }
 
     /// An operation re-armed the registration.
-    pub(super) fn rearm(&mut self, direction: IoDirection) {
+    pub(super) fn rearm<T: Selector>(&mut self, direction: IoDirection) {
+        if KnownDifferences::<T>::MASKS_EXACTLY && self.reported_before == NONE {
+            return; // The backend has nothing to re-arm.
+        }
         let kept = match direction {
             IoDirection::Read => !R,
             IoDirection::Write => !W,
@@ -237,7 +222,7 @@ impl ExpectedState {
     }
 
     /// Starts a wait. A connection `is_slow` if its state depends on packets, and so may change before the backend probes.
-    pub(super) fn begin_wait(&mut self, fd: RawFd, patiently: bool, is_slow: bool) {
+    pub(super) fn begin_wait(&mut self, fd: RawSource, patiently: bool, is_slow: bool) {
         self.raw = self.probe(fd);
         if !self.is_observed && !is_slow {
             // The changes that a probe detects.
@@ -263,6 +248,19 @@ impl ExpectedState {
         }
     }
 
+    /// Returns the readiness of a record that is masked: it was reported, no operation has re-armed the registration since, and the
+    /// record has nothing new.
+    pub(super) fn masked<T: Selector>(&self, reported: ReadinessSet) -> ReadinessSet {
+        let masked = (self.reported | self.reported_before) & (R | W);
+        let is_exact = KnownDifferences::<T>::MASKS_EXACTLY && self.is_observed && self.interest.is_edge();
+        // The end of the stream and errors make a source readable and writable again.
+        if is_exact && (reported & (RC | WC | E)) - self.ever_reported == NONE {
+            reported & masked
+        } else {
+            NONE
+        }
+    }
+
     /// Returns the readiness that is expected and current, and was not reported.
     pub(super) fn missing<T: Selector>(&self) -> ReadinessSet {
         // A one-shot registration may report only one direction.
@@ -275,7 +273,7 @@ impl ExpectedState {
     }
 
     /// Compares the reported readiness with the expected and the current readiness.
-    pub(super) fn end_wait<T: Selector>(&mut self, fd: RawFd, is_exact: bool) -> Result<(), String> {
+    pub(super) fn end_wait<T: Selector>(&mut self, fd: RawSource, is_exact: bool) -> Result<(), String> {
         let raw = self.probe(fd);
         let missing = self.missing::<T>();
         let allowed = KnownDifferences::<T>::allowed(raw, self.interest)
@@ -292,13 +290,13 @@ impl ExpectedState {
                 return Ok(());
             }
         };
-        Err(format!("{fault}; poll(2) returned {:#x} before and {raw:#x} after", self.raw))
+        Err(format!("{fault}; the judge returned {:#x} before and {raw:#x} after", self.raw))
     }
 
     fn record_reported<T: Selector>(&mut self) {
         self.unreported &= !self.reported;
         (self.is_new, self.operated_on) = (false, false);
-        if KnownDifferences::<T>::POLL && self.reported != NONE {
+        if KnownDifferences::<T>::MASKS && self.reported != NONE {
             self.reported_before |= self.reported & (R | W);
             self.unread_at_report = self.unread;
         }

@@ -12,6 +12,8 @@ use crate::sys::unix::{fstat, pipe};
 
 mod descriptors;
 mod interruptions;
+#[allow(dead_code)] // As `differential`.
+pub(crate) mod judge;
 mod pipes;
 mod readiness_table;
 mod sockets;

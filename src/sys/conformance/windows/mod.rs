@@ -7,6 +7,8 @@ use windows_sys::Win32::Networking::WinSock::{WSAENOTSOCK, WSAEWOULDBLOCK};
 
 use super::*;
 
+pub(crate) mod judge;
+
 /// Numbers that no socket has, and the error of registering one.
 pub(crate) const CLOSED: [RawSource; 2] = [RawSource::MAX, 0x7fff_fff0];
 pub(crate) const CLOSED_ERROR: i32 = WSAENOTSOCK;
