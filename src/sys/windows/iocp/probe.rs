@@ -20,7 +20,8 @@ pub(super) const PROBED: u32 = bits::RECEIVE | bits::ACCEPT | bits::SEND | bits:
 pub(super) fn held_bits(socket: RawSocket, bits: u32) -> u32 {
     const TABLE: [(u32, i16, i16); 3] = [
         (bits::RECEIVE | bits::ACCEPT, POLLRDNORM, POLLRDNORM | POLLHUP | POLLERR),
-        (bits::SEND, POLLWRNORM, POLLWRNORM | POLLHUP | POLLERR),
+        // After `POLLHUP` alone, the peer still reads.
+        (bits::SEND, POLLWRNORM, POLLWRNORM | POLLERR),
         (bits::RECEIVE_EXPEDITED, POLLRDBAND, POLLRDBAND),
     ];
     let events = TABLE.iter().filter(|(of_row, ..)| bits & of_row != 0).fold(0, |all, (_, events, _)| all | events);
