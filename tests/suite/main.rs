@@ -17,6 +17,7 @@ mod debug;
 mod differences;
 mod edges;
 mod errors;
+mod faults;
 // On systems with a kqueue, on any backend.
 #[cfg(has_kqueue)]
 mod kqueue;
