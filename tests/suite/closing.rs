@@ -5,21 +5,45 @@ use std::io::Write;
 use kevio::event::Source;
 use kevio::net::UdpSocket;
 
-use crate::support::net::{drain, loopback};
+use crate::support::net::{drain, loopback, WRITE_FAILS_AT_ONCE};
 use crate::support::poll::{TestPoll, BOTH, READ, WRITE};
 use crate::support::readiness::{R, W};
-use crate::support::streams::{
-    borrow, into_raw, kevio_pair, raw, std_pair, IoSource, OwnedSource, RawSource, SourceFd, Stream,
-};
+use crate::support::streams::{borrow, into_raw, kevio_pair, raw, std_pair, IoSource, OwnedSource, SourceFd, Stream};
 
-/// Moves `fd` to the number `number`, whose file is closed.
+/// Closes a stream, and returns a new pair whose first stream has its number. `None` if the system assigns other numbers.
 #[cfg(unix)]
-fn move_to_number(fd: OwnedSource, number: RawSource) -> OwnedSource {
-    // SAFETY: no pointers; the test owns the number, and the result is its only owner.
-    unsafe {
-        assert_eq!(libc::dup2(raw(&fd), number), number);
+fn reopen_number(closed: Stream) -> Option<(Stream, Stream)> {
+    let (number, (stream, peer)) = (into_raw(closed), kevio_pair());
+    let stream = OwnedSource::from(stream);
+    // SAFETY: no pointers; the test owns the number, which is closed here, and the result is its only owner.
+    let stream = unsafe {
+        assert_eq!(libc::dup2(raw(&stream), number), number);
         <OwnedSource as std::os::fd::FromRawFd>::from_raw_fd(number)
+    };
+    Some((Stream::from(stream), peer))
+}
+
+/// Closes a stream, and returns a new pair whose first stream has its number. `None` if the system assigns other numbers: a
+/// program cannot choose the number of a socket of Windows.
+#[cfg(windows)]
+fn reopen_number(closed: Stream) -> Option<(Stream, Stream)> {
+    let number = raw(&closed);
+    drop(closed);
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        let (a, b) = kevio_pair();
+        match number {
+            number if number == raw(&a) => return Some((a, b)),
+            number if number == raw(&b) => return Some((b, a)),
+            _ => others.push((a, b)),
+        }
     }
+    None
+}
+
+/// Repeats a test until the number of a closed stream was assigned again. Another test may receive the number.
+fn until_reopened(test: impl FnMut() -> Option<()>) {
+    std::iter::repeat_with(test).take(50).find(Option::is_some).expect("the number was never reused");
 }
 
 #[test]
@@ -32,21 +56,20 @@ fn dropped_source_reports_nothing() {
     poll.expect_no_events();
 }
 
-// A program cannot choose the number of a socket of Windows.
-#[cfg(unix)]
 #[test]
 fn reused_number_registers_after_deregistering() {
-    let mut poll = TestPoll::new();
-    let (a, _b) = kevio_pair();
-    let number = raw(&a);
-    poll.register(&mut SourceFd(&number), 1, BOTH);
-    poll.deregister(&mut SourceFd(&number));
-    let (c, mut d) = kevio_pair();
-    let _ = into_raw(a);
-    let mut c = Stream::from(move_to_number(c.into(), number));
-    poll.register(&mut c, 2, READ);
-    d.write_all(b"x").unwrap();
-    poll.expect(2, R);
+    until_reopened(|| {
+        let mut poll = TestPoll::new();
+        let (a, _b) = kevio_pair();
+        let number = raw(&a);
+        poll.register(&mut SourceFd(&number), 1, BOTH);
+        poll.deregister(&mut SourceFd(&number));
+        let (mut c, mut d) = reopen_number(a)?;
+        poll.register(&mut c, 2, READ);
+        d.write_all(b"x").unwrap();
+        poll.expect(2, R);
+        Some(())
+    });
 }
 
 #[test]
@@ -70,37 +93,37 @@ fn reused_number_registers_after_dropping_its_source() {
     assert!(again > 0, "the number was never reused");
 }
 
-#[cfg(unix)]
 #[test]
 fn raw_number_registers_again_after_closing() {
-    let mut poll = TestPoll::new();
-    let (a, mut b) = kevio_pair();
-    let number = into_raw(a);
-    poll.register(&mut SourceFd(&number), 1, READ);
-    let (c, mut d) = kevio_pair();
-    let c = move_to_number(c.into(), number);
-    poll.register(&mut SourceFd(&number), 2, READ);
-    d.write_all(b"x").unwrap();
-    assert!(b.write_all(b"y").is_err(), "the other end is closed");
-    poll.expect(2, R);
-    drop(c);
+    until_reopened(|| {
+        let mut poll = TestPoll::new();
+        let (a, mut b) = kevio_pair();
+        let number = raw(&a);
+        poll.register(&mut SourceFd(&number), 1, READ);
+        let (_c, mut d) = reopen_number(a)?;
+        poll.register(&mut SourceFd(&number), 2, READ);
+        d.write_all(b"x").unwrap();
+        assert!(b.write_all(b"y").is_err() || !WRITE_FAILS_AT_ONCE, "the other end is closed");
+        poll.expect(2, R);
+        Some(())
+    });
 }
 
-#[cfg(unix)]
 #[test]
 fn reused_descriptor_number_reports_nothing() {
-    let mut poll = TestPoll::new();
-    let (a, _b) = kevio_pair();
-    let number = into_raw(a);
-    poll.register(&mut SourceFd(&number), 1, READ);
-    // The descriptor is closed without deregistering, and its number goes to an unregistered descriptor.
-    let (c, mut d) = kevio_pair();
-    let c = move_to_number(c.into(), number);
-    d.write_all(b"x").unwrap();
-    poll.expect_no_events();
-    poll.register(&mut SourceFd(&number), 2, READ);
-    poll.expect(2, R);
-    drop(c);
+    until_reopened(|| {
+        let mut poll = TestPoll::new();
+        let (a, _b) = kevio_pair();
+        let number = raw(&a);
+        poll.register(&mut SourceFd(&number), 1, READ);
+        // The descriptor is closed without deregistering, and its number goes to an unregistered descriptor.
+        let (_c, mut d) = reopen_number(a)?;
+        d.write_all(b"x").unwrap();
+        poll.expect_no_events();
+        poll.register(&mut SourceFd(&number), 2, READ);
+        poll.expect(2, R);
+        Some(())
+    });
 }
 
 #[test]
