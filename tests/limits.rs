@@ -1,4 +1,6 @@
 //! Behaviour without free descriptors. In a binary of its own, because the test lowers the limit of the process.
+//!
+//! Windows has no limit of handles that a program sets. The suite has the faults that every system can make.
 #![cfg(unix)]
 
 use std::io::{self, ErrorKind};

@@ -5,9 +5,7 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use kevio::net::UdpSocket;
-#[cfg(unix)]
-use kevio::Watch;
-use kevio::{Backend, Interest, Poll, Registry, Timer, Token, BACKEND};
+use kevio::{Backend, Interest, Poll, Registry, Timer, Token, Watch, BACKEND};
 use socket2::{Domain, Socket, Type};
 
 #[cfg(unix)]
@@ -620,15 +618,15 @@ fn queue_has_a_descriptor_on_kqueue_and_epoll_only() {
     assert!(!implements!(Poll, AsRawHandle) && !implements!(Registry, AsRawHandle) && !implements!(Registry, AsHandle));
 }
 
-#[cfg(unix)]
 #[test]
-fn watch_is_supported_with_kqueue_or_inotify() {
+fn watch_is_supported_with_kqueue_inotify_or_windows() {
     let has_inotify = cfg!(any(target_os = "linux", target_os = "android")) && !cfg!(kevio_unsupported_force_fallbacks);
+    let is_supported = has_inotify || [Backend::Kqueue, Backend::Iocp].contains(&BACKEND);
     match Watch::open(".") {
-        Ok(_) => assert!(BACKEND == Backend::Kqueue || has_inotify),
+        Ok(_) => assert!(is_supported),
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-            assert!(BACKEND != Backend::Kqueue && !has_inotify);
+            assert!(!is_supported);
         }
     }
 }

@@ -9,9 +9,9 @@ use kevio::event::Source;
 use kevio::{
     net::{UnixDatagram, UnixListener, UnixStream},
     unix::pollset::{PollFlags, PollSet},
-    FileChanges, Process, Signals, Watch,
+    FileChanges,
 };
-use kevio::{Backend, BusyPoll, Interest, Poll, Timer, Token, BACKEND};
+use kevio::{Backend, BusyPoll, Interest, Poll, Process, Signals, Timer, Token, Watch, BACKEND};
 
 use crate::support::net::tcp_pair;
 use crate::support::poll::{TestPoll, READ, WRITE};
@@ -73,8 +73,7 @@ fn interest_of_another_source_is_named() {
     let poll = TestPoll::new();
     let mut timer = Timer::after(Duration::from_secs(1000)).unwrap();
     expect_readable_only(&poll, "`Timer`", &mut timer);
-    #[cfg(unix)]
-    interest_of_sources_of_unix_is_named(&poll);
+    interest_of_other_sources_is_named(&poll);
 }
 
 #[track_caller]
@@ -85,12 +84,23 @@ fn expect_readable_only(poll: &TestPoll, name: &str, source: &mut dyn Source) {
     }
 }
 
+/// A signal for which a program can wait.
 #[cfg(unix)]
-fn interest_of_sources_of_unix_is_named(poll: &TestPoll) {
-    let mut signals = Signals::new([libc::SIGURG]).unwrap();
-    let mut child = std::process::Command::new("true").spawn().unwrap();
+const SIGNAL: i32 = libc::SIGURG;
+#[cfg(windows)]
+const SIGNAL: i32 = kevio::windows::SIGINT;
+
+/// Starts a child that exits at once.
+fn start_child() -> std::process::Child {
+    let (program, arguments) = if cfg!(windows) { ("cmd", &["/d", "/c", "exit"][..]) } else { ("true", &[][..]) };
+    std::process::Command::new(program).args(arguments).spawn().unwrap()
+}
+
+fn interest_of_other_sources_is_named(poll: &TestPoll) {
+    let mut signals = Signals::new([SIGNAL]).unwrap();
+    let mut child = start_child();
     let mut process = Process::new(&child).unwrap();
-    let mut watch = Watch::open("/").ok();
+    let mut watch = Watch::open(".").ok();
     let mut sources: Vec<(&str, &mut dyn Source)> = vec![("`Signals`", &mut signals), ("`Process`", &mut process)];
     sources.extend(watch.as_mut().map(|watch| ("`Watch`", watch as _)));
     for (name, source) in sources {
@@ -129,7 +139,7 @@ fn registration_errors_name_the_remedy() {
 
 #[cfg(unix)]
 fn second_source_of_a_process_is_named(poll: &TestPoll) {
-    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let mut child = start_child();
     let [mut first, mut second] = [(); 2].map(|()| Process::new(&child).unwrap());
     poll.register(&mut first, 2, Interest::NONE);
     if BACKEND == Backend::Kqueue {
@@ -174,6 +184,27 @@ fn timer_error_names_the_remedy() {
     expect(Timer::new().unwrap().set_every(Duration::ZERO), ErrorKind::InvalidInput, &words);
 }
 
+#[cfg(windows)]
+#[test]
+fn signal_errors_name_the_signal() {
+    expect(Signals::new([]), ErrorKind::InvalidInput, &["`Signals::new`", "empty", "at least one signal"]);
+    for (signals, kind) in
+        [([4, 9, 11, 0, 9999], ErrorKind::InvalidInput), ([3, 10, 13, 22, 28], ErrorKind::Unsupported)]
+    {
+        for signal in signals {
+            let name = format!("the signal {signal}");
+            expect(Signals::new([SIGNAL, signal]), kind, &["`Signals::new`", &name]);
+        }
+    }
+}
+
+#[cfg(windows)]
+#[test]
+fn process_errors_name_the_process() {
+    expect(Process::from_pid(0), ErrorKind::InvalidInput, &["`Process::from_pid`"]);
+    expect(Process::from_pid(u32::MAX), ErrorKind::NotFound, &["`Process::from_pid(4294967295)`", "no process"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn signal_errors_name_the_signal() {
@@ -201,19 +232,13 @@ fn event_of_another_source_names_the_method() {
         expect(result, ErrorKind::InvalidInput, &[method, "belongs to another source", "pass an event whose token"]);
     };
     check(Timer::new().unwrap().expirations(event).map(drop), "`Timer::expirations`");
-    #[cfg(unix)]
-    event_of_another_source_names_the_method_of_unix(event, check);
-}
-
-#[cfg(unix)]
-fn event_of_another_source_names_the_method_of_unix(event: &kevio::event::Event, check: impl Fn(io::Result<()>, &str)) {
-    check(Signals::new([libc::SIGURG]).unwrap().received(event).map(drop), "`Signals::received`");
-    let mut child = std::process::Command::new("true").spawn().unwrap();
+    check(Signals::new([SIGNAL]).unwrap().received(event).map(drop), "`Signals::received`");
+    let mut child = start_child();
     let process = Process::new(&child).unwrap();
     check(process.has_exited(event).map(drop), "`Process::has_exited`");
     check(process.status(event).map(drop), "`Process::status`");
     child.wait().unwrap();
-    if let Ok(watch) = Watch::open("/") {
+    if let Ok(watch) = Watch::open(".") {
         check(watch.changes(event).map(drop), "`Watch::changes`");
     }
 }
@@ -226,7 +251,7 @@ fn process_errors_name_the_process() {
         let words = ["`Process::from_pid`", &name, "positive identifier"];
         expect(Process::from_pid(pid), ErrorKind::InvalidInput, &words);
     }
-    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let mut child = start_child();
     child.wait().unwrap();
     let name = format!("the child {}", child.id());
     let words = ["`Process::new`", &name, "no process", "before the process is waited for"];
