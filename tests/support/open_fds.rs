@@ -44,3 +44,12 @@ pub fn assert_same(before: &BTreeMap<RawFd, FileId>, context: &str) {
     };
     assert!(after == *before, "{context}: opened {:?}, closed {:?}", missing(&after, before), missing(before, &after));
 }
+
+/// Fails if more descriptors are open than those of `before`. Their numbers may be others. libkqueue closes the descriptors of the
+/// last queues later.
+#[track_caller]
+pub fn assert_no_more(before: &BTreeMap<RawFd, FileId>, context: &str) {
+    let max = before.len() + if is_libkqueue() { 16 } else { 0 };
+    let after = open_files().len();
+    assert!(after <= max, "{context}: {} descriptors before, {after} after", before.len());
+}

@@ -23,7 +23,7 @@ pub fn open_files() -> u32 {
 /// operation often, so that a handle that is left open each time is detected. A canceled operation keeps its handle until the
 /// kernel has ended it, so that the check is repeated for some time.
 #[track_caller]
-pub fn assert_same(before: &u32, context: &str) {
+pub fn assert_no_more(before: &u32, context: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while open_files() > before + OF_THE_SYSTEM && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
