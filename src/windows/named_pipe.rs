@@ -27,12 +27,14 @@ use crate::token::Token;
 /// # Servers
 ///
 /// [`new`](NamedPipe::new) creates the first instance of a pipe. Create further instances and other kinds of pipes by
-/// `CreateNamedPipeW` with `FILE_FLAG_OVERLAPPED`, and convert their handles. [`connect`](NamedPipe::connect) waits for a client.
-/// The event is writable, and [`take_error`](NamedPipe::take_error) returns whether the connection failed.
+/// `CreateNamedPipeW` with `FILE_FLAG_OVERLAPPED`, and convert their handles: see
+/// [a pipe for several clients](crate::guide::windows#a-pipe-for-several-clients). [`connect`](NamedPipe::connect) waits for a
+/// client. The event is writable, and [`take_error`](NamedPipe::take_error) returns whether the connection failed.
 ///
 /// # Clients
 ///
-/// A client is a file that is opened with the flag `FILE_FLAG_OVERLAPPED`, and then converted: see the example.
+/// A client is a file that is opened with the flag `FILE_FLAG_OVERLAPPED`, and then converted: see the example. While every
+/// instance of the pipe has a client, opening fails with `ERROR_PIPE_BUSY` (231). Open the file again after a pause.
 ///
 /// # Registering
 ///
@@ -127,9 +129,10 @@ impl NamedPipe {
         Pipe::create(addr.as_ref()).map(|pipe| NamedPipe { pipe })
     }
 
-    /// Waits for a client, without blocking. `Ok` means that a client is connected.
+    /// Waits for a client, without blocking. `Ok` means that a client is connected already.
     ///
-    /// An event is writable when the wait is over. Then call [`take_error`](NamedPipe::take_error).
+    /// An event is writable when the wait is over, also after `Ok`. Then call [`take_error`](NamedPipe::take_error). A program may
+    /// therefore handle `Ok` and `WouldBlock` in the same way.
     ///
     /// # Errors
     ///
