@@ -90,9 +90,9 @@ fn wait_that_does_not_block_returns_the_events_behind_internal_records() {
             for (number, returns_event) in polls.iter().enumerate() {
                 let mut poll = TestPoll::with_capacity(capacity);
                 let (mut a, mut b) = kevio_pair();
-                poll.register(&mut a, 1, READ);
                 records.iter().rev().for_each(|&record| leave_internal_record(&mut poll, record));
                 b.write_all(b"x").unwrap();
+                poll.register(&mut a, 1, READ);
                 assert!(returns_event(&mut poll), "capacity {capacity}, records {records:?}, poll {number}");
             }
         }

@@ -70,6 +70,7 @@ pub(crate) fn level_is_reported_while_ready<T: Selector>() {
         let a = RegisteredIo::<T, _> { registration, io };
         selector.expect_no_events();
         b.write_all(b"xy").unwrap();
+        selector.expect(1, R);
         for _ in 0..3 {
             assert_eq!(selector.select_now(), BTreeMap::from([(1, R)]));
         }
@@ -78,6 +79,7 @@ pub(crate) fn level_is_reported_while_ready<T: Selector>() {
         assert_eq!(a.drain(), (1, false));
         selector.expect_no_events();
         drop(b);
+        selector.expect(1, R);
         for _ in 0..3 {
             assert!(selector.select_now()[&1].has(R));
         }

@@ -65,7 +65,7 @@ pub(crate) fn small_buffer_reports_every_edge_once<T: Selector>() {
             }
             let mut seen = BTreeSet::new();
             while seen.len() < pairs.len() {
-                let reported = selector.select_now();
+                let reported = selector.select(TIMEOUT);
                 assert!(!reported.is_empty(), "capacity {capacity}: reported only {seen:?}");
                 for token in reported.into_keys() {
                     assert!(seen.insert(token), "{token} was reported twice");
@@ -115,7 +115,7 @@ pub(crate) fn small_buffer_serves_every_source<T: Selector>() {
     }
     let mut seen = [false; 3];
     for _ in 0..20 {
-        for token in selector.select_now().into_keys() {
+        for token in selector.select(TIMEOUT).into_keys() {
             seen[token] = true;
             pairs[token].0.drain();
             pairs[token].1.write_all(b"x").unwrap();
