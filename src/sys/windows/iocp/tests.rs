@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::interest::Interest;
+use crate::sys::conformance::support::process::is_in_own_process;
+use crate::sys::conformance::support::system::is_wine;
 use crate::sys::selector::{EventRecord, IoDirection, Registration, Selector, SourceKind};
 use crate::sys::windows::iocp::entry::{Entry, OperationFlags};
 use crate::sys::windows::iocp::event::IocpEvent;
@@ -339,6 +341,10 @@ fn reset_is_reported_in_every_state() {
 
 #[test]
 fn closing_a_socket_ends_its_registration() {
+    // A request for a number that has become another thread's handle of the driver would end wine's server.
+    if is_wine() && !is_in_own_process(closing_a_socket_ends_its_registration) {
+        return;
+    }
     let selector = IocpSelector::new().unwrap();
     let mut reused = 0;
     for round in 0..200 {
