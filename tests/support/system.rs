@@ -1,18 +1,36 @@
 //! Differences between the releases of one system.
 
-/// Returns `true` if wine runs the test, and not Windows: the library ntdll of wine has a function that Windows does not have.
+/// Returns `true` if wine runs the test, and not Windows.
 pub fn is_wine() -> bool {
+    wine_version().is_some()
+}
+
+/// Returns the major number of the version of wine; `None` on Windows and on other systems. The library ntdll of wine has a
+/// function that Windows does not have.
+fn wine_version() -> Option<u32> {
     #[cfg(windows)]
     {
+        use std::ffi::{c_char, CStr};
+
         extern "system" {
             fn GetModuleHandleA(name: *const u8) -> *mut u8;
-            fn GetProcAddress(module: *mut u8, name: *const u8) -> *const u8;
+            fn GetProcAddress(module: *mut u8, name: *const u8) -> Option<extern "C" fn() -> *const c_char>;
         }
         // SAFETY: both strings end with a zero byte, and each process has the library.
-        unsafe { !GetProcAddress(GetModuleHandleA(b"ntdll.dll\0".as_ptr()), b"wine_get_version\0".as_ptr()).is_null() }
+        let version =
+            unsafe { GetProcAddress(GetModuleHandleA(b"ntdll.dll\0".as_ptr()), b"wine_get_version\0".as_ptr()) }?;
+        // SAFETY: the function returns a constant string.
+        let version = unsafe { CStr::from_ptr(version()) }.to_str().expect("ASCII");
+        version.split('.').next()?.parse().ok()
     }
     #[cfg(not(windows))]
-    false
+    None
+}
+
+/// Returns `true` if the thread pool drops a signal when a wait is changed after the pool has consumed the signal. wine does from
+/// version 9 (`update_serial` in dlls/ntdll/threadpool.c).
+pub fn changed_wait_drops_signals() -> bool {
+    wine_version() > Some(8)
 }
 
 /// Returns the major number of the release of FreeBSD; `None` on other systems.

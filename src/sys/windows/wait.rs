@@ -196,6 +196,7 @@ mod tests {
 
     use super::*;
     use crate::sys::conformance::support::repetitions;
+    use crate::sys::conformance::support::system::changed_wait_drops_signals;
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -285,10 +286,13 @@ mod tests {
                 std::hint::spin_loop();
             }
             wait.disarm();
-            let deadline = Instant::now() + DEADLINE;
+            let begin = Instant::now();
             while calls.load(Ordering::SeqCst) == 0 && !take_signal(event.as_handle()) {
-                // wine can call after the wait was disarmed.
-                assert!(Instant::now() < deadline, "round {round}: the signal was lost");
+                // wine 8 can call after the wait was disarmed.
+                if changed_wait_drops_signals() && begin.elapsed() > Duration::from_millis(50) {
+                    break;
+                }
+                assert!(begin.elapsed() < DEADLINE, "round {round}: the signal was lost");
                 std::thread::yield_now();
             }
         }
