@@ -6,6 +6,7 @@
 use std::mem;
 use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle, RawSocket};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::{fmt, io};
 
 use windows_sys::Wdk::Foundation::OBJECT_ATTRIBUTES;
@@ -70,7 +71,8 @@ impl Pending {
 
 /// A handle of the driver, which is bound to a port.
 pub(super) struct Afd {
-    handle: OwnedHandle,
+    /// A request in progress keeps the handle open.
+    handle: Arc<OwnedHandle>,
 }
 
 impl Afd {
@@ -115,7 +117,7 @@ impl Afd {
             return Err(nt_error(result));
         }
         // SAFETY: the handle is new, and has no other owner.
-        let afd = Afd { handle: unsafe { OwnedHandle::from_raw_handle(handle) } };
+        let afd = Afd { handle: Arc::new(unsafe { OwnedHandle::from_raw_handle(handle) }) };
         port.associate_with(afd.handle.as_handle(), key::REQUEST)?;
         // No thread waits for the handle itself. An error is ignored, because the flag only saves time.
         // SAFETY: the handle is open.
@@ -146,7 +148,7 @@ impl Afd {
             status: 0,
         };
         block.status.get_mut().Anonymous.Status = STATUS_PENDING;
-        (*block.info.get_mut(), block.key) = (info, key);
+        (*block.info.get_mut(), block.key, block.afd) = (info, key, Some(Arc::clone(&self.handle)));
         let block = NonNull::from(Box::leak(block));
         let started = port.start(|| {
             // SAFETY: the block stays allocated until its packet is removed, or is freed below if no packet follows.
@@ -187,6 +189,13 @@ impl Afd {
         // The call fails if the request has ended, and its packet is in the port.
         // SAFETY: the handle is open. The kernel compares the address, and does not read the block.
         unsafe { CancelIoEx(self.handle.as_raw_handle(), name) };
+    }
+}
+
+#[cfg(test)]
+impl Afd {
+    pub(super) fn downgrade(&self) -> std::sync::Weak<OwnedHandle> {
+        Arc::downgrade(&self.handle)
     }
 }
 

@@ -290,6 +290,10 @@ impl Entry {
         let covered = socket.pending.iter().fold(0, |all, pending| all | pending.bits);
         let missing = wanted & !covered;
         if missing != 0 {
+            if socket.is_raw {
+                // The number may be that of another file now, even of the driver. wine's server ends itself at a request for that.
+                BaseSocket::check_open(socket.socket)?;
+            }
             // wine's server ends itself if a socket is closed during a request without this bit.
             let missing = missing | bits::LOCAL_CLOSE;
             socket.flags.clear_operations(missing);

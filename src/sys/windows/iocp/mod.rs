@@ -14,7 +14,8 @@
 //! # The layers
 //!
 //! * `port` is the completion port, and `packet` is the block of memory that the kernel holds during an operation.
-//! * `request` is the block of a request, which names `bits` of readiness. `afd` opens the driver, and makes the requests.
+//! * `request` is the block of a request, which names `bits` of readiness. `afd` opens the driver, and makes the requests. `afds`
+//!   assigns the handles of the driver to sockets.
 //! * `entry` has the rules that make edges of the level-triggered requests, and `probe` those of unobserved sockets.
 //! * `table` has the entries, and the queue of those that need a request.
 //! * `shared` is the table with its lock, and `selector` waits. `wait_timer` ends a wait at its timeout. `pushed` has sources whose
@@ -37,6 +38,7 @@
 //! waits for all of them when it is closed.
 
 mod afd;
+mod afds;
 mod bits;
 mod entry;
 mod entry_key;

@@ -2,6 +2,8 @@
 
 use std::cell::UnsafeCell;
 use std::mem;
+use std::os::windows::io::OwnedHandle;
+use std::sync::Arc;
 
 use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS, STATUS_CANCELLED};
 use windows_sys::Win32::System::IO::{IO_STATUS_BLOCK, OVERLAPPED_ENTRY};
@@ -32,6 +34,8 @@ pub(super) struct Request {
     pub(super) status: UnsafeCell<IO_STATUS_BLOCK>,
     pub(super) info: UnsafeCell<PollInfo>,
     pub(super) key: EntryKey,
+    /// The handle of the driver, which stays open until the request has ended.
+    pub(super) afd: Option<Arc<OwnedHandle>>,
 }
 
 // SAFETY: the pointers are handles, which are valid in every thread, and only the owner of the block uses its cells.
@@ -39,7 +43,7 @@ unsafe impl Send for Request {}
 
 impl Default for Request {
     fn default() -> Request {
-        // SAFETY: the fields consist of numbers and pointers. Zeroes are a value of each.
+        // SAFETY: the fields consist of numbers and pointers. Zeroes are a value of each, and `None` for the handle.
         unsafe { mem::zeroed() }
     }
 }

@@ -105,14 +105,14 @@ impl Selector for IocpSelector {
         let port = Arc::new(Port::new()?);
         let mut table = Table::new(Arc::clone(&port));
         // The first handle of the driver is opened here, so that a system without the driver fails here.
-        let afd = table.assign_afd().map_err(|error| {
+        let afd = table.afds.assign(&port).map_err(|error| {
             let reason = format!(
                 "a `Poll` cannot be created, because the driver AFD cannot be opened ({error}): kevio needs Windows 10, \
                  Windows Server 2016 or later, and a sandbox must permit `\\Device\\Afd`"
             );
             io::Error::new(error.kind(), reason)
         })?;
-        table.release_afd(afd);
+        table.afds.release(afd);
         let (is_posted, is_notified) = (AtomicBool::new(false), AtomicBool::new(false));
         let (draining, round_over) = (Mutex::default(), Condvar::new());
         let shared = Shared { port, table: Mutex::new(table), draining, round_over, is_posted, is_notified };
@@ -187,7 +187,7 @@ impl Selector for IocpSelector {
             if table.key_of(socket).is_some() {
                 return Err(already_exists());
             }
-            let afd = table.assign_afd()?;
+            let afd = table.afds.assign(&self.shared.port)?;
             let mut entry = Entry::of_socket(socket, base, afd, token, interest, is_raw);
             let flags = entry.socket().map(|socket| Arc::clone(&socket.flags)).unwrap_or_default();
             let key = table.insert(entry);

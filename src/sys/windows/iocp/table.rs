@@ -10,7 +10,7 @@ use windows_sys::Win32::Networking::WinSock::WSAENOTSOCK;
 use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
 
 use crate::interest::TriggerMode;
-use crate::sys::windows::iocp::afd::Afd;
+use crate::sys::windows::iocp::afds::Afds;
 use crate::sys::windows::iocp::entry::{Ended, Entry, Kind};
 use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
@@ -28,7 +28,8 @@ pub(super) struct Table {
     slots: Vec<Slot>,
     vacant: Vec<u32>,
     by_socket: HashMap<RawSocket, EntryKey>,
-    afds: Afds,
+    /// An entry of a socket has a number of one of these handles, which is open as long as the entry exists.
+    pub(super) afds: Afds,
     /// The entries that may need a request.
     queued: Vec<EntryKey>,
     /// The entries with a result, in the order of their packets.
@@ -77,15 +78,6 @@ impl Table {
         self.by_socket.get(&socket).copied()
     }
 
-    /// Reserves a handle of the driver for a socket.
-    pub(super) fn assign_afd(&mut self) -> io::Result<usize> {
-        self.afds.assign(&self.port)
-    }
-
-    pub(super) fn release_afd(&mut self, afd: usize) {
-        self.afds.release(afd);
-    }
-
     /// Inserts an entry, which has no request yet.
     pub(super) fn insert(&mut self, mut entry: Entry) -> EntryKey {
         let index = self.vacant.pop().unwrap_or(self.slots.len() as u32);
@@ -128,8 +120,8 @@ impl Table {
             if self.by_socket.get(&socket.socket) == Some(&key) {
                 self.by_socket.remove(&socket.socket);
             }
-            for pending in &socket.pending {
-                self.afds.get(socket.afd).cancel(pending);
+            if let Some(afd) = self.afds.get(socket.afd) {
+                socket.pending.iter().for_each(|pending| afd.cancel(pending));
             }
             self.afds.release(socket.afd);
         }
@@ -201,7 +193,7 @@ impl Table {
         let slot = &mut self.slots[key.index as usize];
         let Some(entry) = slot.entry.as_mut().filter(|_| slot.generation == key.generation) else { return Ok(()) };
         let Kind::Socket(socket) = &entry.kind else { return Ok(()) };
-        let afd = self.afds.get(socket.afd);
+        let Some(afd) = self.afds.get(socket.afd) else { return Ok(()) };
         match entry.request(afd, &self.port, key, spare) {
             Err(error) if is_closed(&error) => {
                 self.remove(key);
@@ -216,7 +208,7 @@ impl Table {
         let slot = &mut self.slots[key.index as usize];
         let Some(entry) = slot.entry.as_mut().filter(|_| slot.generation == key.generation) else { return Ok(()) };
         let Kind::Socket(socket) = &entry.kind else { return Ok(()) };
-        let afd = self.afds.get(socket.afd);
+        let Some(afd) = self.afds.get(socket.afd) else { return Ok(()) };
         entry.guard(afd, &self.port, key)
     }
 
@@ -283,6 +275,7 @@ impl Table {
                 // A late packet of an entry that was removed.
                 None => {}
             }
+            request.afd = None;
             if self.spare.len() < BLOCKS_PER_ENTRY * self.slots.len() {
                 self.spare.push(request);
             }
@@ -368,43 +361,4 @@ fn is_live(slots: &[Slot], key: EntryKey) -> bool {
 fn is_closed(error: &io::Error) -> bool {
     let closed = [ERROR_INVALID_HANDLE as i32, WSAENOTSOCK];
     error.raw_os_error().is_some_and(|number| closed.contains(&number))
-}
-
-/// The handles of the driver. One handle serves 32 sockets, because the driver keeps the requests of a handle in one list.
-#[derive(Default)]
-struct Afds {
-    handles: Vec<(Afd, usize)>,
-    /// The indices of the handles with fewer than 32 sockets.
-    vacant: Vec<usize>,
-}
-
-const SOCKETS_PER_HANDLE: usize = 32;
-
-impl Afds {
-    fn get(&self, index: usize) -> &Afd {
-        &self.handles[index].0
-    }
-
-    fn assign(&mut self, port: &Port) -> io::Result<usize> {
-        let index = match self.vacant.last() {
-            Some(&index) => index,
-            None => {
-                self.handles.push((Afd::open(port)?, 0));
-                self.vacant.push(self.handles.len() - 1);
-                self.handles.len() - 1
-            }
-        };
-        self.handles[index].1 += 1;
-        if self.handles[index].1 == SOCKETS_PER_HANDLE {
-            self.vacant.pop();
-        }
-        Ok(index)
-    }
-
-    fn release(&mut self, index: usize) {
-        if self.handles[index].1 == SOCKETS_PER_HANDLE {
-            self.vacant.push(index);
-        }
-        self.handles[index].1 -= 1;
-    }
 }

@@ -12,7 +12,11 @@ use crate::interest::Interest;
 use crate::sys::conformance::support::process::is_in_own_process;
 use crate::sys::conformance::support::system::is_wine;
 use crate::sys::selector::{EventRecord, IoDirection, Registration, Selector, SourceKind};
+use crate::sys::windows::iocp::afd::BaseSocket;
+use crate::sys::windows::iocp::afds::Afds;
+use crate::sys::windows::iocp::bits;
 use crate::sys::windows::iocp::entry::{Entry, OperationFlags};
+use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::readiness::Readiness;
@@ -206,16 +210,54 @@ fn more_sockets_than_a_handle_serves_are_reported() {
 
 #[test]
 fn handles_serve_32_sockets_each_and_are_reused() {
-    let mut table = Table::new(Arc::new(Port::new().unwrap()));
-    let first: Vec<_> = (0..65).map(|_| table.assign_afd().unwrap()).collect();
+    let (port, mut afds) = (Port::new().unwrap(), Afds::default());
+    let first: Vec<_> = (0..65).map(|_| afds.assign(&port).unwrap()).collect();
     assert_eq!(first, (0..65).map(|socket| socket / 32).collect::<Vec<_>>());
-    first[..33].iter().for_each(|&afd| table.release_afd(afd));
-    let mut second: Vec<_> = (0..33 + 31).map(|_| table.assign_afd().unwrap()).collect();
-    second.sort_unstable();
-    assert_eq!(second.iter().filter(|&&afd| afd == 0).count(), 32);
-    assert_eq!(second.iter().filter(|&&afd| afd == 1).count(), 1);
-    assert_eq!(second.iter().filter(|&&afd| afd == 2).count(), 31);
-    assert_eq!(table.assign_afd().unwrap(), 3);
+    first[..33].iter().for_each(|&afd| afds.release(afd));
+    let second: Vec<_> = (0..33 + 31).map(|_| afds.assign(&port).unwrap()).collect();
+    // The handles with the lowest numbers first.
+    assert_eq!(second, [[0; 32].as_slice(), &[1], &[2; 31]].concat());
+    assert_eq!(afds.assign(&port).unwrap(), 3);
+}
+
+#[test]
+fn unused_handles_are_closed() {
+    const HANDLES: usize = 100;
+    const MAX_UNUSED: usize = 32;
+    let (port, mut afds) = (Port::new().unwrap(), Afds::default());
+    let numbers: Vec<_> = (0..HANDLES * 32).map(|_| afds.assign(&port).unwrap()).collect();
+    assert_eq!(afds.open_count(), HANDLES);
+    for (released, &number) in numbers.iter().enumerate() {
+        afds.release(number);
+        if (released + 1) % 32 == 0 {
+            let used = HANDLES - (released + 1) / 32;
+            assert!(afds.open_count() <= 2 * used + MAX_UNUSED, "{} handles for {used}", afds.open_count());
+            assert!((HANDLES - used..HANDLES).all(|number| afds.get(number).is_some()), "a used handle was closed");
+        }
+    }
+    assert_eq!(afds.open_count(), MAX_UNUSED);
+    // The handles with the lowest numbers are left, and the closed ones are opened again.
+    let again: Vec<_> = (0..MAX_UNUSED * 32).map(|_| afds.assign(&port).unwrap()).collect();
+    assert_eq!(afds.open_count(), MAX_UNUSED);
+    assert_eq!(again, numbers[..again.len()]);
+    assert_eq!(afds.assign(&port).unwrap(), MAX_UNUSED);
+    assert_eq!(afds.open_count(), MAX_UNUSED + 1);
+}
+
+#[test]
+fn request_keeps_its_handle_open() {
+    let (port, mut afds, socket) = (Port::new().unwrap(), Afds::default(), udp());
+    let number = afds.assign(&port).unwrap();
+    let base = BaseSocket::of(socket.as_raw_socket()).unwrap();
+    let (key, bits) = (EntryKey { index: 0, generation: 0 }, bits::RECEIVE | bits::LOCAL_CLOSE);
+    let afd = afds.get(number).unwrap();
+    let pending = afd.request(&port, base, bits, key, Box::default()).unwrap();
+    afd.cancel(&pending);
+    let weak = afd.downgrade();
+    drop(afds);
+    assert!(weak.upgrade().is_some(), "the handle was closed before the packet was removed");
+    drop(port);
+    assert!(weak.upgrade().is_none(), "the handle is still open");
 }
 
 /// The values of a registration are dropped in every order, while the kernel holds its request.
