@@ -27,7 +27,7 @@ fn ten_thousand_wakers_share_one_descriptor() {
     let first = Waker::new(poll.registry(), Token(WAKERS)).unwrap();
     let before = open_fds::open_files();
     let wakers: Vec<_> = (0..WAKERS).map(|token| Waker::new(poll.registry(), Token(token)).unwrap()).collect();
-    open_fds::assert_same(&before, "wakers");
+    open_fds::assert_no_more(&before, "wakers");
     wakers[WAKERS / 2].wake().unwrap();
     poll.poll(&mut events, Some(TIMEOUT)).unwrap();
     assert_eq!(events.iter().map(|event| event.token().0).collect::<Vec<_>>(), [WAKERS / 2]);

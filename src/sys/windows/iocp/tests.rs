@@ -1,8 +1,8 @@
 //! Faults, limits, and the return of every block.
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::windows::io::{AsRawSocket, RawSocket};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::sys::windows::iocp::entry::{Entry, OperationFlags};
 use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::{key, Port};
+use crate::sys::windows::iocp::probe::held_bits;
 use crate::sys::windows::iocp::readiness::Readiness;
 use crate::sys::windows::iocp::selector::{IocpRegistration, IocpSelector};
 use crate::sys::windows::iocp::table::Table;
@@ -45,6 +46,12 @@ fn udp() -> UdpSocket {
 
 fn register(selector: &IocpSelector, socket: &impl AsRawSocket, token: usize, interest: Interest) -> IocpRegistration {
     selector.register(socket.as_raw_socket(), Token(token), interest, SourceKind::Builtin).unwrap()
+}
+
+/// Registers a socket whose operations are unobserved, and which is closed without notice.
+fn register_raw(selector: &IocpSelector, socket: &impl AsRawSocket, token: usize) {
+    let registration = selector.register(socket.as_raw_socket(), Token(token), READ, SourceKind::RawFd).unwrap();
+    assert!(registration.detach().is_none());
 }
 
 fn reregister(selector: &IocpSelector, socket: &impl AsRawSocket, token: usize, interest: Interest) {
@@ -414,6 +421,102 @@ fn closing_a_socket_ends_its_registration() {
     }
     assert!(reused > 0, "no number was used again");
     expect_all_returned(&selector);
+}
+
+#[test]
+fn closed_raw_socket_is_not_registered_before_its_packet_is_removed() {
+    let selector = IocpSelector::new().unwrap();
+    for round in 0..10 {
+        let (a, _b) = pair();
+        let number = a.as_raw_socket();
+        register_raw(&selector, &a, 1);
+        select(&selector, 8, Duration::ZERO);
+        drop(a);
+        let result = match round % 2 {
+            0 => selector.deregister(number, SourceKind::RawFd),
+            _ => selector.reregister(number, Token(2), READ, SourceKind::RawFd),
+        };
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+    expect_all_returned(&selector);
+}
+
+#[test]
+fn closed_raw_socket_is_not_reported_although_its_readiness_came_first() {
+    let selector = IocpSelector::new().unwrap();
+    for token in 0..20 {
+        let (a, mut b) = pair();
+        register_raw(&selector, &a, token);
+        select(&selector, 1, Duration::ZERO);
+        b.write_all(b"x").unwrap();
+        let deadline = Instant::now() + TIMEOUT;
+        while a.peek(&mut [0]).is_err() {
+            assert!(Instant::now() < deadline);
+        }
+        drop(a);
+        let events = select(&selector, 1, Duration::ZERO);
+        assert!(events.is_empty(), "{events:?}");
+    }
+    expect_all_returned(&selector);
+}
+
+#[test]
+fn notification_behind_late_packets_is_returned_without_waiting() {
+    let selector = IocpSelector::new().unwrap();
+    let (a, _b) = pair();
+    let registration = register(&selector, &a, 1, READ);
+    select(&selector, 1, Duration::ZERO);
+    drop(registration);
+    selector.notify().unwrap();
+    assert!(select(&selector, 1, Duration::ZERO).is_empty());
+    assert!(selector.take_internal(&mut Vec::new()).is_notified);
+}
+
+#[test]
+fn notifications_around_a_change_are_returned_once() {
+    let selector = IocpSelector::new().unwrap();
+    let (a, _b) = pair();
+    let registration = register(&selector, &a, 1, READ);
+    select(&selector, 1, Duration::ZERO);
+    selector.notify().unwrap();
+    // The change removes the packet of the notification.
+    selector.register(a.as_raw_socket(), Token(2), READ, SourceKind::RawFd).map(drop).unwrap_err();
+    // The packet of the request is before that of the next notification.
+    drop(registration);
+    selector.notify().unwrap();
+    for is_notified in [true, false] {
+        assert!(select(&selector, 1, Duration::ZERO).is_empty());
+        assert_eq!(selector.take_internal(&mut Vec::new()).is_notified, is_notified);
+    }
+}
+
+#[test]
+fn full_buffer_is_not_writable_after_the_peer_has_shut_down_writing() {
+    let selector = IocpSelector::new().unwrap();
+    let (a, b) = pair();
+    let fill = || {
+        let mut total = 0;
+        while let Ok(written) = (&a).write(&[0; 64 * 1024]) {
+            total += written;
+        }
+        total
+    };
+    let total = fill();
+    let registration = register(&selector, &a, 1, BOTH);
+    assert!(select(&selector, 8, Duration::ZERO).is_empty());
+    io::copy(&mut (&b).take(total as u64), &mut io::sink()).unwrap();
+    let deadline = Instant::now() + TIMEOUT;
+    while held_bits(a.as_raw_socket(), bits::SEND) == 0 {
+        assert!(Instant::now() < deadline);
+    }
+    b.shutdown(Shutdown::Write).unwrap();
+    while (&a).read(&mut [0]).is_err() {
+        assert!(Instant::now() < deadline);
+    }
+    fill();
+    registration.rearm(IoDirection::Write);
+    let event = expect(&selector, 1);
+    assert!(event.is_readable() && !event.is_writable(), "{event:?}");
 }
 
 #[test]
