@@ -3,18 +3,10 @@
 //! `cargo bench --bench compare` measures all cases, and `cargo bench --bench compare -- wake` some of them. One subject is
 //! measured after the other; in `ratios` the subjects take turns.
 
-#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))] // `bare_poll` is measured on Linux only.
-
 mod cases;
 mod setup;
 
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
-
 use criterion::{criterion_group, Criterion};
-
-const NOW: Option<Duration> = Some(Duration::ZERO);
 
 fn side_by_side(c: &mut Criterion) {
     for case in cases::all() {
@@ -31,8 +23,10 @@ fn side_by_side(c: &mut Criterion) {
 /// `unix::pollset` and poll(2), with 8 idle slots and one ready slot.
 #[cfg(target_os = "linux")]
 fn bare_poll(c: &mut Criterion) {
+    use std::os::fd::AsRawFd;
+
     use kevio::unix::pollset::{PollFlags, PollSet};
-    let (a, _b) = UnixStream::pair().unwrap();
+    let (a, _b) = cases::pair();
     let fd = a.as_raw_fd();
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let mut fds = [libc::pollfd { fd, events: libc::POLLIN, revents: 0 }; 9];
@@ -50,7 +44,7 @@ fn bare_poll(c: &mut Criterion) {
     set.set(8, fd, PollFlags::OUT).unwrap();
     c.bench_function("ppoll/kevio", |bench| {
         bench.iter(|| {
-            assert_eq!(set.poll(9, NOW).unwrap(), 1);
+            assert_eq!(set.poll(9, cases::NOW).unwrap(), 1);
             assert_eq!(set.ready().next().map(|slot| slot.index()), Some(8));
         });
     });
@@ -62,15 +56,17 @@ fn bare_poll(_: &mut Criterion) {}
 /// `unix::kqueue` and kevent(2), with one level-triggered filter that every call reports.
 #[cfg(has_kqueue)]
 fn bare_kevent(c: &mut Criterion) {
+    use std::os::fd::AsRawFd;
+
     use kevio::unix::kqueue::{Flags, Kevent, Kqueue};
-    let (a, _b) = UnixStream::pair().unwrap();
+    let (a, _b) = cases::pair();
     let kq = Kqueue::new().unwrap();
     let mut events = Vec::with_capacity(64);
     kq.apply(&mut [Kevent::write(a.as_raw_fd(), Flags::ADD).with_udata(3)]).unwrap()[0].result().unwrap();
     c.bench_function("kevent/bare", |bench| {
         bench.iter(|| {
             // SAFETY: the kernel reads no record, and the buffer has capacity for 64.
-            let n = unsafe { kq.kevent_raw(std::ptr::null(), 0, events.as_mut_ptr(), 64, NOW) }.unwrap();
+            let n = unsafe { kq.kevent_raw(std::ptr::null(), 0, events.as_mut_ptr(), 64, cases::NOW) }.unwrap();
             // SAFETY: the kernel has written so many records.
             unsafe { events.set_len(n) };
             assert_eq!(events[0].udata(), 3);
@@ -78,7 +74,7 @@ fn bare_kevent(c: &mut Criterion) {
     });
     c.bench_function("kevent/kevio", |bench| {
         bench.iter(|| {
-            assert_eq!(kq.wait(&mut events, NOW).unwrap(), 1);
+            assert_eq!(kq.wait(&mut events, cases::NOW).unwrap(), 1);
             assert_eq!(events[0].udata(), 3);
         });
     });

@@ -3,10 +3,15 @@
 //! `cargo bench --bench timers` prints two tables. The costs are medians of 21 rounds. For the lateness the two subjects take
 //! turns.
 
+#[allow(dead_code)] // The cases of the bench `ratios`.
+mod cases;
+mod setup;
+
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use cases::subject::{Kevio, Subject};
 use kevio::{Events, Interest, Poll, Timer, Token, Waker, BACKEND};
 
 const FAR: Duration = Duration::from_secs(3600);
@@ -81,7 +86,8 @@ fn timers(many: usize, stride: usize) {
 /// A byte through a stream: write, poll without a timeout, read. Returns the time with 10 000 armed timers over that without.
 fn one_ready() {
     let stream = || {
-        let (mut a, b) = kevio::net::UnixStream::pair().unwrap();
+        let (a, b) = cases::pair();
+        let mut a = Kevio::socket(a);
         let poll = Poll::new().unwrap();
         poll.registry().register(&mut a, Token(0), Interest::READABLE).unwrap();
         (poll, a, b)
@@ -89,7 +95,7 @@ fn one_ready() {
     let mut events = Events::with_capacity(64);
     let (mut with, mut without) = (stream(), stream());
     let _timers: Vec<_> = (0..10_000).map(|index| armed(&with.0, index)).collect();
-    let mut time = |(poll, a, b): &mut (Poll, kevio::net::UnixStream, kevio::net::UnixStream)| {
+    let mut time = |(poll, a, b): &mut (Poll, kevio::net::TcpStream, cases::Stream)| {
         b.write_all(b"x").unwrap();
         let start = Instant::now();
         poll.poll(&mut events, None).unwrap();
@@ -215,7 +221,7 @@ mod bare {
 /// No timer that can be waited for beside descriptors.
 #[cfg(not(any(target_os = "linux", target_os = "android", has_kqueue)))]
 mod bare {
-    pub const NAME: &str = "nanosleep";
+    pub const NAME: &str = if cfg!(windows) { "thread::sleep" } else { "nanosleep" };
 
     pub struct Bare;
 

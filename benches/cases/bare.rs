@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::subject::{Subject, LAST};
+use super::subject::{RawSubject, Subject, LAST};
 
 pub fn cvt(result: libc::c_int) -> libc::c_int {
     assert!(result >= 0, "{}", std::io::Error::last_os_error());
@@ -107,6 +107,19 @@ impl Subject for Epoll {
     }
 
     #[inline(always)]
+    fn listen(epoll: &Arc<OwnedFd>, listener: TcpListener, token: usize) -> TcpListener {
+        epoll_ctl(epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), token);
+        listener
+    }
+
+    #[inline(always)]
+    fn accept(listener: &TcpListener) -> Option<TcpStream> {
+        super::accept(listener)
+    }
+}
+
+impl RawSubject for Epoll {
+    #[inline(always)]
     fn add(epoll: &Arc<OwnedFd>, fd: RawFd, token: usize) {
         epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, token);
     }
@@ -119,17 +132,6 @@ impl Subject for Epoll {
     #[inline(always)]
     fn remove(epoll: &Arc<OwnedFd>, fd: RawFd) {
         epoll_ctl(epoll, libc::EPOLL_CTL_DEL, fd, 0);
-    }
-
-    #[inline(always)]
-    fn listen(epoll: &Arc<OwnedFd>, listener: TcpListener, token: usize) -> TcpListener {
-        epoll_ctl(epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), token);
-        listener
-    }
-
-    #[inline(always)]
-    fn accept(listener: &TcpListener) -> Option<TcpStream> {
-        super::accept(listener)
     }
 }
 
@@ -231,6 +233,19 @@ impl Subject for Poll {
     }
 
     #[inline(always)]
+    fn listen(table: &Arc<Mutex<Table>>, listener: TcpListener, token: usize) -> TcpListener {
+        Self::add(table, listener.as_raw_fd(), token);
+        listener
+    }
+
+    #[inline(always)]
+    fn accept(listener: &TcpListener) -> Option<TcpStream> {
+        super::accept(listener)
+    }
+}
+
+impl RawSubject for Poll {
+    #[inline(always)]
     fn add(table: &Arc<Mutex<Table>>, fd: RawFd, token: usize) {
         table.lock().unwrap().push(fd, token);
     }
@@ -241,16 +256,5 @@ impl Subject for Poll {
     #[inline(always)]
     fn remove(table: &Arc<Mutex<Table>>, fd: RawFd) {
         table.lock().unwrap().remove(fd);
-    }
-
-    #[inline(always)]
-    fn listen(table: &Arc<Mutex<Table>>, listener: TcpListener, token: usize) -> TcpListener {
-        Self::add(table, listener.as_raw_fd(), token);
-        listener
-    }
-
-    #[inline(always)]
-    fn accept(listener: &TcpListener) -> Option<TcpStream> {
-        super::accept(listener)
     }
 }

@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::subject::{Subject, LAST};
+use super::subject::{RawSubject, Subject, LAST};
 
 /// Writes a record with these fields; all other fields are zero.
 macro_rules! change {
@@ -128,6 +128,19 @@ impl Subject for Kqueue {
     }
 
     #[inline(always)]
+    fn listen(kq: &Arc<OwnedFd>, listener: TcpListener, token: usize) -> TcpListener {
+        add(kq, listener.as_raw_fd(), token);
+        listener
+    }
+
+    #[inline(always)]
+    fn accept(listener: &TcpListener) -> Option<TcpStream> {
+        super::accept(listener)
+    }
+}
+
+impl RawSubject for Kqueue {
+    #[inline(always)]
     fn add(kq: &Arc<OwnedFd>, fd: RawFd, token: usize) {
         add(kq, fd, token);
     }
@@ -140,16 +153,5 @@ impl Subject for Kqueue {
     #[inline(always)]
     fn remove(kq: &Arc<OwnedFd>, fd: RawFd) {
         delete(kq, fd);
-    }
-
-    #[inline(always)]
-    fn listen(kq: &Arc<OwnedFd>, listener: TcpListener, token: usize) -> TcpListener {
-        add(kq, listener.as_raw_fd(), token);
-        listener
-    }
-
-    #[inline(always)]
-    fn accept(listener: &TcpListener) -> Option<TcpStream> {
-        super::accept(listener)
     }
 }

@@ -4,19 +4,22 @@
 pub mod bare;
 #[cfg(all(has_kqueue, not(links_libkqueue)))]
 pub mod bare_kqueue;
+mod pinned;
+mod raw;
 pub mod subject;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use self::subject::{Kevio, Mio, Polling, Subject, LAST};
+use self::pinned::pin_thread;
+pub use self::raw::Stream;
+use self::raw::{raw, Idle, OwnedSource};
+use self::subject::{Kevio, Mio, Polling, RawSubject, Subject, LAST};
 use super::setup::allow_descriptors;
 
 pub const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -35,15 +38,15 @@ pub struct Case {
 }
 
 pub fn all() -> Vec<Case> {
-    /// A case with all subjects. With `calls`, the bare poll(2) is left out, because it would make no call.
+    /// A case with all subjects. With `calls`, the bare poll(2) is left out, because it would make no call. mio registers no raw
+    /// sockets of Windows: `mio if unix`.
     macro_rules! case {
-        ($name:expr, $operations:expr, $case:ident($($argument:expr)?), calls) => {{
-            #[allow(unused_mut)] // Systems without a bare subject.
-            let mut contestants: Vec<Contestant> = vec![
-                (Kevio::NAME, Box::new(|| $case::<Kevio>($($argument)?))),
-                (Mio::NAME, Box::new(|| $case::<Mio>($($argument)?))),
-                (Polling::NAME, Box::new(|| $case::<Polling>($($argument)?))),
-            ];
+        ($name:expr, $operations:expr, $case:ident($($argument:expr)?), calls $(, mio if $mio:meta)?) => {{
+            let mut contestants: Vec<Contestant> = Vec::new();
+            contestants.push((Kevio::NAME, Box::new(|| $case::<Kevio>($($argument)?))));
+            $(#[cfg($mio)])?
+            contestants.push((Mio::NAME, Box::new(|| $case::<Mio>($($argument)?))));
+            contestants.push((Polling::NAME, Box::new(|| $case::<Polling>($($argument)?))));
             #[cfg(target_os = "linux")]
             if kevio::BACKEND == kevio::Backend::Epoll {
                 contestants.push((bare::Epoll::NAME, Box::new(|| $case::<bare::Epoll>($($argument)?))));
@@ -54,9 +57,9 @@ pub fn all() -> Vec<Case> {
             }
             Case { name: $name.to_string(), operations: $operations, contestants }
         }};
-        ($name:expr, $operations:expr, $case:ident($($argument:expr)?)) => {{
-            #[allow(unused_mut)]
-            let mut case = case!($name, $operations, $case($($argument)?), calls);
+        ($name:expr, $operations:expr, $case:ident($($argument:expr)?) $(, mio if $mio:meta)?) => {{
+            #[allow(unused_mut)] // Systems without a bare poll(2).
+            let mut case = case!($name, $operations, $case($($argument)?), calls $(, mio if $mio)?);
             #[cfg(target_os = "linux")]
             if kevio::BACKEND == kevio::Backend::Poll {
                 case.contestants.push((bare::Poll::NAME, Box::new(|| $case::<bare::Poll>($($argument)?))));
@@ -66,9 +69,9 @@ pub fn all() -> Vec<Case> {
     }
     vec![
         case!("register+deregister", 1, register_deregister(), calls),
-        case!("register+deregister, descriptor", 1, add_remove(), calls),
+        case!("register+deregister, descriptor", 1, add_remove(), calls, mio if unix),
         case!("reregister", 1, reregister(), calls),
-        case!("reregister, descriptor", 1, change(), calls),
+        case!("reregister, descriptor", 1, change(), calls, mio if unix),
         case!("register 1 000", 1000, register_all(), calls),
         case!("register while waiting", 1, register_while_waiting(), calls),
         case!("poll, 1 idle", 1, poll_nothing(1)),
@@ -78,7 +81,7 @@ pub fn all() -> Vec<Case> {
         case!("one ready, 1 000 idle", 1, one_ready(1000)),
         case!("one ready, 5 000 idle", 1, one_ready(5000)),
         case!("1 024 ready, each", 1024, many_ready()),
-        case!("1 024 ready descriptors, each", 1024, many_ready_descriptors()),
+        case!("1 024 ready descriptors, each", 1024, many_ready_descriptors(), mio if unix),
         case!("wake when awake", 1, wake_when_awake()),
         case!("wake, poll", 1, wake_and_poll()),
         case!("wake round trip", 1, round_trip()),
@@ -102,14 +105,14 @@ fn timed(f: &mut dyn FnMut()) {
 }
 
 /// Returns a non-blocking socket and its peer.
-pub fn pair() -> (OwnedFd, UnixStream) {
-    let (a, b) = UnixStream::pair().unwrap();
+pub fn pair() -> (OwnedSource, Stream) {
+    let (a, b) = raw::streams();
     a.set_nonblocking(true).unwrap();
     (a.into(), b)
 }
 
 /// Returns a TCP connection: the non-blocking end of the server, and the blocking end of the client.
-fn connection(listener: &TcpListener) -> (OwnedFd, TcpStream) {
+fn connection(listener: &TcpListener) -> (OwnedSource, TcpStream) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
     server.set_nonblocking(true).unwrap();
@@ -134,16 +137,14 @@ fn accept(listener: &TcpListener) -> Option<TcpStream> {
     accepted.ok().map(|(socket, _)| socket.into())
 }
 
-/// Registers `n` descriptors that never become ready. All subjects share them.
-fn register_idle<S: Subject>(registry: &S::Registry, n: usize) {
-    static IDLE: OnceLock<Vec<UnixStream>> = OnceLock::new();
+/// Registers `n` descriptors that never become ready. All subjects share them. The returned sockets keep the registrations.
+fn register_idle<S: Idle>(registry: &S::Registry, n: usize) -> Vec<S::Socket> {
+    static IDLE: OnceLock<Vec<Stream>> = OnceLock::new();
     let idle = IDLE.get_or_init(|| {
         allow_descriptors();
-        (0..2500).flat_map(|_| <[UnixStream; 2]>::from(UnixStream::pair().unwrap())).collect()
+        (0..2500).flat_map(|_| <[Stream; 2]>::from(raw::streams())).collect()
     });
-    for (token, fd) in idle[..n].iter().enumerate() {
-        S::add(registry, fd.as_raw_fd(), token);
-    }
+    idle[..n].iter().enumerate().filter_map(|(token, stream)| S::add_idle(registry, stream, token)).collect()
 }
 
 /// A socket with its peer, and a subject for the registration.
@@ -151,7 +152,7 @@ struct Fixture<S: Subject> {
     subject: S,
     registry: S::Registry,
     socket: S::Socket,
-    peer: UnixStream,
+    peer: Stream,
 }
 
 impl<S: Subject> Fixture<S> {
@@ -180,10 +181,10 @@ fn reregister<S: Subject>() -> Iterations {
     Box::new(move |count| time(|| (0..count).for_each(|_| S::reregister(&fixture.registry, &mut fixture.socket, 1))))
 }
 
-fn add_remove<S: Subject>() -> Iterations {
+fn add_remove<S: RawSubject>() -> Iterations {
     let fixture = Fixture::<S>::new();
     Box::new(move |count| {
-        let fd = fixture.peer.as_raw_fd();
+        let fd = raw(&fixture.peer);
         time(|| {
             for _ in 0..count {
                 S::add(&fixture.registry, fd, 1);
@@ -193,11 +194,11 @@ fn add_remove<S: Subject>() -> Iterations {
     })
 }
 
-fn change<S: Subject>() -> Iterations {
+fn change<S: RawSubject>() -> Iterations {
     let fixture = Fixture::<S>::new();
-    S::add(&fixture.registry, fixture.peer.as_raw_fd(), 1);
+    S::add(&fixture.registry, raw(&fixture.peer), 1);
     Box::new(move |count| {
-        let fd = fixture.peer.as_raw_fd();
+        let fd = raw(&fixture.peer);
         time(|| (0..count).for_each(|_| S::change(&fixture.registry, fd, 1)))
     })
 }
@@ -224,19 +225,21 @@ fn register_all<S: Subject>() -> Iterations {
     })
 }
 
-fn poll_nothing<S: Subject>(idle: usize) -> Iterations {
+fn poll_nothing<S: Idle>(idle: usize) -> Iterations {
     let mut subject = S::new(1024);
-    register_idle::<S>(&subject.registry(), idle);
+    let idle = register_idle::<S>(&subject.registry(), idle);
     Box::new(move |count| {
+        let _registered = &idle;
         time(|| (0..count).for_each(|_| subject.poll_once(NOW, |_| unreachable!("nothing is ready"))))
     })
 }
 
-fn one_ready<S: Subject>(idle: usize) -> Iterations {
+fn one_ready<S: Idle>(idle: usize) -> Iterations {
     let mut fixture = Fixture::<S>::new();
-    register_idle::<S>(&fixture.registry, idle);
+    let idle = register_idle::<S>(&fixture.registry, idle);
     S::register(&fixture.registry, &mut fixture.socket, LAST);
     Box::new(move |count| {
+        let _registered = &idle;
         time(|| {
             for _ in 0..count {
                 fixture.peer.write_all(b"x").unwrap();
@@ -252,7 +255,7 @@ fn one_ready<S: Subject>(idle: usize) -> Iterations {
 
 /// Times the wait and the iteration over the events, but not the reregistration, which makes the sockets ready again.
 /// Returns 1 024 sockets with a byte to read, and their peers.
-fn readable_sockets() -> (Vec<OwnedFd>, Vec<UnixStream>) {
+fn readable_sockets() -> (Vec<OwnedSource>, Vec<Stream>) {
     allow_descriptors();
     let ready = || {
         let (socket, mut peer) = pair();
@@ -292,13 +295,13 @@ fn many_ready<S: Subject>() -> Iterations {
     })
 }
 
-fn many_ready_descriptors<S: Subject>() -> Iterations {
+fn many_ready_descriptors<S: RawSubject>() -> Iterations {
     let (subject, (sockets, peers)) = (S::new(1024), readable_sockets());
     let registry = subject.registry();
-    sockets.iter().enumerate().for_each(|(token, socket)| S::add(&registry, socket.as_raw_fd(), token));
+    sockets.iter().enumerate().for_each(|(token, socket)| S::add(&registry, raw(socket), token));
     poll_many(subject, move |token| {
         let _open = &peers;
-        S::change(&registry, sockets[token].as_raw_fd(), token);
+        S::change(&registry, raw(&sockets[token]), token);
     })
 }
 
@@ -322,51 +325,6 @@ fn wake_and_poll<S: Subject>() -> Iterations {
             }
         })
     })
-}
-
-/// Pins this thread, and the threads that it starts, to the current processor, until the value is dropped. To wake a thread on
-/// another processor, which may be idle, costs more than the operations of every subject.
-struct Pinned;
-
-#[cfg(target_os = "linux")]
-fn affinity() -> libc::cpu_set_t {
-    // SAFETY: the kernel writes a set of bits.
-    unsafe {
-        let mut set = std::mem::zeroed();
-        assert_eq!(libc::sched_getaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &mut set), 0);
-        set
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn set_affinity(set: &libc::cpu_set_t) {
-    // SAFETY: the kernel reads a set of bits.
-    assert_eq!(unsafe { libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), set) }, 0);
-}
-
-#[cfg(target_os = "linux")]
-static UNPINNED: OnceLock<libc::cpu_set_t> = OnceLock::new();
-
-fn pin_thread() -> Pinned {
-    #[cfg(target_os = "linux")]
-    {
-        UNPINNED.get_or_init(affinity);
-        // SAFETY: a zeroed set is empty, and the index of the bit is the number of a processor.
-        let here = unsafe {
-            let mut set = std::mem::zeroed();
-            libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
-            set
-        };
-        set_affinity(&here);
-    }
-    Pinned
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        #[cfg(target_os = "linux")]
-        set_affinity(UNPINNED.get().expect("pin_thread has recorded the set"));
-    }
 }
 
 /// A thread that polls until this value is dropped.

@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
+
+use super::raw::{borrow, OwnedSource, RawSource};
 
 /// The largest token. polling reserves `usize::MAX`.
 pub const LAST: usize = usize::MAX - 1;
@@ -29,7 +30,7 @@ pub trait Subject: Sized + Send + 'static {
     /// Waits once, and calls `each` with the token of every event.
     fn poll_once(&mut self, timeout: Option<Duration>, each: impl FnMut(usize));
 
-    fn socket(fd: OwnedFd) -> Self::Socket;
+    fn socket(fd: OwnedSource) -> Self::Socket;
     fn register(registry: &Self::Registry, socket: &mut Self::Socket, token: usize);
     fn reregister(registry: &Self::Registry, socket: &mut Self::Socket, token: usize);
     fn deregister(registry: &Self::Registry, socket: &mut Self::Socket);
@@ -46,16 +47,18 @@ pub trait Subject: Sized + Send + 'static {
         drop(socket);
     }
 
-    /// Registers a raw descriptor.
-    fn add(registry: &Self::Registry, fd: RawFd, token: usize);
-    fn change(registry: &Self::Registry, fd: RawFd, token: usize);
-    fn remove(registry: &Self::Registry, fd: RawFd);
-
     fn listen(registry: &Self::Registry, listener: TcpListener, token: usize) -> Self::Listener;
     /// Accepts a non-blocking connection. Returns `None` if no connection is in the queue.
     fn accept(listener: &Self::Listener) -> Option<Self::Socket>;
     /// Re-arms the listener, if the subject needs that.
     fn accepted(_: &Self::Registry, _: &Self::Listener, _token: usize) {}
+}
+
+/// A subject that registers raw descriptors.
+pub trait RawSubject: Subject {
+    fn add(registry: &Self::Registry, fd: RawSource, token: usize);
+    fn change(registry: &Self::Registry, fd: RawSource, token: usize);
+    fn remove(registry: &Self::Registry, fd: RawSource);
 }
 
 /// Implements [`Subject`] for a crate with the API of mio. The last argument holds further methods.
@@ -103,7 +106,7 @@ macro_rules! impl_mio_like {
             }
 
             #[inline(always)]
-            fn socket(fd: OwnedFd) -> $crate_name::net::TcpStream {
+            fn socket(fd: OwnedSource) -> $crate_name::net::TcpStream {
                 $crate_name::net::TcpStream::from_std(fd.into())
             }
 
@@ -120,23 +123,6 @@ macro_rules! impl_mio_like {
             #[inline(always)]
             fn deregister(registry: &$crate_name::Registry, socket: &mut $crate_name::net::TcpStream) {
                 registry.deregister(socket).unwrap();
-            }
-
-            #[inline(always)]
-            fn add(registry: &$crate_name::Registry, fd: RawFd, token: usize) {
-                let mut source = $crate_name::unix::SourceFd(&fd);
-                registry.register(&mut source, $crate_name::Token(token), $crate_name::Interest::READABLE).unwrap();
-            }
-
-            #[inline(always)]
-            fn change(registry: &$crate_name::Registry, fd: RawFd, token: usize) {
-                let mut source = $crate_name::unix::SourceFd(&fd);
-                registry.reregister(&mut source, $crate_name::Token(token), $crate_name::Interest::READABLE).unwrap();
-            }
-
-            #[inline(always)]
-            fn remove(registry: &$crate_name::Registry, fd: RawFd) {
-                registry.deregister(&mut $crate_name::unix::SourceFd(&fd)).unwrap();
             }
 
             #[inline(always)]
@@ -162,6 +148,35 @@ macro_rules! impl_mio_like {
     };
 }
 
+/// Implements [`RawSubject`] for a crate with the API of mio.
+macro_rules! impl_raw_mio_like {
+    ($subject:ident, $crate_name:ident, $source:path) => {
+        impl RawSubject for $subject {
+            #[inline(always)]
+            fn add(registry: &$crate_name::Registry, fd: RawSource, token: usize) {
+                use $source as Source;
+                registry
+                    .register(&mut Source(&fd), $crate_name::Token(token), $crate_name::Interest::READABLE)
+                    .unwrap();
+            }
+
+            #[inline(always)]
+            fn change(registry: &$crate_name::Registry, fd: RawSource, token: usize) {
+                use $source as Source;
+                registry
+                    .reregister(&mut Source(&fd), $crate_name::Token(token), $crate_name::Interest::READABLE)
+                    .unwrap();
+            }
+
+            #[inline(always)]
+            fn remove(registry: &$crate_name::Registry, fd: RawSource) {
+                use $source as Source;
+                registry.deregister(&mut Source(&fd)).unwrap();
+            }
+        }
+    };
+}
+
 impl_mio_like!(Kevio, kevio, {
     #[inline(always)]
     fn register_all(registry: &kevio::Registry, sockets: &mut [kevio::net::TcpStream]) {
@@ -173,6 +188,12 @@ impl_mio_like!(Kevio, kevio, {
     }
 });
 impl_mio_like!(Mio, mio, {});
+#[cfg(unix)]
+impl_raw_mio_like!(Kevio, kevio, kevio::unix::SourceFd);
+#[cfg(unix)]
+impl_raw_mio_like!(Mio, mio, mio::unix::SourceFd);
+#[cfg(windows)]
+impl_raw_mio_like!(Kevio, kevio, kevio::windows::SourceSocket);
 
 impl Kevio {
     #[allow(dead_code)] // The bench `latency` spins.
@@ -200,15 +221,10 @@ fn add(poller: &polling::Poller, source: impl polling::AsRawSource, token: usize
 }
 
 /// Re-arms a source if polling has no edges on this system. It is one-shot then, as its documentation recommends.
-fn rearm(poller: &polling::Poller, source: impl AsFd, token: usize) {
+fn rearm(poller: &polling::Poller, source: impl polling::AsSource, token: usize) {
     if !poller.supports_edge() {
-        poller.modify(source.as_fd(), polling::Event::readable(token)).unwrap();
+        poller.modify(source, polling::Event::readable(token)).unwrap();
     }
-}
-
-fn borrow<'a>(fd: RawFd) -> std::os::fd::BorrowedFd<'a> {
-    // SAFETY: the cases keep the descriptor open during the call.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }
 
 impl Subject for Polling {
@@ -249,7 +265,7 @@ impl Subject for Polling {
     }
 
     #[inline(always)]
-    fn socket(fd: OwnedFd) -> std::net::TcpStream {
+    fn socket(fd: OwnedSource) -> std::net::TcpStream {
         fd.into()
     }
 
@@ -279,21 +295,6 @@ impl Subject for Polling {
     }
 
     #[inline(always)]
-    fn add(poller: &Arc<polling::Poller>, fd: RawFd, token: usize) {
-        add(poller, fd, token);
-    }
-
-    #[inline(always)]
-    fn change(poller: &Arc<polling::Poller>, fd: RawFd, token: usize) {
-        poller.modify_with_mode(borrow(fd), polling::Event::readable(token), mode(poller)).unwrap();
-    }
-
-    #[inline(always)]
-    fn remove(poller: &Arc<polling::Poller>, fd: RawFd) {
-        poller.delete(borrow(fd)).unwrap();
-    }
-
-    #[inline(always)]
     fn listen(poller: &Arc<polling::Poller>, listener: TcpListener, token: usize) -> TcpListener {
         add(poller, &listener, token);
         listener
@@ -308,5 +309,22 @@ impl Subject for Polling {
     /// Re-arms the listener, if the subject needs that.
     fn accepted(poller: &Arc<polling::Poller>, listener: &TcpListener, token: usize) {
         rearm(poller, listener, token);
+    }
+}
+
+impl RawSubject for Polling {
+    #[inline(always)]
+    fn add(poller: &Arc<polling::Poller>, fd: RawSource, token: usize) {
+        add(poller, fd, token);
+    }
+
+    #[inline(always)]
+    fn change(poller: &Arc<polling::Poller>, fd: RawSource, token: usize) {
+        poller.modify_with_mode(borrow(fd), polling::Event::readable(token), mode(poller)).unwrap();
+    }
+
+    #[inline(always)]
+    fn remove(poller: &Arc<polling::Poller>, fd: RawSource) {
+        poller.delete(borrow(fd)).unwrap();
     }
 }

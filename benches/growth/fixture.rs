@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::cases::subject::Subject;
-use crate::cases::{time, NOW};
-use crate::memory;
+use super::cases::subject::Subject;
+use super::cases::{time, NOW};
+use super::memory;
 
 /// An operation, and its value at one size: nanoseconds for each, or bytes for each member.
 pub type Sample = (&'static str, f64);

@@ -84,7 +84,7 @@ fn run(arguments: &Arguments, rounds: u64, budget: Duration, sizes: &[usize]) ->
     growth
 }
 
-fn main() {
+pub fn main() {
     let arguments = Arguments::of_process();
     if arguments.has("--help") || arguments.has("-h") {
         return println!("{HELP}");

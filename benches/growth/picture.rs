@@ -7,8 +7,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::report::{COLOURS, SUBJECTS};
 use super::results::{Growth, Series};
-use crate::report::{COLOURS, SUBJECTS};
 
 /// The number of panels in a row: the operations of registrations, of timers and of wakers begin a row each.
 const COLUMNS: usize = 6;

@@ -6,9 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::cases::pair;
-use crate::cases::subject::{Kevio, Mio, Subject, LAST};
-use crate::fixture::{poll_one, time_each, Contestant, Fixture, Sample, Scale};
+use super::cases::pair;
+use super::cases::subject::{Kevio, Mio, RawSubject, Subject, LAST};
+use super::fixture::{poll_one, time_each, Contestant, Fixture, Sample, Scale};
 
 /// The largest number of sockets. A descriptor beyond them is a duplicate, because a socket takes 2 kB of the kernel's memory.
 const SOCKETS: usize = 100_000;
@@ -53,7 +53,7 @@ impl<S: Subject> Registrable<S> for Stream<S> {
 }
 
 /// A raw descriptor, which keeps no state of the registration.
-impl<S: Subject> Registrable<S> for OwnedFd {
+impl<S: RawSubject> Registrable<S> for OwnedFd {
     fn new(fd: OwnedFd) -> OwnedFd {
         fd
     }
@@ -82,12 +82,12 @@ pub fn contestants() -> Vec<Contestant> {
         contestant("kevio, SourceFd", all::<Kevio, OwnedFd>),
         contestant("mio", all::<Mio, OwnedFd>),
         #[cfg(all(target_os = "linux", kevio_selector = "epoll"))]
-        contestant("bare", all::<crate::cases::bare::Epoll, OwnedFd>),
+        contestant("bare", all::<super::cases::bare::Epoll, OwnedFd>),
         // The table is in the program, so that a registration is no call.
         #[cfg(all(target_os = "linux", kevio_selector = "poll"))]
-        contestant("bare", |scale| waits(&mut build::<crate::cases::bare::Poll, OwnedFd>(scale).0, scale.budget)),
+        contestant("bare", |scale| waits(&mut build::<super::cases::bare::Poll, OwnedFd>(scale).0, scale.budget)),
         #[cfg(all(kevio_selector = "kqueue", not(links_libkqueue)))]
-        contestant("bare", all::<crate::cases::bare_kqueue::Kqueue, OwnedFd>),
+        contestant("bare", all::<super::cases::bare_kqueue::Kqueue, OwnedFd>),
     ]
 }
 
@@ -104,7 +104,7 @@ fn idle_descriptors(n: usize) -> Vec<OwnedFd> {
 
 /// Registers `n` descriptors that never become ready, whose numbers are then used for other files. Returns as many descriptors as
 /// `numbers`, which are not registered.
-fn register_and_reuse<S: Subject>(registry: &S::Registry, n: usize, numbers: usize) -> Vec<OwnedFd> {
+fn register_and_reuse<S: RawSubject>(registry: &S::Registry, n: usize, numbers: usize) -> Vec<OwnedFd> {
     static OPEN: OnceLock<Vec<OwnedFd>> = OnceLock::new();
     let files = OPEN.get_or_init(|| idle_descriptors(FILES));
     let fds: Vec<OwnedFd> = (0..numbers).map(|index| files[index % FILES].try_clone().unwrap()).collect();
@@ -121,7 +121,7 @@ fn register_and_reuse<S: Subject>(registry: &S::Registry, n: usize, numbers: usi
 
 /// Returns the fixture with its registrations, and the nanoseconds to register one. If there are fewer descriptors than
 /// registrations, the last registrations are the members.
-fn build<S: Subject, R: Registrable<S>>(scale: Scale) -> (Fixture<S, R>, f64) {
+fn build<S: RawSubject, R: Registrable<S>>(scale: Scale) -> (Fixture<S, R>, f64) {
     let members = scale.size.min(scale.descriptors);
     Fixture::build(members, scale.budget, |registry| {
         let fds = match scale.size - members {
@@ -137,7 +137,7 @@ fn build<S: Subject, R: Registrable<S>>(scale: Scale) -> (Fixture<S, R>, f64) {
     })
 }
 
-fn all<S: Subject, R: Registrable<S>>(scale: Scale) -> Vec<Sample> {
+fn all<S: RawSubject, R: Registrable<S>>(scale: Scale) -> Vec<Sample> {
     let budget = scale.budget;
     let (mut fixture, register) = build::<S, R>(scale);
     let reregister = |_: &mut S, registry: &S::Registry, token, source: &mut R| source.reregister(registry, token);

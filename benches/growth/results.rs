@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::fs;
 
 use super::picture;
-use crate::report;
-use crate::setup::{machine, quartiles};
+use super::report;
+use super::setup::{machine, quartiles};
 
 /// The values of an operation and a subject.
 pub struct Series {

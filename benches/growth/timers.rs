@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cases::subject::{Kevio, Subject};
-use crate::fixture::{poll_one, Contestant, Fixture, Random, Sample, Scale};
+use super::cases::subject::{Kevio, RawSubject, Subject};
+use super::fixture::{poll_one, Contestant, Fixture, Random, Sample, Scale};
 
 /// A time that the bench does not reach.
 const FAR: Duration = Duration::from_secs(3600);
@@ -35,12 +35,12 @@ impl Timer<Kevio> for kevio::Timer {
 mod timerfd {
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+    use super::super::cases::bare::cvt;
     use super::*;
-    use crate::cases::bare::cvt;
 
     pub struct TimerFd(OwnedFd);
 
-    impl<S: Subject> Timer<S> for TimerFd {
+    impl<S: RawSubject> Timer<S> for TimerFd {
         #[inline(always)]
         fn new(registry: &S::Registry, token: usize) -> TimerFd {
             let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
@@ -75,11 +75,11 @@ pub fn contestants() -> Vec<Contestant> {
     vec![
         Contestant { subject: "kevio", descriptors: |_| 0, measure: all::<Kevio, kevio::Timer> },
         #[cfg(target_os = "linux")]
-        Contestant { subject: "mio", descriptors: |n| n, measure: all::<crate::cases::subject::Mio, timerfd::TimerFd> },
+        Contestant { subject: "mio", descriptors: |n| n, measure: all::<super::cases::subject::Mio, timerfd::TimerFd> },
         #[cfg(all(target_os = "linux", kevio_selector = "epoll"))]
-        Contestant { subject: "bare", descriptors: |n| n, measure: all::<crate::cases::bare::Epoll, timerfd::TimerFd> },
+        Contestant { subject: "bare", descriptors: |n| n, measure: all::<super::cases::bare::Epoll, timerfd::TimerFd> },
         #[cfg(all(target_os = "linux", kevio_selector = "poll"))]
-        Contestant { subject: "bare", descriptors: |n| n, measure: all::<crate::cases::bare::Poll, timerfd::TimerFd> },
+        Contestant { subject: "bare", descriptors: |n| n, measure: all::<super::cases::bare::Poll, timerfd::TimerFd> },
     ]
 }
 

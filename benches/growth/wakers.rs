@@ -1,7 +1,7 @@
 //! Wakers: those of kevio, those of mio with a poll for each, and an eventfd for each waker.
 
-use crate::cases::subject::{Kevio, Mio, Subject, LAST};
-use crate::fixture::{poll_one, Contestant, Fixture, Sample, Scale};
+use super::cases::subject::{Kevio, Mio, RawSubject, Subject, LAST};
+use super::fixture::{poll_one, Contestant, Fixture, Sample, Scale};
 
 trait Waker<S: Subject> {
     fn new(registry: &S::Registry, token: usize) -> Self;
@@ -46,12 +46,12 @@ impl Waker<Mio> for WithPoll {
 mod eventfd {
     use std::os::fd::{AsRawFd, OwnedFd};
 
+    use super::super::cases::bare::{eventfd, notify};
     use super::*;
-    use crate::cases::bare::{eventfd, notify};
 
     pub struct EventFd(OwnedFd);
 
-    impl<S: Subject> Waker<S> for EventFd {
+    impl<S: RawSubject> Waker<S> for EventFd {
         #[inline(always)]
         fn new(registry: &S::Registry, token: usize) -> EventFd {
             let eventfd = eventfd();
@@ -77,9 +77,9 @@ pub fn contestants() -> Vec<Contestant> {
         Contestant { subject: "kevio", descriptors: |_| 0, measure: all::<Kevio, kevio::Waker> },
         Contestant { subject: "mio", descriptors: |n| 2 * n, measure: all::<Mio, WithPoll> },
         #[cfg(all(target_os = "linux", kevio_selector = "epoll"))]
-        Contestant { subject: "bare", descriptors: |n| n, measure: all::<crate::cases::bare::Epoll, eventfd::EventFd> },
+        Contestant { subject: "bare", descriptors: |n| n, measure: all::<super::cases::bare::Epoll, eventfd::EventFd> },
         #[cfg(all(target_os = "linux", kevio_selector = "poll"))]
-        Contestant { subject: "bare", descriptors: |n| n, measure: all::<crate::cases::bare::Poll, eventfd::EventFd> },
+        Contestant { subject: "bare", descriptors: |n| n, measure: all::<super::cases::bare::Poll, eventfd::EventFd> },
     ]
 }
 

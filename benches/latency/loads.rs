@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use kevio::{Events, Interest, Poll, Timer, Token};
 
-use crate::cases::subject::{Mio, Subject};
-use crate::processors::{micros, percentiles, pin_thread, Usage};
-use crate::{Effort, MAIN};
+use super::cases::subject::{Mio, Subject};
+use super::processors::{micros, percentiles, pin_thread, Usage};
+use super::{Effort, MAIN};
 
 /// A number of timers. Each is set again when it expires, to a random delay in this range of microseconds.
 struct Load {

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use kevio::{Backend, BACKEND};
 
-use crate::cases::subject::{Kevio, Mio, Subject};
-use crate::processors::{micros, pin_thread, Usage};
-use crate::{Effort, MAIN};
+use super::cases::subject::{Kevio, Mio, Subject};
+use super::processors::{micros, pin_thread, Usage};
+use super::{Effort, MAIN};
 
 const TIMEOUTS: [u64; 6] = [10, 100, 500, 1_000, 5_000, 10_000];
 
@@ -101,7 +101,7 @@ fn epoll_pwait2(queue: &std::os::fd::OwnedFd, timeout: Duration) {
 #[cfg(all(has_kqueue, not(target_os = "linux")))]
 fn bare() -> Vec<Contestant> {
     match BACKEND {
-        Backend::Kqueue => vec![Contestant::poll::<crate::cases::bare_kqueue::Kqueue>("kevent")],
+        Backend::Kqueue => vec![Contestant::poll::<super::cases::bare_kqueue::Kqueue>("kevent")],
         _ => Vec::new(),
     }
 }

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cases::subject::{Kevio, Mio, Subject};
-use crate::processors::{micros, percentiles, pin_thread, Usage};
+use super::cases::subject::{Kevio, Mio, Subject};
+use super::processors::{micros, percentiles, pin_thread, Usage};
 #[allow(unused_imports)] // Systems without a bare subject have no `Repeats`.
-use crate::wait::{Blocks, Repeats, Spins, Wait};
-use crate::{Effort, MAIN, OTHER};
+use super::wait::{Blocks, Repeats, Spins, Wait};
+use super::{Effort, MAIN, OTHER};
 
 type Datagram = [u8; 64];
 
@@ -56,18 +56,18 @@ macro_rules! contestants {
         #[cfg(target_os = "linux")]
         match kevio::BACKEND {
             kevio::Backend::Epoll => {
-                use crate::cases::bare::Epoll;
+                use super::cases::bare::Epoll;
                 list.extend([contestant!(Blocks<Epoll>), contestant!(Repeats<Epoll>)]);
             }
             kevio::Backend::Poll => {
-                use crate::cases::bare::Poll;
+                use super::cases::bare::Poll;
                 list.extend([contestant!(Blocks<Poll>), contestant!(Repeats<Poll>)]);
             }
             _ => {}
         }
         #[cfg(all(has_kqueue, not(links_libkqueue)))]
         if kevio::BACKEND == kevio::Backend::Kqueue {
-            use crate::cases::bare_kqueue::Kqueue;
+            use super::cases::bare_kqueue::Kqueue;
             list.extend([contestant!(Blocks<Kqueue>), contestant!(Repeats<Kqueue>)]);
         }
         list

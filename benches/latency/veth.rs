@@ -11,7 +11,7 @@ use std::process::Command;
 
 use rustix::thread::{move_into_link_name_space, unshare_unsafe, LinkNameSpaceType, UnshareFlags};
 
-use crate::round_trips::connect;
+use super::round_trips::connect;
 
 /// Returns two connected sockets, each in a network namespace of its own.
 pub fn sockets() -> io::Result<[UdpSocket; 2]> {

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::cases::subject::{Kevio, Subject};
+use super::cases::subject::{Kevio, Subject};
 
 /// A subject, and the way in which it waits.
 pub trait Wait: 'static {

@@ -141,7 +141,8 @@ pub fn replace_in_readme(mark: &str, end: Option<&str>, text: &str) {
 
 /// Writes the tables of all results to the end of `benches/README.md`, and draws the picture.
 pub fn write() {
-    let results: Vec<Results> = ["epoll", "poll", "kqueue", "kqueue-freebsd"].into_iter().filter_map(read).collect();
+    let results: Vec<Results> =
+        ["epoll", "poll", "kqueue", "kqueue-freebsd", "iocp"].into_iter().filter_map(read).collect();
     let tables: Vec<String> = results.iter().map(Results::table).collect();
     replace_in_readme("<!-- Written by `benches/measure`. -->\n", None, &tables.join("\n"));
     fs::write(folder().join("ratios.svg"), picture::draw(&results)).unwrap();

@@ -3,7 +3,6 @@
 
 mod arguments;
 
-use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,12 +12,18 @@ use criterion::Criterion;
 pub use arguments::Arguments;
 
 /// Raises the limit of descriptors to its maximum. If that is too few, creating descriptors fails.
+#[cfg(unix)]
 pub fn allow_descriptors() {
     let limit = libc::rlimit { rlim_cur: descriptor_limit().rlim_max, ..descriptor_limit() };
     // SAFETY: the kernel reads one `rlimit`. Apple's systems report a maximum that they reject. The limit stays as it is then.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
 }
 
+/// Handles of Windows have no such limit.
+#[cfg(windows)]
+pub fn allow_descriptors() {}
+
+#[cfg(unix)]
 fn descriptor_limit() -> libc::rlimit {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `rlimit`.
@@ -27,6 +32,7 @@ fn descriptor_limit() -> libc::rlimit {
 }
 
 /// Raises the limit of descriptors to its maximum, and for the superuser the maximum too. Returns the limit.
+#[cfg(unix)]
 pub fn allow_many_descriptors() -> usize {
     let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|most| most.trim().parse().ok());
     if let Some(most) = most {
@@ -53,8 +59,19 @@ fn first_line(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Returns the processor, the system and the date.
+#[cfg(windows)]
 pub fn machine() -> String {
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = std::env::var("PROCESSOR_IDENTIFIER").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let powershell = |command| first_line("powershell", &["-NoProfile", "-Command", command]);
+    let version = powershell("[Environment]::OSVersion.VersionString");
+    format!("{cpu}, {cores} cores, {version}, {}", powershell("Get-Date -Format yyyy-MM-dd"))
+}
+
+/// Returns the processor, the system and the date.
+#[cfg(unix)]
+pub fn machine() -> String {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let cpu = cpu.map_or_else(|| first_line("sysctl", &["-n", "hw.model"]), |(_, model)| model.to_owned());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
