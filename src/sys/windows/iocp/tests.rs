@@ -298,6 +298,37 @@ fn values_are_dropped_in_every_order() {
     }
 }
 
+/// The same for the values of a program.
+#[test]
+#[cfg(feature = "net")]
+fn poll_registry_waker_and_source_are_dropped_in_every_order() {
+    use crate::{Events, Poll, Waker};
+
+    let orders = (0..256).map(|n| [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6]);
+    for order in orders.filter(|order| (0..4).all(|value| order.contains(&value))) {
+        let mut poll = Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+        let (ours, _theirs) = pair();
+        let mut stream = crate::net::TcpStream::from_std(ours);
+        let registry = poll.registry().try_clone().unwrap();
+        registry.register(&mut stream, Token(2), READ.level()).unwrap();
+        poll.poll(&mut Events::with_capacity(1), Some(Duration::ZERO)).unwrap();
+        waker.wake().unwrap();
+        let port = Arc::downgrade(registry.shared().selector().port());
+        assert_eq!(port.upgrade().map(|port| port.in_flight()), Some(1));
+        let (mut poll, mut registry, mut waker, mut stream) = (Some(poll), Some(registry), Some(waker), Some(stream));
+        for value in order {
+            match value {
+                0 => drop(poll.take()),
+                1 => drop(registry.take()),
+                2 => drop(waker.take()),
+                _ => drop(stream.take()),
+            }
+        }
+        assert!(port.upgrade().is_none(), "{order:?}: the port is not closed");
+    }
+}
+
 /// Each thread waits for the answer to its notification before the next one.
 #[test]
 fn wakes_of_8_threads_are_not_lost() {
