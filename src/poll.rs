@@ -303,3 +303,48 @@ impl std::os::fd::AsRawFd for Poll {
         self.registry.as_raw_fd()
     }
 }
+
+#[cfg(all(test, feature = "net"))]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::interest::Interest;
+    use crate::token::Token;
+    use crate::waker::Waker;
+
+    /// While a waker is woken, and the kernel may hold memory for the stream. On Windows, the drop of the port fails if the kernel
+    /// does not return it.
+    #[test]
+    fn poll_registry_waker_and_source_are_dropped_in_every_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let orders = (0..256).map(|n| [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6]);
+        for order in orders.filter(|order| (0..4).all(|value| order.contains(&value))) {
+            let mut poll = Poll::new().unwrap();
+            let waker = Waker::new(poll.registry(), Token(1)).unwrap();
+            let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let _theirs = listener.accept().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let mut stream = crate::net::TcpStream::from_std(ours);
+            let registry = poll.registry().try_clone().unwrap();
+            registry.register(&mut stream, Token(2), Interest::READABLE).unwrap();
+            let mut events = Events::with_capacity(1);
+            poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+            assert!(events.is_empty());
+            waker.wake().unwrap();
+            let shared = Arc::downgrade(registry.shared());
+            let (mut poll, mut registry, mut waker, mut stream) =
+                (Some(poll), Some(registry), Some(waker), Some(stream));
+            for value in order {
+                match value {
+                    0 => drop(poll.take()),
+                    1 => drop(registry.take()),
+                    2 => drop(waker.take()),
+                    _ => drop(stream.take()),
+                }
+            }
+            assert!(shared.upgrade().is_none(), "{order:?}: the state of the poll was not freed");
+        }
+    }
+}

@@ -28,8 +28,6 @@ use crate::token::Token;
 const READ: Interest = Interest::READABLE;
 const BOTH: Interest = READ.add(Interest::WRITABLE);
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The drop of a port waits for this time if a block does not return.
-const LONGEST_DRAIN: Duration = Duration::from_secs(5);
 
 fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -267,7 +265,8 @@ fn request_keeps_its_handle_open() {
     assert!(weak.upgrade().is_none(), "the handle is still open");
 }
 
-/// The values of a registration are dropped in every order, while the kernel holds its request.
+/// The values of a registration are dropped in every order, while the kernel holds its request. The drop of the port fails if a
+/// block does not return.
 #[test]
 fn values_are_dropped_in_every_order() {
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
@@ -284,7 +283,6 @@ fn values_are_dropped_in_every_order() {
             }
             let port = Arc::downgrade(selector.port());
             let (mut selector, mut registration, mut a) = (Some(selector), Some(registration), Some(a));
-            let start = Instant::now();
             for value in order {
                 match value {
                     0 => drop(selector.take()),
@@ -293,39 +291,7 @@ fn values_are_dropped_in_every_order() {
                 }
             }
             assert!(port.upgrade().is_none(), "{order:?}: the port is not closed");
-            assert!(start.elapsed() < LONGEST_DRAIN, "{order:?}: a block did not return");
         }
-    }
-}
-
-/// The same for the values of a program.
-#[test]
-#[cfg(feature = "net")]
-fn poll_registry_waker_and_source_are_dropped_in_every_order() {
-    use crate::{Events, Poll, Waker};
-
-    let orders = (0..256).map(|n| [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6]);
-    for order in orders.filter(|order| (0..4).all(|value| order.contains(&value))) {
-        let mut poll = Poll::new().unwrap();
-        let waker = Waker::new(poll.registry(), Token(1)).unwrap();
-        let (ours, _theirs) = pair();
-        let mut stream = crate::net::TcpStream::from_std(ours);
-        let registry = poll.registry().try_clone().unwrap();
-        registry.register(&mut stream, Token(2), READ.level()).unwrap();
-        poll.poll(&mut Events::with_capacity(1), Some(Duration::ZERO)).unwrap();
-        waker.wake().unwrap();
-        let port = Arc::downgrade(registry.shared().selector().port());
-        assert_eq!(port.upgrade().map(|port| port.in_flight()), Some(1));
-        let (mut poll, mut registry, mut waker, mut stream) = (Some(poll), Some(registry), Some(waker), Some(stream));
-        for value in order {
-            match value {
-                0 => drop(poll.take()),
-                1 => drop(registry.take()),
-                2 => drop(waker.take()),
-                _ => drop(stream.take()),
-            }
-        }
-        assert!(port.upgrade().is_none(), "{order:?}: the port is not closed");
     }
 }
 
