@@ -30,14 +30,10 @@ pub fn open_files() -> BTreeMap<RawFd, FileId> {
     (0..MAX_FD).filter_map(|fd| Some((fd, file_id(fd)?))).collect()
 }
 
-/// Fails if the open descriptors differ from those of `before`. libkqueue closes the descriptors of a closed queue later, in a
-/// thread of its own, so that on libkqueue the check is repeated for some time.
+/// Fails if the open descriptors differ from those of `before`.
 #[track_caller]
 pub fn assert_same(before: &BTreeMap<RawFd, FileId>, context: &str) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while is_libkqueue() && open_files() != *before && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_for_libkqueue(|| open_files() == *before);
     let after = open_files();
     let missing = |files: &BTreeMap<RawFd, FileId>, others: &BTreeMap<RawFd, FileId>| {
         files.clone().into_iter().filter(|(fd, file)| others.get(fd) != Some(file)).collect::<Vec<_>>()
@@ -45,11 +41,20 @@ pub fn assert_same(before: &BTreeMap<RawFd, FileId>, context: &str) {
     assert!(after == *before, "{context}: opened {:?}, closed {:?}", missing(&after, before), missing(before, &after));
 }
 
-/// Fails if more descriptors are open than those of `before`. Their numbers may be others. libkqueue closes the descriptors of the
-/// last queues later.
+/// Fails if more descriptors are open than those of `before`. Their numbers may be others.
 #[track_caller]
 pub fn assert_no_more(before: &BTreeMap<RawFd, FileId>, context: &str) {
+    // libkqueue keeps the descriptors of the last queues until others are closed.
     let max = before.len() + if is_libkqueue() { 16 } else { 0 };
+    wait_for_libkqueue(|| open_files().len() <= max);
     let after = open_files().len();
     assert!(after <= max, "{context}: {} descriptors before, {after} after", before.len());
+}
+
+/// Waits for a state on libkqueue, which closes the descriptors of a closed queue later, in a thread of its own.
+fn wait_for_libkqueue(is_over: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while is_libkqueue() && !is_over() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
