@@ -85,7 +85,7 @@ impl Traffic {
             ]),
             must_not: union([
                 (R, !reads || !is_readable),
-                (RC, !reads || !self.peer_ended || has_hidden_end),
+                (RC, !reads || !self.peer_ended),
                 (W, !writes),
                 (WC, !self.we_ended),
                 (E, true),
