@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::cases::subject::{Kevio, RawSubject, Subject};
+use super::cases::subject::{Kevio, Subject};
 use super::fixture::{poll_one, Contestant, Fixture, Random, Sample, Scale};
 
 /// A time that the bench does not reach.
@@ -36,6 +36,7 @@ mod timerfd {
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
     use super::super::cases::bare::cvt;
+    use super::super::cases::subject::RawSubject;
     use super::*;
 
     pub struct TimerFd(OwnedFd);

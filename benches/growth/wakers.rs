@@ -1,6 +1,6 @@
 //! Wakers: those of kevio, those of mio with a poll for each, and an eventfd for each waker.
 
-use super::cases::subject::{Kevio, Mio, RawSubject, Subject, LAST};
+use super::cases::subject::{Kevio, Mio, Subject, LAST};
 use super::fixture::{poll_one, Contestant, Fixture, Sample, Scale};
 
 trait Waker<S: Subject> {
@@ -47,6 +47,7 @@ mod eventfd {
     use std::os::fd::{AsRawFd, OwnedFd};
 
     use super::super::cases::bare::{eventfd, notify};
+    use super::super::cases::subject::RawSubject;
     use super::*;
 
     pub struct EventFd(OwnedFd);
