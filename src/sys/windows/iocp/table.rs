@@ -16,6 +16,7 @@ use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::request::{Request, BLOCKS_PER_ENTRY};
+use crate::sys::windows::iocp::socket_hasher::BuildSocketHasher;
 
 #[derive(Default)]
 struct Slot {
@@ -27,7 +28,7 @@ pub(super) struct Table {
     pub(super) port: Arc<Port>,
     slots: Vec<Slot>,
     vacant: Vec<u32>,
-    by_socket: HashMap<RawSocket, EntryKey>,
+    by_socket: HashMap<RawSocket, EntryKey, BuildSocketHasher>,
     /// An entry of a socket has a number of one of these handles, which is open as long as the entry exists.
     pub(super) afds: Afds,
     /// The entries that may need a request.
@@ -53,7 +54,7 @@ impl Table {
             port,
             slots: Vec::new(),
             vacant: Vec::new(),
-            by_socket: HashMap::new(),
+            by_socket: HashMap::default(),
             afds: Afds::default(),
             queued: Vec::new(),
             ready: VecDeque::new(),
