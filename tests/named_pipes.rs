@@ -209,7 +209,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn traits() {
+fn pipe_has_the_traits_of_mio() {
     fn check<T: Send + Sync + Read + Write + AsRawHandle + AsHandle + FromRawHandle + std::fmt::Debug>() {}
     check::<NamedPipe>();
     let (server, _) = server();
@@ -218,7 +218,7 @@ fn traits() {
 }
 
 #[test]
-fn names() {
+fn name_that_exists_or_contains_a_zero_is_rejected() {
     assert_error(NamedPipe::new("\\\\.\\pipe\\kevio\0test"), ErrorKind::InvalidInput);
     let (_server, name) = server();
     match NamedPipe::new(&name) {
@@ -226,15 +226,48 @@ fn names() {
         // wine ignores `FILE_FLAG_FIRST_PIPE_INSTANCE`.
         Ok(_) => assert!(is_wine()),
     }
+    assert_error(NamedPipe::new_instance("\\\\.\\pipe\\kevio\0test"), ErrorKind::InvalidInput);
+    assert!(NamedPipe::new_instance("no pipe").is_err());
 }
 
 #[test]
-fn writable_after_register() {
+fn further_instances_serve_clients_at_the_same_time() {
+    const CLIENTS: usize = 5;
+    let mut poll = Loop::new();
+    let (mut server, name) = server();
+    let mut pairs = Vec::new();
+    for number in 0..CLIENTS {
+        poll.registry().register(&mut server, Token(2 * number), BOTH).unwrap();
+        assert_blocked(server.connect());
+        let mut client = client(&name);
+        poll.registry().register(&mut client, Token(2 * number + 1), BOTH).unwrap();
+        poll.expect_writable(Token(2 * number));
+        assert!(server.take_error().unwrap().is_none());
+        pairs.push((server, client));
+        server = NamedPipe::new_instance(&name).unwrap();
+    }
+    for (number, (server, client)) in pairs.iter_mut().enumerate() {
+        poll.write(server, &[number as u8]).unwrap();
+        poll.write(client, &[number as u8, 1]).unwrap();
+    }
+    for (number, (server, client)) in pairs.iter_mut().enumerate() {
+        assert_eq!(poll.read_exact(client, 1), [number as u8]);
+        assert_eq!(poll.read_exact(server, 2), [number as u8, 1]);
+    }
+    // Without an instance, the call creates the first one.
+    drop((pairs, server));
+    drop(poll);
+    let _server = NamedPipe::new_instance(&name).unwrap();
+    let _client = client(&name);
+}
+
+#[test]
+fn registered_pipes_are_writable() {
     Loop::new().pair();
 }
 
 #[test]
-fn write_then_read() {
+fn bytes_are_read_in_parts_until_would_block() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     assert_blocked(server.read(&mut [0; 8]));
@@ -249,7 +282,7 @@ fn write_then_read() {
 }
 
 #[test]
-fn vectored() {
+fn vectored_operations_fill_every_buffer() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     assert_eq!(client.write_vectored(&[IoSlice::new(b"12"), IoSlice::new(b""), IoSlice::new(b"345")]).unwrap(), 5);
@@ -261,7 +294,7 @@ fn vectored() {
 }
 
 #[test]
-fn an_empty_write_and_an_empty_read() {
+fn empty_operations_return_zero_and_change_nothing() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     assert_eq!(client.write(b"").unwrap(), 0);
@@ -272,7 +305,7 @@ fn an_empty_write_and_an_empty_read() {
 }
 
 #[test]
-fn connect_before_the_client() {
+fn connect_reports_writable_when_a_client_comes() {
     let mut poll = Loop::new();
     let (mut server, name) = server();
     poll.registry().register(&mut server, SERVER, BOTH).unwrap();
@@ -291,7 +324,7 @@ fn connect_before_the_client() {
 }
 
 #[test]
-fn connect_after_the_client() {
+fn connect_to_a_waiting_client_succeeds_and_reports_writable() {
     let mut poll = Loop::new();
     let (mut server, name) = server();
     poll.registry().register(&mut server, SERVER, BOTH).unwrap();
@@ -301,9 +334,8 @@ fn connect_after_the_client() {
     poll.expect_writable(SERVER);
 }
 
-/// The pipe is writable until the program has taken the error.
 #[test]
-fn a_connect_that_fails() {
+fn failed_connect_is_writable_until_its_error_is_taken() {
     let mut poll = Loop::new();
     let (mut server, name) = server();
     poll.registry().register(&mut server, SERVER, BOTH.level()).unwrap();
@@ -322,7 +354,7 @@ fn a_connect_that_fails() {
 }
 
 #[test]
-fn a_client_cannot_connect() {
+fn client_can_neither_connect_nor_disconnect() {
     let mut poll = Loop::new();
     let (_server, client) = poll.pair();
     let error = client.connect().unwrap_err();
@@ -331,7 +363,7 @@ fn a_client_cannot_connect() {
 }
 
 #[test]
-fn connect_twice() {
+fn server_serves_one_client_after_the_other() {
     let mut poll = Loop::new();
     let (mut server, name) = server();
     poll.registry().register(&mut server, SERVER, BOTH).unwrap();
@@ -351,7 +383,7 @@ fn connect_twice() {
 
 /// Bytes of one client, errors of its connection, and writes to it do not reach the next client.
 #[test]
-fn disconnect_discards() {
+fn disconnect_discards_what_belongs_to_the_client() {
     let mut poll = Loop::new();
     let (mut server, name) = server();
     poll.registry().register(&mut server, SERVER, BOTH).unwrap();
@@ -378,7 +410,7 @@ fn disconnect_discards() {
 }
 
 #[test]
-fn disconnect_cancels_a_connect() {
+fn disconnect_cancels_a_connect_without_an_error() {
     let mut poll = Loop::new();
     let (mut server, name) = server();
     poll.registry().register(&mut server, SERVER, BOTH).unwrap();
@@ -391,9 +423,8 @@ fn disconnect_cancels_a_connect() {
     poll.expect_writable(SERVER);
 }
 
-/// The end is reported once, and lasts.
 #[test]
-fn the_end() {
+fn end_is_reported_once_and_lasts() {
     let mut poll = Loop::new();
     let (mut server, client) = poll.pair();
     drop(client);
@@ -408,7 +439,7 @@ fn the_end() {
 }
 
 #[test]
-fn bytes_before_the_end() {
+fn bytes_before_the_end_are_read() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     client.write_all(b"last words").unwrap();
@@ -417,9 +448,8 @@ fn bytes_before_the_end() {
     assert_eq!(poll.read(&mut server, &mut [0]).unwrap(), 0);
 }
 
-/// The error of a write that was accepted is the error of the next write.
 #[test]
-fn write_to_nobody() {
+fn error_of_an_accepted_write_is_returned_by_the_next_write() {
     let mut poll = Loop::new();
     let (mut server, client) = poll.pair();
     drop(client);
@@ -436,7 +466,7 @@ fn write_to_nobody() {
 }
 
 #[test]
-fn the_peer_leaves_during_a_write() {
+fn write_without_a_peer_fails_with_broken_pipe() {
     let mut poll = Loop::new();
     let (mut server, client) = poll.pair();
     server.write_all(&pattern(1 << 20)).unwrap();
@@ -447,7 +477,7 @@ fn the_peer_leaves_during_a_write() {
 }
 
 #[test]
-fn the_client_leaves_before_connect() {
+fn client_that_left_before_connect_is_an_end() {
     let mut poll = Loop::new();
     let (mut server, name) = server();
     drop(client(&name));
@@ -459,7 +489,7 @@ fn the_client_leaves_before_connect() {
 }
 
 #[test]
-fn the_server_leaves() {
+fn bytes_of_a_dropped_server_are_read_before_the_end() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     server.write_all(b"bye").unwrap();
@@ -469,7 +499,7 @@ fn the_server_leaves() {
 }
 
 #[test]
-fn the_server_disconnects() {
+fn disconnect_by_the_server_is_readable_for_the_client() {
     let mut poll = Loop::new();
     let (server, mut client) = poll.pair();
     server.disconnect().unwrap();
@@ -482,7 +512,7 @@ fn the_server_disconnects() {
 }
 
 #[test]
-fn errors_of_registrations() {
+fn registration_that_is_missing_or_of_another_poll_is_an_error() {
     let (first, second) = (Poll::new().unwrap(), Poll::new().unwrap());
     let (mut server, _) = server();
     assert_error(first.registry().reregister(&mut server, SERVER, BOTH), ErrorKind::NotFound);
@@ -507,7 +537,7 @@ fn errors_of_registrations() {
 
 /// A failed registration leaves nothing behind: the pipe can be registered with another poll.
 #[test]
-fn an_interest_that_is_not_supported() {
+fn unsupported_interest_binds_the_pipe_to_no_poll() {
     let (first, second) = (Poll::new().unwrap(), Poll::new().unwrap());
     let (mut server, _client) = pipe();
     let exclusive = Interest::READABLE.exclusive();
@@ -517,7 +547,7 @@ fn an_interest_that_is_not_supported() {
 }
 
 #[test]
-fn a_handle_that_is_bound() {
+fn copy_of_a_bound_handle_is_rejected_by_another_poll() {
     let (first, second) = (Poll::new().unwrap(), Poll::new().unwrap());
     let (mut server, _client) = pipe();
     first.registry().register(&mut server, SERVER, BOTH).unwrap();
@@ -528,7 +558,7 @@ fn a_handle_that_is_bound() {
 }
 
 #[test]
-fn deregistering_and_registering_again() {
+fn pipe_that_is_registered_again_keeps_its_bytes() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     client.write_all(b"before").unwrap();
@@ -547,9 +577,8 @@ fn deregistering_and_registering_again() {
     assert_eq!(poll.read_exact(&mut server, 5), b"after");
 }
 
-/// Bytes that arrive while a pipe is not registered are reported when the pipe is registered again.
 #[test]
-fn bytes_for_a_deregistered_pipe() {
+fn bytes_for_a_deregistered_pipe_are_reported_when_registered() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     poll.registry().deregister(&mut server).unwrap();
@@ -562,7 +591,7 @@ fn bytes_for_a_deregistered_pipe() {
 }
 
 #[test]
-fn edges() {
+fn edge_is_reported_once_until_the_pipe_is_reregistered() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     client.write_all(b"1").unwrap();
@@ -577,7 +606,7 @@ fn edges() {
 }
 
 #[test]
-fn level_triggered() {
+fn level_triggered_pipe_is_reported_until_it_is_read() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     poll.registry().deregister(&mut client).unwrap();
@@ -597,7 +626,7 @@ fn level_triggered() {
 }
 
 #[test]
-fn one_shot_and_disabled() {
+fn one_shot_pipe_is_reported_once_and_a_disabled_one_never() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     poll.registry().reregister(&mut server, SERVER, Interest::READABLE.oneshot()).unwrap();
@@ -616,7 +645,7 @@ fn one_shot_and_disabled() {
 }
 
 #[test]
-fn messages() {
+fn each_write_is_one_message() {
     let mut poll = Loop::new();
     let (mut server, name) = other_server(PIPE_ACCESS_DUPLEX, MESSAGES);
     let mut client = client(&name);
@@ -644,7 +673,7 @@ fn messages() {
 }
 
 #[test]
-fn one_way() {
+fn pipes_of_one_direction_transfer_bytes() {
     let mut poll = Loop::new();
     let (mut sender, name) = other_server(PIPE_ACCESS_OUTBOUND, 0);
     let file = OpenOptions::new().read(true).custom_flags(FILE_FLAG_OVERLAPPED).open(name).unwrap();
@@ -666,7 +695,7 @@ fn one_way() {
 
 /// Both ends write 1 MiB, and read in small and large parts.
 #[test]
-fn big_transfers() {
+fn long_transfers_in_both_directions_are_complete() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     let bytes = pattern(1 << 20);
@@ -704,7 +733,7 @@ fn big_transfers() {
 
 /// A write that is accepted arrives, although its pipe was dropped.
 #[test]
-fn dropping_during_a_write() {
+fn accepted_write_of_a_dropped_pipe_arrives() {
     let mut poll = Loop::new();
     let (mut server, mut client) = poll.pair();
     let bytes = pattern(1 << 20);
@@ -725,7 +754,7 @@ enum InProgress {
 
 /// Every order of dropping two pipes, the poll and a registry. The blocks have returned when the peers of both pipes have ended.
 #[test]
-fn every_order_of_dropping() {
+fn values_are_dropped_in_every_order_with_operations_in_progress() {
     for in_progress in [InProgress::Reads, InProgress::Writes, InProgress::Connect, InProgress::Packets] {
         for order in permutations(4) {
             drop_in_order(in_progress, &order);
@@ -795,7 +824,7 @@ fn drop_in_order(in_progress: InProgress, order: &[usize]) {
 
 /// Pipes that are dropped without a poll in between leave no memory behind: the registrations take their packets.
 #[test]
-fn many_without_polling() {
+fn pipes_that_are_dropped_without_a_poll_leave_nothing_behind() {
     let poll = Loop::new();
     for _ in 0..1000 {
         let (mut server, mut client) = pipe();
@@ -805,7 +834,7 @@ fn many_without_polling() {
 }
 
 #[test]
-fn many_pipes() {
+fn each_of_many_pipes_receives_its_answer() {
     const COUNT: usize = 200;
     let mut poll = Loop::new();
     let mut pipes: Vec<(NamedPipe, NamedPipe)> = (0..COUNT).map(|_| pipe()).collect();
@@ -839,7 +868,7 @@ fn many_pipes() {
 
 /// One thread polls and reads, and others write and read at the same time through references.
 #[test]
-fn several_threads() {
+fn threads_read_and_write_one_pipe_at_the_same_time() {
     let mut poll = Loop::new();
     let (server, client) = poll.pair();
     const TOTAL: usize = 300_000;
@@ -881,7 +910,7 @@ fn several_threads() {
 
 /// A thread that is blocked in a poll receives the events of pipes that other threads register, connect and drop.
 #[test]
-fn changes_during_a_wait() {
+fn changes_of_pipes_during_a_wait_are_reported() {
     let mut poll = Loop::new();
     let registry = poll.registry().try_clone().unwrap();
     thread::scope(|scope| {

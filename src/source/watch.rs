@@ -60,7 +60,7 @@ use crate::token::Token;
 ///
 /// * A write is reported when the file system updates the time of the last write. Often this happens when the writing program
 ///   closes the file. A write can be reported twice. A program that sets the time of the last write is reported as a write.
-/// * A deleted file is reported with `DELETED` if its name is removed at once. NTFS does so since Windows 10 1809. Other file
+/// * A deleted file is reported with `DELETED` if its name is removed at once. NTFS does so since Windows 10 1903. Other file
 ///   systems and wine keep the name until the last handle is closed, also that of the watch. Then nothing is reported.
 /// * A file that is moved to another directory of the volume is reported as renamed, and is followed. If the path of the open
 ///   file is not known any more, as in wine, later changes are not reported.

@@ -26,10 +26,11 @@ use crate::token::Token;
 ///
 /// # Servers
 ///
-/// [`new`](NamedPipe::new) creates the first instance of a pipe. Create further instances and other kinds of pipes by
-/// `CreateNamedPipeW` with `FILE_FLAG_OVERLAPPED`, and convert their handles: see
-/// [a pipe for several clients](crate::guide::windows#a-pipe-for-several-clients). [`connect`](NamedPipe::connect) waits for a
-/// client. The event is writable, and [`take_error`](NamedPipe::take_error) returns whether the connection failed.
+/// [`new`](NamedPipe::new) creates the first instance of a pipe, and [`new_instance`](NamedPipe::new_instance) each further one:
+/// see [a pipe for several clients](crate::guide::windows#a-pipe-for-several-clients). [`connect`](NamedPipe::connect) waits for
+/// a client. The event is writable, and [`take_error`](NamedPipe::take_error) returns whether the connection failed.
+///
+/// Create other kinds of pipes by `CreateNamedPipeW` with `FILE_FLAG_OVERLAPPED`, and convert their handles.
 ///
 /// # Clients
 ///
@@ -126,7 +127,28 @@ impl NamedPipe {
     /// * `InvalidInput`: the name contains a zero.
     /// * Other errors of `CreateNamedPipeW`.
     pub fn new<A: AsRef<OsStr>>(addr: A) -> io::Result<NamedPipe> {
-        Pipe::create(addr.as_ref()).map(|pipe| NamedPipe { pipe })
+        Pipe::create(addr.as_ref(), true).map(|pipe| NamedPipe { pipe })
+    }
+
+    /// Creates a further instance of a pipe that [`new`](NamedPipe::new) has created, for one more client at the same time.
+    ///
+    /// If the pipe has no instance, the call creates the first one. Only `new` ensures that the pipe is not one of another
+    /// program.
+    ///
+    /// # Errors
+    ///
+    /// * `PermissionDenied`: the pipe has no right for this program, or other directions.
+    /// * `InvalidInput`: the name contains a zero.
+    /// * Other errors of [`CreateNamedPipeW`], such as `ERROR_PIPE_BUSY` (231): the pipe has as many instances as its creator
+    ///   allows.
+    ///
+    /// # Examples
+    ///
+    /// The program of [a pipe for several clients](crate::guide::windows#a-pipe-for-several-clients).
+    ///
+    /// [`CreateNamedPipeW`]: https://learn.microsoft.com/en-us/windows/win32/api/winbase/nf-winbase-createnamedpipew
+    pub fn new_instance<A: AsRef<OsStr>>(addr: A) -> io::Result<NamedPipe> {
+        Pipe::create(addr.as_ref(), false).map(|pipe| NamedPipe { pipe })
     }
 
     /// Waits for a client, without blocking. `Ok` means that a client is connected already.

@@ -25,18 +25,19 @@ use crate::sys::error::invalid_input;
 /// The size of each buffer of the kernel.
 const KERNEL_BUFFER: u32 = 64 * 1024;
 
-/// Creates the first instance of a pipe: bytes in both directions.
-pub(super) fn create(name: &OsStr) -> io::Result<OwnedHandle> {
+/// Creates an instance of a pipe: bytes in both directions. If `is_first`, an instance that exists is an error.
+pub(super) fn create(name: &OsStr, is_first: bool) -> io::Result<OwnedHandle> {
     let mut wide: Vec<u16> = name.encode_wide().collect();
     if wide.contains(&0) {
         return Err(invalid_input(format!("the name {name:?} of a pipe contains a zero: choose a name without")));
     }
     wide.push(0);
+    let first = if is_first { FILE_FLAG_FIRST_PIPE_INSTANCE } else { 0 };
     // SAFETY: the name ends with a zero. Without attributes, the handle is not inherited.
     let handle = unsafe {
         CreateNamedPipeW(
             wide.as_ptr(),
-            PIPE_ACCESS_DUPLEX | FILE_FLAG_FIRST_PIPE_INSTANCE | FILE_FLAG_OVERLAPPED,
+            PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | first,
             PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | PIPE_WAIT,
             PIPE_UNLIMITED_INSTANCES,
             KERNEL_BUFFER,

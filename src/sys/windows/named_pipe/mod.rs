@@ -36,9 +36,9 @@ use crate::token::Token;
 pub(crate) struct Pipe(Arc<Shared>);
 
 impl Pipe {
-    /// Creates the first instance of a named pipe.
-    pub(crate) fn create(name: &OsStr) -> io::Result<Pipe> {
-        calls::create(name).map(Pipe::new)
+    /// Creates an instance of a named pipe. If `is_first`, an instance that exists is an error.
+    pub(crate) fn create(name: &OsStr, is_first: bool) -> io::Result<Pipe> {
+        calls::create(name, is_first).map(Pipe::new)
     }
 
     pub(crate) fn new(handle: OwnedHandle) -> Pipe {
