@@ -57,17 +57,11 @@ pub(super) struct Pending {
     block: NonNull<Request>,
     /// The bits that the request waits for.
     pub(super) bits: u32,
+    pub(super) is_canceled: bool,
 }
 
 // SAFETY: the pointer is only compared and passed to the kernel. See `Afd::cancel` for its validity.
 unsafe impl Send for Pending {}
-
-impl Pending {
-    /// Returns `true` if this is the request.
-    pub(super) fn is(&self, request: &Request) -> bool {
-        ptr::eq(self.block.as_ptr(), request)
-    }
-}
 
 /// A handle of the driver, which is bound to a port.
 pub(super) struct Afd {
@@ -125,7 +119,7 @@ impl Afd {
         Ok(afd)
     }
 
-    /// Makes a request with the memory of `block`: the kernel appends a packet to the port when one of the bits holds, or when
+    /// Makes a request for a socket and its number, with the memory of `block`: the kernel appends a packet to the port when one of the bits holds, or when
     /// the request is canceled.
     ///
     /// # Errors
@@ -137,6 +131,7 @@ impl Afd {
         socket: BaseSocket,
         bits: u32,
         key: EntryKey,
+        number: RawSocket,
         mut block: Box<Request>,
     ) -> io::Result<Pending> {
         let info = PollInfo {
@@ -148,7 +143,8 @@ impl Afd {
             status: 0,
         };
         block.status.get_mut().Anonymous.Status = STATUS_PENDING;
-        (*block.info.get_mut(), block.key, block.afd) = (info, key, Some(Arc::clone(&self.handle)));
+        (*block.info.get_mut(), block.key, block.socket) = (info, key, number);
+        block.afd = Some(Arc::clone(&self.handle));
         let block = NonNull::from(Box::leak(block));
         let started = port.start(|| {
             // SAFETY: the block stays allocated until its packet is removed, or is freed below if no packet follows.
@@ -179,12 +175,15 @@ impl Afd {
             drop(unsafe { Box::from_raw(block.as_ptr()) });
             return Err(error);
         }
-        Ok(Pending { block, bits })
+        Ok(Pending { block, bits, is_canceled: false })
     }
 
-    /// Cancels a request. Its packet follows. The caller holds the lock under which packets return their blocks, so that the
-    /// block of a `Pending` is allocated.
-    pub(super) fn cancel(&self, pending: &Pending) {
+    /// Cancels a request, once. Its packet follows. The caller holds the lock under which packets return their blocks, so that
+    /// the block of a `Pending` is allocated.
+    pub(super) fn cancel(&self, pending: &mut Pending) {
+        if mem::replace(&mut pending.is_canceled, true) {
+            return;
+        }
         let name = pending.block.as_ptr().cast::<OVERLAPPED>();
         // The call fails if the request has ended, and its packet is in the port.
         // SAFETY: the handle is open. The kernel compares the address, and does not read the block.
@@ -215,19 +214,24 @@ unsafe impl Send for BaseSocket {}
 impl BaseSocket {
     /// Fails with `WSAENOTSOCK` if the number is that of no open socket. wine returns a base socket for such a number too.
     pub(super) fn check_open(socket: RawSocket) -> io::Result<()> {
-        let (mut kind, mut len) = (0_i32, mem::size_of::<i32>() as i32);
-        // SAFETY: the pointers are to local values of this size.
-        let result = unsafe { getsockopt(socket as _, SOL_SOCKET, SO_TYPE, ptr::addr_of_mut!(kind).cast(), &mut len) };
-        match result {
-            // SAFETY: the call has no pointers.
-            SOCKET_ERROR => Err(io::Error::from_raw_os_error(unsafe { WSAGetLastError() })),
-            _ => Ok(()),
-        }
+        kind_of(socket).map(drop)
     }
 
     /// Returns the base socket of a socket. A layered service provider has handles of its own above it.
     pub(super) fn of(socket: RawSocket) -> io::Result<BaseSocket> {
         base_of(socket, handle_of).map(|base| BaseSocket(base as HANDLE))
+    }
+}
+
+/// Returns the type of a socket: stream or datagram. Fails with `WSAENOTSOCK` if the number is that of no open socket.
+pub(super) fn kind_of(socket: RawSocket) -> io::Result<i32> {
+    let (mut kind, mut len) = (0_i32, mem::size_of::<i32>() as i32);
+    // SAFETY: the pointers are to local values of this size.
+    let result = unsafe { getsockopt(socket as _, SOL_SOCKET, SO_TYPE, ptr::addr_of_mut!(kind).cast(), &mut len) };
+    match result {
+        // SAFETY: the call has no pointers.
+        SOCKET_ERROR => Err(io::Error::from_raw_os_error(unsafe { WSAGetLastError() })),
+        _ => Ok(kind),
     }
 }
 

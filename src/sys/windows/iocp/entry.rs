@@ -4,8 +4,19 @@
 //! stores the bits that it has *reported*, and makes no request for them. The rules of re-arming are those of the poll(2)
 //! backend: see `src/sys/unix/poll/entry.rs`. The differences:
 //!
-//! * A reset or failed connection is final. An operation re-arms the entry only if a probe finds that the failure is gone.
-//! * The entry of a raw socket has a request of its own for `LOCAL_CLOSE`, which ends when the socket is closed.
+//! * A reset or failed connection is final. Only the entry of a datagram socket is re-armed by an operation, if a probe finds that
+//!   the error is gone.
+//! * The request of a raw socket ends when the socket is closed (`LOCAL_CLOSE`). Therefore a raw socket always has a request, except
+//!   while a result is not reported yet.
+//!
+//! # One request at a time
+//!
+//! Windows confuses two requests for one socket that end at the same port: the packet of one can have the bits of the other, and the
+//! other can stay in progress for ever. This was seen on Windows Server 2016 and 2019 and Windows 10
+//! (<https://github.com/piscisaureus/wepoll/issues/35>, and `notes-to-self/afd-lab.py` of <https://github.com/python-trio/trio>).
+//! Therefore an entry has one request at most. If more bits are wanted than those of the request in progress, the request is
+//! canceled, and the next one begins when the packet of the canceled one has come. A socket that is registered again waits for the
+//! packet of its last registration. WSAPoll() makes a request too, and is called only while the entry has none.
 //!
 //! # Old results
 //!
@@ -19,16 +30,19 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
 use std::{io, mem};
 
+use windows_sys::Win32::Networking::WinSock::{SOCK_DGRAM, WSAENOTSOCK};
+
 use crate::interest::{Interest, TriggerMode};
 use crate::sys::selector::IoDirection;
-use crate::sys::windows::iocp::afd::{readiness_of, Afd, BaseSocket, Pending};
+use crate::sys::windows::iocp::afd::{kind_of, readiness_of, Afd, BaseSocket, Pending};
 use crate::sys::windows::iocp::bits;
 use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
+use crate::sys::windows::iocp::identity::Identity;
 use crate::sys::windows::iocp::port::Port;
 use crate::sys::windows::iocp::probe::{has_failed, held_bits, ProbeState, PROBED};
 use crate::sys::windows::iocp::readiness::Readiness;
-use crate::sys::windows::iocp::request::{Request, BLOCKS_PER_ENTRY};
+use crate::sys::windows::iocp::request::Request;
 use crate::token::Token;
 
 /// The flags that the threads that operate share with the entry.
@@ -146,12 +160,37 @@ pub(super) struct SocketEntry {
     result: u32,
     /// `result` did not fit into a buffer of events, and is old.
     is_old: bool,
-    pub(super) pending: Vec<Pending>,
+    pub(super) pending: Option<Pending>,
+    /// A canceled request of an earlier registration of the socket is in progress.
+    pub(super) is_blocked: bool,
     pub(super) flags: Arc<OperationFlags>,
     /// `Some` if the entry is unobserved.
     unobserved: Option<ProbeState>,
-    /// The program can close the socket without notice.
-    is_raw: bool,
+    /// The next request is made after a probe.
+    is_held: bool,
+    /// `Some` for a raw socket, which the program can close without notice.
+    raw: Option<Box<Identity>>,
+    is_datagram: bool,
+}
+
+/// What the table counts of its entries.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// The entries that need a probe.
+    pub(super) probes: usize,
+    /// The requests in progress.
+    pub(super) requests: usize,
+    /// The entries whose next request waits for the packet of a canceled one.
+    pub(super) awaiting: usize,
+}
+
+impl Counts {
+    /// Replaces what is counted of an entry.
+    pub(super) fn replace(&mut self, before: Counts, after: Counts) {
+        self.probes = self.probes + after.probes - before.probes;
+        self.requests = self.requests + after.requests - before.requests;
+        self.awaiting = self.awaiting + after.awaiting - before.awaiting;
+    }
 }
 
 /// The part of a source whose readiness the crate knows.
@@ -180,6 +219,7 @@ impl Entry {
         interest: Interest,
         is_raw: bool,
     ) -> Entry {
+        let is_datagram = kind_of(socket).is_ok_and(|kind| kind == SOCK_DGRAM);
         let part = SocketEntry {
             socket,
             base,
@@ -188,10 +228,13 @@ impl Entry {
             reported: 0,
             result: 0,
             is_old: false,
-            pending: Vec::with_capacity(BLOCKS_PER_ENTRY),
+            pending: None,
+            is_blocked: false,
             flags: Arc::default(),
             unobserved: is_raw.then(|| ProbeState::new(socket)),
-            is_raw,
+            is_held: false,
+            raw: is_raw.then(|| Box::new(Identity::of(socket, is_datagram))),
+            is_datagram,
         };
         Entry::new(token, interest, Kind::Socket(part))
     }
@@ -215,7 +258,7 @@ impl Entry {
         match &mut self.kind {
             Kind::Socket(socket) => {
                 socket.interest = bits_of_interest(interest);
-                (socket.reported, socket.result, socket.is_old) = (0, 0, false);
+                (socket.reported, socket.result, socket.is_old, socket.is_held) = (0, 0, false, false);
                 socket.flags.set_reported(0);
             }
             Kind::Pushed(pushed) => {
@@ -225,36 +268,54 @@ impl Entry {
         }
     }
 
-    /// Returns `true` if the entry must be probed before a wait.
-    pub(super) fn needs_probe(&self) -> bool {
+    /// Returns what the table counts of the entry.
+    pub(super) fn counts(&self) -> Counts {
         match &self.kind {
-            Kind::Socket(socket) => {
-                let is_final = socket.reported & bits::FAILURE != 0;
-                socket.unobserved.is_some() && socket.reported & PROBED != 0 && !is_final
-            }
-            Kind::Pushed(_) => false,
+            Kind::Socket(socket) => Counts {
+                probes: usize::from(socket.needs_probe()),
+                requests: usize::from(socket.pending.is_some()),
+                awaiting: usize::from(
+                    socket.is_blocked || socket.pending.as_ref().is_some_and(|pending| pending.is_canceled),
+                ),
+            },
+            Kind::Pushed(_) => Counts::default(),
         }
     }
 
-    /// Probes an unobserved entry. Returns `true` if a bit was armed.
-    pub(super) fn probe(&mut self) -> bool {
-        let Kind::Socket(socket) = &mut self.kind else { return false };
+    /// Probes an entry that needs a probe, and was not probed in this round. A request in progress is canceled instead, and the
+    /// entry is probed when its packet has come. Returns `true` if the entry was probed, so that it needs a request.
+    pub(super) fn probe(&mut self, afd: &Afd, round: u64) -> bool {
+        let Some(socket) = self.socket() else { return false };
+        if !socket.needs_probe() {
+            return false;
+        }
         let Some(unobserved) = &mut socket.unobserved else { return false };
+        if !unobserved.begin_round(round) {
+            return false;
+        }
+        if let Some(pending) = &mut socket.pending {
+            unobserved.postpone();
+            socket.is_held = true;
+            afd.cancel(pending);
+            return false;
+        }
+        socket.is_held = false;
         let armed = unobserved.bits_to_arm(socket.socket, socket.reported);
         socket.set_reported(socket.reported & !armed);
-        armed != 0
+        true
     }
 
     /// Returns `true` for a raw socket.
     pub(super) fn is_raw(&self) -> bool {
-        matches!(&self.kind, Kind::Socket(socket) if socket.is_raw)
+        matches!(&self.kind, Kind::Socket(socket) if socket.raw.is_some())
     }
 
     /// Makes the entry that of a raw socket. Returns `false` if it is one already.
     pub(super) fn switch_to_raw(&mut self) -> bool {
         let Some(socket) = self.socket() else { return false };
         socket.switch_to_probing();
-        !mem::replace(&mut socket.is_raw, true)
+        let identity = Identity::of(socket.socket, socket.is_datagram);
+        socket.raw.replace(Box::new(identity)).is_none()
     }
 
     /// Makes the entry unobserved, so that it is probed.
@@ -272,7 +333,8 @@ impl Entry {
         self.socket().is_some_and(|socket| socket.rearm(direction))
     }
 
-    /// Makes a request for the armed bits that no request in progress covers.
+    /// Makes a request for the armed bits. A request in progress without some of these bits is canceled, so that the next call of
+    /// this function makes the request.
     ///
     /// `spare` are blocks for requests, so that a request allocates nothing.
     #[allow(clippy::vec_box)] // The kernel has the addresses of blocks.
@@ -285,31 +347,23 @@ impl Entry {
     ) -> io::Result<()> {
         let is_armed = self.is_armed;
         let Some(socket) = self.socket() else { return Ok(()) };
-        let armed = if is_armed { socket.interest | bits::FAILURE } else { 0 };
-        let wanted = (armed & !socket.reported & !socket.result) | bits::LOCAL_CLOSE;
-        let covered = socket.pending.iter().fold(0, |all, pending| all | pending.bits);
-        let missing = wanted & !covered;
-        if missing != 0 {
-            if socket.is_raw {
-                // The number may be that of another file now, even of the driver. wine's server ends itself at a request for that.
-                BaseSocket::check_open(socket.socket)?;
+        let wanted = socket.wanted(is_armed);
+        if let Some(pending) = &mut socket.pending {
+            if wanted & !pending.bits != 0 {
+                afd.cancel(pending);
             }
-            // wine's server ends itself if a socket is closed during a request without this bit.
-            let missing = missing | bits::LOCAL_CLOSE;
-            socket.flags.clear_operations(missing);
-            let block = spare.pop().unwrap_or_default();
-            let pending = afd.request(port, socket.base, missing, key, block)?;
-            socket.pending.push(pending);
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Makes a request that ends only when the socket is closed, for a raw socket, which the program can close without notice.
-    /// Without this request, the number might be that of another socket when the next request is made.
-    pub(super) fn guard(&mut self, afd: &Afd, port: &Port, key: EntryKey) -> io::Result<()> {
-        let Some(socket) = self.socket() else { return Ok(()) };
-        let pending = afd.request(port, socket.base, bits::LOCAL_CLOSE, key, Box::default())?;
-        socket.pending.push(pending);
+        if wanted == 0 || socket.is_blocked {
+            return Ok(());
+        }
+        if socket.is_closed() {
+            // The number may be that of another file now, even of the driver. wine's server ends itself at a request for that.
+            return Err(io::Error::from_raw_os_error(WSAENOTSOCK));
+        }
+        socket.flags.clear_operations(wanted);
+        let block = spare.pop().unwrap_or_default();
+        socket.pending = Some(afd.request(port, socket.base, wanted, key, socket.socket, block)?);
         Ok(())
     }
 
@@ -317,7 +371,7 @@ impl Entry {
     pub(super) fn end_request(&mut self, request: &mut Request) -> Ended {
         let is_armed = self.is_armed;
         let Some(socket) = self.socket() else { return Ended::WithoutResult };
-        socket.pending.retain(|pending| !pending.is(request));
+        socket.pending = None;
         let result = request.result();
         if result & bits::LOCAL_CLOSE != 0 {
             return Ended::Closed;
@@ -381,6 +435,30 @@ pub(super) enum Ended {
 }
 
 impl SocketEntry {
+    /// Returns the bits that the next request waits for, or 0 if no request is needed.
+    fn wanted(&self, is_armed: bool) -> u32 {
+        if self.result != 0 || self.is_held && self.needs_probe() {
+            return 0;
+        }
+        let bits = if is_armed { (self.interest | bits::FAILURE) & !self.reported } else { 0 };
+        match bits != 0 || self.raw.is_some() {
+            // wine's server ends itself if a socket is closed during a request without this bit.
+            true => bits | bits::LOCAL_CLOSE,
+            false => 0,
+        }
+    }
+
+    /// Returns `true` if the entry must be probed before a wait.
+    fn needs_probe(&self) -> bool {
+        let is_final = self.reported & bits::FAILURE != 0;
+        self.unobserved.is_some() && self.reported & PROBED != 0 && !is_final
+    }
+
+    /// Returns `true` if a raw socket was closed. Its number may be that of another socket.
+    pub(super) fn is_closed(&self) -> bool {
+        self.raw.as_ref().is_some_and(|identity| !identity.is_of(self.socket))
+    }
+
     fn set_reported(&mut self, reported: u32) {
         self.reported = reported;
         self.flags.set_reported(reported);
@@ -395,8 +473,9 @@ impl SocketEntry {
     fn rearm(&mut self, direction: IoDirection) -> bool {
         let before = self.reported;
         if before & bits::FAILURE != 0 {
-            // An operation may have fetched the error of a datagram socket.
-            if !has_failed(self.socket) {
+            // An operation may have fetched the error of a datagram socket. WSAPoll() of Windows before version 10 2004 does not
+            // report that a connect has failed, so that streams are not probed.
+            if self.is_datagram && !has_failed(self.socket) {
                 self.set_reported(0);
             }
             return self.reported != before;
@@ -419,7 +498,10 @@ impl SocketEntry {
     }
 
     fn take_result(&mut self, mode: TriggerMode) -> Readiness {
-        let result = mem::take(&mut self.result);
+        let mut result = mem::take(&mut self.result);
+        if self.is_closed() {
+            result = 0; // The socket was closed after its request had ended.
+        }
         let operations = match mode {
             TriggerMode::Edge => self.flags.mark_reported(self.reported | result),
             _ => self.flags.mark_reported(0),

@@ -16,20 +16,23 @@
 //! * `port` is the completion port, and `packet` is the block of memory that the kernel holds during an operation.
 //! * `request` is the block of a request, which names `bits` of readiness. `afd` opens the driver, and makes the requests. `afds`
 //!   assigns the handles of the driver to sockets.
-//! * `entry` has the rules that make edges of the level-triggered requests, and `probe` those of unobserved sockets.
+//! * `entry` has the rules that make edges of the level-triggered requests, and `probe` those of unobserved sockets. `identity`
+//!   tells a raw socket from a later one with its number.
 //! * `table` has the entries, and the queue of those that need a request. `socket_hasher` finds the entry of a socket.
 //! * `shared` is the table with its lock, and `selector` waits. `wait_timer` ends a wait at its timeout. `pushed` has sources whose
 //!   readiness the crate itself knows, such as named pipes.
 //!
 //! # A wait
 //!
-//! 1. Under the lock: probe the entries that need a probe, and *flush*: make a request for each bit of readiness that is armed,
-//!    and that no request in progress covers.
-//! 2. Without the lock: wait for packets.
-//! 3. Under the lock: return the request of each packet to its entry, and deliver events.
+//! 1. Under the lock: probe the entries that need a probe, and *flush*: make a request for the bits of readiness that are armed.
+//!    A socket has one request at a time (see `entry`). A request in progress without one of the bits is canceled.
+//! 2. If requests were canceled: remove their packets, and repeat step 1.
+//! 3. Without the lock: wait for packets.
+//! 4. Under the lock: return the request of each packet to its entry, and deliver events.
 //!
-//! A thread that changes an entry during step 2 makes the request itself, because the packet of the request ends the wait. At
-//! any other time the entry is only queued, so that several changes of an entry cost one request.
+//! A thread that changes an entry during step 3 makes the request itself, because the packet of the request ends the wait. At
+//! any other time the entry is only queued, so that several changes of an entry cost one request. The request of a raw socket is
+//! always made at once.
 //!
 //! # Memory
 //!
@@ -43,6 +46,7 @@ mod bits;
 mod entry;
 mod entry_key;
 mod event;
+mod identity;
 pub(crate) mod packet;
 pub(crate) mod port;
 mod probe;

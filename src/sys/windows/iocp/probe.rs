@@ -59,6 +59,8 @@ pub(super) struct ProbeState {
     unread: Option<u32>,
     next_report_at: Instant,
     report_interval: Duration,
+    /// The last round of probes.
+    round: u64,
 }
 
 impl ProbeState {
@@ -66,7 +68,17 @@ impl ProbeState {
     pub(super) fn new(socket: RawSocket) -> ProbeState {
         let now = Instant::now();
         let (unread, report_interval) = (unread_bytes(socket), REPORT_INTERVAL.0);
-        ProbeState { unread, next_report_at: now + report_interval, report_interval }
+        ProbeState { unread, next_report_at: now + report_interval, report_interval, round: 0 }
+    }
+
+    /// Begins a round of probes. Returns `false` if the entry was probed in this round.
+    pub(super) fn begin_round(&mut self, round: u64) -> bool {
+        std::mem::replace(&mut self.round, round) != round
+    }
+
+    /// Records that the entry was not probed in this round yet.
+    pub(super) fn postpone(&mut self) {
+        self.round = 0;
     }
 
     /// Records that the entry has reported bits just now.

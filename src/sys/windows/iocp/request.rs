@@ -2,7 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::mem;
-use std::os::windows::io::OwnedHandle;
+use std::os::windows::io::{OwnedHandle, RawSocket};
 use std::sync::Arc;
 
 use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS, STATUS_CANCELLED};
@@ -23,10 +23,6 @@ pub(super) struct PollInfo {
     pub(super) status: NTSTATUS,
 }
 
-/// The number of requests that an entry has at a time, at most: for data, for space, for a failure, and for the end of a raw
-/// socket. Rarely, a request in progress covers a part of the bits, and the entry has one more.
-pub(super) const BLOCKS_PER_ENTRY: usize = 4;
-
 /// A request that the kernel holds while it is in progress.
 #[repr(C)]
 pub(super) struct Request {
@@ -34,6 +30,8 @@ pub(super) struct Request {
     pub(super) status: UnsafeCell<IO_STATUS_BLOCK>,
     pub(super) info: UnsafeCell<PollInfo>,
     pub(super) key: EntryKey,
+    /// The socket, whose entry may have been removed.
+    pub(super) socket: RawSocket,
     /// The handle of the driver, which stays open until the request has ended.
     pub(super) afd: Option<Arc<OwnedHandle>>,
 }

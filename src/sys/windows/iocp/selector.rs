@@ -27,6 +27,12 @@ use crate::token::Token;
 /// The longest wait while an entry needs a probe. The interval doubles from the first value to the second.
 const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 
+/// The longest wait for the packets of canceled requests, before the wait begins without them. They come at once.
+const CANCELLATION: Duration = Duration::from_millis(1);
+
+/// The number of times that changes of other threads are waited for before a wait.
+const MAX_FLUSHES: usize = 8;
+
 pub(crate) struct IocpSelector {
     shared: Arc<Shared>,
     /// The single caller of `select` locks the state for the whole wait.
@@ -63,15 +69,38 @@ impl IocpSelector {
     fn end_closed(&self, socket: RawSocket, kind: SourceKind) {
         if kind == SourceKind::RawFd && self.shared.with(|table| table.key_of(socket)).is_some() {
             self.shared.drain_all();
+            self.shared.with(|table| table.remove_closed(socket));
         }
     }
 
-    /// Probes and flushes. Returns the timeout of the wait.
+    /// Makes the requests for all that is armed. Waits for the packets of the requests that must be canceled for that.
+    fn make_requests(&self, packets: &mut Vec<OVERLAPPED_ENTRY>) -> io::Result<()> {
+        self.shared.with(Table::begin_probes);
+        for _ in 0..MAX_FLUSHES {
+            let is_awaiting = self.shared.with(|table| {
+                table.probe();
+                table.flush()?;
+                if table.counts.awaiting > 0 {
+                    table.begin_round(false);
+                }
+                io::Result::Ok(table.counts.awaiting > 0)
+            })?;
+            if !is_awaiting {
+                return Ok(());
+            }
+            let result = self.shared.port.dequeue(packets, MAX_PACKETS, Some(CANCELLATION));
+            self.shared.end_packets(packets, Table::end_round);
+            self.shared.round_over.notify_all();
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Begins a wait. Returns its timeout, and the number of entries with a result.
     fn begin_wait(&self, left: Option<Duration>, probe_interval: Duration) -> io::Result<(Option<Duration>, usize)> {
         self.shared.with(|table| {
-            table.probe();
             table.flush()?;
-            let timeout = match (table.ready_count(), table.probe_count) {
+            let timeout = match (table.ready_count(), table.counts.probes) {
                 (0, _) if self.shared.is_notified.load(Ordering::SeqCst) => Some(Duration::ZERO),
                 (0, 0) => left,
                 (0, _) => Some(left.map_or(probe_interval, |left| left.min(probe_interval))),
@@ -130,6 +159,7 @@ impl Selector for IocpSelector {
         let deadline = timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| Instant::now() + timeout);
         let (mut left, mut probe_interval) = (timeout, PROBE_INTERVAL.0);
         loop {
+            self.make_requests(packets)?;
             let (wait, ready) = self.begin_wait(left, probe_interval)?;
             if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
                 timer.arm(&self.shared.port, wait);
@@ -142,11 +172,7 @@ impl Selector for IocpSelector {
                 self.shared.with(Table::end_wait);
             }
             let has_more = packets.len() == space;
-            if self.shared.end_packets(packets, |table| has_more && table.has_ready_raw()) {
-                // The packet that ends the registration of a closed socket may be behind that of its readiness.
-                self.shared.drain_all();
-            }
-            self.shared.with(|table| {
+            self.shared.end_packets(packets, |table| {
                 table.end_round();
                 if result.is_ok() {
                     // With an error, the program would not see the events.
@@ -182,6 +208,7 @@ impl Selector for IocpSelector {
         if self.shared.with(|table| table.key_of(socket)).is_some() {
             // The socket of the registration may have been closed, and the packet of its request may be on its way.
             self.shared.process_packets();
+            self.shared.with(|table| table.remove_closed(socket));
         }
         self.shared.with(|table| {
             if table.key_of(socket).is_some() {
@@ -191,8 +218,7 @@ impl Selector for IocpSelector {
             let mut entry = Entry::of_socket(socket, base, afd, token, interest, is_raw);
             let flags = entry.socket().map(|socket| Arc::clone(&socket.flags)).unwrap_or_default();
             let key = table.insert(entry);
-            let guarded = if is_raw { table.guard(key) } else { Ok(()) };
-            if let Err(error) = guarded.and_then(|()| table.try_queue(key)) {
+            if let Err(error) = table.try_queue(key) {
                 table.remove(key);
                 return Err(error);
             }
@@ -296,10 +322,8 @@ impl RegistrationInner {
 
     fn detach(&self) {
         self.shared.with(|table| {
-            let was_raw = table.update(self.key, |entry| !entry.switch_to_raw()).unwrap_or(true);
-            if !was_raw {
-                // Without the request, only a reused number is not detected.
-                let _ = table.guard(self.key);
+            if table.update(self.key, Entry::switch_to_raw) == Some(true) {
+                table.queue(self.key);
             }
         });
     }

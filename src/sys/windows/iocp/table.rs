@@ -1,5 +1,6 @@
 //! The entries of a backend, and the lists of those that need a request or have a result.
 
+use std::collections::hash_map::Entry::Occupied;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::windows::io::RawSocket;
@@ -10,12 +11,13 @@ use windows_sys::Win32::Networking::WinSock::WSAENOTSOCK;
 use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
 
 use crate::interest::TriggerMode;
+use crate::sys::windows::iocp::afd::Afd;
 use crate::sys::windows::iocp::afds::Afds;
-use crate::sys::windows::iocp::entry::{Ended, Entry, Kind};
+use crate::sys::windows::iocp::entry::{Counts, Ended, Entry, Kind};
 use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::{key, Port};
-use crate::sys::windows::iocp::request::{Request, BLOCKS_PER_ENTRY};
+use crate::sys::windows::iocp::request::Request;
 use crate::sys::windows::iocp::socket_hasher::BuildSocketHasher;
 
 #[derive(Default)]
@@ -38,8 +40,13 @@ pub(super) struct Table {
     /// The blocks of requests that have ended, for the next requests.
     #[allow(clippy::vec_box)] // The kernel has the addresses of blocks.
     spare: Vec<Box<Request>>,
-    /// The number of entries that need a probe.
-    pub(super) probe_count: usize,
+    pub(super) counts: Counts,
+    /// The number of canceled requests of removed entries, for each socket.
+    late: HashMap<RawSocket, usize, BuildSocketHasher>,
+    /// The sum of these numbers.
+    late_count: usize,
+    /// Counts the rounds of probes.
+    probe_round: u64,
     /// Counts the begins and ends of waits: odd while a thread waits for packets, or has packets that it has not processed.
     pub(super) round: u64,
     /// A thread waits for packets, and holds no lock.
@@ -59,7 +66,10 @@ impl Table {
             queued: Vec::new(),
             ready: VecDeque::new(),
             spare: Vec::new(),
-            probe_count: 0,
+            counts: Counts::default(),
+            late: HashMap::default(),
+            late_count: 0,
+            probe_round: 0,
             round: 0,
             is_waiting: false,
             is_interrupted: false,
@@ -77,6 +87,14 @@ impl Table {
 
     pub(super) fn key_of(&self, socket: RawSocket) -> Option<EntryKey> {
         self.by_socket.get(&socket).copied()
+    }
+
+    /// Ends the registration of a raw socket that was closed while it had no request, which would have ended with `LOCAL_CLOSE`.
+    pub(super) fn remove_closed(&mut self, socket: RawSocket) {
+        let Some(key) = self.key_of(socket) else { return };
+        if self.get(key).and_then(Entry::socket).is_some_and(|entry| entry.is_closed()) {
+            self.remove(key);
+        }
     }
 
     /// Inserts an entry, which has no request yet.
@@ -101,9 +119,8 @@ impl Table {
         let entries = self.len();
         self.queued.reserve(entries.saturating_sub(self.queued.len()));
         self.ready.reserve(entries.saturating_sub(self.ready.len()));
-        let blocks = BLOCKS_PER_ENTRY * entries;
-        self.spare.reserve(blocks.saturating_sub(self.spare.len()));
-        while self.spare.len() + self.port.in_flight() < blocks {
+        self.spare.reserve(entries.saturating_sub(self.spare.len()));
+        while self.spare.len() + self.counts.requests < entries {
             self.spare.push(Box::default());
         }
     }
@@ -116,30 +133,49 @@ impl Table {
         let slot = &mut self.slots[key.index as usize];
         let Some(mut entry) = slot.entry.take() else { return false };
         self.vacant.push(key.index);
-        self.probe_count -= usize::from(entry.needs_probe());
+        self.counts.replace(entry.counts(), Counts::default());
         if let Some(socket) = entry.socket() {
             if self.by_socket.get(&socket.socket) == Some(&key) {
                 self.by_socket.remove(&socket.socket);
             }
-            if let Some(afd) = self.afds.get(socket.afd) {
-                socket.pending.iter().for_each(|pending| afd.cancel(pending));
+            if let (Some(afd), Some(pending)) = (self.afds.get(socket.afd), &mut socket.pending) {
+                afd.cancel(pending);
+                *self.late.entry(socket.socket).or_insert(0) += 1;
+                self.late_count += 1;
             }
             self.afds.release(socket.afd);
         }
         true
     }
 
-    /// Changes an entry, and counts whether it needs a probe. Entries change nowhere else.
+    /// Changes an entry, and counts again. Entries change nowhere else.
     pub(super) fn update<T>(&mut self, key: EntryKey, update: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let entry = self.get(key)?;
-        let needed_probe = entry.needs_probe();
+        let before = entry.counts();
         let result = update(entry);
-        let needs_probe = entry.needs_probe();
-        self.probe_count = self.probe_count + usize::from(needs_probe) - usize::from(needed_probe);
-        if needs_probe && !needed_probe {
+        let after = entry.counts();
+        self.counts.replace(before, after);
+        if after.probes > before.probes {
             // A wait without limit does not probe.
             self.interrupt();
         }
+        Some(result)
+    }
+
+    /// Changes the entry of a socket with its handle of the driver and the spare blocks, and counts again.
+    #[allow(clippy::vec_box)] // As above.
+    fn with_afd<T>(
+        &mut self,
+        key: EntryKey,
+        update: impl FnOnce(&mut Entry, &Afd, &Port, &mut Vec<Box<Request>>) -> T,
+    ) -> Option<T> {
+        let slot = &mut self.slots[key.index as usize];
+        let entry = slot.entry.as_mut().filter(|_| slot.generation == key.generation)?;
+        let Kind::Socket(socket) = &mut entry.kind else { return None };
+        let afd = self.afds.get(socket.afd)?;
+        let before = entry.counts();
+        let result = update(entry, afd, &self.port, &mut self.spare);
+        self.counts.replace(before, entry.counts());
         Some(result)
     }
 
@@ -153,9 +189,11 @@ impl Table {
         }
     }
 
-    /// Makes the requests of a changed entry, as `queue`, but returns the error of a request that fails now.
+    /// Makes the request of a changed entry, as `queue`, but returns the error of a request that fails now.
+    ///
+    /// The request of a raw socket is made now, because it detects that the program closes the socket.
     pub(super) fn try_queue(&mut self, key: EntryKey) -> io::Result<()> {
-        if self.is_waiting {
+        if self.is_waiting || self.get(key).is_some_and(|entry| entry.is_raw()) {
             return self.request(key);
         }
         self.queue_for_flush(key);
@@ -188,41 +226,39 @@ impl Table {
         Ok(())
     }
 
-    /// Makes the requests of an entry. The registration of a closed socket ends.
+    /// Makes the request of an entry. The registration of a closed socket ends.
     fn request(&mut self, key: EntryKey) -> io::Result<()> {
-        let spare = &mut self.spare;
-        let slot = &mut self.slots[key.index as usize];
-        let Some(entry) = slot.entry.as_mut().filter(|_| slot.generation == key.generation) else { return Ok(()) };
-        let Kind::Socket(socket) = &entry.kind else { return Ok(()) };
-        let Some(afd) = self.afds.get(socket.afd) else { return Ok(()) };
-        match entry.request(afd, &self.port, key, spare) {
-            Err(error) if is_closed(&error) => {
+        let socket = self.get(key).and_then(Entry::socket).map(|socket| socket.socket);
+        let is_blocked = socket.is_some_and(|socket| self.late.contains_key(&socket));
+        let result = self.with_afd(key, |entry, afd, port, spare| {
+            if let Some(socket) = entry.socket() {
+                socket.is_blocked = is_blocked;
+            }
+            entry.request(afd, port, key, spare)
+        });
+        match result {
+            Some(Err(error)) if is_closed(&error) => {
                 self.remove(key);
                 Ok(())
             }
-            result => result,
+            result => result.unwrap_or(Ok(())),
         }
     }
 
-    /// Makes the request of a raw socket that ends when the socket is closed.
-    pub(super) fn guard(&mut self, key: EntryKey) -> io::Result<()> {
-        let slot = &mut self.slots[key.index as usize];
-        let Some(entry) = slot.entry.as_mut().filter(|_| slot.generation == key.generation) else { return Ok(()) };
-        let Kind::Socket(socket) = &entry.kind else { return Ok(()) };
-        let Some(afd) = self.afds.get(socket.afd) else { return Ok(()) };
-        entry.guard(afd, &self.port, key)
+    /// Begins a round of probes: each entry is probed once at most.
+    pub(super) fn begin_probes(&mut self) {
+        self.probe_round += 1;
     }
 
-    /// Probes the entries that need a probe.
+    /// Probes the entries that need a probe and have no request in progress. Cancels the requests of the others.
     pub(super) fn probe(&mut self) {
-        if self.probe_count == 0 {
+        if self.counts.probes == 0 {
             return;
         }
+        let round = self.probe_round;
         for index in 0..self.slots.len() {
-            let slot = &self.slots[index];
-            let key = EntryKey { index: index as u32, generation: slot.generation };
-            let needs_probe = slot.entry.as_ref().is_some_and(Entry::needs_probe);
-            if needs_probe && self.update(key, Entry::probe) == Some(true) {
+            let key = EntryKey { index: index as u32, generation: self.slots[index].generation };
+            if self.with_afd(key, |entry, afd, _, _| entry.probe(afd, round)) == Some(true) {
                 self.queue(key);
             }
         }
@@ -244,22 +280,15 @@ impl Table {
         self.ready.len()
     }
 
-    /// Returns `true` if a raw socket has a result. The program can close such a socket without notice.
-    pub(super) fn has_ready_raw(&self) -> bool {
-        self.ready.iter().any(|&key| {
-            is_live(&self.slots, key) && self.slots[key.index as usize].entry.as_ref().is_some_and(Entry::is_raw)
-        })
-    }
-
     #[cfg(test)]
     pub(super) fn list_lengths(&self) -> [usize; 2] {
         [self.queued.len(), self.ready.len()]
     }
 
-    /// Returns `true` if most blocks of the kernel are those of entries that were removed. Each entry has a few blocks.
+    /// Returns `true` if the kernel holds many blocks of entries that were removed.
     pub(super) fn has_many_late_packets(&self) -> bool {
         const MAX_LATE: usize = 256;
-        self.port.in_flight() > MAX_LATE + BLOCKS_PER_ENTRY * self.len()
+        self.late_count > MAX_LATE
     }
 
     /// Returns the requests of the packets to their entries.
@@ -273,12 +302,24 @@ impl Table {
                 Some(Ended::WithResult) => self.mark_ready(key),
                 Some(Ended::WithoutResult) => self.queue(key),
                 Some(Ended::Closed) => drop(self.remove(key)),
-                // A late packet of an entry that was removed.
-                None => {}
+                None => self.end_late(request.socket),
             }
             request.afd = None;
-            if self.spare.len() < BLOCKS_PER_ENTRY * self.slots.len() {
+            if self.spare.len() < self.slots.len() {
                 self.spare.push(request);
+            }
+        }
+    }
+
+    /// Records the late packet of an entry that was removed. The socket may be registered again, and wait for the packet.
+    fn end_late(&mut self, socket: RawSocket) {
+        let Occupied(mut late) = self.late.entry(socket) else { return };
+        self.late_count -= 1;
+        *late.get_mut() -= 1;
+        if *late.get() == 0 {
+            late.remove();
+            if let Some(key) = self.key_of(socket) {
+                self.queue(key);
             }
         }
     }
