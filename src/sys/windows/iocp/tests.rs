@@ -516,6 +516,102 @@ fn full_buffer_is_not_writable_after_the_peer_has_shut_down_writing() {
     assert!(event.is_readable() && !event.is_writable(), "{event:?}");
 }
 
+/// Fails if the socket has more than one request. Windows confuses two requests for one socket.
+#[track_caller]
+fn expect_one_request(selector: &IocpSelector) {
+    assert!(selector.port().in_flight() <= 1, "{:?}", selector.port());
+}
+
+/// A poll without waiting reports what is ready, although a request must be canceled for a new interest first.
+#[test]
+fn change_of_an_interest_replaces_the_request_and_is_reported_at_once() {
+    let selector = IocpSelector::new().unwrap();
+    let (a, mut b) = pair();
+    let registration = register(&selector, &a, 1, READ);
+    for round in 0..50 {
+        assert!(select(&selector, 8, Duration::ZERO).is_empty());
+        reregister(&selector, &a, 1, Interest::WRITABLE);
+        let events = select(&selector, 8, Duration::ZERO);
+        assert!(events.len() == 1 && events[0].is_writable(), "round {round}: {events:?}");
+        expect_one_request(&selector);
+        reregister(&selector, &a, 1, READ);
+        expect_one_request(&selector);
+    }
+    // The socket is registered again before the packet of its last request has come.
+    drop(registration);
+    for round in 0..50 {
+        let registration = register(&selector, &a, 2, BOTH);
+        let events = select(&selector, 8, Duration::ZERO);
+        assert!(events.len() == 1 && events[0].is_writable(), "round {round}: {events:?}");
+        drop(registration);
+        expect_one_request(&selector);
+    }
+    b.write_all(b"x").unwrap();
+    let _registration = register(&selector, &a, 3, READ);
+    assert!(expect(&selector, 3).is_readable());
+}
+
+/// The steps with which trio has found that Windows confuses requests: a request for space, then one for data, then data.
+#[test]
+fn socket_with_a_full_buffer_reports_data_and_has_one_request() {
+    for kind in [SourceKind::Builtin, SourceKind::RawFd] {
+        let selector = IocpSelector::new().unwrap();
+        let (a, mut b) = pair();
+        let fill = || while (&a).write(&[0; 64 * 1024]).is_ok() {};
+        fill();
+        let registration = selector.register(a.as_raw_socket(), Token(1), BOTH, kind).unwrap();
+        for round in 0..5 {
+            expect_one_request(&selector);
+            b.write_all(b"x").unwrap();
+            let deadline = Instant::now() + TIMEOUT;
+            while !expect(&selector, 1).is_readable() {
+                assert!(Instant::now() < deadline, "{kind:?}, round {round}");
+                // The buffer of the kernel has grown.
+                fill();
+                registration.rearm(IoDirection::Write);
+            }
+            expect_one_request(&selector);
+            assert_eq!((&a).read(&mut [0; 8]).unwrap(), 1);
+            assert!((&a).read(&mut [0; 8]).is_err());
+            fill();
+            registration.rearm(IoDirection::Read);
+            registration.rearm(IoDirection::Write);
+            select(&selector, 8, Duration::from_millis(5));
+        }
+        // Space in the buffer.
+        let mut buffer = vec![0; 1 << 16];
+        b.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        while matches!(b.read(&mut buffer), Ok(1..)) {}
+        assert!(expect(&selector, 1).is_writable(), "{kind:?}");
+        expect_one_request(&selector);
+        drop(registration);
+        expect_all_returned(&selector);
+    }
+}
+
+/// Another thread changes the interest again and again while this one waits.
+#[test]
+fn changes_during_waits_lose_no_data() {
+    const ROUNDS: usize = 300;
+    let selector = IocpSelector::new().unwrap();
+    let (a, mut b) = pair();
+    let _registration = register(&selector, &a, 1, READ);
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(|| {
+            for round in 0..ROUNDS {
+                reregister(&selector, &a, 1, if round % 2 == 0 { BOTH } else { READ });
+            }
+            reregister(&selector, &a, 1, READ);
+            b.write_all(b"x").unwrap();
+        });
+        let deadline = Instant::now() + TIMEOUT;
+        while !select(&selector, 8, TIMEOUT).iter().any(|event| event.is_readable()) {
+            assert!(Instant::now() < deadline, "the data was not reported");
+        }
+        changes.join().unwrap();
+    });
+}
+
 #[test]
 fn key_of_a_removed_entry_is_void() {
     let mut table = Table::new(Arc::new(Port::new().unwrap()));
