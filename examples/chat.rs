@@ -44,6 +44,8 @@ const GRACE_PERIOD: Duration = Duration::from_secs(5);
 const MAX_READ: usize = 4096;
 const MAX_LINE: usize = 1024;
 const MAX_UNSENT: usize = 256 * 1024;
+/// Errors of a client that has left, and of a signal handler that has run. The queue may hold other clients.
+const ACCEPT_AGAIN: [ErrorKind; 3] = [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset, ErrorKind::Interrupted];
 
 struct Server {
     registry: Registry,
@@ -138,8 +140,7 @@ impl Server {
             match listener.accept() {
                 Ok((stream, address)) => self.admit(stream, address)?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
-                // The client has closed the connection already, or a signal handler has run. The queue may hold other clients.
-                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&error.kind()) => {}
+                Err(error) if ACCEPT_AGAIN.contains(&error.kind()) => {}
                 // The process has no free descriptor. The connection stays in the queue, and may cause no other event.
                 Err(error) => {
                     eprintln!("accept: {error}");

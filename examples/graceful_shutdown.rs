@@ -36,6 +36,8 @@ const MAX_READS: usize = 16;
 
 /// An edge-triggered registration can keep both directions, because a stream that stays writable is not reported again and again.
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+/// Errors of a client that has left, and of a signal handler that has run. The queue may hold other clients.
+const ACCEPT_AGAIN: [ErrorKind; 3] = [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset, ErrorKind::Interrupted];
 
 #[derive(Default)]
 struct Clients {
@@ -125,8 +127,7 @@ impl Clients {
                     self.by_token.insert(token, Client { stream, token, unsent: Vec::new(), has_finished: false });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
-                // The client has closed the connection already, or a signal handler has run. The queue may hold other clients.
-                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&error.kind()) => {}
+                Err(error) if ACCEPT_AGAIN.contains(&error.kind()) => {}
                 // The process has no free descriptor. The connection stays in the queue, and may cause no other event.
                 Err(error) => {
                     eprintln!("accept: {error}");

@@ -20,6 +20,8 @@ const LISTENER: Token = Token(0);
 const QUIET: Duration = Duration::from_millis(300);
 /// The numbers of messages of the clients. Each client sends them at a third of the quiet while, and then nothing.
 const MESSAGES: [u32; 4] = [0, 1, 3, 6];
+/// Errors of a client that has left, and of a signal handler that has run. The queue may hold other clients.
+const ACCEPT_AGAIN: [ErrorKind; 3] = [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset, ErrorKind::Interrupted];
 
 /// A connection, with two tokens: an even one for the stream, and the next one for the timer.
 struct Connection {
@@ -99,8 +101,7 @@ fn main() -> io::Result<()> {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
-                // The client has closed the connection already, or a signal handler has run. The queue may hold other clients.
-                Err(error) if [ErrorKind::ConnectionAborted, ErrorKind::Interrupted].contains(&error.kind()) => {}
+                Err(error) if ACCEPT_AGAIN.contains(&error.kind()) => {}
                 // The process has no free descriptor. The connection stays in the queue, and may cause no other event.
                 Err(error) => {
                     eprintln!("accept: {error}");
