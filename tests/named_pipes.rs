@@ -304,6 +304,27 @@ fn empty_operations_return_zero_and_change_nothing() {
     assert_eq!(poll.read_exact(&mut server, 2), b"ab");
 }
 
+/// Some programs flush an empty buffer. Windows ends the read of the peer with no bytes.
+#[test]
+fn empty_write_of_the_peer_is_not_the_end() {
+    let mut poll = Loop::new();
+    let (mut server, name) = server();
+    poll.registry().register(&mut server, SERVER, BOTH).unwrap();
+    let mut client = open(&name, 0);
+    server.connect().unwrap();
+    for byte in 0..3 {
+        // The read of the pipe is in progress.
+        poll.poll(QUIET);
+        assert_eq!(client.write(b"").unwrap(), 0);
+        poll.poll(QUIET);
+        assert_blocked(server.read(&mut [0; 8]));
+        client.write_all(&[byte]).unwrap();
+        assert_eq!(poll.read_exact(&mut server, 1), [byte]);
+    }
+    drop(client);
+    assert_eq!(poll.read(&mut server, &mut [0; 8]).unwrap(), 0);
+}
+
 #[test]
 fn connect_reports_writable_when_a_client_comes() {
     let mut poll = Loop::new();

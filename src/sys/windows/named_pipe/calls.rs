@@ -15,8 +15,8 @@ use windows_sys::Win32::Storage::FileSystem::{
     PIPE_ACCESS_DUPLEX,
 };
 use windows_sys::Win32::System::Pipes::{
-    ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, PIPE_READMODE_BYTE, PIPE_TYPE_BYTE,
-    PIPE_UNLIMITED_INSTANCES, PIPE_WAIT,
+    ConnectNamedPipe, CreateNamedPipeW, DisconnectNamedPipe, GetNamedPipeInfo, PIPE_READMODE_BYTE, PIPE_TYPE_BYTE,
+    PIPE_TYPE_MESSAGE, PIPE_UNLIMITED_INSTANCES, PIPE_WAIT,
 };
 use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED};
 
@@ -51,6 +51,16 @@ pub(super) fn create(name: &OsStr, is_first: bool) -> io::Result<OwnedHandle> {
         // SAFETY: the handle is new, and has no other owner.
         handle => Ok(unsafe { OwnedHandle::from_raw_handle(handle) }),
     }
+}
+
+/// Returns `true` for a pipe that transfers bytes, and `false` for one that transfers messages, and for another file.
+pub(super) fn is_byte_pipe(handle: BorrowedHandle<'_>) -> bool {
+    let mut flags = 0;
+    // SAFETY: the handle is open, and the call writes the first number only.
+    let result = unsafe {
+        GetNamedPipeInfo(handle.as_raw_handle(), &mut flags, ptr::null_mut(), ptr::null_mut(), ptr::null_mut())
+    };
+    result != 0 && flags & PIPE_TYPE_MESSAGE == 0
 }
 
 /// Returns `true` for a pipe, and `false` for another file, such as a serial port.

@@ -34,7 +34,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(handle: OwnedHandle) -> Arc<Shared> {
-        let state = State::new(calls::is_pipe(handle.as_handle()));
+        let state = State::new(calls::is_pipe(handle.as_handle()), calls::is_byte_pipe(handle.as_handle()));
         Arc::new(Shared { handle: Arc::new(handle), state: Mutex::new(state) })
     }
 
@@ -57,6 +57,8 @@ pub(super) struct State {
     /// The port to which the handle is bound, from the first registration on.
     pub(super) port: Option<Arc<Port>>,
     pub(super) registration: Option<PushedRegistration>,
+    /// The pipe transfers bytes, and no messages.
+    has_bytes: bool,
     /// `false` while no client is connected, as far as the crate knows.
     is_open: bool,
     connect: Option<BlockId>,
@@ -90,10 +92,11 @@ enum WriteState {
 }
 
 impl State {
-    fn new(is_pipe: bool) -> State {
+    fn new(is_pipe: bool, has_bytes: bool) -> State {
         State {
             port: None,
             registration: None,
+            has_bytes,
             is_open: false,
             connect: None,
             connect_error: None,
@@ -361,8 +364,12 @@ impl State {
                 return Err(error);
             }
         }
-        let mut block = self.take_spare();
         let total = parts.clone().map(<[u8]>::len).fold(0, usize::saturating_add);
+        if total == 0 && self.has_bytes {
+            // The write would end the read of the peer with no bytes, which many programs take for the end.
+            return Ok(0);
+        }
+        let mut block = self.take_spare();
         if block.buffer.try_reserve(total).is_err() {
             self.keep_spare(block);
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -379,7 +386,7 @@ impl State {
         match block.operation {
             Operation::Connect if self.connect == Some(id) => self.end_connect(pipe, block, result),
             Operation::Read if matches!(self.read, ReadState::InProgress(other) if other == id) => {
-                self.end_read(block, result, len);
+                self.end_read(pipe, block, result, len);
             }
             Operation::Write if matches!(self.write, WriteState::InProgress(other) if other == id) => {
                 self.end_write(pipe, block, result, len);
@@ -404,8 +411,15 @@ impl State {
         self.announce(pipe);
     }
 
-    fn end_read(&mut self, mut block: Box<Block>, result: io::Result<()>, len: usize) {
+    fn end_read(&mut self, pipe: &Arc<Shared>, mut block: Box<Block>, result: io::Result<()>, len: usize) {
         self.read = match result {
+            Ok(()) if len == 0 && self.has_bytes => {
+                // The peer has written no bytes. At the end of a pipe, the read fails.
+                self.read = ReadState::Idle;
+                self.keep_spare(block);
+                let is_readable = self.start_read(pipe);
+                return self.report(if is_readable { Readiness::READABLE } else { Readiness::EMPTY });
+            }
             // Of a message that is longer than the buffer, the next read brings the rest.
             Err(error) if !has_number(&error, &[ERROR_MORE_DATA]) => {
                 self.keep_spare(block);
