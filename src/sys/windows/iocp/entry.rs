@@ -93,6 +93,10 @@ impl OperationFlags {
     }
 }
 
+fn is_datagram(socket: RawSocket) -> bool {
+    kind_of(socket).is_ok_and(|kind| kind == SOCK_DGRAM)
+}
+
 /// Returns the operations that bits wait for.
 fn operations_of(bits: u32) -> u8 {
     let mut operations = 0;
@@ -170,7 +174,6 @@ pub(super) struct SocketEntry {
     is_held: bool,
     /// `Some` for a raw socket, which the program can close without notice.
     raw: Option<Box<Identity>>,
-    is_datagram: bool,
 }
 
 /// What the table counts of its entries.
@@ -219,7 +222,6 @@ impl Entry {
         interest: Interest,
         is_raw: bool,
     ) -> Entry {
-        let is_datagram = kind_of(socket).is_ok_and(|kind| kind == SOCK_DGRAM);
         let part = SocketEntry {
             socket,
             base,
@@ -233,8 +235,7 @@ impl Entry {
             flags: Arc::default(),
             unobserved: is_raw.then(|| ProbeState::new(socket)),
             is_held: false,
-            raw: is_raw.then(|| Box::new(Identity::of(socket, is_datagram))),
-            is_datagram,
+            raw: is_raw.then(|| Box::new(Identity::of(socket, is_datagram(socket)))),
         };
         Entry::new(token, interest, Kind::Socket(part))
     }
@@ -314,7 +315,7 @@ impl Entry {
     pub(super) fn switch_to_raw(&mut self) -> bool {
         let Some(socket) = self.socket() else { return false };
         socket.switch_to_probing();
-        let identity = Identity::of(socket.socket, socket.is_datagram);
+        let identity = Identity::of(socket.socket, is_datagram(socket.socket));
         socket.raw.replace(Box::new(identity)).is_none()
     }
 
@@ -475,7 +476,7 @@ impl SocketEntry {
         if before & bits::FAILURE != 0 {
             // An operation may have fetched the error of a datagram socket. WSAPoll() of Windows before version 10 2004 does not
             // report that a connect has failed, so that streams are not probed.
-            if self.is_datagram && !has_failed(self.socket) {
+            if is_datagram(self.socket) && !has_failed(self.socket) {
                 self.set_reported(0);
             }
             return self.reported != before;

@@ -89,10 +89,12 @@ impl Table {
         self.by_socket.get(&socket).copied()
     }
 
-    /// Ends the registration of a raw socket that was closed while it had no request, which would have ended with `LOCAL_CLOSE`.
+    /// Ends the registration of a raw socket that was closed while it had no request, which would have ended with `LOCAL_CLOSE`. The
+    /// packets have been processed. A request in progress proves that the socket is open, because the socket was compared before.
     pub(super) fn remove_closed(&mut self, socket: RawSocket) {
         let Some(key) = self.key_of(socket) else { return };
-        if self.get(key).and_then(Entry::socket).is_some_and(|entry| entry.is_closed()) {
+        let entry = self.get(key).and_then(Entry::socket);
+        if entry.is_some_and(|entry| entry.pending.is_none() && entry.is_closed()) {
             self.remove(key);
         }
     }
