@@ -31,7 +31,7 @@ const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration
 const CANCELLATION: Duration = Duration::from_millis(1);
 
 /// The number of times that changes of other threads are waited for before a wait.
-const MAX_FLUSHES: usize = 8;
+pub(super) const MAX_FLUSHES: usize = 8;
 
 pub(crate) struct IocpSelector {
     shared: Arc<Shared>,
@@ -76,7 +76,8 @@ impl IocpSelector {
     /// Makes the requests for all that is armed. Waits for the packets of the requests that must be canceled for that.
     fn make_requests(&self, packets: &mut Vec<OVERLAPPED_ENTRY>) -> io::Result<()> {
         self.shared.with(Table::begin_probes);
-        for _ in 0..MAX_FLUSHES {
+        let mut flushes = 0;
+        while flushes < MAX_FLUSHES {
             let is_awaiting = self.shared.with(|table| {
                 table.probe();
                 table.flush()?;
@@ -89,6 +90,8 @@ impl IocpSelector {
                 return Ok(());
             }
             let result = self.shared.port.dequeue(packets, MAX_PACKETS, Some(CANCELLATION));
+            // Behind a full batch there are more packets of this flush.
+            flushes += usize::from(packets.len() < MAX_PACKETS);
             self.shared.end_packets(packets, Table::end_round);
             self.shared.round_over.notify_all();
             result?;
@@ -116,6 +119,11 @@ impl IocpSelector {
 impl IocpSelector {
     pub(super) fn is_waiting(&self) -> bool {
         self.shared.with(|table| table.is_waiting())
+    }
+
+    /// Returns the number of entries whose next request waits for a packet.
+    pub(super) fn awaiting(&self) -> usize {
+        self.shared.with(|table| table.counts.awaiting)
     }
 
     /// Returns the lengths of the lists of keys.

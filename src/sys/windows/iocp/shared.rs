@@ -15,8 +15,8 @@ use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::table::Table;
 
-/// The number of packets that a wait removes at most. More packets stay in the port.
-pub(super) const MAX_PACKETS: usize = 1024;
+/// The number of packets that a call removes at most. More packets stay in the port. Tests have fewer sockets.
+pub(super) const MAX_PACKETS: usize = if cfg!(test) { 16 } else { 1024 };
 
 /// The longest time for which a registration waits until the polling thread has processed the packets that it has.
 const LONGEST_ROUND: Duration = Duration::from_secs(1);
@@ -86,9 +86,12 @@ impl Shared {
     #[cold]
     fn drain(&self, _draining: MutexGuard<'_, ()>) {
         let mut packets = Vec::new();
-        if self.port.dequeue(&mut packets, MAX_PACKETS, Some(Duration::ZERO)).is_ok() {
+        while self.port.dequeue(&mut packets, MAX_PACKETS, Some(Duration::ZERO)).is_ok() {
             // The packets may have been those that end the wait of the polling thread.
             self.end_packets(&packets, Table::interrupt_again);
+            if packets.len() < MAX_PACKETS {
+                return;
+            }
         }
     }
 
