@@ -119,8 +119,8 @@ impl Afd {
         Ok(afd)
     }
 
-    /// Makes a request for a socket and its number, with the memory of `block`: the kernel appends a packet to the port when one of the bits holds, or when
-    /// the request is canceled.
+    /// Makes a request for a socket and its number, with the memory of `block`. The kernel appends a packet to the port when one of
+    /// the bits holds, or when the request is canceled.
     ///
     /// # Errors
     ///

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
 use std::{io, mem};
 
-use windows_sys::Win32::Networking::WinSock::{SOCK_DGRAM, WSAENOTSOCK};
+use windows_sys::Win32::Networking::WinSock::{SOCK_DGRAM, SOCK_STREAM, WSAENOTSOCK};
 
 use crate::interest::{Interest, TriggerMode};
 use crate::sys::selector::IoDirection;
@@ -93,8 +93,8 @@ impl OperationFlags {
     }
 }
 
-fn is_datagram(socket: RawSocket) -> bool {
-    kind_of(socket).is_ok_and(|kind| kind == SOCK_DGRAM)
+fn has_kind(socket: RawSocket, kind: i32) -> bool {
+    kind_of(socket).is_ok_and(|of_socket| of_socket == kind)
 }
 
 /// Returns the operations that bits wait for.
@@ -172,6 +172,8 @@ pub(super) struct SocketEntry {
     unobserved: Option<ProbeState>,
     /// The next request is made after a probe.
     is_held: bool,
+    /// A request has failed since the entry was armed.
+    has_failed: bool,
     /// `Some` for a raw socket, which the program can close without notice.
     raw: Option<Box<Identity>>,
 }
@@ -235,7 +237,8 @@ impl Entry {
             flags: Arc::default(),
             unobserved: is_raw.then(|| ProbeState::new(socket)),
             is_held: false,
-            raw: is_raw.then(|| Box::new(Identity::of(socket, is_datagram(socket)))),
+            has_failed: false,
+            raw: is_raw.then(|| Box::new(Identity::of(socket, has_kind(socket, SOCK_STREAM)))),
         };
         Entry::new(token, interest, Kind::Socket(part))
     }
@@ -259,7 +262,8 @@ impl Entry {
         match &mut self.kind {
             Kind::Socket(socket) => {
                 socket.interest = bits_of_interest(interest);
-                (socket.reported, socket.result, socket.is_old, socket.is_held) = (0, 0, false, false);
+                (socket.reported, socket.result) = (0, 0);
+                (socket.is_old, socket.is_held, socket.has_failed) = (false, false, false);
                 socket.flags.set_reported(0);
             }
             Kind::Pushed(pushed) => {
@@ -315,7 +319,7 @@ impl Entry {
     pub(super) fn switch_to_raw(&mut self) -> bool {
         let Some(socket) = self.socket() else { return false };
         socket.switch_to_probing();
-        let identity = Identity::of(socket.socket, is_datagram(socket.socket));
+        let identity = Identity::of(socket.socket, has_kind(socket.socket, SOCK_STREAM));
         socket.raw.replace(Box::new(identity)).is_none()
     }
 
@@ -373,6 +377,7 @@ impl Entry {
         let is_armed = self.is_armed;
         let Some(socket) = self.socket() else { return Ended::WithoutResult };
         socket.pending = None;
+        socket.has_failed |= request.has_failed();
         let result = request.result();
         if result & bits::LOCAL_CLOSE != 0 {
             return Ended::Closed;
@@ -442,7 +447,8 @@ impl SocketEntry {
             return 0;
         }
         let bits = if is_armed { (self.interest | bits::FAILURE) & !self.reported } else { 0 };
-        match bits != 0 || self.raw.is_some() {
+        // A request that only waits for the close would fail again at once.
+        match bits != 0 || self.raw.is_some() && !self.has_failed {
             // wine's server ends itself if a socket is closed during a request without this bit.
             true => bits | bits::LOCAL_CLOSE,
             false => 0,
@@ -476,7 +482,7 @@ impl SocketEntry {
         if before & bits::FAILURE != 0 {
             // An operation may have fetched the error of a datagram socket. WSAPoll() of Windows before version 10 2004 does not
             // report that a connect has failed, so that streams are not probed.
-            if is_datagram(self.socket) && !has_failed(self.socket) {
+            if has_kind(self.socket, SOCK_DGRAM) && !has_failed(self.socket) {
                 self.set_reported(0);
             }
             return self.reported != before;

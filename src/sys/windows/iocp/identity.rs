@@ -4,12 +4,13 @@ use std::os::windows::io::RawSocket;
 use std::{io, mem};
 
 use windows_sys::Win32::Networking::WinSock::{
-    getpeername, getsockname, WSAGetLastError, AF_INET, AF_INET6, SOCKADDR, SOCKADDR_STORAGE, SOCKET, WSAENOTSOCK,
+    getpeername, getsockname, WSAGetLastError, AF_INET, AF_INET6, SOCKADDR, SOCKADDR_STORAGE, SOCKET, WSAEINVAL,
+    WSAENOTSOCK,
 };
 
 const SIZE: usize = mem::size_of::<SOCKADDR_STORAGE>();
 
-/// The address of a socket, or no bytes.
+/// The address of a socket.
 #[derive(Copy, Clone, Debug)]
 #[repr(C, align(8))] // The alignment of `SOCKADDR_STORAGE`.
 struct Address {
@@ -20,54 +21,65 @@ struct Address {
 /// The parts of a socket's addresses that never change once they are known: the own port, and the peer of a stream.
 #[derive(Debug)]
 pub(super) struct Identity {
-    local: Address,
-    /// `None` for a datagram socket, which can have several peers.
+    /// `None` if the socket has no port yet.
+    local: Option<Address>,
+    /// `None` if there is no peer yet, and for all kinds of sockets that can have several peers.
     peer: Option<Address>,
 }
 
 impl Identity {
-    pub(super) fn of(socket: RawSocket, is_datagram: bool) -> Identity {
-        let read = |function| Address::read(socket, function).unwrap_or(Address::NONE);
-        Identity { local: read(getsockname), peer: (!is_datagram).then(|| read(getpeername)) }
+    pub(super) fn of(socket: RawSocket, is_stream: bool) -> Identity {
+        let local = Address::read(socket, getsockname).ok().filter(Address::has_port);
+        Identity { local, peer: Address::read(socket, getpeername).ok().filter(|_| is_stream) }
     }
 
     /// Returns `false` if the number is not that of an open socket any more, or is that of another socket. A socket whose addresses
     /// were not known yet cannot be told from another one.
     pub(super) fn is_of(&self, socket: RawSocket) -> bool {
-        let is_closed = |error: &io::Error| error.raw_os_error() == Some(WSAENOTSOCK);
-        match Address::read(socket, getsockname) {
-            Err(error) if is_closed(&error) => return false,
-            local => {
-                let local = local.unwrap_or(Address::NONE);
-                if self.local.is_known() && self.local.port() != local.port() {
-                    return false;
-                }
-            }
-        }
-        let Some(peer) = self.peer.filter(Address::is_known) else { return true };
+        self.fits(Address::read(socket, getsockname), || Address::read(socket, getpeername))
+    }
+
+    /// Returns `false` if the addresses that the number has now prove that the socket is not that of this identity.
+    fn fits(&self, local: io::Result<Address>, peer: impl FnOnce() -> io::Result<Address>) -> bool {
+        let is_of_port = match (&self.local, local) {
+            (Some(before), Ok(now)) => before.port() == now.port(),
+            (None, Ok(_)) => true,
+            // An open socket never loses its port. Other errors, as a lack of memory, prove nothing.
+            (before, Err(error)) => match error.raw_os_error() {
+                Some(WSAENOTSOCK) => false,
+                Some(WSAEINVAL) => before.is_none(),
+                _ => true,
+            },
+        };
         // A connection that has ended may have no peer.
-        Address::read(socket, getpeername).map_or(true, |now| now.bytes() == peer.bytes())
+        is_of_port && self.peer.as_ref().map_or(true, |before| peer().map_or(true, |now| now.bytes() == before.bytes()))
     }
 }
 
 impl Address {
-    const NONE: Address = Address { bytes: [0; SIZE], len: 0 };
-
-    fn is_known(&self) -> bool {
-        self.len > 0
-    }
-
     fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
+    }
+
+    fn is_internet(&self) -> bool {
+        let family = u16::from_ne_bytes([self.bytes[0], self.bytes[1]]);
+        matches!(family, AF_INET | AF_INET6)
     }
 
     /// Returns the family and the port. The other bytes change when a socket without an address of its own is connected.
     fn port(&self) -> &[u8] {
         const FAMILY_AND_PORT: usize = 4;
-        let family = u16::from_ne_bytes([self.bytes[0], self.bytes[1]]);
-        match family {
-            AF_INET | AF_INET6 => &self.bytes[..FAMILY_AND_PORT],
-            _ => self.bytes(),
+        match self.is_internet() {
+            true => &self.bytes[..FAMILY_AND_PORT],
+            false => self.bytes(),
+        }
+    }
+
+    /// Returns `false` if the socket is not bound, and will get its port later.
+    fn has_port(&self) -> bool {
+        match self.is_internet() {
+            true => self.bytes[2..4] != [0; 2],
+            false => self.len > 0,
         }
     }
 
@@ -75,7 +87,7 @@ impl Address {
         socket: RawSocket,
         function: unsafe extern "system" fn(SOCKET, *mut SOCKADDR, *mut i32) -> i32,
     ) -> io::Result<Address> {
-        let mut address = Address::NONE;
+        let mut address = Address { bytes: [0; SIZE], len: 0 };
         let mut len = SIZE as i32;
         // SAFETY: the pointers are to local values, and `len` is the size of the first one, which is aligned as a record.
         if unsafe { function(socket as SOCKET, address.bytes.as_mut_ptr().cast(), &mut len) } != 0 {
@@ -105,16 +117,16 @@ mod tests {
             (0..2).map(|_| (TcpStream::connect(address).unwrap(), listener.accept().unwrap().0)).collect();
         let (first, second) = (UdpSocket::bind("0.0.0.0:0").unwrap(), UdpSocket::bind("0.0.0.0:0").unwrap());
         let sockets: [(&dyn AsRawSocket, bool); 7] = [
-            (&listener, false),
-            (&pairs[0].0, false),
-            (&pairs[0].1, false),
-            (&pairs[1].0, false),
-            (&pairs[1].1, false),
-            (&first, true),
-            (&second, true),
+            (&listener, true),
+            (&pairs[0].0, true),
+            (&pairs[0].1, true),
+            (&pairs[1].0, true),
+            (&pairs[1].1, true),
+            (&first, false),
+            (&second, false),
         ];
-        for (index, &(socket, is_datagram)) in sockets.iter().enumerate() {
-            let identity = Identity::of(number(socket), is_datagram);
+        for (index, &(socket, is_stream)) in sockets.iter().enumerate() {
+            let identity = Identity::of(number(socket), is_stream);
             for (other_index, &(other, _)) in sockets.iter().enumerate() {
                 // A listener has no peer, as an ended connection, and shares its port with the accepted sockets.
                 let is_alike = [(0, 2), (0, 4), (2, 0), (4, 0)].contains(&(index, other_index));
@@ -124,7 +136,7 @@ mod tests {
             }
         }
         // A datagram socket is the same one after it was connected.
-        let identity = Identity::of(number(&first), true);
+        let identity = Identity::of(number(&first), false);
         first.connect(("127.0.0.1", second.local_addr().unwrap().port())).unwrap();
         assert!(identity.is_of(number(&first)));
         // A number without a socket.
@@ -139,10 +151,59 @@ mod tests {
     fn socket_without_an_address_is_the_same_after_it_was_bound_and_connected() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = unbound();
-        let before = Identity::of(socket.as_raw_socket(), false);
+        let before = Identity::of(socket.as_raw_socket(), true);
         socket.connect(&listener.local_addr().unwrap().into()).unwrap();
-        let after = Identity::of(socket.as_raw_socket(), false);
+        let after = Identity::of(socket.as_raw_socket(), true);
         assert!(before.is_of(socket.as_raw_socket()) && after.is_of(socket.as_raw_socket()));
         assert!(!after.is_of(unbound().as_raw_socket()));
+    }
+
+    fn internet(port: u16, last_byte: u8) -> Address {
+        let mut bytes = [0; SIZE];
+        bytes[..2].copy_from_slice(&AF_INET.to_ne_bytes());
+        bytes[2..4].copy_from_slice(&port.to_be_bytes());
+        bytes[7] = last_byte;
+        Address { bytes, len: 16 }
+    }
+
+    /// The errors that the calls can return.
+    fn error(number: i32) -> io::Result<Address> {
+        Err(io::Error::from_raw_os_error(number))
+    }
+
+    #[test]
+    fn only_a_closed_number_and_other_addresses_tell_sockets_apart() {
+        use windows_sys::Win32::Networking::WinSock::{WSAENETDOWN, WSAENOBUFS, WSAENOTCONN};
+
+        let no_peer = || error(WSAENOTCONN);
+        let bound = Identity { local: Some(internet(80, 1)), peer: None };
+        let unbound = Identity { local: None, peer: None };
+        let connected = Identity { local: Some(internet(80, 1)), peer: Some(internet(90, 1)) };
+        for identity in [&bound, &unbound, &connected] {
+            assert!(!identity.fits(error(WSAENOTSOCK), no_peer), "{identity:?}");
+            for lack in [WSAENOBUFS, WSAENETDOWN] {
+                assert!(identity.fits(error(lack), || error(lack)), "{identity:?}");
+            }
+            // The address of this system can change with a connect, and the connection can have ended.
+            assert!(identity.fits(Ok(internet(80, 2)), no_peer), "{identity:?}");
+        }
+        assert!(unbound.fits(error(WSAEINVAL), no_peer) && unbound.fits(Ok(internet(0, 0)), no_peer));
+        for identity in [&bound, &connected] {
+            assert!(!identity.fits(error(WSAEINVAL), no_peer), "{identity:?}");
+            assert!(!identity.fits(Ok(internet(81, 1)), no_peer), "{identity:?}");
+        }
+        assert!(connected.fits(Ok(internet(80, 1)), || Ok(internet(90, 1))));
+        assert!(!connected.fits(Ok(internet(80, 1)), || Ok(internet(91, 1))));
+        assert!(!internet(0, 1).has_port() && internet(1, 0).has_port());
+    }
+
+    #[test]
+    fn port_is_the_only_address_of_a_socket_without_a_connection() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (first, second) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        socket.connect(first.local_addr().unwrap()).unwrap();
+        let identity = Identity::of(socket.as_raw_socket(), false);
+        socket.connect(second.local_addr().unwrap()).unwrap();
+        assert!(identity.is_of(socket.as_raw_socket()));
     }
 }

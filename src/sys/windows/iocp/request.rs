@@ -62,15 +62,24 @@ impl Request {
         self.key
     }
 
-    /// Returns the bits that hold. The result is 0 if the request was canceled. A request that has failed in another way
-    /// would fail again at once, so that the failure is reported.
-    pub(super) fn result(&mut self) -> u32 {
+    fn status(&mut self) -> NTSTATUS {
         // SAFETY: the kernel has written one of the variants, which is a number.
-        let status = unsafe { self.status.get_mut().Anonymous.Status };
+        unsafe { self.status.get_mut().Anonymous.Status }
+    }
+
+    /// Returns `true` if the request has failed, and was not canceled. The next request would fail at once.
+    pub(super) fn has_failed(&mut self) -> bool {
+        let status = self.status();
+        status < 0 && status != STATUS_CANCELLED
+    }
+
+    /// Returns the bits that hold. The result is 0 if the request was canceled. A failure is reported as that of a connection.
+    pub(super) fn result(&mut self) -> u32 {
+        let (status, has_failed) = (self.status(), self.has_failed());
         let info = self.info.get_mut();
         match status {
             STATUS_CANCELLED => 0,
-            failed if failed < 0 => bits::CONNECT_FAIL,
+            _ if has_failed => bits::CONNECT_FAIL,
             _ if info.handle_count == 0 => 0,
             _ => info.events,
         }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use windows_sys::Win32::Foundation::STATUS_INSUFFICIENT_RESOURCES;
+
 use crate::interest::Interest;
 use crate::sys::conformance::support::process::is_in_own_process;
 use crate::sys::conformance::support::system::is_wine;
@@ -21,7 +23,9 @@ use crate::sys::windows::iocp::event::IocpEvent;
 use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::probe::held_bits;
 use crate::sys::windows::iocp::readiness::Readiness;
-use crate::sys::windows::iocp::selector::{IocpRegistration, IocpSelector};
+use crate::sys::windows::iocp::request::Request;
+use crate::sys::windows::iocp::selector::{IocpRegistration, IocpSelector, MAX_FLUSHES};
+use crate::sys::windows::iocp::shared::MAX_PACKETS;
 use crate::sys::windows::iocp::table::Table;
 use crate::token::Token;
 
@@ -586,6 +590,110 @@ fn socket_with_a_full_buffer_reports_data_and_has_one_request() {
         expect_one_request(&selector);
         drop(registration);
         expect_all_returned(&selector);
+    }
+}
+
+/// A wait that begins while a canceled request is in progress ends with its packet, and the next wait cancels again.
+#[test]
+fn poll_of_many_probed_sockets_without_a_change_is_over_at_once() {
+    let selector = IocpSelector::new().unwrap();
+    let sockets: Vec<_> = (0..2 * MAX_FLUSHES * MAX_PACKETS).map(|_| udp()).collect();
+    for (token, socket) in sockets.iter().enumerate() {
+        let result = selector.register(socket.as_raw_socket(), Token(token), BOTH, SourceKind::RawFd);
+        assert!(result.unwrap().detach().is_none());
+    }
+    let mut seen = BTreeSet::new();
+    let deadline = Instant::now() + 3 * TIMEOUT;
+    // Sockets that stay writable are reported again after some time.
+    let mut has_ended_without_events = false;
+    while seen.len() < sockets.len() || !has_ended_without_events {
+        assert!(Instant::now() < deadline, "{} were reported, and each poll has returned events", seen.len());
+        let events = select(&selector, sockets.len(), Duration::ZERO);
+        has_ended_without_events |= seen.len() == sockets.len() && events.is_empty();
+        seen.extend(events.iter().map(|event| event.token().0));
+    }
+    assert_eq!(selector.awaiting(), 0);
+    drop(sockets);
+    expect_all_returned(&selector);
+}
+
+/// The packet of the closed socket is behind those of many others.
+#[test]
+fn number_of_a_closed_socket_is_free_behind_many_packets() {
+    if !is_in_own_process(number_of_a_closed_socket_is_free_behind_many_packets) {
+        return;
+    }
+    let selector = IocpSelector::new().unwrap();
+    let others: Vec<_> = (0..3 * MAX_PACKETS).map(|_| udp()).collect();
+    for (token, other) in others.iter().enumerate() {
+        register_raw(&selector, other, token);
+    }
+    let sender = udp();
+    let mut reused = 0;
+    for round in 0..9 {
+        let socket = udp();
+        let number = socket.as_raw_socket();
+        register_raw(&selector, &socket, 1000);
+        for other in &others {
+            sender.send_to(b"x", other.local_addr().unwrap()).unwrap();
+        }
+        drop(socket);
+        let next = udp();
+        if next.as_raw_socket() == number {
+            reused += 1;
+            match round % 3 {
+                0 => drop(selector.register(number, Token(1001), READ, SourceKind::RawFd).unwrap()),
+                1 => drop(selector.deregister(number, SourceKind::RawFd).unwrap_err()),
+                _ => drop(selector.reregister(number, Token(1001), READ, SourceKind::RawFd).unwrap_err()),
+            }
+        }
+        // The next packets come in a new round.
+        let (mut seen, deadline) = (BTreeSet::new(), Instant::now() + TIMEOUT);
+        while seen.len() < others.len() {
+            assert!(Instant::now() < deadline, "only {} were reported", seen.len());
+            for event in select(&selector, 64, TIMEOUT) {
+                seen.insert(event.token().0);
+                others[event.token().0].recv(&mut [0; 8]).unwrap();
+            }
+        }
+    }
+    assert!(reused > 0, "no number was used again");
+}
+
+/// The request of a closed raw socket may fail for ever.
+#[test]
+fn failed_request_for_the_close_of_a_socket_is_not_made_again() {
+    let (port, mut afds, socket) = (Port::new().unwrap(), Afds::default(), udp());
+    let number = afds.assign(&port).unwrap();
+    let (afd, key) = (afds.get(number).unwrap(), EntryKey { index: 0, generation: 0 });
+    let base = BaseSocket::of(socket.as_raw_socket()).unwrap();
+    let mut entry = Entry::of_socket(socket.as_raw_socket(), base, number, Token(1), Interest::NONE, true);
+    // Returns `true` if a request was made. The request fails.
+    let request = |entry: &mut Entry| {
+        entry.request(afd, &port, key, &mut Vec::new()).unwrap();
+        let Some(pending) = &mut entry.socket().unwrap().pending else { return false };
+        afd.cancel(pending);
+        let mut packets = Vec::new();
+        port.dequeue(&mut packets, 1, Some(TIMEOUT)).unwrap();
+        port.end_operation();
+        // SAFETY: the port has only packets of requests, and this one was just removed.
+        let mut request = unsafe { Request::from_packet(&packets[0]) };
+        request.status.get_mut().Anonymous.Status = STATUS_INSUFFICIENT_RESOURCES;
+        entry.end_request(&mut request);
+        true
+    };
+    for interest in [Interest::NONE, READ.oneshot(), READ] {
+        entry.arm(Token(1), interest);
+        assert!(request(&mut entry), "{interest:?}");
+        // What the interest wants is reported.
+        assert_eq!(entry.take_event().is_some(), interest != Interest::NONE);
+        let is_made_again = request(&mut entry) && request(&mut entry);
+        assert!(!is_made_again, "{interest:?}");
+    }
+    // A level-triggered failure is reported in each wait.
+    entry.arm(Token(1), READ.level());
+    for _ in 0..3 {
+        assert!(request(&mut entry) && entry.take_event().unwrap().is_error());
     }
 }
 
