@@ -3,6 +3,7 @@
 
 #![cfg(windows)]
 
+use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::windows::io::{AsHandle, AsRawHandle, FromRawHandle, OwnedHandle};
@@ -467,6 +468,43 @@ mod handles {
                 poll.expect(token, R);
                 poll.expect_no_events();
             }
+        }
+    }
+
+    /// The end of a thread drops the values of `thread_local!` under the loader lock, which a new thread of the pool needs.
+    #[test]
+    fn thread_ends_although_a_thread_local_drops_signalled_sources() {
+        type Sources = (Vec<SourceHandle<OwnedHandle>>, Process, TestPoll);
+        /// Signals the objects immediately before the sources are dropped.
+        struct Dropped(Sources, Child);
+
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                self.0 .0.iter().for_each(|source| set(source));
+                end(&mut self.1);
+            }
+        }
+
+        thread_local! {
+            static LOCAL: RefCell<Option<Dropped>> = const { RefCell::new(None) };
+        }
+
+        for _ in 0..5 {
+            let thread = std::thread::spawn(|| {
+                let mut poll = TestPoll::new();
+                let mut sources: Vec<_> = (0..40).map(|n| SourceHandle::new(event(n % 2 == 0)).unwrap()).collect();
+                for (token, source) in sources.iter_mut().enumerate() {
+                    poll.register(source, token, READ);
+                }
+                let child = child(0);
+                let mut process = Process::new(&child).unwrap();
+                poll.register(&mut process, 99, READ);
+                poll.expect_no_events();
+                LOCAL.with(|local| *local.borrow_mut() = Some(Dropped((sources, process, poll), child)));
+            });
+            let (sender, receiver) = channel();
+            std::thread::spawn(move || sender.send(thread.join().is_ok()));
+            assert!(receiver.recv_timeout(Duration::from_secs(10)).expect("the thread hangs"));
         }
     }
 

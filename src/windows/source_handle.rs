@@ -101,7 +101,9 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.stop();
+        if let Some((state, _)) = self.0.user_state() {
+            state.abandon();
+        }
     }
 }
 

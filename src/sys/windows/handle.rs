@@ -101,6 +101,15 @@ impl HandleState {
         active.into_iter().for_each(Active::end);
     }
 
+    /// Ends the wait. A signal that a wait has consumed, and that no event has reported, is lost.
+    ///
+    /// A destructor of `thread_local!` can drop a source. Its thread has the loader lock, which a new thread of the pool needs.
+    /// Therefore this function does not wait for a callback that has not begun.
+    pub(crate) fn abandon(&self) {
+        let active = lock_ignoring_poison(&self.inner).active.take();
+        drop(active);
+    }
+
     /// Records the interest of the reregistration that follows.
     pub(crate) fn set_next(&self, interest: Interest) {
         lock_ignoring_poison(&self.inner).next_mode = interest.mode();
@@ -333,7 +342,16 @@ mod query {
     /// `SynchronizationEvent`: a wait resets the event.
     const SYNCHRONIZATION: i32 = 1;
 
-    #[link(name = "ntdll")]
+    // With `raw-dylib`, MSVC needs no import library: that of the SDK need not have the functions. mingw's has them.
+    #[cfg_attr(
+        all(target_env = "msvc", target_arch = "x86"),
+        link(name = "ntdll.dll", kind = "raw-dylib", modifiers = "+verbatim", import_name_type = "undecorated")
+    )]
+    #[cfg_attr(
+        all(target_env = "msvc", not(target_arch = "x86")),
+        link(name = "ntdll.dll", kind = "raw-dylib", modifiers = "+verbatim")
+    )]
+    #[cfg_attr(not(target_env = "msvc"), link(name = "ntdll"))]
     extern "system" {
         fn NtQueryEvent(event: HANDLE, class: i32, information: *mut [i32; 2], size: u32, len: *mut u32) -> NTSTATUS;
         fn NtQueryTimer(

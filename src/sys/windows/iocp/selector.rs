@@ -144,8 +144,8 @@ impl Selector for IocpSelector {
         // The first handle of the driver is opened here, so that a system without the driver fails here.
         let afd = table.afds.assign(&port).map_err(|error| {
             let reason = format!(
-                "a `Poll` cannot be created, because the driver AFD cannot be opened ({error}): kevio needs Windows 10, \
-                 Windows Server 2016 or later, and a sandbox must permit `\\Device\\Afd`"
+                "a `Poll` cannot be created, because the driver AFD cannot be opened ({error}): a sandbox must permit \
+                 `\\Device\\Afd`"
             );
             io::Error::new(error.kind(), reason)
         })?;
