@@ -473,6 +473,7 @@ mod handles {
 
     /// The end of a thread drops the values of `thread_local!` under the loader lock, which a new thread of the pool needs.
     #[test]
+    #[allow(clippy::missing_const_for_thread_local)] // The value is const. The lint does not see that on Windows.
     fn thread_ends_although_a_thread_local_drops_signalled_sources() {
         type Sources = (Vec<SourceHandle<OwnedHandle>>, Process, TestPoll);
         /// Signals the objects immediately before the sources are dropped.
