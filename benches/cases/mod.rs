@@ -167,6 +167,7 @@ impl<S: Subject> Fixture<S> {
 fn register_deregister<S: Subject>() -> Iterations {
     let mut fixture = Fixture::<S>::new();
     Box::new(move |count| {
+        let fixture = &mut fixture; // The closure owns all parts: the other end of the connection stays open.
         time(|| {
             for _ in 0..count {
                 S::register(&fixture.registry, &mut fixture.socket, 1);
@@ -179,12 +180,16 @@ fn register_deregister<S: Subject>() -> Iterations {
 fn reregister<S: Subject>() -> Iterations {
     let mut fixture = Fixture::<S>::new();
     S::register(&fixture.registry, &mut fixture.socket, 1);
-    Box::new(move |count| time(|| (0..count).for_each(|_| S::reregister(&fixture.registry, &mut fixture.socket, 1))))
+    Box::new(move |count| {
+        let fixture = &mut fixture; // As above.
+        time(|| (0..count).for_each(|_| S::reregister(&fixture.registry, &mut fixture.socket, 1)))
+    })
 }
 
 fn add_remove<S: RawSubject>() -> Iterations {
     let fixture = Fixture::<S>::new();
     Box::new(move |count| {
+        let fixture = &fixture; // As above.
         let fd = raw(&fixture.peer);
         time(|| {
             for _ in 0..count {
@@ -199,6 +204,7 @@ fn change<S: RawSubject>() -> Iterations {
     let fixture = Fixture::<S>::new();
     S::add(&fixture.registry, raw(&fixture.peer), 1);
     Box::new(move |count| {
+        let fixture = &fixture; // As above.
         let fd = raw(&fixture.peer);
         time(|| (0..count).for_each(|_| S::change(&fixture.registry, fd, 1)))
     })

@@ -63,6 +63,16 @@ pub(super) struct Pending {
 // SAFETY: the pointer is only compared and passed to the kernel. See `Afd::cancel` for its validity.
 unsafe impl Send for Pending {}
 
+impl Pending {
+    /// Returns `true` if the request has ended: its packet is in the port, or comes now, or was removed. The caller holds the lock
+    /// under which packets return their blocks, so that the block is allocated.
+    pub(super) fn has_ended(&self) -> bool {
+        // SAFETY: the block is allocated. The cell permits that the kernel writes the number, which is read only here.
+        let status = unsafe { ptr::addr_of!((*self.block.as_ref().status.get()).Anonymous.Status).read_volatile() };
+        status != STATUS_PENDING
+    }
+}
+
 /// A handle of the driver, which is bound to a port.
 pub(super) struct Afd {
     /// A request in progress keeps the handle open.
@@ -212,12 +222,8 @@ pub(super) struct BaseSocket(HANDLE);
 unsafe impl Send for BaseSocket {}
 
 impl BaseSocket {
-    /// Fails with `WSAENOTSOCK` if the number is that of no open socket. wine returns a base socket for such a number too.
-    pub(super) fn check_open(socket: RawSocket) -> io::Result<()> {
-        kind_of(socket).map(drop)
-    }
-
-    /// Returns the base socket of a socket. A layered service provider has handles of its own above it.
+    /// Returns the base socket of a socket. A layered service provider has handles of its own above it. wine returns a base socket
+    /// for a number without a socket too.
     pub(super) fn of(socket: RawSocket) -> io::Result<BaseSocket> {
         base_of(socket, handle_of).map(|base| BaseSocket(base as HANDLE))
     }

@@ -216,13 +216,14 @@ impl Entry {
         entry
     }
 
+    /// `raw_kind` is the type of a raw socket.
     pub(super) fn of_socket(
         socket: RawSocket,
         base: BaseSocket,
         afd: usize,
         token: Token,
         interest: Interest,
-        is_raw: bool,
+        raw_kind: Option<i32>,
     ) -> Entry {
         let part = SocketEntry {
             socket,
@@ -235,10 +236,10 @@ impl Entry {
             pending: None,
             is_blocked: false,
             flags: Arc::default(),
-            unobserved: is_raw.then(|| ProbeState::new(socket)),
+            unobserved: raw_kind.map(|_| ProbeState::new(socket)),
             is_held: false,
             has_failed: false,
-            raw: is_raw.then(|| Box::new(Identity::of(socket, has_kind(socket, SOCK_STREAM)))),
+            raw: raw_kind.map(|kind| Box::new(Identity::of(socket, kind == SOCK_STREAM))),
         };
         Entry::new(token, interest, Kind::Socket(part))
     }

@@ -5,8 +5,10 @@ use std::{io, mem};
 
 use windows_sys::Win32::Networking::WinSock::{
     getpeername, getsockname, WSAGetLastError, AF_INET, AF_INET6, SOCKADDR, SOCKADDR_STORAGE, SOCKET, WSAEINVAL,
-    WSAENOTSOCK,
+    WSAENETDOWN,
 };
+
+use crate::sys::windows::errors::is_resource_exhausted;
 
 const SIZE: usize = mem::size_of::<SOCKADDR_STORAGE>();
 
@@ -44,11 +46,10 @@ impl Identity {
         let is_of_port = match (&self.local, local) {
             (Some(before), Ok(now)) => before.port() == now.port(),
             (None, Ok(_)) => true,
-            // An open socket never loses its port. Other errors, as a lack of memory, prove nothing.
+            // An open socket never loses its port. The error of a file that is no socket depends on the file.
             (before, Err(error)) => match error.raw_os_error() {
-                Some(WSAENOTSOCK) => false,
                 Some(WSAEINVAL) => before.is_none(),
-                _ => true,
+                number => is_resource_exhausted(&error) || number == Some(WSAENETDOWN),
             },
         };
         // A connection that has ended may have no peer.
@@ -173,14 +174,16 @@ mod tests {
 
     #[test]
     fn only_a_closed_number_and_other_addresses_tell_sockets_apart() {
-        use windows_sys::Win32::Networking::WinSock::{WSAENETDOWN, WSAENOBUFS, WSAENOTCONN};
+        use windows_sys::Win32::Networking::WinSock::{WSAENOBUFS, WSAENOTCONN, WSAENOTSOCK, WSAEOPNOTSUPP};
 
         let no_peer = || error(WSAENOTCONN);
         let bound = Identity { local: Some(internet(80, 1)), peer: None };
         let unbound = Identity { local: None, peer: None };
         let connected = Identity { local: Some(internet(80, 1)), peer: Some(internet(90, 1)) };
         for identity in [&bound, &unbound, &connected] {
-            assert!(!identity.fits(error(WSAENOTSOCK), no_peer), "{identity:?}");
+            for of_file in [WSAENOTSOCK, WSAEOPNOTSUPP] {
+                assert!(!identity.fits(error(of_file), no_peer), "{identity:?}");
+            }
             for lack in [WSAENOBUFS, WSAENETDOWN] {
                 assert!(identity.fits(error(lack), || error(lack)), "{identity:?}");
             }

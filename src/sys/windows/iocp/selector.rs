@@ -13,7 +13,7 @@ use crate::interest::Interest;
 use crate::sys::error::{already_exists, not_found};
 use crate::sys::lock::lock_ignoring_poison;
 use crate::sys::selector::{InternalEvents, IoDirection, Registration, Selector, SourceKind};
-use crate::sys::windows::iocp::afd::BaseSocket;
+use crate::sys::windows::iocp::afd::{kind_of, BaseSocket};
 use crate::sys::windows::iocp::entry::{Entry, OperationFlags};
 use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::event::IocpEvent;
@@ -67,8 +67,15 @@ impl IocpSelector {
     /// Ends the registration of a raw socket that was closed. The packet of its request may be in the port, and another socket may
     /// have the number.
     fn end_closed(&self, socket: RawSocket, kind: SourceKind) {
-        if kind == SourceKind::RawFd && self.shared.with(|table| table.key_of(socket)).is_some() {
-            self.shared.drain_all();
+        let has_packet = || self.shared.with(|table| table.has_packet(socket));
+        if kind == SourceKind::RawFd {
+            if has_packet() {
+                self.shared.drain_all();
+            }
+            if has_packet() {
+                // The polling thread has the packet.
+                self.shared.process_packets();
+            }
             self.shared.with(|table| table.remove_closed(socket));
         }
     }
@@ -208,11 +215,10 @@ impl Selector for IocpSelector {
         kind: SourceKind,
     ) -> io::Result<IocpRegistration> {
         check_interest(interest)?;
-        if kind == SourceKind::RawFd {
-            BaseSocket::check_open(socket)?;
-        }
+        // Fails if the number is that of no open socket.
+        let raw_kind = (kind == SourceKind::RawFd).then(|| kind_of(socket)).transpose()?;
         let base = BaseSocket::of(socket)?;
-        let (is_raw, shared) = (kind == SourceKind::RawFd, Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
         if self.shared.with(|table| table.key_of(socket)).is_some() {
             // The socket of the registration may have been closed, and the packet of its request may be on its way.
             self.shared.process_packets();
@@ -223,7 +229,7 @@ impl Selector for IocpSelector {
                 return Err(already_exists());
             }
             let afd = table.afds.assign(&self.shared.port)?;
-            let mut entry = Entry::of_socket(socket, base, afd, token, interest, is_raw);
+            let mut entry = Entry::of_socket(socket, base, afd, token, interest, raw_kind);
             let flags = entry.socket().map(|socket| Arc::clone(&socket.flags)).unwrap_or_default();
             let key = table.insert(entry);
             if let Err(error) = table.try_queue(key) {

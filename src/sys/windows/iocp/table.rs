@@ -11,7 +11,7 @@ use windows_sys::Win32::Networking::WinSock::WSAENOTSOCK;
 use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
 
 use crate::interest::TriggerMode;
-use crate::sys::windows::iocp::afd::Afd;
+use crate::sys::windows::iocp::afd::{Afd, Pending};
 use crate::sys::windows::iocp::afds::Afds;
 use crate::sys::windows::iocp::entry::{Counts, Ended, Entry, Kind};
 use crate::sys::windows::iocp::entry_key::EntryKey;
@@ -87,6 +87,12 @@ impl Table {
 
     pub(super) fn key_of(&self, socket: RawSocket) -> Option<EntryKey> {
         self.by_socket.get(&socket).copied()
+    }
+
+    /// Returns `true` if the request of a socket has ended, and its packet was not processed.
+    pub(super) fn has_packet(&mut self, socket: RawSocket) -> bool {
+        let entry = self.key_of(socket).and_then(|key| self.get(key)).and_then(Entry::socket);
+        entry.and_then(|entry| entry.pending.as_ref()).is_some_and(Pending::has_ended)
     }
 
     /// Ends the registration of a raw socket that was closed while it had no request, which would have ended with `LOCAL_CLOSE`. The

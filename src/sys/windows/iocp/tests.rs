@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::STATUS_INSUFFICIENT_RESOURCES;
+use windows_sys::Win32::Networking::WinSock::SOCK_DGRAM;
 
 use crate::interest::Interest;
 use crate::sys::conformance::support::process::is_in_own_process;
@@ -442,6 +443,41 @@ fn closed_raw_socket_is_not_registered_before_its_packet_is_removed() {
     expect_all_returned(&selector);
 }
 
+/// The polling thread may have removed the packet from the port, and not processed it.
+#[test]
+fn closed_raw_socket_is_not_registered_during_a_wait() {
+    if !is_in_own_process(closed_raw_socket_is_not_registered_during_a_wait) {
+        return;
+    }
+    let selector = IocpSelector::new().unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(SeqCst) {
+                select(&selector, 8, TIMEOUT);
+            }
+        });
+        let mut failures = Vec::new();
+        for round in 0..1000 {
+            let socket = udp();
+            let number = socket.as_raw_socket();
+            register_raw(&selector, &socket, round);
+            drop(socket);
+            let result = match round % 2 {
+                0 => selector.deregister(number, SourceKind::RawFd),
+                _ => selector.reregister(number, Token(round), READ, SourceKind::RawFd),
+            };
+            if result.map_err(|error| error.kind()) != Err(io::ErrorKind::NotFound) {
+                failures.push(round);
+            }
+        }
+        is_over.store(true, SeqCst);
+        selector.notify().unwrap();
+        assert!(failures.is_empty(), "{failures:?}");
+    });
+    expect_all_returned(&selector);
+}
+
 #[test]
 fn closed_raw_socket_is_not_reported_although_its_readiness_came_first() {
     let selector = IocpSelector::new().unwrap();
@@ -667,7 +703,7 @@ fn failed_request_for_the_close_of_a_socket_is_not_made_again() {
     let number = afds.assign(&port).unwrap();
     let (afd, key) = (afds.get(number).unwrap(), EntryKey { index: 0, generation: 0 });
     let base = BaseSocket::of(socket.as_raw_socket()).unwrap();
-    let mut entry = Entry::of_socket(socket.as_raw_socket(), base, number, Token(1), Interest::NONE, true);
+    let mut entry = Entry::of_socket(socket.as_raw_socket(), base, number, Token(1), Interest::NONE, Some(SOCK_DGRAM));
     // Returns `true` if a request was made. The request fails.
     let request = |entry: &mut Entry| {
         entry.request(afd, &port, key, &mut Vec::new()).unwrap();
