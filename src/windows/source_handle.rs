@@ -42,6 +42,8 @@ use crate::token::Token;
 ///
 /// The source owns `T`, gives access to it by `Deref`, and returns it by [`into_inner`](SourceHandle::into_inner). The source has
 /// a duplicate of the handle, so that the object stays open until the source is dropped. Any thread may register the source.
+/// A destructor of `thread_local!` may drop the source, but must not deregister the source: a new thread of the pool cannot start
+/// then, and the call would wait for that thread.
 ///
 /// # Examples
 ///
