@@ -63,16 +63,6 @@ pub(super) struct Pending {
 // SAFETY: the pointer is only compared and passed to the kernel. See `Afd::cancel` for its validity.
 unsafe impl Send for Pending {}
 
-impl Pending {
-    /// Returns `true` if the request has ended: its packet is in the port, or comes now, or was removed. The caller holds the lock
-    /// under which packets return their blocks, so that the block is allocated.
-    pub(super) fn has_ended(&self) -> bool {
-        // SAFETY: the block is allocated. The cell permits that the kernel writes the number, which is read only here.
-        let status = unsafe { ptr::addr_of!((*self.block.as_ref().status.get()).Anonymous.Status).read_volatile() };
-        status != STATUS_PENDING
-    }
-}
-
 /// A handle of the driver, which is bound to a port.
 pub(super) struct Afd {
     /// A request in progress keeps the handle open.

@@ -7,7 +7,7 @@
 //! * A reset or failed connection is final. Only the entry of a datagram socket is re-armed by an operation, if a probe finds that
 //!   the error is gone.
 //! * The request of a raw socket ends when the socket is closed (`LOCAL_CLOSE`). Therefore a raw socket always has a request, except
-//!   while a result is not reported yet.
+//!   while a result is not reported yet, and after a request has failed.
 //!
 //! # One request at a time
 //!
@@ -320,6 +320,7 @@ impl Entry {
     pub(super) fn switch_to_raw(&mut self) -> bool {
         let Some(socket) = self.socket() else { return false };
         socket.switch_to_probing();
+        socket.has_failed = false;
         let identity = Identity::of(socket.socket, has_kind(socket.socket, SOCK_STREAM));
         socket.raw.replace(Box::new(identity)).is_none()
     }

@@ -5,7 +5,7 @@ use std::{io, mem};
 
 use windows_sys::Win32::Networking::WinSock::{
     getpeername, getsockname, WSAGetLastError, AF_INET, AF_INET6, SOCKADDR, SOCKADDR_STORAGE, SOCKET, WSAEINVAL,
-    WSAENETDOWN,
+    WSAENETDOWN, WSAENOTSOCK,
 };
 
 use crate::sys::windows::errors::is_resource_exhausted;
@@ -20,18 +20,23 @@ struct Address {
     len: usize,
 }
 
-/// The parts of a socket's addresses that never change once they are known: the own port, and the peer of a stream.
+/// The parts of a socket's addresses that never change once they are known: the own port, and the peer of a stream. Only
+/// DisconnectEx() with `TF_REUSE_SOCKET` changes them.
 #[derive(Debug)]
 pub(super) struct Identity {
-    /// `None` if the socket has no port yet.
-    local: Option<Address>,
+    /// The error with which the socket has no port yet.
+    local: Result<Address, Option<i32>>,
     /// `None` if there is no peer yet, and for all kinds of sockets that can have several peers.
     peer: Option<Address>,
 }
 
 impl Identity {
     pub(super) fn of(socket: RawSocket, is_stream: bool) -> Identity {
-        let local = Address::read(socket, getsockname).ok().filter(Address::has_port);
+        let local = match Address::read(socket, getsockname) {
+            Ok(address) if address.has_port() => Ok(address),
+            Ok(_) => Err(Some(WSAEINVAL)),
+            Err(error) => Err(error.raw_os_error()),
+        };
         Identity { local, peer: Address::read(socket, getpeername).ok().filter(|_| is_stream) }
     }
 
@@ -44,13 +49,14 @@ impl Identity {
     /// Returns `false` if the addresses that the number has now prove that the socket is not that of this identity.
     fn fits(&self, local: io::Result<Address>, peer: impl FnOnce() -> io::Result<Address>) -> bool {
         let is_of_port = match (&self.local, local) {
-            (Some(before), Ok(now)) => before.port() == now.port(),
-            (None, Ok(_)) => true,
+            (Ok(before), Ok(now)) => before.port() == now.port(),
+            (Err(_), Ok(_)) => true,
             // An open socket never loses its port. The error of a file that is no socket depends on the file.
-            (before, Err(error)) => match error.raw_os_error() {
-                Some(WSAEINVAL) => before.is_none(),
-                number => is_resource_exhausted(&error) || number == Some(WSAENETDOWN),
-            },
+            (before, Err(error)) => {
+                let number = error.raw_os_error();
+                let is_same = before.as_ref().err() == Some(&number) && number != Some(WSAENOTSOCK);
+                is_same || is_resource_exhausted(&error) || number == Some(WSAENETDOWN)
+            }
         };
         // A connection that has ended may have no peer.
         is_of_port && self.peer.as_ref().map_or(true, |before| peer().map_or(true, |now| now.bytes() == before.bytes()))
@@ -174,12 +180,12 @@ mod tests {
 
     #[test]
     fn only_a_closed_number_and_other_addresses_tell_sockets_apart() {
-        use windows_sys::Win32::Networking::WinSock::{WSAENOBUFS, WSAENOTCONN, WSAENOTSOCK, WSAEOPNOTSUPP};
+        use windows_sys::Win32::Networking::WinSock::{WSAENOBUFS, WSAENOTCONN, WSAEOPNOTSUPP};
 
         let no_peer = || error(WSAENOTCONN);
-        let bound = Identity { local: Some(internet(80, 1)), peer: None };
-        let unbound = Identity { local: None, peer: None };
-        let connected = Identity { local: Some(internet(80, 1)), peer: Some(internet(90, 1)) };
+        let bound = Identity { local: Ok(internet(80, 1)), peer: None };
+        let unbound = Identity { local: Err(Some(WSAEINVAL)), peer: None };
+        let connected = Identity { local: Ok(internet(80, 1)), peer: Some(internet(90, 1)) };
         for identity in [&bound, &unbound, &connected] {
             for of_file in [WSAENOTSOCK, WSAEOPNOTSUPP] {
                 assert!(!identity.fits(error(of_file), no_peer), "{identity:?}");
@@ -189,6 +195,11 @@ mod tests {
             }
             // The address of this system can change with a connect, and the connection can have ended.
             assert!(identity.fits(Ok(internet(80, 2)), no_peer), "{identity:?}");
+        }
+        // A socket whose address can never be read.
+        for number in [WSAEOPNOTSUPP, WSAENOTSOCK] {
+            let unknown = Identity { local: Err(Some(number)), peer: None };
+            assert_eq!(unknown.fits(error(number), no_peer), number != WSAENOTSOCK);
         }
         assert!(unbound.fits(error(WSAEINVAL), no_peer) && unbound.fits(Ok(internet(0, 0)), no_peer));
         for identity in [&bound, &connected] {

@@ -30,7 +30,7 @@ const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration
 /// The longest wait for the packets of canceled requests, before the wait begins without them. They come at once.
 const CANCELLATION: Duration = Duration::from_millis(1);
 
-/// The number of times that changes of other threads are waited for before a wait.
+/// The number of short batches of packets after which a wait begins, although other threads have canceled more requests.
 pub(super) const MAX_FLUSHES: usize = 8;
 
 pub(crate) struct IocpSelector {
@@ -67,15 +67,8 @@ impl IocpSelector {
     /// Ends the registration of a raw socket that was closed. The packet of its request may be in the port, and another socket may
     /// have the number.
     fn end_closed(&self, socket: RawSocket, kind: SourceKind) {
-        let has_packet = || self.shared.with(|table| table.has_packet(socket));
-        if kind == SourceKind::RawFd {
-            if has_packet() {
-                self.shared.drain_all();
-            }
-            if has_packet() {
-                // The polling thread has the packet.
-                self.shared.process_packets();
-            }
+        if kind == SourceKind::RawFd && self.shared.with(|table| table.key_of(socket)).is_some() {
+            self.shared.drain_all();
             self.shared.with(|table| table.remove_closed(socket));
         }
     }
@@ -97,7 +90,7 @@ impl IocpSelector {
                 return Ok(());
             }
             let result = self.shared.port.dequeue(packets, MAX_PACKETS, Some(CANCELLATION));
-            // Behind a full batch there are more packets of this flush.
+            // Behind a full batch there may be more packets of this flush.
             flushes += usize::from(packets.len() < MAX_PACKETS);
             self.shared.end_packets(packets, Table::end_round);
             self.shared.round_over.notify_all();
@@ -126,11 +119,6 @@ impl IocpSelector {
 impl IocpSelector {
     pub(super) fn is_waiting(&self) -> bool {
         self.shared.with(|table| table.is_waiting())
-    }
-
-    /// Returns the number of entries whose next request waits for a packet.
-    pub(super) fn awaiting(&self) -> usize {
-        self.shared.with(|table| table.counts.awaiting)
     }
 
     /// Returns the lengths of the lists of keys.

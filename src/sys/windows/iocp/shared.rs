@@ -15,7 +15,7 @@ use crate::sys::windows::iocp::entry_key::EntryKey;
 use crate::sys::windows::iocp::port::{key, Port};
 use crate::sys::windows::iocp::table::Table;
 
-/// The number of packets that a call removes at most. More packets stay in the port. Tests have fewer sockets.
+/// The number of packets that one call of the kernel removes at most. Tests have fewer sockets.
 pub(super) const MAX_PACKETS: usize = if cfg!(test) { 16 } else { 1024 };
 
 /// The longest time for which a registration waits until the polling thread has processed the packets that it has.
@@ -50,7 +50,7 @@ impl Shared {
         if must_drain {
             // The function of an operation that is drained may end a registration.
             if let Ok(draining) = self.draining.try_lock() {
-                self.drain(draining);
+                self.drain(&draining);
             }
         }
         was_registered
@@ -59,7 +59,8 @@ impl Shared {
     /// Processes the packets that are in the port.
     #[cold]
     pub(super) fn drain_all(&self) {
-        self.drain(lock_ignoring_poison(&self.draining));
+        let draining = lock_ignoring_poison(&self.draining);
+        while self.drain(&draining) {}
     }
 
     /// Processes the packets that exist now, also those that another thread has removed from the port.
@@ -69,7 +70,7 @@ impl Shared {
         let mut table = lock_ignoring_poison(&self.table);
         let round = table.round;
         table.interrupt();
-        while table.round == round && round % 2 == 1 {
+        while table.round == round && table.is_in_round() {
             let (guard, result) = match self.round_over.wait_timeout(table, LONGEST_ROUND) {
                 Ok(waited) => waited,
                 Err(poisoned) => poisoned.into_inner(),
@@ -81,18 +82,16 @@ impl Shared {
         }
     }
 
-    /// Removes packets without waiting. A program that registers and deregisters without polling would collect them without
-    /// limit.
+    /// Processes a batch of packets without waiting. Returns `true` if there may be more. A program that registers and deregisters
+    /// without polling would collect packets without limit.
     #[cold]
-    fn drain(&self, _draining: MutexGuard<'_, ()>) {
+    fn drain(&self, _draining: &MutexGuard<'_, ()>) -> bool {
         let mut packets = Vec::new();
-        while self.port.dequeue(&mut packets, MAX_PACKETS, Some(Duration::ZERO)).is_ok() {
+        if self.port.dequeue(&mut packets, MAX_PACKETS, Some(Duration::ZERO)).is_ok() {
             // The packets may have been those that end the wait of the polling thread.
             self.end_packets(&packets, Table::interrupt_again);
-            if packets.len() < MAX_PACKETS {
-                return;
-            }
         }
+        packets.len() == MAX_PACKETS
     }
 
     /// Ends the requests and the operations of packets that were removed from the port. Runs `then` on the table.

@@ -11,7 +11,7 @@ use windows_sys::Win32::Networking::WinSock::WSAENOTSOCK;
 use windows_sys::Win32::System::IO::OVERLAPPED_ENTRY;
 
 use crate::interest::TriggerMode;
-use crate::sys::windows::iocp::afd::{Afd, Pending};
+use crate::sys::windows::iocp::afd::Afd;
 use crate::sys::windows::iocp::afds::Afds;
 use crate::sys::windows::iocp::entry::{Counts, Ended, Entry, Kind};
 use crate::sys::windows::iocp::entry_key::EntryKey;
@@ -47,7 +47,7 @@ pub(super) struct Table {
     late_count: usize,
     /// Counts the rounds of probes.
     probe_round: u64,
-    /// Counts the begins and ends of waits: odd while a thread waits for packets, or has packets that it has not processed.
+    /// Counts the begins and ends of waits: see [`Table::is_in_round`].
     pub(super) round: u64,
     /// A thread waits for packets, and holds no lock.
     is_waiting: bool,
@@ -89,18 +89,16 @@ impl Table {
         self.by_socket.get(&socket).copied()
     }
 
-    /// Returns `true` if the request of a socket has ended, and its packet was not processed.
-    pub(super) fn has_packet(&mut self, socket: RawSocket) -> bool {
-        let entry = self.key_of(socket).and_then(|key| self.get(key)).and_then(Entry::socket);
-        entry.and_then(|entry| entry.pending.as_ref()).is_some_and(Pending::has_ended)
-    }
-
-    /// Ends the registration of a raw socket that was closed while it had no request, which would have ended with `LOCAL_CLOSE`. The
-    /// packets have been processed. A request in progress proves that the socket is open, because the socket was compared before.
+    /// Ends the registration of a raw socket that was closed, although no packet has said so. The packets in the port have been
+    /// processed.
+    ///
+    /// A request ends with `LOCAL_CLOSE`. Therefore the socket is closed only if the entry has no request, or if the polling thread
+    /// has the packet.
     pub(super) fn remove_closed(&mut self, socket: RawSocket) {
         let Some(key) = self.key_of(socket) else { return };
+        let is_polling = self.is_in_round();
         let entry = self.get(key).and_then(Entry::socket);
-        if entry.is_some_and(|entry| entry.pending.is_none() && entry.is_closed()) {
+        if entry.is_some_and(|entry| (entry.pending.is_none() || is_polling) && entry.is_closed()) {
             self.remove(key);
         }
     }
@@ -374,6 +372,11 @@ impl Table {
     pub(super) fn end_round(&mut self) {
         self.is_waiting = false;
         self.round += 1;
+    }
+
+    /// Returns `true` while a thread waits for packets, or has packets that it has not processed.
+    pub(super) fn is_in_round(&self) -> bool {
+        self.round % 2 == 1
     }
 
     pub(super) fn is_waiting(&self) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::windows::io::{AsRawSocket, RawSocket};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -443,6 +443,16 @@ fn closed_raw_socket_is_not_registered_before_its_packet_is_removed() {
     expect_all_returned(&selector);
 }
 
+/// Ends the loop of a polling thread, also if the test fails.
+struct EndPolling<'a>(&'a IocpSelector, &'a AtomicBool);
+
+impl Drop for EndPolling<'_> {
+    fn drop(&mut self) {
+        self.1.store(true, SeqCst);
+        let _ = self.0.notify();
+    }
+}
+
 /// The polling thread may have removed the packet from the port, and not processed it.
 #[test]
 fn closed_raw_socket_is_not_registered_during_a_wait() {
@@ -450,13 +460,14 @@ fn closed_raw_socket_is_not_registered_during_a_wait() {
         return;
     }
     let selector = IocpSelector::new().unwrap();
-    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(SeqCst) {
                 select(&selector, 8, TIMEOUT);
             }
         });
+        let _end = EndPolling(&selector, &is_over);
         let mut failures = Vec::new();
         for round in 0..1000 {
             let socket = udp();
@@ -471,8 +482,6 @@ fn closed_raw_socket_is_not_registered_during_a_wait() {
                 failures.push(round);
             }
         }
-        is_over.store(true, SeqCst);
-        selector.notify().unwrap();
         assert!(failures.is_empty(), "{failures:?}");
     });
     expect_all_returned(&selector);
@@ -648,7 +657,6 @@ fn poll_of_many_probed_sockets_without_a_change_is_over_at_once() {
         has_ended_without_events |= seen.len() == sockets.len() && events.is_empty();
         seen.extend(events.iter().map(|event| event.token().0));
     }
-    assert_eq!(selector.awaiting(), 0);
     drop(sockets);
     expect_all_returned(&selector);
 }
@@ -665,7 +673,7 @@ fn number_of_a_closed_socket_is_free_behind_many_packets() {
         register_raw(&selector, other, token);
     }
     let sender = udp();
-    let mut reused = 0;
+    let mut reused = [0; 3];
     for round in 0..9 {
         let socket = udp();
         let number = socket.as_raw_socket();
@@ -676,7 +684,7 @@ fn number_of_a_closed_socket_is_free_behind_many_packets() {
         drop(socket);
         let next = udp();
         if next.as_raw_socket() == number {
-            reused += 1;
+            reused[round % 3] += 1;
             match round % 3 {
                 0 => drop(selector.register(number, Token(1001), READ, SourceKind::RawFd).unwrap()),
                 1 => drop(selector.deregister(number, SourceKind::RawFd).unwrap_err()),
@@ -693,7 +701,7 @@ fn number_of_a_closed_socket_is_free_behind_many_packets() {
             }
         }
     }
-    assert!(reused > 0, "no number was used again");
+    assert!(reused.iter().all(|&count| count > 0), "numbers were used again {reused:?} times");
 }
 
 /// The request of a closed raw socket may fail for ever.
@@ -723,8 +731,7 @@ fn failed_request_for_the_close_of_a_socket_is_not_made_again() {
         assert!(request(&mut entry), "{interest:?}");
         // What the interest wants is reported.
         assert_eq!(entry.take_event().is_some(), interest != Interest::NONE);
-        let is_made_again = request(&mut entry) && request(&mut entry);
-        assert!(!is_made_again, "{interest:?}");
+        assert!(!request(&mut entry), "{interest:?}");
     }
     // A level-triggered failure is reported in each wait.
     entry.arm(Token(1), READ.level());
@@ -902,7 +909,7 @@ fn failed_request_and_failed_wait_lose_no_event() {
 #[test]
 fn number_of_a_closed_socket_can_be_registered_during_a_wait() {
     let selector = IocpSelector::new().unwrap();
-    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut events = Vec::with_capacity(8);
@@ -911,6 +918,7 @@ fn number_of_a_closed_socket_can_be_registered_during_a_wait() {
                 selector.take_internal(&mut events);
             }
         });
+        let _end = EndPolling(&selector, &is_over);
         let mut failures = Vec::new();
         let mut socket = udp();
         let mut reused = 0;
@@ -924,8 +932,6 @@ fn number_of_a_closed_socket_can_be_registered_during_a_wait() {
             socket = udp();
             reused += usize::from(socket.as_raw_socket() == number);
         }
-        is_over.store(true, SeqCst);
-        selector.notify().unwrap();
         assert!(failures.is_empty(), "{} failures, {:?}", failures.len(), failures[0]);
         assert!(reused > 0, "no number was used again");
     });
