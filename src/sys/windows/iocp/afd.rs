@@ -14,7 +14,8 @@ use windows_sys::Wdk::Storage::FileSystem::{NtCreateFile, FILE_OPEN};
 use windows_sys::Wdk::System::IO::NtDeviceIoControlFile;
 use windows_sys::Win32::Foundation::{HANDLE, NTSTATUS, STATUS_PENDING, UNICODE_STRING};
 use windows_sys::Win32::Networking::WinSock::{
-    getsockopt, WSAGetLastError, WSAIoctl, SIO_BASE_HANDLE, SIO_BSP_HANDLE_POLL, SOCKET_ERROR, SOL_SOCKET, SO_TYPE,
+    getsockopt, WSAGetLastError, WSAIoctl, SIO_BASE_HANDLE, SIO_BSP_HANDLE_POLL, SOCKET_ERROR, SOL_SOCKET,
+    SO_ACCEPTCONN, SO_TYPE,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     SetFileCompletionNotificationModes, FILE_SHARE_READ, FILE_SHARE_WRITE, SYNCHRONIZE,
@@ -221,13 +222,22 @@ impl BaseSocket {
 
 /// Returns the type of a socket: stream or datagram. Fails with `WSAENOTSOCK` if the number is that of no open socket.
 pub(super) fn kind_of(socket: RawSocket) -> io::Result<i32> {
-    let (mut kind, mut len) = (0_i32, mem::size_of::<i32>() as i32);
+    option_of(socket, SO_TYPE)
+}
+
+/// Returns `true` if the socket accepts connections.
+pub(super) fn is_listener(socket: RawSocket) -> bool {
+    option_of(socket, SO_ACCEPTCONN).is_ok_and(|is_listener| is_listener != 0)
+}
+
+fn option_of(socket: RawSocket, option: i32) -> io::Result<i32> {
+    let (mut value, mut len) = (0_i32, mem::size_of::<i32>() as i32);
     // SAFETY: the pointers are to local values of this size.
-    let result = unsafe { getsockopt(socket as _, SOL_SOCKET, SO_TYPE, ptr::addr_of_mut!(kind).cast(), &mut len) };
+    let result = unsafe { getsockopt(socket as _, SOL_SOCKET, option, ptr::addr_of_mut!(value).cast(), &mut len) };
     match result {
         // SAFETY: the call has no pointers.
         SOCKET_ERROR => Err(io::Error::from_raw_os_error(unsafe { WSAGetLastError() })),
-        _ => Ok(kind),
+        _ => Ok(value),
     }
 }
 

@@ -464,8 +464,8 @@ impl SocketEntry {
     }
 
     /// Returns `true` if a raw socket was closed. Its number may be that of another socket.
-    pub(super) fn is_closed(&self) -> bool {
-        self.raw.as_ref().is_some_and(|identity| !identity.is_of(self.socket))
+    pub(super) fn is_closed(&mut self) -> bool {
+        self.raw.as_mut().is_some_and(|identity| !identity.is_of(self.socket))
     }
 
     fn set_reported(&mut self, reported: u32) {

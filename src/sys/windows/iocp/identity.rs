@@ -9,6 +9,7 @@ use windows_sys::Win32::Networking::WinSock::{
 };
 
 use crate::sys::windows::errors::is_resource_exhausted;
+use crate::sys::windows::iocp::afd::is_listener;
 
 const SIZE: usize = mem::size_of::<SOCKADDR_STORAGE>();
 
@@ -20,11 +21,13 @@ struct Address {
     len: usize,
 }
 
-/// The parts of a socket's addresses that never change once they are known: the own port, and the peer of a stream. Only
-/// DisconnectEx() with `TF_REUSE_SOCKET` changes them.
+/// The parts of a socket's addresses that never change once they are known: the port of a datagram socket or a listener, and the
+/// port and the peer of a connection. Only DisconnectEx() with `TF_REUSE_SOCKET` changes them. A stream without a connection can get
+/// another port in the next connect.
 #[derive(Debug)]
 pub(super) struct Identity {
-    /// The error with which the socket has no port yet.
+    is_stream: bool,
+    /// The error number if the socket has no port that stays.
     local: Result<Address, Option<i32>>,
     /// `None` if there is no peer yet, and for all kinds of sockets that can have several peers.
     peer: Option<Address>,
@@ -32,18 +35,24 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn of(socket: RawSocket, is_stream: bool) -> Identity {
+        let peer = Address::read(socket, getpeername).ok().filter(|_| is_stream);
+        let keeps_port = !is_stream || peer.is_some() || is_listener(socket);
         let local = match Address::read(socket, getsockname) {
-            Ok(address) if address.has_port() => Ok(address),
+            Ok(address) if keeps_port && address.has_port() => Ok(address),
             Ok(_) => Err(Some(WSAEINVAL)),
             Err(error) => Err(error.raw_os_error()),
         };
-        Identity { local, peer: Address::read(socket, getpeername).ok().filter(|_| is_stream) }
+        Identity { is_stream, local, peer }
     }
 
     /// Returns `false` if the number is not that of an open socket any more, or is that of another socket. A socket whose addresses
-    /// were not known yet cannot be told from another one.
-    pub(super) fn is_of(&self, socket: RawSocket) -> bool {
-        self.fits(Address::read(socket, getsockname), || Address::read(socket, getpeername))
+    /// were not known yet cannot be told from another one. They are recorded as soon as they are known.
+    pub(super) fn is_of(&mut self, socket: RawSocket) -> bool {
+        let is_same = self.fits(Address::read(socket, getsockname), || Address::read(socket, getpeername));
+        if is_same && self.local.is_err() {
+            *self = Identity::of(socket, self.is_stream);
+        }
+        is_same
     }
 
     /// Returns `false` if the addresses that the number has now prove that the socket is not that of this identity.
@@ -108,7 +117,7 @@ impl Address {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
     use std::os::windows::io::AsRawSocket;
 
     use socket2::{Domain, Socket, Type};
@@ -133,7 +142,7 @@ mod tests {
             (&second, false),
         ];
         for (index, &(socket, is_stream)) in sockets.iter().enumerate() {
-            let identity = Identity::of(number(socket), is_stream);
+            let mut identity = Identity::of(number(socket), is_stream);
             for (other_index, &(other, _)) in sockets.iter().enumerate() {
                 // A listener has no peer, as an ended connection, and shares its port with the accepted sockets.
                 let is_alike = [(0, 2), (0, 4), (2, 0), (4, 0)].contains(&(index, other_index));
@@ -143,7 +152,7 @@ mod tests {
             }
         }
         // A datagram socket is the same one after it was connected.
-        let identity = Identity::of(number(&first), false);
+        let mut identity = Identity::of(number(&first), false);
         first.connect(("127.0.0.1", second.local_addr().unwrap().port())).unwrap();
         assert!(identity.is_of(number(&first)));
         // A number without a socket.
@@ -155,14 +164,38 @@ mod tests {
     }
 
     #[test]
-    fn socket_without_an_address_is_the_same_after_it_was_bound_and_connected() {
+    fn stream_keeps_its_identity_through_connects_and_is_recorded_then() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let socket = unbound();
-        let before = Identity::of(socket.as_raw_socket(), true);
-        socket.connect(&listener.local_addr().unwrap().into()).unwrap();
-        let after = Identity::of(socket.as_raw_socket(), true);
-        assert!(before.is_of(socket.as_raw_socket()) && after.is_of(socket.as_raw_socket()));
-        assert!(!after.is_of(unbound().as_raw_socket()));
+        let mut identity = Identity::of(socket.as_raw_socket(), true);
+        let mut is_same = || identity.is_of(socket.as_raw_socket());
+        assert!(is_same());
+        socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        assert!(is_same());
+        socket.connect(&refused.into()).unwrap_err();
+        assert!(is_same());
+        // The connect after a failed one fails in wine.
+        let address = listener.local_addr().unwrap().into();
+        while socket.connect(&address).is_err() {}
+        assert!(is_same() && is_same());
+        assert!(!identity.is_of(unbound().as_raw_socket()));
+        let other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(!identity.is_of(other.as_raw_socket()));
+    }
+
+    #[test]
+    fn listener_is_told_from_another_one_after_it_listens() {
+        let listener = || {
+            let socket = unbound();
+            socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+            socket
+        };
+        let (first, second) = (listener(), listener());
+        let mut identity = Identity::of(first.as_raw_socket(), true);
+        first.listen(1).unwrap();
+        second.listen(1).unwrap();
+        assert!(identity.is_of(first.as_raw_socket()) && !identity.is_of(second.as_raw_socket()));
     }
 
     fn internet(port: u16, last_byte: u8) -> Address {
@@ -183,9 +216,10 @@ mod tests {
         use windows_sys::Win32::Networking::WinSock::{WSAENOBUFS, WSAENOTCONN, WSAEOPNOTSUPP};
 
         let no_peer = || error(WSAENOTCONN);
-        let bound = Identity { local: Ok(internet(80, 1)), peer: None };
-        let unbound = Identity { local: Err(Some(WSAEINVAL)), peer: None };
-        let connected = Identity { local: Ok(internet(80, 1)), peer: Some(internet(90, 1)) };
+        let is_stream = true;
+        let bound = Identity { is_stream, local: Ok(internet(80, 1)), peer: None };
+        let unbound = Identity { is_stream, local: Err(Some(WSAEINVAL)), peer: None };
+        let connected = Identity { is_stream, local: Ok(internet(80, 1)), peer: Some(internet(90, 1)) };
         for identity in [&bound, &unbound, &connected] {
             for of_file in [WSAENOTSOCK, WSAEOPNOTSUPP] {
                 assert!(!identity.fits(error(of_file), no_peer), "{identity:?}");
@@ -198,7 +232,7 @@ mod tests {
         }
         // A socket whose address can never be read.
         for number in [WSAEOPNOTSUPP, WSAENOTSOCK] {
-            let unknown = Identity { local: Err(Some(number)), peer: None };
+            let unknown = Identity { is_stream, local: Err(Some(number)), peer: None };
             assert_eq!(unknown.fits(error(number), no_peer), number != WSAENOTSOCK);
         }
         assert!(unbound.fits(error(WSAEINVAL), no_peer) && unbound.fits(Ok(internet(0, 0)), no_peer));
@@ -216,7 +250,7 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (first, second) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         socket.connect(first.local_addr().unwrap()).unwrap();
-        let identity = Identity::of(socket.as_raw_socket(), false);
+        let mut identity = Identity::of(socket.as_raw_socket(), false);
         socket.connect(second.local_addr().unwrap()).unwrap();
         assert!(identity.is_of(socket.as_raw_socket()));
     }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::windows::io::{AsRawSocket, RawSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
 use windows_sys::Win32::Foundation::STATUS_INSUFFICIENT_RESOURCES;
 use windows_sys::Win32::Networking::WinSock::SOCK_DGRAM;
 
@@ -441,6 +442,38 @@ fn closed_raw_socket_is_not_registered_before_its_packet_is_removed() {
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
     expect_all_returned(&selector);
+}
+
+/// The socket gets another port with each connect.
+#[test]
+fn raw_socket_is_the_same_one_after_a_failed_connect() {
+    for bind in [None, Some("127.0.0.1:0"), Some("0.0.0.0:0")] {
+        let selector = IocpSelector::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().into();
+        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        if let Some(bind) = bind {
+            socket.bind(&bind.parse::<SocketAddr>().unwrap().into()).unwrap();
+        }
+        let _ = socket.connect(&refused.into());
+        let number = socket.as_raw_socket();
+        let registration = selector.register(number, Token(1), BOTH, SourceKind::RawFd).unwrap();
+        assert!(registration.detach().is_none());
+        assert!(expect(&selector, 1).is_error(), "{bind:?}");
+        let _ = socket.take_error();
+        let change = |token| selector.reregister(number, Token(token), BOTH, SourceKind::RawFd).unwrap();
+        // The connect after a failed one fails in wine.
+        while socket.connect(&address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionAborted) {}
+        change(2);
+        assert!(expect(&selector, 2).is_writable(), "{bind:?}");
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"x").unwrap();
+        change(3);
+        while !expect(&selector, 3).is_readable() {}
+        selector.deregister(number, SourceKind::RawFd).unwrap();
+    }
 }
 
 /// Ends the loop of a polling thread, also if the test fails.
