@@ -2,7 +2,7 @@
 //! descriptors that tests of the suite close, and epoll(7) continues to report them.
 #![cfg(unix)]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,6 +17,18 @@ use crate::support::known_failures::is_libkqueue;
 use crate::support::net::drain;
 use crate::support::poll::{TestPoll, READ, WRITE};
 use crate::support::readiness::{R, W};
+
+#[test]
+fn error_for_a_child_that_was_waited_for_names_the_child() {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let error = Process::new(&child).unwrap_err();
+    assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::NotFound, None));
+    let name = format!("the child {}", child.id());
+    for word in ["`Process::new`", &name, "no process", "before the process is waited for"] {
+        assert!(error.to_string().contains(word), "no {word:?} in {error}");
+    }
+}
 
 #[test]
 fn pipes_of_a_child_process_report_readiness() {

@@ -205,3 +205,18 @@ fn system_calls_are_below_sys() {
         }
     }
 }
+
+/// Between fork(2) and exec(3) a child has copies of all descriptors. The descriptors that other tests of the binary close then
+/// stay registered with epoll(7). The binary `children` has the tests of children.
+#[test]
+fn suite_starts_no_process() {
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite");
+    for entry in fs::read_dir(suite).unwrap() {
+        let path = entry.unwrap().path();
+        // The tests of kqueue alone run on no epoll.
+        if path.file_name().is_some_and(|name| name != "kqueue.rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(!["Command::new", "fork()"].iter().any(|call| text.contains(call)), "{}", path.display());
+        }
+    }
+}
