@@ -5,7 +5,8 @@
 //! cargo run --example watch_file notes.txt
 //! ```
 //!
-//! Without an argument the program creates a file, and changes it.
+//! Without an argument the program creates a file, and changes it. Some systems keep the name of a deleted file until the file is
+//! closed: Windows before version 10 1903, file systems other than NTFS, and wine. The program waits for its end there.
 
 use std::fs::{self, File};
 use std::io;

@@ -23,6 +23,8 @@ pub mod event_loop {}
 pub mod draining {}
 
 #[doc = include_str!("trigger_modes.md")]
+#[cfg_attr(unix, doc = include_str!("../doc_links/unix.md"))]
+#[cfg_attr(windows, doc = include_str!("../doc_links/windows.md"))]
 pub mod trigger_modes {}
 
 #[doc = include_str!("tokens.md")]

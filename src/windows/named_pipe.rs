@@ -17,6 +17,7 @@ use crate::token::Token;
 ///   `read` returns 0 until [`disconnect`](NamedPipe::disconnect). The buffer has 4 KiB, and grows to 64 KiB while reads fill it.
 /// * [`write`](Write::write) accepts all bytes, if no write is in progress. Else the error is `WouldBlock`. The error of a write
 ///   that was accepted is returned by the next write. In a message-type pipe one write is one message.
+/// * While a server waits for a client, `read` fails with `WouldBlock`, and `write` with `ERROR_PIPE_LISTENING` (536).
 /// * An event is readable when bytes, the end or an error has arrived. An event is writable when a client is connected and no
 ///   write is in progress.
 ///
@@ -160,7 +161,10 @@ impl NamedPipe {
     ///
     /// * `WouldBlock`: the pipe waits for a client from now on, or waits already.
     /// * `NotFound`: the pipe is not registered.
-    /// * Other errors of `ConnectNamedPipe`, such as that of a client's handle.
+    /// * Other errors of `ConnectNamedPipe`. The end of a client cannot wait for a client.
+    ///
+    /// A client that has connected and left already is no error: the result is `Ok`. `read` returns what the client has written, and
+    /// then the end.
     pub fn connect(&self) -> io::Result<()> {
         self.pipe.connect()
     }
@@ -177,11 +181,12 @@ impl NamedPipe {
     /// Disconnects the client. The next client can be waited for with [`connect`](NamedPipe::connect).
     ///
     /// All operations in progress are canceled, and bytes and errors that were not returned yet are discarded. Bytes that the
-    /// client has not read are lost.
+    /// client has not read are lost, also after the event that the write is over. So that a last answer arrives, wait until
+    /// `read` returns 0, which means that the client has closed its end. Or drop the pipe instead.
     ///
     /// # Errors
     ///
-    /// Errors of `DisconnectNamedPipe`, such as that of a client's handle. Then nothing is canceled.
+    /// Errors of `DisconnectNamedPipe`, for example because this is the end of a client. Then nothing is canceled.
     pub fn disconnect(&self) -> io::Result<()> {
         self.pipe.disconnect()
     }

@@ -19,8 +19,8 @@ use crate::token::Token;
 /// the exit of a process, [`Process`](crate::Process) returns the exit status too. For sockets and pipes use their own types.
 ///
 /// **A wait consumes the signal** of some objects, as [WaitForSingleObject] does. An automatic-reset event is reset, and the
-/// count of a semaphore is decreased by one. The program then has what the wait has consumed: for a semaphore, each event of a
-/// level-triggered or one-shot registration stands for one count. Other threads that wait for the object compete with the source.
+/// count of a semaphore is decreased by one. The program then has what the wait has consumed: for a semaphore, each event stands
+/// for one count. Other threads that wait for the object compete with the source.
 /// If a signal was consumed, and the source is deregistered or disabled before the event, the event is reported after the next
 /// registration. If the source is dropped then, the signal is lost.
 ///
@@ -31,7 +31,7 @@ use crate::token::Token;
 ///
 /// * Edge: an object that is reset by a wait has an event for each signal. An object that stays signalled has one event, until
 ///   the source is reregistered. If such an object was reset before the poll returned the event, the next signal is reported
-///   too.
+///   too. For a manual-reset event that the program sets again and again, use level-triggered.
 /// * [`level`](Interest::level): an object that is reset by a wait has an event for each signal. An object that stays signalled
 ///   has an event in every poll, until the object is reset.
 /// * [`oneshot`](Interest::oneshot): one event is reported, and one signal is consumed, until the source is reregistered.
