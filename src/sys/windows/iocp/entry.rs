@@ -384,6 +384,9 @@ impl Entry {
         if result & bits::LOCAL_CLOSE != 0 {
             return Ended::Closed;
         }
+        if let Some(identity) = &mut socket.raw {
+            identity.record_result(result);
+        }
         if is_armed {
             socket.result |= result & (socket.interest | bits::FAILURE) & !socket.reported;
         }

@@ -10,6 +10,7 @@ use windows_sys::Win32::Networking::WinSock::{
 
 use crate::sys::windows::errors::is_resource_exhausted;
 use crate::sys::windows::iocp::afd::is_listener;
+use crate::sys::windows::iocp::bits;
 
 const SIZE: usize = mem::size_of::<SOCKADDR_STORAGE>();
 
@@ -21,14 +22,19 @@ struct Address {
     len: usize,
 }
 
-/// The parts of a socket's addresses that never change once they are known: the port of a datagram socket or a listener, and the
-/// port and the peer of a connection. Only DisconnectEx() with `TF_REUSE_SOCKET` changes them. A stream without a connection can get
-/// another port in the next connect.
+/// The parts of a socket's addresses that tell the socket from another one: the port, and the peer of a connection.
+///
+/// The port of a datagram socket, a listener or a connection never changes. A stream can get another port with a connect after a
+/// failed one. `TF_REUSE_SOCKET` prepares a socket for another connection, and is not supported.
 #[derive(Debug)]
 pub(super) struct Identity {
     is_stream: bool,
-    /// The error number if the socket has no port that stays.
+    /// The error number if the socket has no port.
     local: Result<Address, Option<i32>>,
+    /// The port never changes. Otherwise the port is that of the last request.
+    is_final: bool,
+    /// A connect has failed, so that the port is not final before the socket has a peer.
+    has_failed: bool,
     /// `None` if there is no peer yet, and for all kinds of sockets that can have several peers.
     peer: Option<Address>,
 }
@@ -36,36 +42,46 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn of(socket: RawSocket, is_stream: bool) -> Identity {
         let peer = Address::read(socket, getpeername).ok().filter(|_| is_stream);
-        let keeps_port = !is_stream || peer.is_some() || is_listener(socket);
         let local = match Address::read(socket, getsockname) {
-            Ok(address) if keeps_port && address.has_port() => Ok(address),
+            Ok(address) if address.has_port() => Ok(address),
             Ok(_) => Err(Some(WSAEINVAL)),
             Err(error) => Err(error.raw_os_error()),
         };
-        Identity { is_stream, local, peer }
+        let is_final = local.is_ok() && (!is_stream || peer.is_some() || is_listener(socket));
+        Identity { is_stream, local, is_final, has_failed: false, peer }
     }
 
-    /// Returns `false` if the number is not that of an open socket any more, or is that of another socket. A socket whose addresses
-    /// were not known yet cannot be told from another one. They are recorded as soon as they are known.
+    /// Returns `false` if the number is not that of an open socket any more, or is that of another socket. A socket whose port can
+    /// change cannot be told from another one. The addresses are recorded again as long as that is so.
     pub(super) fn is_of(&mut self, socket: RawSocket) -> bool {
         let is_same = self.fits(Address::read(socket, getsockname), || Address::read(socket, getpeername));
-        if is_same && self.local.is_err() {
+        if is_same && !self.is_final {
+            let has_failed = self.has_failed;
             *self = Identity::of(socket, self.is_stream);
+            self.has_failed = has_failed && !self.is_final;
         }
         is_same
+    }
+
+    /// Records the result of a request. The socket of the request had the recorded port, and keeps the port unless its connect has
+    /// failed.
+    pub(super) fn record_result(&mut self, result: u32) {
+        self.has_failed |= result & bits::CONNECT_FAIL != 0;
+        self.is_final |= result != 0 && !self.has_failed && self.local.is_ok();
     }
 
     /// Returns `false` if the addresses that the number has now prove that the socket is not that of this identity.
     fn fits(&self, local: io::Result<Address>, peer: impl FnOnce() -> io::Result<Address>) -> bool {
         let is_of_port = match (&self.local, local) {
-            (Ok(before), Ok(now)) => before.port() == now.port(),
+            (Ok(before), Ok(now)) => !self.is_final || before.port() == now.port(),
             (Err(_), Ok(_)) => true,
             // An open socket never loses its port. The error of a file that is no socket depends on the file.
-            (before, Err(error)) => {
-                let number = error.raw_os_error();
-                let is_same = before.as_ref().err() == Some(&number) && number != Some(WSAENOTSOCK);
-                is_same || is_resource_exhausted(&error) || number == Some(WSAENETDOWN)
-            }
+            (before, Err(error)) => match error.raw_os_error() {
+                Some(WSAENOTSOCK) => false,
+                Some(WSAEINVAL) if before.is_err() => true,
+                number if before.as_ref().err() == Some(&number) => true,
+                number => is_resource_exhausted(&error) || number == Some(WSAENETDOWN),
+            },
         };
         // A connection that has ended may have no peer.
         is_of_port && self.peer.as_ref().map_or(true, |before| peer().map_or(true, |now| now.bytes() == before.bytes()))
@@ -131,7 +147,16 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let pairs: Vec<_> =
             (0..2).map(|_| (TcpStream::connect(address).unwrap(), listener.accept().unwrap().0)).collect();
-        let (first, second) = (UdpSocket::bind("0.0.0.0:0").unwrap(), UdpSocket::bind("0.0.0.0:0").unwrap());
+        // No datagram socket has the port of a stream.
+        let ports: Vec<_> = pairs.iter().map(|pair| pair.0.local_addr().unwrap().port()).collect();
+        let udp = || loop {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            let port = socket.local_addr().unwrap().port();
+            if port != address.port() && !ports.contains(&port) {
+                return socket;
+            }
+        };
+        let (first, second) = (udp(), udp());
         let sockets: [(&dyn AsRawSocket, bool); 7] = [
             (&listener, true),
             (&pairs[0].0, true),
@@ -177,7 +202,7 @@ mod tests {
         assert!(is_same());
         // The connect after a failed one fails in wine.
         let address = listener.local_addr().unwrap().into();
-        while socket.connect(&address).is_err() {}
+        socket.connect(&address).or_else(|_| socket.connect(&address)).unwrap();
         assert!(is_same() && is_same());
         assert!(!identity.is_of(unbound().as_raw_socket()));
         let other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -216,10 +241,13 @@ mod tests {
         use windows_sys::Win32::Networking::WinSock::{WSAENOBUFS, WSAENOTCONN, WSAEOPNOTSUPP};
 
         let no_peer = || error(WSAENOTCONN);
-        let is_stream = true;
-        let bound = Identity { is_stream, local: Ok(internet(80, 1)), peer: None };
-        let unbound = Identity { is_stream, local: Err(Some(WSAEINVAL)), peer: None };
-        let connected = Identity { is_stream, local: Ok(internet(80, 1)), peer: Some(internet(90, 1)) };
+        let identity = |local, peer| {
+            let is_final = true;
+            Identity { is_stream: true, local, is_final, has_failed: false, peer }
+        };
+        let bound = identity(Ok(internet(80, 1)), None);
+        let unbound = identity(Err(Some(WSAEINVAL)), None);
+        let connected = identity(Ok(internet(80, 1)), Some(internet(90, 1)));
         for identity in [&bound, &unbound, &connected] {
             for of_file in [WSAENOTSOCK, WSAEOPNOTSUPP] {
                 assert!(!identity.fits(error(of_file), no_peer), "{identity:?}");
@@ -230,10 +258,14 @@ mod tests {
             // The address of this system can change with a connect, and the connection can have ended.
             assert!(identity.fits(Ok(internet(80, 2)), no_peer), "{identity:?}");
         }
-        // A socket whose address can never be read.
-        for number in [WSAEOPNOTSUPP, WSAENOTSOCK] {
-            let unknown = Identity { is_stream, local: Err(Some(number)), peer: None };
-            assert_eq!(unknown.fits(error(number), no_peer), number != WSAENOTSOCK);
+        // A socket whose address can never be read, or was not read for lack of memory.
+        for (before, now, is_same) in [
+            (WSAEOPNOTSUPP, WSAEOPNOTSUPP, true),
+            (WSAENOBUFS, WSAEINVAL, true),
+            (WSAENOTSOCK, WSAENOTSOCK, false),
+            (WSAEINVAL, WSAEOPNOTSUPP, false),
+        ] {
+            assert_eq!(identity(Err(Some(before)), None).fits(error(now), no_peer), is_same, "{before} {now}");
         }
         assert!(unbound.fits(error(WSAEINVAL), no_peer) && unbound.fits(Ok(internet(0, 0)), no_peer));
         for identity in [&bound, &connected] {
@@ -253,5 +285,25 @@ mod tests {
         let mut identity = Identity::of(socket.as_raw_socket(), false);
         socket.connect(second.local_addr().unwrap()).unwrap();
         assert!(identity.is_of(socket.as_raw_socket()));
+    }
+    /// The connection has ended before the identity was recorded, so that the port is all there is.
+    #[test]
+    fn reset_stream_is_told_from_another_one_after_a_result() {
+        let bound = || {
+            let socket = unbound();
+            socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+            socket
+        };
+        let (first, second) = (bound(), bound());
+        let mut identity = Identity::of(first.as_raw_socket(), true);
+        identity.record_result(bits::RECEIVE);
+        assert!(identity.is_of(first.as_raw_socket()) && !identity.is_of(second.as_raw_socket()));
+        // After a failed connect, the port can change until the socket has a peer.
+        let mut identity = Identity::of(first.as_raw_socket(), true);
+        identity.record_result(bits::CONNECT_FAIL);
+        identity.record_result(bits::SEND);
+        assert!(identity.is_of(second.as_raw_socket()));
+        identity.record_result(bits::SEND);
+        assert!(identity.is_of(first.as_raw_socket()));
     }
 }

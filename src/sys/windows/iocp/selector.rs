@@ -121,6 +121,11 @@ impl IocpSelector {
         self.shared.with(|table| table.is_waiting())
     }
 
+    /// Returns the number of begins and ends of waits.
+    pub(super) fn round(&self) -> u64 {
+        self.shared.with(|table| table.round)
+    }
+
     /// Returns the lengths of the lists of keys.
     pub(super) fn list_lengths(&self) -> [usize; 2] {
         self.shared.with(|table| table.list_lengths())

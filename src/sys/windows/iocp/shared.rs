@@ -18,6 +18,9 @@ use crate::sys::windows::iocp::table::Table;
 /// The number of packets that one call of the kernel removes at most. Tests have fewer sockets.
 pub(super) const MAX_PACKETS: usize = if cfg!(test) { 16 } else { 1024 };
 
+/// The same, without a wait. Usually there are none.
+const MAX_DRAINED: usize = if cfg!(test) { 16 } else { 64 };
+
 /// The longest time for which a registration waits until the polling thread has processed the packets that it has.
 const LONGEST_ROUND: Duration = Duration::from_secs(1);
 
@@ -87,11 +90,12 @@ impl Shared {
     #[cold]
     fn drain(&self, _draining: &MutexGuard<'_, ()>) -> bool {
         let mut packets = Vec::new();
-        if self.port.dequeue(&mut packets, MAX_PACKETS, Some(Duration::ZERO)).is_ok() {
+        let result = self.port.dequeue(&mut packets, MAX_DRAINED, Some(Duration::ZERO));
+        if result.is_ok() && !packets.is_empty() {
             // The packets may have been those that end the wait of the polling thread.
             self.end_packets(&packets, Table::interrupt_again);
         }
-        packets.len() == MAX_PACKETS
+        packets.len() == MAX_DRAINED
     }
 
     /// Ends the requests and the operations of packets that were removed from the port. Runs `then` on the table.

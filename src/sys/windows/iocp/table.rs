@@ -89,16 +89,12 @@ impl Table {
         self.by_socket.get(&socket).copied()
     }
 
-    /// Ends the registration of a raw socket that was closed, although no packet has said so. The packets in the port have been
-    /// processed.
-    ///
-    /// A request ends with `LOCAL_CLOSE`. Therefore the socket is closed only if the entry has no request, or if the polling thread
-    /// has the packet.
+    /// Ends the registration of a raw socket that was closed, although no packet has said so: the entry had no request, or the polling
+    /// thread has the packet, or the socket is open under another number.
     pub(super) fn remove_closed(&mut self, socket: RawSocket) {
         let Some(key) = self.key_of(socket) else { return };
-        let is_polling = self.is_in_round();
         let entry = self.get(key).and_then(Entry::socket);
-        if entry.is_some_and(|entry| (entry.pending.is_none() || is_polling) && entry.is_closed()) {
+        if entry.is_some_and(|entry| entry.is_closed()) {
             self.remove(key);
         }
     }
