@@ -526,7 +526,13 @@ impl SocketEntry {
         };
         if mode == TriggerMode::Edge {
             let is_final = result & bits::FAILURE != 0;
-            self.set_reported(self.reported | result | if is_final { self.interest | bits::FAILURE } else { 0 });
+            let covered = match () {
+                () if is_final => self.interest | bits::FAILURE,
+                // The event is readable, too.
+                () if result & bits::DISCONNECT != 0 => bits::READ,
+                () => 0,
+            };
+            self.set_reported(self.reported | result | covered);
             if let (Some(unobserved), true) = (&mut self.unobserved, result != 0) {
                 unobserved.restart(self.socket);
             }

@@ -1027,3 +1027,21 @@ fn lists_do_not_grow_without_a_wait() {
     let lengths = selector.list_lengths();
     assert!(lengths.iter().all(|&len| len < 100), "{lengths:?}");
 }
+
+/// The request for the end has ended when a read arms the next request for data. One event has both.
+#[test]
+fn end_of_a_stream_with_unread_data_is_one_event() {
+    let selector = IocpSelector::new().unwrap();
+    let (a, mut b) = pair();
+    let registration = register(&selector, &a, 1, READ);
+    a.shutdown(Shutdown::Write).unwrap();
+    b.write_all(&[0; 5000]).unwrap();
+    assert!(!expect(&selector, 1).is_read_closed());
+    expect_none(&selector);
+    drop(b);
+    (&a).read_exact(&mut [0]).unwrap();
+    registration.rearm(IoDirection::Read);
+    let event = expect(&selector, 1);
+    assert!(event.is_readable() && (event.is_read_closed() || is_wine()), "{event:?}");
+    expect_none(&selector);
+}
