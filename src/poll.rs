@@ -67,8 +67,9 @@ impl Poll {
     ///
     /// # Errors
     ///
-    /// Errors of kqueue(2), epoll_create1(2), or eventfd(2) and pipe(2): too many descriptors, or no memory. On Windows the
-    /// driver of sockets (`\Device\Afd`) may be refused.
+    /// * Errors of kqueue(2), epoll_create1(2), or eventfd(2) and pipe(2): too many descriptors, or no memory.
+    /// * On Windows, a sandbox may refuse the driver of sockets (`\Device\Afd`).
+    /// * `Unsupported`: the system is a Windows before Windows 10 and Windows Server 2016.
     pub fn new() -> io::Result<Poll> {
         Ok(Poll { registry: Registry::new(PollShared::new()?), user_events: UserEvents::default() })
     }

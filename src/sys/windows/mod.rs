@@ -16,6 +16,7 @@ pub(crate) mod raw_source;
 pub(crate) mod signal;
 #[cfg(feature = "net")]
 pub(crate) mod socket;
+pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod watch;
 

@@ -22,6 +22,7 @@ use crate::sys::windows::iocp::pushed::PushedRegistration;
 use crate::sys::windows::iocp::shared::{check_interest, Shared, MAX_PACKETS};
 use crate::sys::windows::iocp::table::Table;
 use crate::sys::windows::iocp::wait_timer::WaitTimer;
+use crate::sys::windows::version;
 use crate::token::Token;
 
 /// The longest wait while an entry needs a probe. The interval doubles from the first value to the second.
@@ -139,6 +140,7 @@ impl Selector for IocpSelector {
     type Registration = IocpRegistration;
 
     fn new() -> io::Result<IocpSelector> {
+        version::check()?;
         let port = Arc::new(Port::new()?);
         let mut table = Table::new(Arc::clone(&port));
         // The first handle of the driver is opened here, so that a system without the driver fails here.
