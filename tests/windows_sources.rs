@@ -471,8 +471,8 @@ mod handles {
         }
     }
 
-    /// The end of a thread drops the values of `thread_local!` under the loader lock, which a new thread of the pool needs. wine's
-    /// pool has a thread already, so that only Windows can show a fault.
+    /// The end of a thread drops the values of `thread_local!` under the loader lock, which a new thread of the pool needs.
+    /// wine's pool has a thread already, so that only Windows can show a fault.
     #[test]
     #[allow(clippy::missing_const_for_thread_local)] // The value is const. The lint does not see that on Windows.
     fn thread_ends_although_a_thread_local_drops_signalled_sources() {

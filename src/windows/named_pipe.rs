@@ -163,8 +163,8 @@ impl NamedPipe {
     /// * `NotFound`: the pipe is not registered.
     /// * Other errors of `ConnectNamedPipe`. The end of a client cannot wait for a client.
     ///
-    /// A client that has connected and left already is no error: the result is `Ok`. `read` returns what the client has written, and
-    /// then the end.
+    /// A client that has connected and left already is no error: the result is `Ok`. `read` returns the bytes that the client has
+    /// written, and then the end.
     pub fn connect(&self) -> io::Result<()> {
         self.pipe.connect()
     }

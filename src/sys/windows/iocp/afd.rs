@@ -120,8 +120,8 @@ impl Afd {
         Ok(afd)
     }
 
-    /// Makes a request for a socket and its number, with the memory of `block`. The kernel appends a packet to the port when one of
-    /// the bits holds, or when the request is canceled.
+    /// Makes a request for a socket and its number, with the memory of `block`. The kernel appends a packet to the port when one
+    /// of the bits holds, or when the request is canceled.
     ///
     /// # Errors
     ///
@@ -213,8 +213,8 @@ pub(super) struct BaseSocket(HANDLE);
 unsafe impl Send for BaseSocket {}
 
 impl BaseSocket {
-    /// Returns the base socket of a socket. A layered service provider has handles of its own above it. wine returns a base socket
-    /// for a number without a socket too.
+    /// Returns the base socket of a socket. A layered service provider has handles of its own above it. wine returns a base
+    /// socket for a number without a socket too.
     pub(super) fn of(socket: RawSocket) -> io::Result<BaseSocket> {
         base_of(socket, handle_of).map(|base| BaseSocket(base as HANDLE))
     }

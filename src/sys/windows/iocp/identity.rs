@@ -1,4 +1,4 @@
-//! The addresses of a socket, which tell a socket from a later one with its number.
+//! The addresses of a socket, which distinguish the socket from a later one with its number.
 
 use std::os::windows::io::RawSocket;
 use std::{io, mem};
@@ -22,7 +22,7 @@ struct Address {
     len: usize,
 }
 
-/// The parts of a socket's addresses that tell the socket from another one: the port, and the peer of a connection.
+/// The parts of a socket's addresses that distinguish the socket from another one: the port, and the peer of a connection.
 ///
 /// The port of a datagram socket, a listener or a connection never changes. A stream can get another port with a connect after a
 /// failed one. `TF_REUSE_SOCKET` prepares a socket for another connection, and is not supported.
@@ -51,8 +51,8 @@ impl Identity {
         Identity { is_stream, local, is_final, has_failed: false, peer }
     }
 
-    /// Returns `false` if the number is not that of an open socket any more, or is that of another socket. A socket whose port can
-    /// change cannot be told from another one. The addresses are recorded again as long as that is so.
+    /// Returns `false` if the number is not that of an open socket any more, or is that of another socket. While the port of the
+    /// socket can change, another socket is taken for the same one, and the addresses are recorded again.
     pub(super) fn is_of(&mut self, socket: RawSocket) -> bool {
         let is_same = self.fits(Address::read(socket, getsockname), || Address::read(socket, getpeername));
         if is_same && !self.is_final {
@@ -63,8 +63,8 @@ impl Identity {
         is_same
     }
 
-    /// Records the result of a request. The socket of the request had the recorded port, and keeps the port unless its connect has
-    /// failed.
+    /// Records the result of a request. The socket of the request had the recorded port, and keeps the port unless its connect
+    /// has failed.
     pub(super) fn record_result(&mut self, result: u32) {
         self.has_failed |= result & bits::CONNECT_FAIL != 0;
         self.is_final |= result != 0 && !self.has_failed && self.local.is_ok();
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn socket_is_told_from_others() {
+    fn socket_is_distinguished_from_others() {
         let number = |socket: &dyn AsRawSocket| socket.as_raw_socket();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -188,6 +188,12 @@ mod tests {
         Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()
     }
 
+    fn bound() -> Socket {
+        let socket = unbound();
+        socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        socket
+    }
+
     #[test]
     fn stream_keeps_its_identity_through_connects_and_is_recorded_then() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -200,7 +206,7 @@ mod tests {
         assert!(is_same());
         socket.connect(&refused.into()).unwrap_err();
         assert!(is_same());
-        // The connect after a failed one fails in wine.
+        // The first connect after a failed one fails in wine 8.
         let address = listener.local_addr().unwrap().into();
         socket.connect(&address).or_else(|_| socket.connect(&address)).unwrap();
         assert!(is_same() && is_same());
@@ -210,13 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn listener_is_told_from_another_one_after_it_listens() {
-        let listener = || {
-            let socket = unbound();
-            socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-            socket
-        };
-        let (first, second) = (listener(), listener());
+    fn listener_is_distinguished_from_another_one_after_it_listens() {
+        let (first, second) = (bound(), bound());
         let mut identity = Identity::of(first.as_raw_socket(), true);
         first.listen(1).unwrap();
         second.listen(1).unwrap();
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_closed_number_and_other_addresses_tell_sockets_apart() {
+    fn only_a_closed_number_and_other_addresses_prove_another_socket() {
         use windows_sys::Win32::Networking::WinSock::{WSAENOBUFS, WSAENOTCONN, WSAEOPNOTSUPP};
 
         let no_peer = || error(WSAENOTCONN);
@@ -288,12 +289,7 @@ mod tests {
     }
     /// The connection has ended before the identity was recorded, so that the port is all there is.
     #[test]
-    fn reset_stream_is_told_from_another_one_after_a_result() {
-        let bound = || {
-            let socket = unbound();
-            socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-            socket
-        };
+    fn reset_stream_is_distinguished_from_another_one_after_a_result() {
         let (first, second) = (bound(), bound());
         let mut identity = Identity::of(first.as_raw_socket(), true);
         identity.record_result(bits::RECEIVE);

@@ -17,7 +17,7 @@
 //! * `request` is the block of a request, which names `bits` of readiness. `afd` opens the driver, and makes the requests. `afds`
 //!   assigns the handles of the driver to sockets.
 //! * `entry` has the rules that make edges of the level-triggered requests, and `probe` those of unobserved sockets. `identity`
-//!   tells a raw socket from a later one with its number.
+//!   distinguishes a raw socket from a later one with its number.
 //! * `table` has the entries, and the queue of those that need a request. `socket_hasher` finds the entry of a socket.
 //! * `shared` is the table with its lock, and `selector` waits. `wait_timer` ends a wait at its timeout. `pushed` has sources whose
 //!   readiness the crate itself knows, such as named pipes.

@@ -73,7 +73,7 @@ impl Shared {
         let mut table = lock_ignoring_poison(&self.table);
         let round = table.round;
         table.interrupt();
-        while table.round == round && table.is_in_round() {
+        while table.round == round && round % 2 == 1 {
             let (guard, result) = match self.round_over.wait_timeout(table, LONGEST_ROUND) {
                 Ok(waited) => waited,
                 Err(poisoned) => poisoned.into_inner(),
@@ -85,8 +85,8 @@ impl Shared {
         }
     }
 
-    /// Processes a batch of packets without waiting. Returns `true` if there may be more. A program that registers and deregisters
-    /// without polling would collect packets without limit.
+    /// Processes a batch of packets without waiting. Returns `true` if there may be more. A program that registers and
+    /// deregisters without polling would collect packets without limit.
     #[cold]
     fn drain(&self, _draining: &MutexGuard<'_, ()>) -> bool {
         let mut packets = Vec::new();

@@ -47,7 +47,7 @@ pub(super) struct Table {
     late_count: usize,
     /// Counts the rounds of probes.
     probe_round: u64,
-    /// Counts the begins and ends of waits: see [`Table::is_in_round`].
+    /// Counts the begins and ends of waits: odd while a thread waits for packets, or has packets that it has not processed.
     pub(super) round: u64,
     /// A thread waits for packets, and holds no lock.
     is_waiting: bool,
@@ -89,8 +89,8 @@ impl Table {
         self.by_socket.get(&socket).copied()
     }
 
-    /// Ends the registration of a raw socket that was closed, although no packet has said so: the entry had no request, or the polling
-    /// thread has the packet, or the socket is open under another number.
+    /// Ends the registration of a raw socket that was closed, although no packet has reported that: the entry had no request, or
+    /// the polling thread has the packet, or the socket is open under another number.
     pub(super) fn remove_closed(&mut self, socket: RawSocket) {
         let Some(key) = self.key_of(socket) else { return };
         let entry = self.get(key).and_then(Entry::socket);
@@ -368,11 +368,6 @@ impl Table {
     pub(super) fn end_round(&mut self) {
         self.is_waiting = false;
         self.round += 1;
-    }
-
-    /// Returns `true` while a thread waits for packets, or has packets that it has not processed.
-    pub(super) fn is_in_round(&self) -> bool {
-        self.round % 2 == 1
     }
 
     pub(super) fn is_waiting(&self) -> bool {
