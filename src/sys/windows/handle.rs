@@ -423,6 +423,7 @@ mod tests {
     use super::*;
     use crate::sys::conformance::support::repetitions;
     use crate::sys::conformance::support::system::changed_wait_drops_signals;
+    use crate::sys::windows::wait::one_thread::use_pool_of_one_thread;
 
     const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -445,6 +446,39 @@ mod tests {
         let (sender, receiver) = channel();
         state.start(interest, Arc::new(Notifications(Mutex::new(sender)))).unwrap();
         (state, receiver)
+    }
+
+    /// A new thread of the pool cannot start while a destructor of `thread_local!` runs. Here the only thread is busy.
+    #[test]
+    fn abandoned_wait_needs_no_thread_of_the_pool() {
+        use_pool_of_one_thread();
+        let [begin, event] = [create_event(true).unwrap(), create_event(true).unwrap()];
+        let ((begun, has_begun), (go, goes)) = (channel(), channel::<()>());
+        let (begun, goes) = (Mutex::new(begun), Mutex::new(goes));
+        let busy = Wait::new(begin.as_handle(), move |_| {
+            begun.lock().unwrap().send(()).unwrap();
+            let _ = goes.lock().unwrap().recv_timeout(3 * DEADLINE);
+        });
+        let busy = busy.unwrap();
+        busy.arm();
+        set(&begin);
+        has_begun.recv_timeout(DEADLINE).unwrap();
+        for round in 0..20 {
+            let (state, _receiver) = start(&event, Interest::READABLE);
+            set(&event);
+            // The pool may have consumed the signal, and wait for its thread.
+            for _ in 0..round * 1000 {
+                std::hint::spin_loop();
+            }
+            let (ended, has_ended) = channel();
+            std::thread::spawn(move || {
+                state.abandon();
+                ended.send(()).unwrap();
+            });
+            has_ended.recv_timeout(DEADLINE).expect("the call waits for a thread of the pool");
+            reset(&event);
+        }
+        go.send(()).unwrap();
     }
 
     fn set(event: &OwnedHandle) {

@@ -90,8 +90,12 @@ impl Wait {
         let handle = handle.try_clone_to_owned()?;
         let context = Arc::new(Context { handle, state: Mutex::new(State::Disarmed), callback: Box::new(callback) });
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the callback uses the pointer as a number.
-        let wait = unsafe { CreateThreadpoolWait(Some(run_callback), number as *mut c_void, ptr::null()) };
+        #[cfg(test)]
+        let environment = one_thread::environment();
+        #[cfg(not(test))]
+        let environment = ptr::null();
+        // SAFETY: the callback uses the pointer as a number. The environment is null or exists.
+        let wait = unsafe { CreateThreadpoolWait(Some(run_callback), number as *mut c_void, environment) };
         if wait == 0 {
             return Err(io::Error::last_os_error());
         }
@@ -183,6 +187,43 @@ pub(crate) fn create_event(resets: bool) -> io::Result<OwnedHandle> {
     }
     // SAFETY: the system has just made this handle, and it has no other owner.
     Ok(unsafe { OwnedHandle::from_raw_handle(event) })
+}
+
+/// A pool with one thread, for the waits that this thread creates.
+#[cfg(test)]
+pub(crate) mod one_thread {
+    use windows_sys::Win32::System::Threading::{
+        CreateThreadpool, SetThreadpoolThreadMaximum, TP_CALLBACK_ENVIRON_V3, TP_CALLBACK_PRIORITY_NORMAL,
+    };
+
+    use super::*;
+
+    thread_local! {
+        static ENVIRONMENT: Cell<*const TP_CALLBACK_ENVIRON_V3> = const { Cell::new(ptr::null()) };
+    }
+
+    pub(super) fn environment() -> *const TP_CALLBACK_ENVIRON_V3 {
+        ENVIRONMENT.with(Cell::get)
+    }
+
+    /// Makes the pool, which exists until the process ends.
+    pub(crate) fn use_pool_of_one_thread() {
+        // SAFETY: the parameter is reserved.
+        let pool = unsafe { CreateThreadpool(ptr::null()) };
+        assert_ne!(pool, 0);
+        // SAFETY: the pool exists.
+        unsafe { SetThreadpoolThreadMaximum(pool, 1) };
+        // SAFETY: the record consists of numbers and pointers. Zeroes are a value of each.
+        let zeroes: TP_CALLBACK_ENVIRON_V3 = unsafe { std::mem::zeroed() };
+        let environment = TP_CALLBACK_ENVIRON_V3 {
+            Version: 3,
+            Pool: pool,
+            CallbackPriority: TP_CALLBACK_PRIORITY_NORMAL,
+            Size: std::mem::size_of::<TP_CALLBACK_ENVIRON_V3>() as u32,
+            ..zeroes
+        };
+        ENVIRONMENT.with(|cell| cell.set(Box::leak(Box::new(environment))));
+    }
 }
 
 #[cfg(test)]
